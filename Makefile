@@ -1,0 +1,46 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench bench-engines lock schema model clean
+
+help:  ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/.installed  ## Create the environment in .venv (every other target does so by itself).
+
+.venv/.installed: requirements.lock setup.py
+	@echo "setting up .venv (about a minute, 2.6 GB) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup  ## Predict the packaged births with the packaged model.
+	@$(BIN)/python -m pipelines.batch --config configs/natality.json
+
+test: setup check  ## Run the checks and every test.
+	@$(BIN)/python -m pytest -q
+
+check: setup  ## Lint, types, import directions, schema.
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pipelines.config --check
+
+bench: setup  ## Measure throughput, growth and cold start against named baselines.
+	@$(BIN)/python -m tests.benchmarks.batch
+
+schema: setup  ## Regenerate configs/schema.json from pipelines/config.py.
+	@$(BIN)/python -m pipelines.config --write
+
+model: setup  ## Train the packaged model again (reproducible from its seed).
+	@$(BIN)/python -m model.train
+
+lock: setup  ## Resolve requirements.lock again from the ranges in setup.py.
+	@$(BIN)/uv pip compile --quiet --universal --fork-strategy requires-python --python-version 3.10 \
+		--extra dev setup.py -o requirements.lock
+
+clean:  ## Remove what runs and builds leave behind.
+	@rm -rf out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

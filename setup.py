@@ -1,0 +1,52 @@
+"""Packaging: what the launcher installs and what a Dataflow or Flink worker receives."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="beam-tf-predict",
+    version="0.1.0",
+    description="TensorFlow predictions inside Apache Beam pipelines: fast, batched, nothing lost.",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["pipelines*", "inference*", "model*"]),
+    package_data={
+        "model": ["trained/v1/*", "trained/v1/*/*"],
+        "pipelines": ["py.typed"],
+        "inference": ["py.typed"],
+    },
+    install_requires=[
+        "apache-beam[gcp]>=2.69,<2.78",
+        "tensorflow>=2.21,<2.22",
+        "tfx-bsl>=1.21,<1.22",
+        "tensorflow-serving-api>=2.19,<2.20",
+        "google-cloud-pubsub>=2.31,<3",
+        "pyarrow>=22",
+        "numpy>=2,<3",
+        "polars>=1.30,<2",
+        "fastavro>=1.10,<2",
+        "google-crc32c>=1.5,<2",
+        "protobuf>=5.29,<7",
+        "zstandard>=0.21,<1",
+        "pydantic>=2.7,<3",
+        "rich>=13,<16",
+    ],
+    extras_require={
+        "dev": [
+            "pytest>=8,<10",
+            "pytest-xdist>=3.6,<4",
+            "hypothesis>=6.100,<7",
+            "ruff>=0.9,<1",
+            "mypy>=1.15,<3",
+            "gcp-storage-emulator",
+            "pip",
+            "setuptools>=75",
+            "build",
+        ],
+    },
+)
