@@ -1,0 +1,38 @@
+"""What can be wrong with a model, as exceptions whose message is one line for the person who named the model.
+
+ModelError (a ValueError)
+├── ModelNotFoundError        the path holds no SavedModel
+├── ModelFormatError          the file is there, but is not a SavedModel that can be read
+│   └── ExampleFormatError    bytes that are not a tf.Example
+├── ModelLoadError            the signatures can be read, but TensorFlow cannot load the model
+├── SignatureNotFoundError    the model has no signature of that name
+└── ModelInputError           a call does not match the signature
+"""
+
+
+class ModelError(ValueError):
+    """Something is wrong with a model, its files, or the way it is called."""
+
+
+class ModelNotFoundError(ModelError):
+    """The path holds no SavedModel."""
+
+
+class ModelFormatError(ModelError):
+    """The file exists but is not a SavedModel that can be read."""
+
+
+class ExampleFormatError(ModelFormatError):
+    """The bytes are not a serialized tf.Example."""
+
+
+class ModelLoadError(ModelError):
+    """TensorFlow cannot load the model, although its signatures can be read."""
+
+
+class SignatureNotFoundError(ModelError):
+    """The model has no signature of that name."""
+
+
+class ModelInputError(ModelError):
+    """The tensors of a call do not match the inputs of the signature."""

@@ -1,0 +1,213 @@
+"""The signatures of a SavedModel, read from saved_model.pb without TensorFlow.
+
+TensorFlow takes 5-10 s to import and loads the weights too; this takes milliseconds, so that a wrong path, name
+or column is known before anything starts.
+"""
+
+import difflib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from model.errors import ModelFormatError, ModelNotFoundError, SignatureNotFoundError
+from model.graph import ModelGraph, composite_spec
+from model.proto_subset import entries
+from model.saved_model_proto import dtype_name, parse_saved_model, shape_of
+from model.specs import ExampleFeature, Signature, TensorSpec
+
+__all__ = ["ExampleFeature", "Signature", "TensorSpec", "latest_version", "read_signature", "read_signatures"]
+
+SAVED_MODEL_FILE = "saved_model.pb"
+DEFAULT_SIGNATURE = "serving_default"
+
+_MAX_BYTES = 2**31 - 1
+"""Protobuf's limit for one message."""
+
+_SERVE_TAG = "serve"
+_INIT_SIGNATURE = "__saved_model_init_op"
+_VERSION_FOLDER = re.compile(r"v?([0-9]{1,18})", re.ASCII)
+
+
+def read_signatures(path: str, *, read_bytes: Callable[[str], bytes] | None = None) -> dict[str, Signature]:
+    """Reads every signature of a SavedModel.
+
+    Args:
+      path: the folder that holds saved_model.pb.
+      read_bytes: reads a whole file, given `<path>/saved_model.pb`; for paths that are not local, such as gs://.
+        It raises FileNotFoundError where there is no such file.
+
+    Returns:
+      The signatures by name, sorted; TensorFlow's internal initialisation is left out.
+
+    Raises:
+      ModelNotFoundError: there is no SavedModel at the path.
+      ModelFormatError: there is a file, but it is not a SavedModel that can be served.
+    """
+    path = os.fspath(path)
+    file = f"{path.rstrip('/') or path}/{SAVED_MODEL_FILE}"
+    if read_bytes is None:
+        data = _read_local(path, file)
+    else:
+        try:
+            data = read_bytes(file)
+        except FileNotFoundError as error:
+            raise ModelNotFoundError(
+                f"no SavedModel at {path}: {file} does not exist; check the path"
+            ) from error
+    meta_graph = _serving_graph(parse_saved_model(data, file), file)
+    graph = ModelGraph(meta_graph)
+    return {
+        name: _signature(name, definition, graph)
+        for name, definition in sorted(entries(meta_graph.signature_def).items())
+        if name != _INIT_SIGNATURE
+    }
+
+
+def read_signature(
+    path: str, name: str = DEFAULT_SIGNATURE, *, read_bytes: Callable[[str], bytes] | None = None
+) -> Signature:
+    """Reads one signature of a SavedModel.
+
+    Args:
+      path: the folder that holds saved_model.pb.
+      name: the signature's name.
+      read_bytes: as for `read_signatures`.
+
+    Returns:
+      The signature.
+
+    Raises:
+      ModelNotFoundError: there is no SavedModel at the path.
+      ModelFormatError: there is a file, but it is not a SavedModel that can be served.
+      SignatureNotFoundError: the model has no signature of that name.
+    """
+    signatures = read_signatures(path, read_bytes=read_bytes)
+    if name in signatures:
+        return signatures[name]
+    if not signatures:
+        raise SignatureNotFoundError(
+            f"the model at {path} has no signatures; export it with tf.saved_model.save(..., signatures=...)"
+        )
+    close = difflib.get_close_matches(name, signatures, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    available = ", ".join(repr(known) for known in signatures)
+    raise SignatureNotFoundError(
+        f"the model at {path} has no signature '{name}': {hint}available: {available}"
+    )
+
+
+def latest_version(names: Iterable[str]) -> str | None:
+    """Picks the newest of the version folders of a model.
+
+    Args:
+      names: names of folders; those that are not `v` and a number, or a number, do not count.
+
+    Returns:
+      The name with the highest number, None if there is no version.
+
+    >>> latest_version(["v1", "v10", "v2", "archive"])
+    'v10'
+    """
+    versions = [
+        (int(match[1]), name)
+        for name in (name.rstrip("/") for name in names)
+        if (match := _VERSION_FOLDER.fullmatch(name))
+    ]
+    return max(versions)[1] if versions else None
+
+
+def _read_local(path: str, file: str) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelFormatError(f"{file} is not a regular file; export or copy the model again")
+            if status.st_size > _MAX_BYTES:
+                raise ModelFormatError(
+                    f"{file} has {status.st_size} bytes, above protobuf's limit of 2 GiB; export the model with "
+                    "its weights as variables"
+                )
+            return stream.read(_MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelNotFoundError(_why_not_found(path, file)) from error
+    except OSError as error:
+        raise ModelFormatError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _why_not_found(path: str, file: str) -> str:
+    if not os.path.exists(path):
+        return f"no SavedModel at {path}: there is no such folder; check the path"
+    if not os.path.isdir(path):
+        return f"no SavedModel at {path}: it is a file; name the folder that holds {SAVED_MODEL_FILE}"
+    names = sorted(name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name)))
+    newest = latest_version(names)
+    if newest is not None:
+        versions = [name for name in names if latest_version([name])]
+        return (
+            f"no SavedModel at {path}: the folder holds versions ({', '.join(versions[:10])}); "
+            f'name one, as in {os.path.join(path, newest)}, or use version "latest"'
+        )
+    for other in ("saved_model.pbtxt", "saved_model.cpb"):
+        if os.path.exists(os.path.join(path, other)):
+            return f"no {SAVED_MODEL_FILE} in {path}, only {other}; export the model in the binary format"
+    return f"no SavedModel at {path}: {file} does not exist; name the folder that an export wrote"
+
+
+def _serving_graph(saved_model: Any, file: str) -> Any:
+    for meta_graph in saved_model.meta_graphs:
+        if _SERVE_TAG in meta_graph.meta_info_def.tags:
+            return meta_graph
+    tags = sorted({tag for meta_graph in saved_model.meta_graphs for tag in meta_graph.meta_info_def.tags})
+    found = ", ".join(repr(tag) for tag in tags) or "none"
+    raise ModelFormatError(
+        f"{file} has no graph tagged '{_SERVE_TAG}' (tags found: {found}); export the model for serving"
+    )
+
+
+def _signature(name: str, definition: Any, graph: ModelGraph) -> Signature:
+    infos = entries(definition.inputs)
+    specs = {key: _spec(key, info, is_input=True) for key, info in infos.items()}
+    tensors = {key: info.name for key, info in infos.items() if info.name}
+    dense = {key: spec for key, spec in specs.items() if spec.kind == "dense"}
+    for composite in graph.composites(tensors, dense):
+        for component in composite.components:
+            specs.pop(component, None)
+        specs[composite.name] = composite
+    examples_input: str | None = None
+    features: tuple[ExampleFeature, ...] = ()
+    for key, spec in sorted(specs.items()):
+        if spec.kind == "dense" and spec.dtype == "string" and key in tensors:
+            parsed = graph.example_features(tensors[key])
+            if parsed is not None:
+                examples_input, features = key, parsed
+                break
+    return Signature(
+        name=name,
+        inputs=_sorted(specs.values()),
+        outputs=_sorted(
+            _spec(key, info, is_input=False) for key, info in entries(definition.outputs).items()
+        ),
+        method_name=definition.method_name,
+        examples_input=examples_input,
+        example_features=features,
+    )
+
+
+def _spec(name: str, info: Any, *, is_input: bool) -> TensorSpec:
+    """Returns the spec of a TensorInfo; models of TensorFlow 1 declare composite inputs here."""
+    if info.HasField("coo_sparse"):
+        parts = tuple(f"{name}_{part}" for part in ("indices", "values", "dense_shape"))
+        shape = shape_of(info.tensor_shape)
+        return TensorSpec(name, dtype_name(info.dtype), shape, "sparse", parts if is_input else ())
+    if info.HasField("composite_tensor"):
+        count = len(info.composite_tensor.components)
+        parts = tuple(f"{name}_component_{i}" for i in range(count))
+        spec = composite_spec(name, info.composite_tensor.type_spec, parts if is_input else ())
+        return spec or TensorSpec(name, dtype_name(info.dtype), None, "composite", parts if is_input else ())
+    return TensorSpec(name, dtype_name(info.dtype), shape_of(info.tensor_shape))
+
+
+def _sorted(specs: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
+    return tuple(sorted(specs, key=lambda spec: spec.name))

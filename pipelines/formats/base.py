@@ -1,0 +1,127 @@
+"""What a file format has to offer: bytes to record batches, and back.
+
+A `Reader` is made once per run from a `ReadSpec` and travels to the workers (it must pickle). It never sees
+a file system, only `pipelines.files`, so every format works on every path.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import pyarrow as pa
+
+from pipelines.rows import Block, RejectedRow
+
+BLOCK_BYTES = 8 << 20
+"""Bytes that a reader decodes at a time (before decompression or expansion into columns)."""
+
+MAX_ROW_BYTES = 16 << 20
+"""A longer row is not decoded, it becomes a dead letter."""
+
+MAX_PAYLOAD_BYTES = 256 << 20
+"""Bytes that a dead letter keeps of such a row."""
+
+
+class FormatError(ValueError):
+    """A file is not what its format says. The message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class ReadSpec:
+    """What to read of the rows of a source.
+
+    Attributes:
+      columns: the columns wanted, with the types to decode them to where the format leaves a choice (CSV,
+        JSON). Self-describing formats keep their own types, but may use dictionary types asked for here.
+        A column that a file does not have comes out as nulls of the type given.
+      options: the format's own settings from the config, such as `delimiter`.
+    """
+
+    columns: pa.Schema
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A piece of a file that one worker reads on its own.
+
+    Attributes:
+      file: the file's path.
+      start: where the piece begins, in the format's own unit: a byte offset, a row group, a stripe.
+      end: where it ends (exclusive).
+      nbytes: bytes of the file that the piece covers, for progress.
+      context: what the reader must know of the file to decode the piece (such as a CSV header).
+    """
+
+    file: str
+    start: int
+    end: int
+    nbytes: int
+    context: Any = None
+
+
+class Reader(ABC):
+    """Decodes files of one format."""
+
+    def __init__(self, spec: ReadSpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    @abstractmethod
+    def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
+        """The columns of `file`, from as little of it as possible, without TensorFlow or Beam.
+
+        Formats without types (CSV) give string columns. Raises FormatError.
+        """
+
+    @classmethod
+    @abstractmethod
+    def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+        """The first rows of `file` (at most `rows`), as the schema types them, for people to look at."""
+
+    @abstractmethod
+    def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
+        """Cuts a file of `size` bytes into pieces of about `split_bytes`, which together cover it once.
+
+        A file whose framing cannot be read at all is still one split, so that `read` can report it.
+        """
+
+    @abstractmethod
+    def read(self, split: Split) -> Iterator[Block | RejectedRow]:
+        """Decodes one piece. Never raises for bad content: what cannot be decoded is a RejectedRow.
+
+        Every batch has exactly the columns of `spec.columns`, in that order. I/O errors propagate.
+        """
+
+    @abstractmethod
+    def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
+        """Decodes the payload of a dead letter whose `format` was `context` (see `Origin.payload`)."""
+
+
+class Writer(ABC):
+    """Encodes record batches into one file.
+
+    `encode` must not leave anything in the file when it raises: callers then try again with fewer rows.
+    """
+
+    extension: str
+
+    def __init__(self, file: IO[bytes], schema: pa.Schema, options: Mapping[str, Any]) -> None:
+        self.file = file
+        self.schema = schema
+        self.options = options
+
+    @abstractmethod
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Appends the rows of `batch`, which has the writer's schema."""
+
+    def close(self) -> None:  # noqa: B027 - most formats have no trailer
+        """Writes what the format puts at the end of a file. Does not close `file`."""
+
+    @classmethod
+    def output_type(cls, type: pa.DataType) -> pa.DataType:
+        """The type a column of `type` is converted to before it is written. Raises FormatError if none can."""
+        return type

@@ -1,0 +1,258 @@
+"""CSV files: header line, one row a line, quoted fields may span lines (RFC 4180).
+
+| bytes | becomes |
+|---|---|
+| an empty field, or one of `null_values` | null |
+| a quote that is never closed, a wrong number of fields, bad UTF-8 | a dead letter of that line |
+| a number too large for its type | a dead letter |
+
+A file is cut at row boundaries. Where it has quotes, a boundary counts only if the quotes around it can be
+read in one way; a file in which they cannot is read in one piece, and that is said.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Mapping
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from pipelines import files
+from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer
+from pipelines.formats.text import (
+    Dialect,
+    TextReader,
+    compression_of,
+    first_block,
+    open_text,
+    plain_message,
+    quoting_fits,
+)
+
+_log = logging.getLogger(__name__)
+_BOM = b"\xef\xbb\xbf"
+_WINDOW = 1 << 20
+
+
+class CsvReader(TextReader):
+    """Reads CSV. Options: `delimiter`, `null_values`, `column_names` (for files without a header)."""
+
+    def __init__(self, spec: ReadSpec) -> None:
+        super().__init__(spec)
+        self.delimiter = str(spec.options.get("delimiter") or ",")
+        self.dialect = Dialect(quote=b'"', delimiter=self.delimiter.encode())
+
+    @classmethod
+    def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
+        names, _ = read_header(file, options)
+        return pa.schema([(name, pa.string()) for name in names])
+
+    @classmethod
+    def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+        schema = cls.schema(file, options)
+        names, start = read_header(file, options)
+        reader = cls(ReadSpec(schema, options))
+        raw = first_block(file)
+        ends = reader.dialect.row_ends(raw[start:], final=len(raw) < _WINDOW)[: rows + 1]
+        for piece in reader.decode(file, start, raw[start : start + int(ends[-1]) if len(ends) else start], names):
+            if not isinstance(piece, tuple) and hasattr(piece, "batch"):
+                return piece.batch.slice(0, rows)
+        return pa.RecordBatch.from_pylist([], schema=schema)
+
+    def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
+        names, start = read_header(file, self.spec.options)
+        if compression_of(file):
+            return [Split(file, start, size, size, names)]
+        cuts = [start, *self._boundaries(file, start, size, split_bytes), size]
+        return [Split(file, a, b, b - a, names) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+
+    def _boundaries(self, file: str, start: int, size: int, split_bytes: int) -> list[int]:
+        found: list[int] = []
+        unclear = 0
+        if size - start > split_bytes:
+            with files.open_input(file) as handle:
+                for wanted in range(start + split_bytes, size, split_bytes):
+                    if found and wanted <= found[-1]:
+                        continue
+                    boundary = next_row(handle, wanted, self.dialect)
+                    if boundary is None:
+                        unclear += 1
+                    elif boundary < size:
+                        found.append(boundary)
+        if unclear:
+            _log.warning(
+                "%s: its quotes can be read in more than one way at %d places, so it is not cut there "
+                "(fewer workers share it)", file, unclear,
+            )  # fmt: skip
+        return found
+
+    def format_of(self, context: Any) -> dict[str, Any]:
+        return {"type": "csv", "columns": list(context), "delimiter": self.delimiter}
+
+    def context_from(self, format: Mapping[str, Any]) -> Any:
+        return tuple(format["columns"])
+
+    def stage_of(self, error: Exception) -> str:
+        return "coerce" if "conversion error" in str(error) and "UTF8" not in str(error) else "decode"
+
+    def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
+        if not raw.strip(b"\r\n"):
+            return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
+        types = {field.name: field.type for field in self.spec.columns}
+        batch = self._parse_as(raw, context, types)
+        overflowed = [
+            field.name
+            for field in self.spec.columns
+            if pa.types.is_float32(field.type)
+            and (values := batch[field.name]).null_count < len(values)
+            and not np.isfinite(pc.max(pc.abs(values)).as_py())
+        ]
+        if overflowed:
+            self._refuse_overflow(raw, context, batch, overflowed)
+        return batch
+
+    def _parse_as(self, raw: bytes, context: Any, types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
+        table = pacsv.read_csv(
+            pa.BufferReader(raw),
+            read_options=pacsv.ReadOptions(
+                column_names=list(context), use_threads=False, block_size=len(raw) + 1024
+            ),
+            parse_options=pacsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types=types,
+                include_columns=list(types),
+                include_missing_columns=True,
+                null_values=list(self.spec.options.get("null_values") or [""]),
+                strings_can_be_null=True,
+            ),
+        )
+        return _one_batch(table)
+
+    def _refuse_overflow(
+        self, raw: bytes, context: Any, batch: pa.RecordBatch, names: list[str]
+    ) -> None:
+        """The parser turns 1e40 into infinity; only a field that says infinity may become that."""
+        exact = self._parse_as(raw, context, dict.fromkeys(names, pa.float64()))
+        for name in names:
+            lost = pc.and_(pc.is_inf(batch[name]), pc.is_finite(exact[name]))
+            if pc.any(lost).as_py():
+                value = exact[name].filter(lost)[0].as_py()
+                raise pa.ArrowInvalid(
+                    f"In CSV column '{name}': conversion error to float: {value!r} is too large"
+                )
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
+    """Column names of a CSV file and the offset of its first row. An empty file has no columns.
+
+    Raises FormatError.
+    """
+    dialect = Dialect(quote=b'"', delimiter=str(options.get("delimiter") or ",").encode())
+    try:
+        with open_text(file) as stream:
+            raw = files.read_fully(stream, _WINDOW)
+    except (OSError, EOFError) as error:
+        raise FormatError(f"{file} cannot be read: {plain_message(error)}") from None
+    start = len(_BOM) if raw.startswith(_BOM) else 0
+    given = options.get("column_names")
+    if given:
+        return tuple(given), start
+    if not raw[start:].strip(b"\r\n"):
+        return (), len(raw)
+    while raw[start : start + 1] in (b"\r", b"\n"):
+        start += 1
+    ends = dialect.row_ends(raw[start:], final=len(raw) < _WINDOW)
+    if not len(ends):
+        raise FormatError(f"{file}: no header line in the first {_WINDOW:,} bytes; is it a CSV file?")
+    end = start + int(ends[0])
+    try:
+        table = pacsv.read_csv(
+            pa.BufferReader(raw[start:end].rstrip(b"\r\n") + b"\n"),
+            read_options=pacsv.ReadOptions(autogenerate_column_names=True),
+            parse_options=pacsv.ParseOptions(delimiter=dialect.delimiter.decode(), newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types={f"f{i}": pa.string() for i in range(10_000)}, strings_can_be_null=False
+            ),
+        )
+    except (pa.ArrowInvalid, UnicodeError) as error:
+        raise FormatError(f"{file}: its header line is not CSV: {plain_message(error)}") from None
+    names = tuple(str(column[0].as_py()) for column in table.columns)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise FormatError(
+            f"{file}: column {twice[0]!r} appears twice in the header; rename one, or give all names in "
+            "source.column_names"
+        )
+    return names, end
+
+
+def next_row(file: IO[bytes], wanted: int, dialect: Dialect) -> int | None:
+    """Offset of the first row that begins at or after `wanted`; None where that cannot be told for certain.
+
+    Looks at the quotes behind `wanted`: whether a quoted field is open there shows in what stands beside
+    them. Both readings are tried, and one of them must be the only one that fits.
+    """
+    window = _WINDOW
+    while window <= 2 * MAX_ROW_BYTES:
+        file.seek(wanted - 1)
+        data = files.read_fully(file, window)
+        buffer = np.frombuffer(data, np.uint8)
+        quotes = np.flatnonzero(buffer == cast(bytes, dialect.quote)[0])
+        newlines = np.flatnonzero(buffer == 10)
+        inside = False
+        if len(quotes):
+            fits = [quoting_fits(buffer, quotes, dialect, inside=state) for state in (False, True)]
+            if fits[0] == fits[1]:
+                return None
+            inside = fits[1]
+        outside = newlines[(np.searchsorted(quotes, newlines) + inside) % 2 == 0]
+        if len(outside):
+            return wanted + int(outside[0])
+        if len(data) < window:
+            return wanted - 1 + len(data)
+        window *= 4
+    return None
+
+
+class CsvWriter(Writer):
+    """Writes CSV with a header. Fields are quoted where they need it, nulls are empty and unquoted."""
+
+    extension = "csv"
+
+    def __init__(self, file: IO[bytes], schema: pa.Schema, options: Mapping[str, Any]) -> None:
+        super().__init__(file, schema, options)
+        self._separator = str(options.get("delimiter") or ",")
+        header = schema.empty_table().to_batches() or [pa.RecordBatch.from_pylist([], schema=schema)]
+        self.file.write(self._encoded(header[0], header=True))
+
+    def _encoded(self, batch: pa.RecordBatch, *, header: bool = False) -> memoryview:
+        import polars as pl
+
+        encoded = io.BytesIO()
+        frame = cast(pl.DataFrame, pl.from_arrow(batch))
+        frame.write_csv(encoded, include_header=header, separator=self._separator)
+        return encoded.getbuffer()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self.file.write(self._encoded(batch))
+
+    @classmethod
+    def output_type(cls, type: pa.DataType) -> pa.DataType:
+        """CSV has no lists: they are written as JSON text."""
+        if pa.types.is_nested(type) and not pa.types.is_dictionary(type):
+            return pa.string()
+        if pa.types.is_dictionary(type):
+            return type.value_type
+        if pa.types.is_binary(type) or pa.types.is_large_binary(type):
+            return pa.string()
+        return type

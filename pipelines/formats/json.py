@@ -1,0 +1,177 @@
+"""Newline-delimited JSON: one object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.json as pajson
+
+from pipelines import files
+from pipelines.formats.base import FormatError, Split, Writer
+from pipelines.formats.text import Dialect, TextReader, compression_of, first_block, plain_message
+
+_SAMPLE_BYTES = 1 << 20
+
+
+class JsonReader(TextReader):
+    """Reads newline-delimited JSON. Fields that nobody asked for are skipped.
+
+    A row whose value has another JSON type than the sample's (the number in "age": "26") is read on its own
+    and its values are converted where that loses nothing.
+    """
+
+    dialect = Dialect()
+    rows_are_checked = False
+
+    @classmethod
+    def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
+        return cls.sample(file, options, 1000).schema
+
+    @classmethod
+    def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+        raw = first_block(file, _SAMPLE_BYTES)
+        lines = [line for line in raw.split(b"\n") if line.strip()]
+        if len(raw) == _SAMPLE_BYTES and len(lines) > 1:
+            lines.pop()
+        good = []
+        for line in lines[:rows]:
+            try:
+                if isinstance(json.loads(line), dict):
+                    good.append(line)
+            except (ValueError, RecursionError):
+                continue
+        if lines and not good:
+            raise FormatError(f"{file}: none of its first lines is a JSON object; is it newline-delimited JSON?")
+        if not good:
+            return pa.RecordBatch.from_pylist([])
+        try:
+            batch = _parse(b"\n".join(good), None)
+        except pa.ArrowInvalid:
+            batch = _parse_lenient(good)
+        return batch.cast(pa.schema([_natural(field) for field in batch.schema]))
+
+    def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
+        if compression_of(file) or size <= split_bytes:
+            return [Split(file, 0, size, size)] if size else []
+        cuts = [0]
+        with files.open_input(file) as handle:
+            for wanted in range(split_bytes, size, split_bytes):
+                if wanted > cuts[-1] and (boundary := _next_line(handle, wanted)) < size:
+                    cuts.append(boundary)
+        cuts.append(size)
+        return [Split(file, a, b, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    def format_of(self, context: Any) -> dict[str, Any]:
+        return {"type": "json"}
+
+    def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
+        if not raw.strip():
+            return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
+        plain = pa.schema([pa.field(f.name, _value_type(f.type)) for f in self.spec.columns])
+        batch = _parse(raw, plain).select(plain.names)
+        batch.validate(full=True)
+        return batch
+
+    def parse_alone(self, raw: bytes, context: Any) -> pa.RecordBatch:
+        row = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        if not isinstance(row, dict):
+            raise pa.ArrowInvalid("not a JSON object")
+        columns = []
+        for field in self.spec.columns:
+            wanted = _value_type(field.type)
+            value = row.get(field.name)
+            natural = pa.array([value])
+            try:
+                columns.append(natural.cast(wanted))
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                raise pa.ArrowInvalid(
+                    f"conversion error: column '{field.name}': {str(value)[:80]!r} is not a {wanted}"
+                ) from None
+        return pa.RecordBatch.from_arrays(columns, names=self.spec.columns.names)
+
+    def stage_of(self, error: Exception) -> str:
+        return "coerce" if "changed from" in str(error) or "conversion error" in str(error) else "decode"
+
+
+def _no_constant(name: str) -> Any:
+    raise pa.ArrowInvalid(f"{name} is not JSON")
+
+
+def _value_type(type: pa.DataType) -> pa.DataType:
+    return type.value_type if pa.types.is_dictionary(type) else type
+
+
+def _natural(field: pa.Field) -> pa.Field:
+    """The parser takes date-like strings for timestamps; they are strings to the person who wrote them."""
+    if pa.types.is_timestamp(field.type) or pa.types.is_null(field.type):
+        return field.with_type(pa.string())
+    return field
+
+
+def _parse(raw: bytes, schema: pa.Schema | None) -> pa.RecordBatch:
+    table = pajson.read_json(
+        pa.BufferReader(raw),
+        read_options=pajson.ReadOptions(use_threads=False, block_size=len(raw) + 1024),
+        parse_options=pajson.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer"
+        ),
+    )
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _parse_lenient(lines: list[bytes]) -> pa.RecordBatch:
+    """The columns of a sample whose rows disagree on types: the type that most rows have."""
+    kinds: dict[str, dict[pa.DataType, int]] = {}
+    for line in lines:
+        try:
+            row = _parse(line, None)
+        except pa.ArrowInvalid:
+            continue
+        for field in row.schema:
+            counts = kinds.setdefault(field.name, {})
+            counts[field.type] = counts.get(field.type, 0) + 1
+    schema = pa.schema([(name, max(counts, key=lambda t: counts[t])) for name, counts in kinds.items()])
+    good = []
+    for line in lines:
+        try:
+            good.append(_parse(line, schema).select(schema.names))
+        except pa.ArrowInvalid:
+            continue
+    batches = pa.Table.from_batches(good, schema).combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=schema)
+
+
+def _next_line(file: IO[bytes], wanted: int) -> int:
+    """Offset of the first line that begins at or after `wanted`, or the end of the file."""
+    file.seek(wanted - 1)
+    at = wanted - 1
+    while piece := files.read_fully(file, 1 << 16):
+        found = piece.find(b"\n")
+        if found >= 0:
+            return at + found + 1
+        at += len(piece)
+    return at
+
+
+class JsonWriter(Writer):
+    """Writes newline-delimited JSON. Numbers that JSON cannot hold (NaN, infinities) become null."""
+
+    extension = "jsonl"
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        import polars as pl
+
+        encoded = cast(pl.DataFrame, pl.from_arrow(batch)).write_ndjson()
+        self.file.write(encoded.encode("utf-8"))
+
+    @classmethod
+    def output_type(cls, type: pa.DataType) -> pa.DataType:
+        if pa.types.is_dictionary(type):
+            return type.value_type
+        if pa.types.is_binary(type) or pa.types.is_large_binary(type):
+            return pa.string()
+        return type

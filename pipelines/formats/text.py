@@ -1,0 +1,398 @@
+"""Reading files whose rows are lines of text: blocks of whole rows, and bad rows found by bisecting.
+
+A block is parsed as a whole by a vectorised parser. Only when that fails are its rows told apart (with
+numpy), and the failing ones found by parsing halves. So a bad row costs a few parses, a good block none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines import files
+from pipelines.formats.base import (
+    BLOCK_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_ROW_BYTES,
+    FormatError,
+    Reader,
+    Split,
+)
+from pipelines.rows import Block, Origin, Positions, RejectedRow
+
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
+
+_NEWLINE = 10
+_RETURN = 13
+
+
+def compression_of(path: str) -> str | None:
+    """The compression that a file's name stands for, in pyarrow's words."""
+    return COMPRESSIONS.get(os.path.splitext(path)[1].lower())
+
+
+def open_text(path: str, start: int = 0) -> IO[bytes]:
+    """Opens a file, decompressed by its extension (then `start` must be 0)."""
+    raw = files.open_input(path, start)
+    compression = compression_of(path)
+    if compression is None:
+        return raw
+    stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), compression)
+    return cast(IO[bytes], stream)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where the rows of a block begin and end, in bytes: int64 [rows] each, line ends excluded."""
+
+    starts: Positions
+    ends: Positions
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How rows are told apart in text.
+
+    Attributes:
+      quote: the byte that lets a field span lines, or None if every line is a row.
+      delimiter: the byte between fields (matters only with `quote`).
+    """
+
+    quote: bytes | None = None
+    delimiter: bytes = b","
+
+    def row_ends(self, data: bytes, *, final: bool) -> Positions:
+        """Offsets just behind the line end of each row that is complete in `data`, int64.
+
+        `data` begins at a row. With `final`, nothing follows it: a last row needs no line end, and a quote
+        that is still open was a mistake, so its line is a row on its own.
+        """
+        if self.quote is not None and self.quote in data:
+            ends = self._quoted_row_ends(data, final)
+        elif b"\r" in data and _has_lone_return(data):
+            ends = self._scan(data, final)
+        else:
+            ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE).astype(np.int64) + 1
+        if final and len(data) and (not len(ends) or ends[-1] != len(data)):
+            ends = np.append(ends, len(data))
+        return ends
+
+    def _quoted_row_ends(self, data: bytes, final: bool) -> Positions:
+        buffer = np.frombuffer(data, np.uint8)
+        assert self.quote is not None
+        quotes = np.flatnonzero(buffer == self.quote[0])
+        newlines = np.flatnonzero(buffer == _NEWLINE)
+        opened = np.searchsorted(quotes, newlines) & 1
+        rows_end_in_sight = bool(np.any(opened == 0)) or len(data) <= MAX_ROW_BYTES
+        closed = not (final and len(quotes) & 1)
+        well_formed = quoting_fits(buffer, quotes, self, inside=False)
+        if well_formed and closed and rows_end_in_sight and not _has_lone_return(data):
+            return (newlines[opened == 0] + 1).astype(np.int64)
+        return self._scan(data, final)
+
+    def _scan(self, data: bytes, final: bool) -> Positions:
+        """Row by row, for text whose quotes do not add up: a row that is no proper row ends with its line."""
+        row = _row_pattern(self)
+        line_end = re.compile(rb"\r\n|\n|\r")
+        ends = []
+        at, size = 0, len(data)
+        while at < size:
+            match = row.match(data, at)
+            if match is None:
+                # An open quote may still be closed by what follows, as long as a row may be that long.
+                if not final and size - at <= MAX_ROW_BYTES and self._is_open(data, at):
+                    break
+                found = line_end.search(data, at)
+            else:
+                found = line_end.match(data, match.end())
+            if found is None or (not final and found.end() == size and data[found.start()] == _RETURN):
+                break
+            at = found.end()
+            ends.append(at)
+        return np.array(ends, np.int64)
+
+    def _is_open(self, data: bytes, at: int) -> bool:
+        return self.quote is not None and data.count(self.quote, at) % 2 == 1
+
+    def spans(self, data: bytes) -> Spans:
+        """The rows of a whole block; empty lines are no rows."""
+        ends = self.row_ends(data, final=True)
+        starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
+        buffer = np.frombuffer(data, np.uint8)
+        for terminator in (_NEWLINE, _RETURN):
+            last = buffer[np.maximum(ends - 1, 0)]
+            ends = np.where((last == terminator) & (ends > starts), ends - 1, ends)
+        full = ends > starts
+        return Spans(starts[full], ends[full])
+
+
+def _row_pattern(dialect: Dialect) -> re.Pattern[bytes]:
+    if dialect.quote is None:
+        return re.compile(rb"[^\r\n]*")
+    quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
+    field = rb"(?:%q[^%q]*(?:%q%q[^%q]*)*%q|[^%q%d\r\n][^%d\r\n]*|)"
+    row = field + rb"(?:%d" + field + rb")*(?=[\r\n]|\Z)"
+    return re.compile(row.replace(b"%q", quote).replace(b"%d", delimiter))
+
+
+def _has_lone_return(data: bytes) -> bool:
+    return data.count(b"\r") != data.count(b"\r\n") + data.endswith(b"\r")
+
+
+def quoting_fits(buffer: npt.NDArray[np.uint8], quotes: Any, dialect: Dialect, *, inside: bool) -> bool:
+    """Whether every quote in `buffer` stands where a quote may, if the buffer begins `inside` a quoted field.
+
+    An opening quote follows a delimiter or a line end, a closing one precedes one; a doubled quote is a
+    closing and an opening one side by side. What lies beyond the buffer's edges is not held against it.
+    """
+    if not len(quotes):
+        return True
+    neighbours = np.zeros(256, bool)
+    assert dialect.quote is not None
+    neighbours[[_NEWLINE, _RETURN, dialect.delimiter[0], dialect.quote[0]]] = True
+    opens = (np.arange(len(quotes)) + inside) % 2 == 0
+    before = quotes[opens & (quotes > 0)] - 1
+    after = quotes[~opens & (quotes < len(buffer) - 1)] + 1
+    return bool(neighbours[buffer[before]].all() and neighbours[buffer[after]].all())
+
+
+class TextOrigin(Origin):
+    """Rows of a block of text.
+
+    Args:
+      file: path of the file.
+      base: position of the block in the (decompressed) file, in bytes.
+      raw: the block.
+      dialect: how its rows are told apart.
+      format: see Origin.
+      rows: the rows of the block that are in the batch, as int64 indices; None means all of them.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        base: int,
+        raw: bytes,
+        dialect: Dialect,
+        format: dict[str, Any],
+        rows: Positions | None = None,
+    ) -> None:
+        self.file = file
+        self.format = format
+        self._base = base
+        self._raw = raw
+        self._dialect = dialect
+        self._rows = rows
+        self._spans: Spans | None = None
+
+    def _located(self) -> Spans:
+        if self._spans is None:
+            spans = self._dialect.spans(self._raw)
+            if self._rows is not None:
+                spans = Spans(spans.starts[self._rows], spans.ends[self._rows])
+            self._spans = spans
+        return self._spans
+
+    def positions(self) -> Positions:
+        return self._located().starts + self._base
+
+    def payload(self, row: int) -> bytes:
+        spans = self._located()
+        return self._raw[spans.starts[row] : spans.ends[row]]
+
+
+class TextReader(Reader):
+    """Common part of the readers of CSV and newline-delimited JSON."""
+
+    dialect: Dialect
+
+    @abstractmethod
+    def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
+        """Parses whole rows into a batch with the columns of the spec. Raises pa.ArrowInvalid."""
+
+    def parse_alone(self, raw: bytes, context: Any) -> pa.RecordBatch:
+        """Parses one row that `parse` refused, where the format knows a second way; else raises again."""
+        return self.parse(raw, context)
+
+    @abstractmethod
+    def format_of(self, context: Any) -> dict[str, Any]:
+        """The `Origin.format` of rows read with `context`."""
+
+    def stage_of(self, error: Exception) -> str:
+        """The stage that an error of `parse` belongs to."""
+        return "decode"
+
+    def read(self, split: Split) -> Iterator[Block | RejectedRow]:
+        end = None if compression_of(split.file) else split.end
+        with open_text(split.file, split.start) as file:
+            for offset, raw in self._row_blocks(file, split, end):
+                if isinstance(raw, RejectedRow):
+                    yield raw
+                else:
+                    yield from self.decode(split.file, offset, raw, split.context)
+
+    def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
+        yield from self.decode(name, 0, payload, self.context_from(context))
+
+    def context_from(self, format: Mapping[str, Any]) -> Any:
+        """The context of a split, from the format of a dead letter."""
+        return None
+
+    def _row_blocks(
+        self, file: IO[bytes], split: Split, end: int | None
+    ) -> Iterator[tuple[int, bytes | RejectedRow]]:
+        """Whole rows, about BLOCK_BYTES at a time; the reader's memory is bounded by that and the longest row."""
+        offset = at = split.start
+        carry = b""
+        while True:
+            want = BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - at)
+            try:
+                chunk = files.read_fully(file, want) if want > 0 else b""
+            except (OSError, EOFError) as error:
+                if compression_of(split.file) is None:
+                    raise
+                yield offset, _unreadable(split.file, offset, carry, error)
+                return
+            at += len(chunk)
+            data = carry + chunk if carry else chunk
+            if not chunk:
+                if data:
+                    yield offset, data
+                return
+            ends = self.dialect.row_ends(data, final=False)
+            if len(ends):
+                cut = int(ends[-1])
+                yield offset, data[:cut]
+                offset, carry = offset + cut, data[cut:]
+            elif len(data) > MAX_PAYLOAD_BYTES:
+                yield offset, _too_long(split.file, offset, data)
+                skipped = self._skip_line(file, end, at)
+                offset, carry, at = at + skipped, b"", at + skipped
+            else:
+                carry = data
+
+    def _skip_line(self, file: IO[bytes], end: int | None, at: int) -> int:
+        """Reads on to the end of a line byte-wise bounded; returns how many bytes were skipped."""
+        skipped = 0
+        while end is None or at + skipped < end:
+            byte = file.readline(1 << 16) if hasattr(file, "readline") else file.read(1)
+            if not byte:
+                break
+            skipped += len(byte)
+            if byte.endswith(b"\n"):
+                break
+        return skipped
+
+    def decode(self, name: str, offset: int, raw: bytes, context: Any) -> Iterator[Block | RejectedRow]:
+        """Decodes a block of whole rows that begins at `offset` of the file."""
+        batch = None
+        rows_are_lines = self.dialect.quote is None or self.dialect.quote not in raw
+        if len(raw) <= MAX_ROW_BYTES or rows_are_lines:
+            try:
+                batch = self.parse(raw, context)
+            except (pa.ArrowInvalid, UnicodeError):
+                batch = None
+        format = self.format_of(context)
+        if batch is not None:
+            origin = TextOrigin(name, offset, raw, self.dialect, format)
+            if (rows_are_lines and self.rows_are_checked) or len(origin._located()) == batch.num_rows:
+                if batch.num_rows and len(raw) > MAX_ROW_BYTES and _longest(origin._located()) > MAX_ROW_BYTES:
+                    batch = None
+                else:
+                    if batch.num_rows:
+                        yield Block(origin, batch)
+                    return
+        yield from self._isolate(name, offset, raw, context, format)
+
+    rows_are_checked = True
+    """Whether `parse` itself makes sure that every line is one row."""
+
+    def _isolate(
+        self, name: str, offset: int, raw: bytes, context: Any, format: dict[str, Any]
+    ) -> Iterator[Block | RejectedRow]:
+        spans = self.dialect.spans(raw)
+        good: list[tuple[int, int]] = []
+        pending = [(0, len(spans))]
+        odd: list[tuple[int, pa.RecordBatch]] = []
+        while pending:
+            low, high = pending.pop()
+            if low >= high:
+                continue
+            start, stop = int(spans.starts[low]), int(spans.ends[high - 1])
+            alone = high - low == 1
+            if alone and stop - start > MAX_ROW_BYTES:
+                yield _too_long(name, offset + start, raw[start:stop])
+                continue
+            try:
+                rows = self.parse(raw[start:stop], context)
+                if rows.num_rows != high - low:
+                    raise pa.ArrowInvalid(f"{rows.num_rows} rows where one was expected")
+                good.append((low, high))
+            except (pa.ArrowInvalid, UnicodeError) as error:
+                if not alone:
+                    middle = (low + high) // 2
+                    pending += [(middle, high), (low, middle)]
+                    continue
+                try:
+                    odd.append((low, self.parse_alone(raw[start:stop], context)))
+                except (pa.ArrowInvalid, UnicodeError):
+                    yield self._rejected(raw[start:stop], offset + start, error)
+        if good:
+            rows_index = np.concatenate([np.arange(low, high, dtype=np.int64) for low, high in good])
+            kept = b"\n".join(raw[int(spans.starts[low]) : int(spans.ends[high - 1])] for low, high in good)
+            batch = self.parse(kept, context)
+            yield Block(TextOrigin(name, offset, raw, self.dialect, format, rows_index), batch)
+        for row, batch in odd:
+            index = np.array([row], np.int64)
+            yield Block(TextOrigin(name, offset, raw, self.dialect, format, index), batch)
+
+    def _rejected(self, payload: bytes, position: int, error: Exception) -> RejectedRow:
+        stage = self.stage_of(error)
+        name = "CoercionError" if stage == "coerce" else "DecodeError"
+        return RejectedRow(payload, position, plain_message(error), error=name, stage=stage)
+
+
+def _longest(spans: Spans) -> int:
+    return int((spans.ends - spans.starts).max(initial=0))
+
+
+def _too_long(name: str, position: int, data: bytes) -> RejectedRow:
+    truncated = len(data) > MAX_PAYLOAD_BYTES
+    size = f"more than {MAX_PAYLOAD_BYTES:,}" if truncated else f"{len(data):,}"
+    message = f"row of {size} bytes in {name}; rows may have at most {MAX_ROW_BYTES:,}"
+    return RejectedRow(data[:MAX_PAYLOAD_BYTES], position, message, truncated=truncated)
+
+
+def _unreadable(name: str, offset: int, carry: bytes, error: Exception) -> RejectedRow:
+    message = f"{name} cannot be decompressed beyond byte {offset + len(carry):,}: {plain_message(error)}"
+    if offset or carry:
+        return RejectedRow(carry, offset, message, truncated=True)
+    whole = files.read_range(name, 0, MAX_PAYLOAD_BYTES)
+    return RejectedRow(whole, 0, message, truncated=len(whole) == MAX_PAYLOAD_BYTES)
+
+
+def plain_message(error: Exception) -> str:
+    """An error's message on one line, at most 500 characters, without parts that only mislead."""
+    text = re.sub(r"Row #\d+: ", "", str(error))
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else text[:497] + "..."
+
+
+def first_block(file: str, size: int = 1 << 20) -> bytes:
+    """The first bytes of a (decompressed) file, for looking at it. Raises FormatError."""
+    try:
+        with open_text(file) as stream:
+            return files.read_fully(stream, size)
+    except (OSError, EOFError) as error:
+        raise FormatError(f"{file} cannot be read: {plain_message(error)}") from None

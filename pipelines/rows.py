@@ -1,0 +1,115 @@
+"""Where rows come from, and what is kept of a row that could not be processed.
+
+A source emits pairs `(Origin, pyarrow.RecordBatch)`. The origin can give back, for any row of its batch,
+the row's position and its original bytes. Neither is computed unless somebody asks: a good row costs nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Positions = npt.NDArray[np.int64]
+
+
+class Origin(ABC):
+    """Where the rows of one record batch come from.
+
+    Attributes:
+      file: path or name of what was read, as a person would write it.
+      format: what `replay` needs to decode a payload of this origin again, JSON-able:
+        `{"type": "csv", "columns": [...]}`.
+    """
+
+    file: str
+    format: dict[str, Any]
+
+    @abstractmethod
+    def positions(self) -> Positions:
+        """The position in `file` of every row of the batch, int64 [rows]: a byte offset or a row number."""
+
+    @abstractmethod
+    def payload(self, row: int) -> bytes:
+        """The original bytes of row `row` of the batch: a document of one row in the source's own format."""
+
+    def source(self, row: int) -> str:
+        """`<file>:<position>` of row `row`."""
+        return f"{self.file}:{self.positions()[row]}"
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A row that could not be decoded, coerced, predicted or encoded, with all that is needed to run it again.
+
+    Attributes:
+      key: the row's key, or `<file>:<position>` where it has none.
+      payload: the row's original bytes.
+      stage: decode, coerce, predict, encode or write.
+      error: class of the error.
+      message: what was wrong, in words.
+      attempts: how often the row was tried.
+      model: the model's path, version and signature; empty before a model was involved.
+      source: `<file>:<position>`.
+      format: what `replay` needs to decode the payload.
+      payload_truncated: the payload is only the beginning of the original bytes (they were larger than
+        the source's limit); the row cannot be replayed from the dead letter alone.
+    """
+
+    key: str
+    payload: bytes
+    stage: str
+    error: str
+    message: str
+    attempts: int
+    model: str
+    source: str
+    format: dict[str, Any] = field(default_factory=dict)
+    payload_truncated: bool = False
+
+    def to_json(self) -> bytes:
+        """One line of newline-delimited JSON, newline included."""
+        fields = asdict(self)
+        fields["payload"] = base64.b64encode(self.payload).decode("ascii")
+        if not self.payload_truncated:
+            del fields["payload_truncated"]
+        return json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+    @classmethod
+    def from_json(cls, line: bytes) -> DeadLetter:
+        """Reads one line; raises ValueError if it is not a dead letter."""
+        fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError("a dead letter is a JSON object")
+        known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+        try:
+            known["payload"] = base64.b64decode(known["payload"], validate=True)
+            return cls(**known)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a dead letter: {error}") from None
+
+
+@dataclass(frozen=True)
+class Block:
+    """The good rows of a piece of a source."""
+
+    origin: Origin
+    batch: pa.RecordBatch
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that a decoder could not turn into a row of a batch."""
+
+    payload: bytes
+    position: int
+    message: str
+    error: str = "DecodeError"
+    stage: str = "decode"
+    truncated: bool = False
