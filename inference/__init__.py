@@ -1,0 +1,26 @@
+"""TensorFlow predictions for PCollections of Arrow record batches.
+
+Importing a name imports what it needs (Beam, about 4 s); TensorFlow is imported when a model is loaded.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference.predict import Predict, Rejected
+    from inference.saved_model import SavedModelHandler
+
+__all__ = ["Predict", "Rejected", "SavedModelHandler"]
+
+_HOMES = {
+    "Predict": "inference.predict",
+    "Rejected": "inference.predict",
+    "SavedModelHandler": "inference.saved_model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'inference' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -46,7 +46,7 @@ class SavedModel:
             raise ModelLoadError(f"TensorFlow cannot load the model at {path}: {reason}") from error
         self._keywords: dict[str, Any] = dict(self._function.structured_input_signature[1])
         self._composites = {spec.name: spec for spec in self.signature.inputs if spec.components}
-        self._plain_names = frozenset(self._keywords) if not self._composites else None
+        self._dense_only = not self._composites
 
     def warm_up(self) -> None:
         """Calls the model once with neutral values, so that the first real call does not pay for it.
@@ -74,7 +74,7 @@ class SavedModel:
           ModelInputError: an input is missing, or is not in the signature, or is not of the right kind.
           tensorflow.errors.OpError: the model fails on these values.
         """
-        if tensors.keys() != self._plain_names:
+        if not (self._dense_only and tensors.keys() == self._keywords.keys()):
             tensors = self._flatten(tensors)
         outputs: dict[str, Any] = self._function(**tensors)
         return outputs

@@ -105,7 +105,7 @@ class Block:
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that a decoder could not turn into a row of a batch."""
+    """A row that a decoder could not turn into a row of a batch. `key` where it can be told nevertheless."""
 
     payload: bytes
     position: int
@@ -113,3 +113,4 @@ class RejectedRow:
     error: str = "DecodeError"
     stage: str = "decode"
     truncated: bool = False
+    key: str | None = None

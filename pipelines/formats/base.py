@@ -38,10 +38,12 @@ class ReadSpec:
         JSON). Self-describing formats keep their own types, but may use dictionary types asked for here.
         A column that a file does not have comes out as nulls of the type given.
       options: the format's own settings from the config, such as `delimiter`.
+      key: the column that identifies a row, if there is one: rejected rows are named by it where possible.
     """
 
     columns: pa.Schema
     options: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ read in one way; a file in which they cannot is read in one piece, and that is s
 
 from __future__ import annotations
 
+import csv
 import io
 import logging
 from collections.abc import Mapping
@@ -93,6 +94,17 @@ class CsvReader(TextReader):
 
     def format_of(self, context: Any) -> dict[str, Any]:
         return {"type": "csv", "columns": list(context), "delimiter": self.delimiter}
+
+    def key_of(self, raw: bytes, context: Any) -> str | None:
+        if self.spec.key not in context:
+            return None
+        text = raw.decode("utf-8", "replace")
+        try:
+            fields = next(csv.reader([text], delimiter=self.delimiter), [])
+        except csv.Error:
+            fields = text.split(self.delimiter)
+        place = context.index(self.spec.key)
+        return fields[place] if place < len(fields) and fields[place] else None
 
     def context_from(self, format: Mapping[str, Any]) -> Any:
         return tuple(format["columns"])

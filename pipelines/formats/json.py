@@ -67,6 +67,14 @@ class JsonReader(TextReader):
     def format_of(self, context: Any) -> dict[str, Any]:
         return {"type": "json"}
 
+    def key_of(self, raw: bytes, context: Any) -> str | None:
+        try:
+            row = json.loads(raw.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return None
+        key = row.get(self.spec.key) if isinstance(row, dict) else None
+        return None if key is None else str(key)
+
     def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
         if not raw.strip():
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)

@@ -10,7 +10,7 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, cast
 
 import numpy as np
@@ -226,6 +226,10 @@ class TextReader(Reader):
         return self.parse(raw, context)
 
     @abstractmethod
+    def key_of(self, raw: bytes, context: Any) -> str | None:
+        """The key of a row that cannot be parsed, if it can be told."""
+
+    @abstractmethod
     def format_of(self, context: Any) -> dict[str, Any]:
         """The `Origin.format` of rows read with `context`."""
 
@@ -332,7 +336,7 @@ class TextReader(Reader):
             start, stop = int(spans.starts[low]), int(spans.ends[high - 1])
             alone = high - low == 1
             if alone and stop - start > MAX_ROW_BYTES:
-                yield _too_long(name, offset + start, raw[start:stop])
+                yield replace(_too_long(name, offset + start, raw[start:stop]), key=self._long_key(raw, start, context))
                 continue
             try:
                 rows = self.parse(raw[start:stop], context)
@@ -347,7 +351,7 @@ class TextReader(Reader):
                 try:
                     odd.append((low, self.parse_alone(raw[start:stop], context)))
                 except (pa.ArrowInvalid, UnicodeError):
-                    yield self._rejected(raw[start:stop], offset + start, error)
+                    yield self._rejected(raw[start:stop], offset + start, error, context)
         if good:
             rows_index = np.concatenate([np.arange(low, high, dtype=np.int64) for low, high in good])
             kept = b"\n".join(raw[int(spans.starts[low]) : int(spans.ends[high - 1])] for low, high in good)
@@ -357,10 +361,15 @@ class TextReader(Reader):
             index = np.array([row], np.int64)
             yield Block(TextOrigin(name, offset, raw, self.dialect, format, index), batch)
 
-    def _rejected(self, payload: bytes, position: int, error: Exception) -> RejectedRow:
+    def _long_key(self, raw: bytes, start: int, context: Any) -> str | None:
+        """The key of a row too long to parse, from its beginning."""
+        return self.key_of(raw[start : start + (1 << 16)], context) if self.spec.key else None
+
+    def _rejected(self, payload: bytes, position: int, error: Exception, context: Any) -> RejectedRow:
         stage = self.stage_of(error)
         name = "CoercionError" if stage == "coerce" else "DecodeError"
-        return RejectedRow(payload, position, plain_message(error), error=name, stage=stage)
+        key = self.key_of(payload, context) if self.spec.key else None
+        return RejectedRow(payload, position, plain_message(error), error=name, stage=stage, key=key)
 
 
 def _longest(spans: Spans) -> int:

@@ -1,0 +1,177 @@
+"""Predictions for record batches, whatever calls the model: coercion, slicing, bisecting, reassembly.
+
+A handler gives `call`, which turns the input arrays of some rows into output arrays. All else is the same for
+every handler: a batch goes in, a batch of the same rows in the same order comes out, with the outputs as
+further columns and, if rows failed, column `__error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from inference.binding import Binding
+from inference.coercion import is_list
+from inference.errors import ERROR_COLUMN, Failure, error_column
+from inference.inputs import prepare
+from inference.tensors import shape_key
+
+Call = Callable[[list[pa.Array]], Mapping[str, pa.Array]]
+"""Input arrays of some rows, in the order of the binding -> output arrays of the same rows, by name."""
+
+Explain = Callable[[Exception], Failure]
+Rows = npt.NDArray[np.int64]
+
+
+def predict_batches(
+    batches: Sequence[pa.RecordBatch],
+    binding: Binding,
+    outputs: pa.Schema,
+    call: Call,
+    max_rows: int,
+    explain: Explain,
+) -> list[pa.RecordBatch]:
+    """Predicts all rows of all batches, in calls of at most `max_rows` rows that may span batches.
+
+    Args:
+      batches: input batches of one schema.
+      binding: how their columns feed the model.
+      outputs: names and types of the outputs.
+      call: calls the model; may raise for rows that it cannot predict.
+      max_rows: rows in a call.
+      explain: what an exception of `call` for a single row means for that row. May raise it again, if it is
+        no fault of the row.
+
+    Returns:
+      For each batch its rows with the output columns (null for a failed row) and, if any of its rows failed,
+      column `__error`.
+    """
+    prepared = [prepare(batch, binding) for batch in batches]
+    sizes = [batch.num_rows for batch in batches]
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    failures = {int(starts[i]) + row: f for i, (_, failed) in enumerate(prepared) for row, f in failed.items()}
+    arrays = [_joined([columns[k] for columns, _ in prepared]) for k in range(len(binding.inputs))]
+    predicted = _predict_rows(arrays, int(starts[-1]), binding, outputs, call, max_rows, explain, failures)
+    results = []
+    for i, batch in enumerate(batches):
+        low, size = int(starts[i]), sizes[i]
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        columns.update({name: array.slice(low, size) for name, array in predicted.items()})
+        failed = {row - low: f for row, f in failures.items() if low <= row < low + size} if failures else {}
+        if failed:
+            columns[ERROR_COLUMN] = error_column(size, failed)
+        results.append(pa.RecordBatch.from_pydict(columns))
+    return results
+
+
+def _joined(arrays: list[pa.Array]) -> pa.Array:
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+
+
+def _predict_rows(
+    arrays: list[pa.Array],
+    rows: int,
+    binding: Binding,
+    outputs: pa.Schema,
+    call: Call,
+    max_rows: int,
+    explain: Explain,
+    failures: dict[int, Failure],
+) -> dict[str, pa.Array]:
+    """Outputs of all rows, null for those in `failures`, to which rows that fail in the model are added."""
+    if not failures and not _needs_grouping(arrays, binding):
+        done = _call_in_slices(arrays, rows, call, max_rows, explain)
+        failures.update(done.failures)
+        return done.columns(outputs)
+    good = np.setdiff1d(np.arange(rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
+    order: list[Rows] = []
+    pieces: list[dict[str, pa.Array]] = []
+    for group in _groups(arrays, good, binding):
+        taken = [array.take(pa.array(group)) for array in arrays]
+        done = _call_in_slices(taken, len(group), call, max_rows, explain)
+        failures.update({int(group[row]): failure for row, failure in done.failures.items()})
+        order.append(group)
+        pieces.append(done.columns(outputs))
+    place = np.full(rows, -1, np.int64)
+    if order:
+        everywhere = np.concatenate(order)
+        place[everywhere] = np.arange(len(everywhere))
+    index = pa.array(np.ma.masked_array(place, mask=place < 0), pa.int64())
+    joined = {
+        field.name: _joined([piece[field.name] for piece in pieces]) if pieces else pa.nulls(0, field.type)
+        for field in outputs
+    }
+    return {name: array.take(index) for name, array in joined.items()}
+
+
+def _needs_grouping(arrays: list[pa.Array], binding: Binding) -> bool:
+    if binding.encode_examples:
+        return False
+    return any(
+        bound.spec.kind == "dense" and is_list(array.type) and _open_sizes(bound.spec.shape)
+        for bound, array in zip(binding.inputs, arrays, strict=True)
+    )
+
+
+def _open_sizes(shape: tuple[int | None, ...] | None) -> bool:
+    return shape is None or None in shape[1:]
+
+
+def _groups(arrays: list[pa.Array], rows: Rows, binding: Binding) -> list[Rows]:
+    """Rows that may stand in one dense tensor together: a list whose length is open must have one length."""
+    keys = [
+        shape_key(array)[rows]
+        for bound, array in zip(binding.inputs, arrays, strict=True)
+        if bound.spec.kind == "dense" and is_list(array.type) and not binding.encode_examples
+    ]
+    if not keys or not len(rows):
+        return [rows] if len(rows) else []
+    _, member = np.unique(np.concatenate(keys, axis=1), axis=0, return_inverse=True)
+    member = member.reshape(-1)
+    by_group = np.argsort(member, kind="stable")
+    cuts = np.flatnonzero(np.diff(member[by_group])) + 1
+    return [np.asarray(rows[part], np.int64) for part in np.split(by_group, cuts)]
+
+
+class _Done:
+    """Outputs collected in row order."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Mapping[str, pa.Array] | None] = []
+        self.failures: dict[int, Failure] = {}
+
+    def columns(self, outputs: pa.Schema) -> dict[str, pa.Array]:
+        columns = {}
+        for field in outputs:
+            arrays = [pa.nulls(1, field.type) if p is None else p[field.name] for p in self.pieces]
+            columns[field.name] = _joined(arrays) if arrays else pa.nulls(0, field.type)
+        return columns
+
+
+def _call_in_slices(
+    arrays: list[pa.Array], rows: int, call: Call, max_rows: int, explain: Explain
+) -> _Done:
+    """Calls the model slice by slice. A slice that fails is halved until the failing rows stand alone."""
+    done = _Done()
+    pending = [(low, min(low + max_rows, rows)) for low in range(0, rows, max_rows)][::-1]
+    while pending:
+        low, high = pending.pop()
+        try:
+            done.pieces.append(call([array.slice(low, high - low) for array in arrays]))
+        except Exception as error:  # whatever the model raises is about these rows, or explain() says not
+            if high - low == 1:
+                done.failures[low] = explain(error)
+                done.pieces.append(None)
+            else:
+                middle = (low + high) // 2
+                pending += [(middle, high), (low, middle)]
+    return done
+
+
+def column_nbytes(batches: Sequence[Any]) -> int:
+    """Bytes of record batches, or of (key, record batch) pairs."""
+    return sum(int((item[1] if isinstance(item, tuple) else item).nbytes) for item in batches)

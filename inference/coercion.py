@@ -1,0 +1,185 @@
+"""Values of one type into another, if nothing is lost.
+
+| from | to | |
+|---|---|---|
+| the same type, or one that holds all its values | | silent |
+| integer | a smaller integer, or a float | value by value: it must be representable |
+| float64 | float32 | rounds to the nearest float32, as text would; overflow is refused |
+| float | integer | value by value: it must be whole |
+| text | number, bool | value by value: it must be one |
+| integer, bool | text | `7`, `True`; a bool reads as Python and CSV exports write it |
+| float, time, date, nested | text | refused: there is more than one way to write them |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Failures = dict[int, str]
+_Cast = Callable[[pa.Array], pa.Array]
+
+
+def is_text(type: pa.DataType) -> bool:
+    """Whether values of the type are strings or bytes, dictionary-encoded or not."""
+    if pa.types.is_dictionary(type):
+        type = type.value_type
+    return bool(
+        pa.types.is_string(type)
+        or pa.types.is_large_string(type)
+        or pa.types.is_string_view(type)
+        or is_bytes(type)
+    )
+
+
+def is_bytes(type: pa.DataType) -> bool:
+    """Whether values of the type are bytes."""
+    return bool(
+        pa.types.is_binary(type)
+        or pa.types.is_large_binary(type)
+        or pa.types.is_binary_view(type)
+        or pa.types.is_fixed_size_binary(type)
+    )
+
+
+def is_list(type: pa.DataType) -> bool:
+    """Whether values of the type are lists."""
+    return bool(pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type))
+
+
+def depth_of(type: pa.DataType) -> int:
+    """How many lists a value of the type is nested in."""
+    return 1 + depth_of(type.value_type) if is_list(type) else 0
+
+
+def leaf_of(type: pa.DataType) -> pa.DataType:
+    """The type of the values inside all lists."""
+    return leaf_of(type.value_type) if is_list(type) else type
+
+
+def describe(source: pa.DataType, target: pa.DataType) -> str | None:
+    """How values of `source` become `target`, in words; None if they cannot.
+
+    >>> describe(pa.int32(), pa.int64())
+    'widened'
+    >>> describe(pa.float64(), pa.string()) is None
+    True
+    """
+    source, target = leaf_of(source), leaf_of(target)
+    plain = source.value_type if pa.types.is_dictionary(source) else source
+    if pa.types.is_null(plain):
+        return "all missing"
+    if is_text(target):
+        if is_text(plain):
+            return "as it is"
+        if pa.types.is_integer(plain) or pa.types.is_boolean(plain):
+            return "written as text"
+        return None
+    if plain == target:
+        return "as it is"
+    if is_text(plain):
+        return None if is_bytes(plain) else "parsed, value by value"
+    return _describe_number(plain, target)
+
+
+def _describe_number(source: pa.DataType, target: pa.DataType) -> str | None:
+    if pa.types.is_boolean(target):
+        return "0 or 1, value by value" if pa.types.is_integer(source) else None
+    if pa.types.is_boolean(source):
+        return "0 or 1"
+    if pa.types.is_floating(source) and pa.types.is_floating(target):
+        return "widened" if target.bit_width > source.bit_width else f"rounded to {target}"
+    if pa.types.is_integer(source) and pa.types.is_integer(target):
+        unsigned_fits = pa.types.is_unsigned_integer(source) or pa.types.is_signed_integer(target)
+        wider = target.bit_width > source.bit_width
+        same_sign = pa.types.is_signed_integer(source) == pa.types.is_signed_integer(target)
+        return "widened" if wider and (same_sign or unsigned_fits) else "checked, value by value"
+    numeric = pa.types.is_integer(source) or pa.types.is_floating(source) or pa.types.is_decimal(source)
+    return "checked, value by value" if numeric else None
+
+
+def coerce(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, Failures]:
+    """Converts `values` to the scalar type `target`.
+
+    Returns:
+      The converted array, of the same length (null where a value could not be converted), and a message for
+      each of those rows. Text targets keep string, binary and dictionary arrays as they are.
+    """
+    source = values.type
+    if source == target or (is_text(target) and is_text(source)):
+        return values, {}
+    if pa.types.is_dictionary(source):
+        words, failures = coerce(values.dictionary, target)
+        taken = words.take(values.indices)
+        if not failures:
+            return taken, {}
+        rows = values.indices.to_pylist()
+        return taken, {row: failures[index] for row, index in enumerate(rows) if index in failures}
+    return _value_by_value(values, target, _cast_to(source, target))
+
+
+def _cast_to(source: pa.DataType, target: pa.DataType) -> _Cast:
+    if is_text(target) and pa.types.is_boolean(source):
+        return _bool_to_text
+    if pa.types.is_boolean(target) and pa.types.is_integer(source):
+        return _integer_to_bool
+    if is_text(source) and not is_text(target):
+        return lambda values: _round(pc.utf8_trim_whitespace(values).cast(_parsed(target)), target)
+    if pa.types.is_floating(target):
+        return lambda values: _round(values, target)
+    return lambda values: values.cast(target)
+
+
+def _parsed(target: pa.DataType) -> pa.DataType:
+    return pa.float32() if pa.types.is_float16(target) else target
+
+
+def _round(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """Floats to a narrower float; refuses what would become infinite."""
+    rounded = values.cast(target)
+    if not pa.types.is_floating(values.type):
+        return rounded
+    wide = rounded.cast(pa.float64()) if pa.types.is_float16(target) else rounded
+    if pc.any(pc.and_(pc.is_inf(wide), pc.is_finite(values.cast(pa.float64())))).as_py():
+        raise pa.ArrowInvalid("too large")
+    return rounded
+
+
+def _bool_to_text(values: pa.Array) -> pa.Array:
+    return pc.if_else(values, "True", "False")
+
+
+def _integer_to_bool(values: pa.Array) -> pa.Array:
+    if not pc.all(pc.is_in(values, pa.array([0, 1, None], values.type)), skip_nulls=True).as_py():
+        raise pa.ArrowInvalid("neither 0 nor 1")
+    return values.cast(pa.bool_())
+
+
+def _value_by_value(values: pa.Array, target: pa.DataType, cast: _Cast) -> tuple[pa.Array, Failures]:
+    """Casts all values at once; if that fails, finds by bisecting those that cannot be cast."""
+    pieces: list[pa.Array] = []
+    failures: Failures = {}
+    pending = [(0, len(values))]
+    while pending:
+        low, high = pending.pop()
+        try:
+            pieces.append(cast(values.slice(low, high - low)))
+            continue
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            if high - low > 1:
+                middle = (low + high) // 2
+                pending += [(middle, high), (low, middle)]
+                continue
+        failures[low] = f"{shown(values[low])} is not a {target}"
+        pieces.append(pa.nulls(1, target))
+    if len(pieces) == 1:
+        return pieces[0], failures
+    return pa.concat_arrays(pieces), failures
+
+
+def shown(value: pa.Scalar) -> str:
+    """A value as an error message shows it, at most 80 characters."""
+    text = repr(value.as_py())
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,91 @@
+"""What can go wrong between a record batch and its predictions.
+
+InferenceError
+├── BindingError      the model's inputs and the columns do not fit: a mistake of the config
+├── RowError          one row cannot be predicted; the others can
+│   ├── CoercionError a value does not fit the model's input
+│   └── PredictionError the model fails on this row
+└── OutputError       the model gave something that cannot be laid beside the rows
+
+A row's error travels in the result batch: in column `__error`, null for the rows that succeeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ERROR_COLUMN = "__error"
+ROW_COLUMN = "__row"
+ERROR_TYPE = pa.struct(
+    [("stage", pa.string()), ("error", pa.string()), ("message", pa.string()), ("attempts", pa.int32())]
+)
+
+
+class InferenceError(Exception):
+    """Anything that goes wrong between a record batch and its predictions."""
+
+
+class BindingError(InferenceError):
+    """The columns do not give what the model's signature asks for.
+
+    Attributes:
+      problems: one line each, all that were found.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[type[BindingError], tuple[list[str]]]:
+        return BindingError, (self.problems,)
+
+
+class RowError(InferenceError):
+    """One row cannot be predicted."""
+
+
+class CoercionError(RowError):
+    """A value does not fit the model's input without losing something."""
+
+
+class PredictionError(RowError):
+    """The model fails on the row, or rows failed and nobody asked for dead letters."""
+
+
+class OutputError(InferenceError):
+    """The model's outputs cannot be laid beside the rows, for example because there are fewer of them."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one row has no prediction.
+
+    Attributes:
+      stage: coerce or predict.
+      error: class of the error.
+      message: what was wrong, on one line.
+      attempts: how often the row was tried.
+    """
+
+    stage: str
+    error: str
+    message: str
+    attempts: int = 1
+
+
+def error_column(rows: int, failures: Mapping[int, Failure]) -> pa.Array:
+    """The column `__error` of a batch of `rows` rows."""
+    values: list[dict[str, object] | None] = [None] * rows
+    for row, failure in failures.items():
+        values[row] = vars(failure)
+    return pa.array(values, ERROR_TYPE)
+
+
+def failures_of(column: pa.Array) -> dict[int, Failure]:
+    """The failures in a column `__error`, by row."""
+    rows = pc.indices_nonzero(column.is_valid()).to_pylist()
+    return {row: Failure(**column[row].as_py()) for row in rows}

@@ -1,0 +1,111 @@
+"""Where a model's files are: which version is meant, and a copy on this machine of what lies elsewhere."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import model
+from model.errors import ModelNotFoundError
+from model.signature import latest_version
+
+LATEST = "latest"
+
+_copies: dict[str, str] = {}
+_lock = threading.Lock()
+
+
+def is_remote(path: str) -> bool:
+    """Whether the path has a scheme such as gs://."""
+    return "://" in path
+
+
+def resolve(path: str, version: str | None = None) -> str:
+    """The folder of the SavedModel that `path` and `version` mean.
+
+    Args:
+      path: the SavedModel's folder or, with `version`, the folder of its versions. A relative path that does
+        not exist is looked for beside the installed packages, where the packaged model is.
+      version: the name of a version's folder, "latest" for the newest (`v10` is newer than `v9`), or None.
+
+    Raises:
+      ModelNotFoundError: there is no such folder or version.
+    """
+    if not is_remote(path) and not os.path.isabs(path) and not os.path.exists(path):
+        packaged = Path(model.__file__).resolve().parent.parent / path
+        if packaged.exists():
+            path = str(packaged)
+    if version is None:
+        return path
+    folder = path.rstrip("/")
+    names = _folder_names(folder)
+    chosen = latest_version(names) if version == LATEST else version
+    if chosen is None or chosen not in names:
+        found = ", ".join(sorted(names)) or "none"
+        wanted = "numbered version (v1, v2, ...)" if version == LATEST else f"version '{version}'"
+        raise ModelNotFoundError(f"{folder} has no {wanted}; its folders: {found}")
+    return f"{folder}/{chosen}"
+
+
+def _folder_names(folder: str) -> set[str]:
+    if not is_remote(folder):
+        if not os.path.isdir(folder):
+            raise ModelNotFoundError(f"{folder}: no such folder; check model.path")
+        return {entry.name for entry in os.scandir(folder) if entry.is_dir()}
+    found = _filesystems().match([f"{folder}/**"])[0].metadata_list
+    return {file.path[len(folder) + 1 :].split("/", 1)[0] for file in found if "/" in file.path[len(folder) + 1 :]}
+
+
+def _filesystems() -> Any:
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
+
+
+def read_bytes(path: str) -> bytes:
+    """A file of a model as bytes, on any file system. Raises FileNotFoundError."""
+    if not is_remote(path):
+        return Path(path).read_bytes()
+    filesystems = _filesystems()
+    if not filesystems.exists(path):
+        raise FileNotFoundError(path)
+    with _open_raw(path) as file:
+        return cast(bytes, file.read())
+
+
+def _open_raw(path: str) -> Any:
+    from apache_beam.io.filesystem import CompressionTypes
+
+    return _filesystems().open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def local_copy(path: str) -> str:
+    """The folder itself if it is local; else a copy of it, made once in this process and removed at its end."""
+    if not is_remote(path):
+        return resolve(path)
+    with _lock:
+        if path not in _copies:
+            _copies[path] = _copy(path.rstrip("/"))
+        return _copies[path]
+
+
+def _copy(folder: str) -> str:
+    found = _filesystems().match([f"{folder}/**"])[0].metadata_list
+    if not found:
+        raise ModelNotFoundError(f"{folder}: no files there; check model.path")
+    target = tempfile.mkdtemp(prefix="model-")
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    for file in found:
+        relative = file.path[len(folder) + 1 :]
+        local = os.path.normpath(os.path.join(target, relative))
+        if not local.startswith(target + os.sep):
+            raise ModelNotFoundError(f"{file.path}: not inside the model's folder")
+        os.makedirs(os.path.dirname(local), exist_ok=True)
+        with _open_raw(file.path) as source, open(local, "wb") as copy:
+            shutil.copyfileobj(source, copy)
+    return target

@@ -1,0 +1,96 @@
+"""The one transform: record batches in, record batches with predictions out, failed rows beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+from inference.errors import ERROR_COLUMN, ROW_COLUMN, Failure, PredictionError, failures_of
+
+_REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The rows of one batch that have no prediction.
+
+    Attributes:
+      key: the batch's key, if batches were keyed, else None.
+      rows: the columns of those rows, without outputs.
+      failures: row's index in the original batch -> why, in the order of `rows`.
+    """
+
+    key: Any
+    rows: pa.RecordBatch
+    failures: dict[int, Failure]
+
+
+class Predict(beam.PTransform):  # type: ignore[misc]  # Beam's classes are untyped
+    """Adds a model's predictions to record batches.
+
+    The handler decides where the model is called; nothing else changes. With Beam's KeyedModelHandler around
+    it, batches come as `(key, batch)` and leave so; a keyed batch from which failed rows were taken has their
+    neighbours' original row numbers in column `__row`.
+
+    As it is, a row without a prediction fails the pipeline: nothing is lost unnoticed. With
+    `with_exception_handling()` the result is a pair, as in Beam: the batches of predicted rows, and a
+    PCollection of `Rejected`.
+
+    Args:
+      handler: for example a SavedModelHandler.
+      run_inference: further arguments of Beam's RunInference, such as `model_metadata_pcoll`.
+    """
+
+    def __init__(self, handler: ModelHandler[Any, Any, Any], **run_inference: Any) -> None:
+        super().__init__()
+        self._handler = handler
+        self._run_inference = run_inference
+        self._separates = False
+
+    def with_exception_handling(self) -> Predict:
+        """Gives failed rows as a second PCollection, instead of failing the pipeline."""
+        self._separates = True
+        return self
+
+    def expand(self, pcoll: beam.PCollection) -> Any:
+        results = pcoll | "RunInference" >> RunInference(self._handler, **self._run_inference)
+        separated = results | "Separate" >> beam.ParDo(_Separate(self._separates)).with_outputs(
+            _REJECTED, main="predicted"
+        )
+        return (separated.predicted, separated[_REJECTED]) if self._separates else separated.predicted
+
+
+class _Separate(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, separates: bool) -> None:
+        self._separates = separates
+
+    def process(self, element: Any) -> Iterator[Any]:
+        key, batch = element if isinstance(element, tuple) else (None, element)
+        if ERROR_COLUMN not in batch.schema.names:
+            yield element
+            return
+        errors = batch[ERROR_COLUMN]
+        failures = failures_of(errors)
+        if not self._separates:
+            row, failure = next(iter(failures.items()))
+            raise PredictionError(
+                f"{len(failures)} of {batch.num_rows} rows have no prediction, first row {row}: "
+                f"{failure.message} ({failure.error}); use Predict(...).with_exception_handling() to go on without them"
+            )
+        batch = batch.drop_columns([ERROR_COLUMN])
+        yield beam.pvalue.TaggedOutput(
+            _REJECTED, Rejected(key, batch.take(pa.array(list(failures), pa.int64())), failures)
+        )
+        good = np.flatnonzero(errors.is_null().to_numpy(zero_copy_only=False))
+        if len(good):
+            kept = batch.take(pa.array(good))
+            if isinstance(element, tuple):
+                yield key, kept.append_column(ROW_COLUMN, pa.array(good, pa.int64()))
+            else:
+                yield kept

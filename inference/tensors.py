@@ -1,0 +1,198 @@
+"""Arrow arrays into TensorFlow tensors, and back. TensorFlow is handed in, so importing this costs nothing.
+
+| array | tensor |
+|---|---|
+| numbers | [batch], a view of the column turned into a tensor in one copy |
+| dictionary of strings | [batch], the dictionary once, then `tf.gather` by the indices |
+| strings | [batch], through a dictionary where values repeat |
+| lists of one length | [batch, n], [batch, n, m] |
+| lists of any length | the components of a ragged or sparse input |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from inference.binding import InputBinding, arrow_type
+from inference.coercion import is_bytes, is_list, is_text
+from inference.errors import OutputError
+from model.specs import TensorSpec
+
+
+def shape_key(array: pa.Array) -> npt.NDArray[np.int64]:
+    """What rows must have in common to stand in one dense tensor: the list lengths, [rows, levels] int64.
+
+    Rows whose inner lists differ among themselves get a key of their own.
+    """
+    lengths = _lengths(array)
+    flat = array.flatten()
+    if not is_list(flat.type):
+        return lengths[:, None]
+    inner = shape_key(flat)
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    first = np.zeros((len(lengths), inner.shape[1]), np.int64)
+    full = lengths > 0
+    first[full] = inner[bounds[:-1][full]]
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    uneven = np.unique(owner[(inner != first[owner]).any(axis=1)])
+    first[uneven] = -1 - uneven[:, None]
+    return np.concatenate([lengths[:, None], first], axis=1)
+
+
+def to_tensors(tf: Any, array: pa.Array, bound: InputBinding) -> dict[str, Any]:
+    """The tensors of one input, by the keyword that the model takes them under.
+
+    Args:
+      tf: the tensorflow module.
+      array: values without nulls, of `bound.type` inside `bound.depth` lists, [rows].
+      bound: the input.
+    """
+    spec = bound.spec
+    if spec.kind == "ragged":
+        return _ragged(tf, array, spec)
+    if spec.kind == "sparse":
+        return _sparse(tf, array, spec)
+    sizes = [len(array)]
+    while is_list(array.type):
+        lengths = _lengths(array)
+        if len(lengths) and (lengths != lengths[0]).any():
+            raise OutputError(f"input '{spec.name}': rows with lists of different lengths in one tensor")
+        sizes.append(int(lengths[0]) if len(lengths) else 0)
+        array = array.flatten()
+    tensor = _flat(tf, array, spec.dtype)
+    if spec.shape is not None and len(sizes) < len(spec.shape):
+        sizes += [1] * (len(spec.shape) - len(sizes))
+    return {spec.name: tensor if len(sizes) == 1 else tf.reshape(tensor, sizes)}
+
+
+def _flat(tf: Any, array: pa.Array, dtype: str) -> Any:
+    """A 1-D tensor of the values of an array without nulls."""
+    if is_text(array.type):
+        return _strings(tf, array)
+    tensor = tf.convert_to_tensor(array.to_numpy(zero_copy_only=False))
+    return tf.cast(tensor, dtype) if dtype == "bfloat16" else tensor
+
+
+def _strings(tf: Any, array: pa.Array) -> Any:
+    if not pa.types.is_dictionary(array.type):
+        encoded = array.dictionary_encode() if len(array) > 64 else None
+        if encoded is None or len(encoded.dictionary) * 2 > len(array):
+            return tf.constant(_objects(array), tf.string)
+        array = encoded
+    elif len(array.dictionary) > len(array):
+        return tf.constant(_objects(array.dictionary_decode()), tf.string)
+    words = tf.constant(_objects(array.dictionary), tf.string)
+    return tf.gather(words, array.indices.to_numpy(zero_copy_only=False))
+
+
+def _objects(array: pa.Array) -> npt.NDArray[np.object_]:
+    wanted = array if is_bytes(array.type) else array.cast(pa.large_binary())
+    return np.asarray(wanted.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def _lengths(array: pa.Array) -> npt.NDArray[np.int64]:
+    lengths = pc.fill_null(pc.list_value_length(array), 0)
+    return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _ragged(tf: Any, array: pa.Array, spec: TensorSpec) -> dict[str, Any]:
+    values, *split_names = spec.components
+    tensors = {}
+    for name in split_names:
+        tensors[name] = tf.constant(np.concatenate([[0], np.cumsum(_lengths(array))]), tf.int64)
+        array = array.flatten()
+    inner = [size for size in (spec.shape or ())[1 + len(split_names) :] if size is not None]
+    flat_values = array
+    while is_list(flat_values.type):
+        flat_values = flat_values.flatten()
+    flat = _flat(tf, flat_values, spec.dtype)
+    tensors[values] = tf.reshape(flat, [-1, *inner]) if inner else flat
+    return tensors
+
+
+def _sparse(tf: Any, array: pa.Array, spec: TensorSpec) -> dict[str, Any]:
+    """Each row's list fills its row of the sparse matrix from the left, as tf.io.VarLenFeature does."""
+    indices, values, dense_shape = spec.components
+    lengths = _lengths(array)
+    starts = np.cumsum(lengths) - lengths
+    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    places = np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(starts, lengths)
+    width = spec.shape[1] if spec.shape and len(spec.shape) == 2 and spec.shape[1] else lengths.max(initial=0)
+    return {
+        indices: tf.constant(np.stack([rows, places], axis=1), tf.int64),
+        values: _flat(tf, array.flatten(), spec.dtype),
+        dense_shape: tf.constant([len(lengths), int(width)], tf.int64),
+    }
+
+
+def output_type(spec: TensorSpec) -> pa.DataType:
+    """The Arrow type of an output's column: [batch] and [batch, 1] are plain values, others lists.
+
+    An output of unknown rank is taken for [batch].
+    """
+    type = arrow_type(spec.dtype)
+    if type is None:
+        raise OutputError(f"output '{spec.name}' is a {spec.dtype}: no column can hold that")
+    sizes = (spec.shape or (None,))[1:]
+    if sizes == (1,) and spec.kind == "dense":
+        sizes = ()
+    for _ in sizes:
+        type = pa.list_(type)
+    return type
+
+
+def from_tensor(tf: Any, tensor: Any, spec: TensorSpec, rows: int) -> pa.Array:
+    """The column of an output, [rows].
+
+    Raises:
+      OutputError: the tensor does not have one value (or list) for each row.
+    """
+    if isinstance(tensor, tf.SparseTensor):
+        tensor = tf.RaggedTensor.from_sparse(tensor)
+    wanted = output_type(spec)
+    if isinstance(tensor, tf.RaggedTensor):
+        array = _from_ragged(tf, tensor)
+    else:
+        if tensor.dtype == tf.bfloat16:
+            tensor = tf.cast(tensor, tf.float32)
+        values = tensor.numpy()
+        if values.ndim == 0 or values.shape[0] != rows:
+            shape = "a single value" if values.ndim == 0 else f"{values.shape[0]} rows"
+            raise OutputError(f"output '{spec.name}' has {shape} for a batch of {rows} rows")
+        array = _from_numpy(values, depth=1 + (1 if is_list(wanted) else 0))
+    if len(array) != rows:
+        raise OutputError(f"output '{spec.name}' has {len(array)} rows for a batch of {rows} rows")
+    try:
+        return array.cast(wanted)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if is_text(wanted):
+            raise OutputError(f"output '{spec.name}': the model's bytes are not UTF-8 text") from None
+        raise OutputError(f"output '{spec.name}': {array.type} where {wanted} was announced") from None
+
+
+def _from_numpy(values: npt.NDArray[Any], depth: int) -> pa.Array:
+    shape = values.shape[1:]
+    if shape == (1,) and depth == 1:
+        shape = ()
+    flat = values.reshape(-1)
+    array = pa.array(flat, pa.binary()) if values.dtype == object else pa.array(flat)
+    for size in reversed(shape):
+        count = len(array) // size if size else int(np.prod(values.shape[: values.ndim - 1]))
+        offsets = np.arange(count + 1, dtype=np.int32) * size
+        array = pa.ListArray.from_arrays(pa.array(offsets), array)
+    return array
+
+
+def _from_ragged(tf: Any, tensor: Any) -> pa.Array:
+    values = tensor.flat_values
+    if values.dtype == tf.bfloat16:
+        values = tf.cast(values, tf.float32)
+    array = _from_numpy(values.numpy(), depth=2)
+    for splits in reversed(tensor.nested_row_splits):
+        array = pa.ListArray.from_arrays(pa.array(splits.numpy(), pa.int32()), array)
+    return array

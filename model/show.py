@@ -1,0 +1,91 @@
+"""Prints the signatures of a SavedModel: `python -m model.show PATH [--json]`. Does not import TensorFlow."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+from model.errors import ModelError
+from model.signature import read_signatures
+from model.specs import ExampleFeature, Signature, TensorSpec
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      arguments: the command line's arguments; those of the process by default.
+
+    Returns:
+      The exit code: 0, or 2 if there is no model that can be read.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m model.show", description="Print a SavedModel's signatures."
+    )
+    parser.add_argument("path", help="the folder that holds saved_model.pb")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, by signature")
+    options = parser.parse_args(arguments)
+    try:
+        signatures = read_signatures(options.path)
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps({name: dataclasses.asdict(s) for name, s in signatures.items()}, indent=2))
+    else:
+        _print_tables(signatures.values())
+    return 0
+
+
+def _print_tables(signatures: Iterable[Signature]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    # A pipe has no width: rows must not be cut to fit one.
+    width = None if console.is_terminal else 10_000
+    for signature in signatures:
+        table = Table(title=Text(signature.name), title_justify="left", box=box.SIMPLE_HEAD)
+        for column in ("", "name", "dtype", "shape", "kind"):
+            table.add_column(column)
+        for role, name, dtype, shape, kind in _rows(signature):
+            table.add_row(role, Text(name), dtype, Text(shape), Text(kind))
+        console.print(table, width=width)
+
+
+def _rows(signature: Signature) -> Iterable[tuple[str, str, str, str, str]]:
+    for spec in signature.inputs:
+        yield "input", spec.name, spec.dtype, _shape(spec), _kind(spec, signature.examples_input)
+        if spec.name == signature.examples_input:
+            for feature in signature.example_features:
+                shape = f"[{', '.join('?' if size < 0 else str(size) for size in feature.shape)}]"
+                yield "feature", f"  {feature.name}", feature.dtype, shape, _feature_kind(feature)
+    for spec in signature.outputs:
+        yield "output", spec.name, spec.dtype, _shape(spec), spec.kind
+
+
+def _shape(spec: TensorSpec) -> str:
+    if spec.shape is None:
+        return "any"
+    return f"[{', '.join('?' if size is None else str(size) for size in spec.shape)}]"
+
+
+def _kind(spec: TensorSpec, examples_input: str | None) -> str:
+    if spec.name == examples_input:
+        return "serialized tf.Example"
+    return f"{spec.kind} ({', '.join(spec.components)})" if spec.components else spec.kind
+
+
+def _feature_kind(feature: ExampleFeature) -> str:
+    return (
+        f"{feature.kind}, {'has a default' if feature.has_default else 'required'}"
+        if (feature.kind == "dense")
+        else feature.kind
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

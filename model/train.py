@@ -1,0 +1,99 @@
+"""Trains the babyweight model and exports it: `python -m model.train`.
+
+A fifth of the births is held out to measure the model by; the exported one has seen them all. The same seed
+gives the same weights.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from model.errors import ModelError
+
+_HELD_OUT = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      arguments: the command line's arguments; those of the process by default.
+
+    Returns:
+      The exit code: 0, or 2 if the data cannot be used.
+    """
+    parser = argparse.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", default="data/births-nc-2001.csv", help="CSV file of births (%(default)s)")
+    parser.add_argument("--output", default="model/trained/v1", help="folder to export to (%(default)s)")
+    parser.add_argument("--seed", type=int, default=2001, help="decides everything random (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the data (%(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        train(options.data, options.output, seed=options.seed, epochs=options.epochs)
+    except ModelError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train(data: str, output: str, *, seed: int, epochs: int) -> None:
+    """Trains on all births, after measuring on held-out ones, and exports.
+
+    Args:
+      data: CSV file of births.
+      output: folder for the SavedModel; what a previous export left there is replaced.
+      seed: decides everything random.
+      epochs: passes over the data.
+
+    Raises:
+      ModelError: the data cannot be used.
+    """
+    from model.births import read_births
+
+    births = read_births(data)
+    if len(births) < 2 * _HELD_OUT:
+        raise ModelError(
+            f"{data} has {len(births)} births with a weight; at least {2 * _HELD_OUT} are needed"
+        )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import numpy as np
+    import tensorflow as tf  # type: ignore[import-untyped, unused-ignore]
+
+    from model.network import Network, Terms
+
+    tf.config.experimental.enable_op_determinism()
+    terms = Terms(births)
+    order = np.random.default_rng(seed).permutation(len(births))
+    held_out, rest = order[::_HELD_OUT], np.setdiff1d(order, order[::_HELD_OUT])
+    measured = Network(terms, births.weight, rest, epochs=epochs, seed=seed)
+    truth = births.weight[held_out]
+    mean = np.full_like(truth, births.weight[rest].mean())
+    print(f"{len(rest)} births to train on, {len(held_out)} held out; weights in pounds")
+    for name, predicted in (("mean", mean), ("model", measured.predict(held_out))):
+        print(f"{name:6} RMSE {_rmse(predicted - truth):.3f}  MAE {abs(predicted - truth).mean():.3f}")
+    network = Network(terms, births.weight, np.sort(order), epochs=epochs, seed=seed)
+    _replace(network, Path(output))
+    print(f"exported to {output}")
+
+
+def _rmse(errors: Any) -> float:
+    return float((errors**2).mean() ** 0.5)
+
+
+def _replace(network: Any, output: Path) -> None:
+    """Exports beside the output first, so that a failure does not leave half a model there."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
+        exported = Path(folder) / "new"
+        network.export(str(exported))
+        if output.exists():
+            output.rename(Path(folder) / "old")
+        exported.rename(output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""What the command lines have in common: arguments, errors on one line, exit codes.
+
+Exit codes: 0 all rows accounted for; 1 something else went wrong; 2 the config or the command line is wrong;
+3 the run ended, but rows are missing or too many were dead-lettered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
+
+
+def parser(module: str, description: str) -> argparse.ArgumentParser:
+    """A parser with what every command takes: --config and --set."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m pipelines.{module}",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--config", metavar="FILE", help="the run's config; without it, the packaged natality example")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set source.path=new.csv"
+    )
+    return made
+
+
+def consoles() -> tuple[Any, Any]:
+    """rich consoles on standard output and standard error; no wrapping in a pipe."""
+    from rich.console import Console
+
+    made = []
+    for stderr in (False, True):
+        console = Console(stderr=stderr, highlight=False)
+        made.append(console if console.is_terminal else Console(stderr=stderr, highlight=False, width=10_000))
+    return made[0], made[1]
+
+
+def fail(problems: Sequence[str]) -> int:
+    """Prints problems, one line each, and gives the exit code for a wrong config or command line."""
+    for problem in problems:
+        print(f"error: {' '.join(problem.split())}", file=sys.stderr)
+    return WRONG
+
+
+def guarded(main: Callable[[], int]) -> int:
+    """Runs a command; mistakes of the person who gave it become lines, not tracebacks."""
+    from pipelines.config import ConfigError
+
+    try:
+        return main()
+    except ConfigError as error:
+        return fail(error.problems)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def quiet_libraries() -> None:
+    """Keeps the start-up chatter of TensorFlow, gRPC and Beam out of the output, unless the user asked for it."""
+    import logging
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)

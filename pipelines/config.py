@@ -1,0 +1,297 @@
+"""A run's config: one JSON file, checked as a whole, with every mistake named by its path.
+
+`configs/schema.json` is generated from the models here (`python -m pipelines.config --write`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
+PACKAGED = "configs/natality.json"
+
+
+class ConfigError(ValueError):
+    """The config, the command line, or what they name, is wrong.
+
+    Attributes:
+      problems: one line each: where, what, and what to do.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class FileSource(_Strict):
+    """Files of records, local or on any Beam file system."""
+
+    type: Literal["file"] = "file"
+    format: Literal["csv", "json", "avro", "parquet", "orc", "tfrecord"] = Field(
+        description="json is newline-delimited JSON; tfrecord holds tf.Examples."
+    )
+    path: Name | Annotated[list[Name], Field(min_length=1)] = Field(
+        description="A path, a glob, a folder, or a list of them. gs:// works. .gz, .bz2 and .zst are "
+        "decompressed where the format is text."
+    )
+    key: Name | None = Field(None, description="The column that identifies a row; without one, <file>:<offset>.")
+    columns: dict[Name, Name] = Field({}, description="Model input -> source column, where the names differ.")
+    defaults: dict[Name, Any] = Field(
+        {}, description='Model input -> value for rows that miss it. "NaN" is a float that is not a number.'
+    )
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="Of CSV files; a comma by default."
+    )
+    null_values: list[str] | None = Field(
+        None, description='Texts that mean a missing value in CSV files; [""] by default.'
+    )
+    column_names: list[Name] | None = Field(None, description="Of CSV files that have no header line.")
+
+
+class SavedModelConfig(_Strict):
+    """A SavedModel called inside the workers."""
+
+    type: Literal["saved_model"] = "saved_model"
+    path: Name = Field(description="Folder of the SavedModel, local or gs://; with version, of its versions.")
+    signature: Name = "serving_default"
+    version: Name | None = Field(
+        None, description='A version\'s folder in path, or "latest": the newest when the run starts.'
+    )
+
+
+class Batching(_Strict):
+    """How many rows the model gets at a time."""
+
+    max_rows: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        16384, description="Rows in a call of the model; 1 is single-record mode."
+    )
+    max_wait_ms: Annotated[float, Field(ge=0)] = Field(
+        50, description="How long a stream waits for a batch to fill; a batch run never waits."
+    )
+
+
+class FileOutput(_Strict):
+    """Files of predictions, published whole at the end of the run."""
+
+    type: Literal["file"] = "file"
+    format: Literal["csv", "json", "parquet", "avro", "tfrecord"]
+    path: Name = Field(description="Prefix of the shards (<path>-00000-of-00002.csv); a folder if it ends in /.")
+    columns: Annotated[list[Name], Field(min_length=1)] | None = Field(
+        None, description="Input columns and model outputs to write; by default the key, then all outputs."
+    )
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="Of CSV files; a comma by default."
+    )
+    record: Literal["example", "prediction_log"] | None = Field(
+        None, description="What a TFRecord holds: tf.Examples, or PredictionLogs as TFX's BulkInferrer writes."
+    )
+
+
+class DeadLetters(_Strict):
+    """Where rows go that could not be processed, and how many of them are too many."""
+
+    path: Name | None = Field(None, description="Prefix of the shards; <output.path>-dead_letters by default.")
+    max_fraction: Fraction = Field(0.01, description="A larger share of the rows makes the run fail (exit code 3).")
+
+
+class RunConfig(_Strict):
+    """One run: where rows come from, the model, where predictions go."""
+
+    schema_: str | None = Field(None, alias="$schema", description="For editors: schema.json.")
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z]([-a-zA-Z0-9_]*[a-zA-Z0-9])?$")] = "predict"
+    source: FileSource
+    model: SavedModelConfig
+    batching: Batching = Batching.model_construct(max_rows=16384, max_wait_ms=50)
+    output: FileOutput
+    dead_letters: DeadLetters = DeadLetters.model_construct(path=None, max_fraction=0.01)
+
+    @property
+    def dead_letters_path(self) -> str:
+        """Prefix of the dead letters' shards."""
+        path = self.output.path
+        return self.dead_letters.path or (path + "dead_letters" if path.endswith("/") else path + "-dead_letters")
+
+
+def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a config file, applies `--set` overrides and environment variables, and checks it.
+
+    Args:
+      path: the file; None for the packaged natality example.
+      overrides: `KEY=VALUE` each, as from `--set`.
+
+    Raises:
+      ConfigError: with every mistake found.
+    """
+    file = _find(path)
+    content = _parse(file)
+    problems = [problem for override in overrides if (problem := _override(content, override))]
+    content = _with_environment(content, "", problems)
+    try:
+        config = RunConfig.model_validate(content)
+    except ValidationError as error:
+        problems += [_explain(details, content) for details in error.errors()]
+    if problems:
+        raise ConfigError([f"{file}: {problem}" for problem in problems])
+    return config
+
+
+def _find(path: str | None) -> str:
+    if path is not None:
+        return path
+    packaged = Path(__file__).resolve().parent.parent / PACKAGED
+    return PACKAGED if os.path.exists(PACKAGED) else str(packaged)
+
+
+def _parse(file: str) -> dict[str, Any]:
+    try:
+        text = Path(file).read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError([f"{file}: no such file{_near_file(file)}"]) from None
+    except (OSError, UnicodeError) as error:
+        raise ConfigError([f"{file}: cannot be read: {error}"]) from None
+    try:
+        content = json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError([f"{file}: not JSON ({at}): {error.msg}"]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([f"{file}: {error}"]) from None
+    if not isinstance(content, dict):
+        raise ConfigError([f"{file}: a config is a JSON object, {{...}}"])
+    return content
+
+
+def _near_file(file: str) -> str:
+    folder = os.path.dirname(file) or "."
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".json")) if os.path.isdir(folder) else []
+    near = difflib.get_close_matches(os.path.basename(file), names, n=1)
+    return f"; did you mean {os.path.join(os.path.dirname(file), near[0])}?" if near else ""
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twins = sorted({key for key in keys if keys.count(key) > 1})
+    if twins:
+        raise ValueError(f"key '{twins[0]}' appears twice in one object; remove one")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f'{name} is not JSON; write "{name}" in quotes')
+
+
+def _override(content: dict[str, Any], override: str) -> str | None:
+    """Applies one KEY=VALUE; returns what is wrong with it."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        return f"--set {override}: give KEY=VALUE, such as --set source.path=data/new.csv"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            return f"--set {override}: '{parent}' is not an object"
+    content[last] = value
+    return None
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def _with_environment(value: Any, path: str, problems: list[str]) -> Any:
+    """Replaces ${NAME} and ${NAME:-default} in all strings."""
+    if isinstance(value, dict):
+        return {key: _with_environment(item, f"{path}.{key}".lstrip("."), problems) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_environment(item, f"{path}.{i}", problems) for i, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = os.environ.get(name, default)
+        if found is None:
+            problems.append(f"{path}: environment variable {name} is not set; set it, or write ${{{name}:-default}}")
+        return found or ""
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _explain(details: Any, content: dict[str, Any]) -> str:
+    """One of pydantic's errors as a line: path, what is wrong, what would be right."""
+    location = [part for part in details["loc"] if part not in ("str", "list[constrained-str]", "constrained-str")]
+    where = ".".join(str(part) for part in location if not str(part).startswith(("list[", "function-")))
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        return f"{where}: unknown key{_near(str(location[-1]), known)} (known here: {', '.join(known)})"
+    if kind == "missing":
+        return f"{where}: missing; it is required"
+    given = details["input"]
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        return f"{where}: {given!r} is not one of {', '.join(choices)}{_near(str(given), choices)}"
+    return f"{where}: {details['msg'][0].lower()}{details['msg'][1:]}, not {given!r}"[:400]
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    model: Any = RunConfig
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        model = field.annotation
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def json_schema() -> str:
+    """The content of configs/schema.json."""
+    schema = RunConfig.model_json_schema(by_alias=True)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "A run's config"
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes configs/schema.json, or checks that it is up to date."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.config", description=main.__doc__)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--write", action="store_true", help="write configs/schema.json")
+    action.add_argument("--check", action="store_true", help="fail if configs/schema.json is not up to date")
+    arguments = parser.parse_args(argv)
+    if arguments.write:
+        SCHEMA_PATH.write_text(json_schema(), "utf-8")
+    elif not SCHEMA_PATH.exists() or SCHEMA_PATH.read_text("utf-8") != json_schema():
+        print(f"{SCHEMA_PATH.name} is not up to date: run `make schema`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

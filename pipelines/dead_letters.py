@@ -1,0 +1,140 @@
+"""Rows that could not be processed, written down so that they can be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from inference.predict import Rejected
+from pipelines import files, shards
+from pipelines.accounting import DEAD_LETTERS, ShardWritten
+from pipelines.progress import TALLY
+from pipelines.rows import DeadLetter, Origin, RejectedRow
+
+RECEIPTS = "receipts"
+EXTENSION = "jsonl"
+
+
+def at_bundle_end(value: Any) -> WindowedValue:
+    """A value to emit from finish_bundle."""
+    return WindowedValue(value, GlobalWindow().max_timestamp(), [GlobalWindow()])
+
+
+class DeadLetterFile:
+    """The dead letters of one bundle of one step; the file is made when the first comes."""
+
+    def __init__(self, prefix: str, run_id: str) -> None:
+        self._prefix = prefix
+        self._run_id = run_id
+        self._file: IO[bytes] | None = None
+        self._path = ""
+        self._rows = 0
+        self._counter = Metrics.counter("predict", "rows_dead_lettered")
+
+    def write(self, letter: DeadLetter) -> None:
+        """Appends one."""
+        if self._file is None:
+            self._path = shards.temporary_path(self._prefix, self._run_id, EXTENSION)
+            self._file = files.open_output(self._path)
+            self._rows = 0
+        self._file.write(letter.to_json())
+        self._rows += 1
+        self._counter.inc()
+        TALLY.add(dead_lettered=1)
+
+    def close(self) -> Iterator[ShardWritten]:
+        """Closes the file and gives its receipt, if there is one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            yield ShardWritten(DEAD_LETTERS, self._path, self._rows)
+
+
+class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
+    """A step that can put rows into dead letters; gives their receipts in output "receipts".
+
+    Args:
+      prefix: of the dead letters' shards.
+      run_id: of this run.
+      model: the model as dead letters name it.
+    """
+
+    def __init__(self, prefix: str, run_id: str, model: str) -> None:
+        self._prefix = prefix
+        self._run_id = run_id
+        self._model = model
+
+    def start_bundle(self) -> None:
+        self._letters = DeadLetterFile(self._prefix, self._run_id)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for receipt in self._letters.close():
+            yield beam.pvalue.TaggedOutput(RECEIPTS, at_bundle_end(receipt))
+
+    def reject_undecoded(self, row: RejectedRow, file: str, format: dict[str, Any], attempts: int = 1) -> None:
+        """A row that the format could not decode."""
+        source = f"{file}:{row.position}"
+        self._letters.write(
+            DeadLetter(
+                key=source if row.key is None else row.key,
+                payload=row.payload,
+                stage=row.stage,
+                error=row.error,
+                message=row.message,
+                attempts=attempts,
+                model="",
+                source=source,
+                format=format,
+                payload_truncated=row.truncated,
+            )
+        )
+
+    def reject_row(
+        self, origin: Origin, row: int, key: str | None, stage: str, error: str, message: str, attempts: int = 1
+    ) -> None:
+        """A decoded row that a later step could not process."""
+        source = origin.source(row)
+        self._letters.write(
+            DeadLetter(
+                key=key if key is not None else source,
+                payload=origin.payload(row),
+                stage=stage,
+                error=error,
+                message=message,
+                attempts=attempts + getattr(origin, "earlier_attempts", 0),
+                model=self._model,
+                source=source,
+                format=origin.format,
+                payload_truncated=False,
+            )
+        )
+
+
+class RejectUnpredicted(DeadLetterDoFn):
+    """Writes the rows that `Predict` rejected to the dead letters.
+
+    Args:
+      key_column: the column that identifies a row, if there is one.
+    """
+
+    def __init__(self, prefix: str, run_id: str, model: str, key_column: str | None) -> None:
+        super().__init__(prefix, run_id, model)
+        self._key_column = key_column
+
+    def process(self, rejected: Rejected) -> None:
+        keys = rejected.rows[self._key_column].to_pylist() if self._key_column else [None] * len(rejected.failures)
+        for key, (row, failure) in zip(keys, rejected.failures.items(), strict=True):
+            self.reject_row(
+                rejected.key,
+                row,
+                None if key is None else str(key),
+                failure.stage,
+                failure.error,
+                failure.message,
+                failure.attempts,
+            )

@@ -1,0 +1,286 @@
+"""Runs a pipeline on a Beam runner and collects the account of it.
+
+The in-process default is Beam's FnApiRunner with one thread a core: one import of TensorFlow, one model.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+    TestOptions,
+)
+
+from inference.binding import did_you_mean
+from pipelines import files, publish, shards
+from pipelines.config import ConfigError
+from pipelines.plan import Plan
+from pipelines.progress import LiveProgress
+from pipelines.report import Summary
+
+_IN_PROCESS = "FnApiRunner"
+_SETUP = Path(__file__).resolve().parent.parent / "setup.py"
+_WORDS_FOR_IN_PROCESS = ("", "directrunner", "fnapirunner")
+
+
+class RunFailedError(Exception):
+    """The pipeline did not run to its end. The message is for people; `details` is the runner's own."""
+
+    def __init__(self, message: str, details: str, *, incomplete: bool = False) -> None:
+        super().__init__(message)
+        self.details = details
+        self.incomplete = incomplete
+
+
+def options_from(flags: Sequence[str]) -> PipelineOptions:
+    """Beam's options from the command line, with our defaults. Raises ConfigError for an unknown one."""
+    _refuse_unknown(flags)
+    try:
+        options = PipelineOptions(list(flags))
+        options.get_all_options()
+    except SystemExit:
+        raise ConfigError([f"a Beam option cannot be read: {' '.join(flags)}; see --help of the runner"]) from None
+    standard = options.view_as(StandardOptions)
+    if (standard.runner or "").lower() in _WORDS_FOR_IN_PROCESS:
+        standard.runner = _IN_PROCESS
+        direct = options.view_as(DirectOptions)
+        given = " ".join(flags)
+        if "direct_num_workers" not in given:
+            direct.direct_num_workers = os.cpu_count() or 1
+        if "direct_running_mode" not in given:
+            direct.direct_running_mode = "multi_threading"
+    setup = options.view_as(SetupOptions)
+    if is_remote_runner(options) and not setup.setup_file and _SETUP.exists():
+        setup.setup_file = str(_SETUP)
+    return options
+
+
+def _refuse_unknown(flags: Sequence[str]) -> None:
+    known = {"--help"}
+    for cls in PipelineOptions.__subclasses__():
+        parser = _Flags()
+        try:
+            cls._add_argparse_args(parser)
+        except (TypeError, AttributeError, ValueError):
+            continue
+        known |= parser.names
+    problems = []
+    for flag in flags:
+        name = flag.split("=", 1)[0]
+        if name.startswith("--") and name not in known and name.replace("-", "_").replace("__", "--", 1) not in known:
+            problems.append(f"{name}: unknown option{did_you_mean(name, sorted(known))}")
+    if problems:
+        raise ConfigError(problems)
+
+
+class _Flags:
+    """Stands in for an argument parser and only collects the names of the options."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def add_argument(self, *names: str, **_: Any) -> None:
+        self.names.update(name for name in names if name.startswith("--"))
+
+    add_value_provider_argument = add_argument
+
+    def add_argument_group(self, *_: Any, **__: Any) -> _Flags:
+        return self
+
+    add_mutually_exclusive_group = add_argument_group
+
+
+def is_remote_runner(options: PipelineOptions) -> bool:
+    """Whether workers run on other machines."""
+    return "dataflow" in (options.view_as(StandardOptions).runner or "").lower()
+
+
+def check_options(options: PipelineOptions, plan: Plan) -> list[str]:
+    """What the runner needs and does not get, one line each; for Dataflow also paths that workers cannot reach."""
+    if not is_remote_runner(options):
+        return []
+    cloud = options.view_as(GoogleCloudOptions)
+    problems = [
+        f"--{name}: missing; DataflowRunner needs it" for name in ("project", "region") if not getattr(cloud, name)
+    ]
+    for name in ("temp_location", "staging_location"):
+        value = getattr(cloud, name)
+        if value and not value.startswith("gs://"):
+            problems.append(f"--{name}={value}: must be a gs:// path")
+    if not cloud.temp_location:
+        problems.append("--temp_location: missing; DataflowRunner needs a gs:// path for temporary files")
+    return problems
+
+
+def unreachable_paths(plan: Plan) -> list[str]:
+    """Paths of the config that only this machine can read or write, one line each."""
+    config = plan.config
+    sources = [config.source.path] if isinstance(config.source.path, str) else config.source.path
+    named = [("source.path", path) for path in sources]
+    named += [("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)]
+    packaged = _SETUP.parent / "model"
+    if not Path(plan.model_path).resolve().is_relative_to(packaged):
+        named.append(("model.path", plan.model_path))
+    return [
+        f"{where}: {path} is on this machine, and the workers are not; put it on gs://"
+        for where, path in named
+        if not files.is_remote(path)
+    ]
+
+
+def runner_name(options: PipelineOptions) -> str:
+    """The runner, as the summary names it."""
+    name = str(options.view_as(StandardOptions).runner)
+    if name != _IN_PROCESS:
+        return name
+    direct = options.view_as(DirectOptions)
+    mode = "threads" if direct.direct_running_mode == "multi_threading" else str(direct.direct_running_mode)
+    return f"{name} (in process, {direct.direct_num_workers} {mode})"
+
+
+def import_model_library(options: PipelineOptions) -> None:
+    """Imports TensorFlow before the clock starts, where the model will run in this process."""
+    if options.view_as(StandardOptions).runner == _IN_PROCESS:
+        import tensorflow  # noqa: F401
+
+
+def run(
+    plan: Plan,
+    options: PipelineOptions,
+    build: Callable[[beam.Pipeline], None],
+    console: Any,
+    started: float,
+) -> Summary:
+    """Builds and runs a pipeline.
+
+    Args:
+      plan: what is run; its temporary files are removed if the run fails.
+      options: see `options_from`.
+      build: adds the flow to a pipeline.
+      console: for progress.
+      started: time.monotonic() at the start of the command.
+
+    Raises:
+      RunFailedError: the pipeline failed; nothing was published.
+    """
+    total_bytes = sum(file.size for file in plan.files)
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline)
+    begun = time.monotonic()
+    try:
+        with _Interruptible(plan), LiveProgress(console, total_bytes):
+            result = pipeline.run()
+            result.wait_until_finish()
+    except Exception as error:
+        clean_up(plan)
+        raise _failed(error) from error
+    seconds = time.monotonic() - begun
+    return _summary(plan, options, result, seconds, begun - started)
+
+
+def _failed(error: Exception) -> RunFailedError:
+    text = str(error)
+    details = traceback.format_exc()
+    if publish.UnbalancedError.__name__ in text:
+        said = text.split(publish.UnbalancedError.__name__ + ":", 1)[1].split("[while running")[0]
+        return RunFailedError(f"rows are missing, so nothing was published: {said.strip()}", details, incomplete=True)
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(" ")]
+    said = next((line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else "")
+    return RunFailedError(f"{said[:500] or type(error).__name__}; nothing was published", details)
+
+
+def clean_up(plan: Plan) -> None:
+    """Removes the temporary files of a run that did not come to its end."""
+    for prefix in (plan.config.output.path, plan.config.dead_letters_path):
+        shards.clean_up(prefix, plan.run_id)
+
+
+class _Interruptible:
+    """While a pipeline runs, Ctrl-C and SIGTERM remove its temporary files and end the process at once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def __enter__(self) -> None:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._stop)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: object) -> None:
+        clean_up(self._plan)
+        print("\nstopped: nothing was published", file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+
+def _summary(
+    plan: Plan, options: PipelineOptions, result: Any, seconds: float, startup_seconds: float
+) -> Summary:
+    counts = {
+        metric.key.metric.name: metric.committed
+        for metric in result.metrics().query(MetricsFilter().with_namespace(publish.NAMESPACE))["counters"]
+    }
+    read = int(counts.get("rows_read", 0))
+    dead = int(counts.get("rows_dead_lettered", 0))
+    config = plan.config
+    letters = int(counts.get("dead_letter_shards", 0))
+    from pipelines.formats import writer_class
+
+    extension = writer_class(config.output.format).extension
+    fraction = dead / read if read else 0.0
+    written = int(counts.get("rows_written", 0))
+    return Summary(
+        name=config.name,
+        runner=runner_name(options),
+        rows_read=read,
+        rows_written=written,
+        rows_dead_lettered=dead,
+        seconds=seconds,
+        startup_seconds=startup_seconds,
+        rows_per_second=read / seconds if seconds else 0.0,
+        output=shards.pattern(config.output.path, int(counts.get("shards", 0)), extension),
+        dead_letters=shards.pattern(config.dead_letters_path, letters, "jsonl") if letters else "",
+        dead_letter_fraction=fraction,
+        max_fraction=config.dead_letters.max_fraction,
+        ok=read == written + dead and fraction <= config.dead_letters.max_fraction,
+    )
+
+
+def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], console: Any) -> int:
+    """Builds the job as the runner would get it, checks its options, and says what it is made of."""
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline)
+    # Without credentials, looking for some takes Beam half a minute.
+    os.environ.setdefault("NO_GCE_CHECK", "true")
+    if is_remote_runner(options):
+        pipeline.run()
+    steps = len(pipeline.to_runner_api().components.transforms)
+    console.print(f"dry run: the job is complete, {steps} transforms, nothing was started")
+    setup_file = options.view_as(SetupOptions).setup_file
+    if setup_file:
+        console.print(f"packages for the workers: {setup_file}")
+    return 0
+
+
+def is_dry_run(options: PipelineOptions) -> bool:
+    """Whether the job is only to be built."""
+    return bool(options.view_as(TestOptions).dry_run)

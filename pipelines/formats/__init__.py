@@ -1,0 +1,41 @@
+"""Bytes to record batches and back, one module a format; imported when a run needs it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from pipelines.formats.base import FormatError, Reader, ReadSpec, Split, Writer
+
+__all__ = ["FormatError", "ReadSpec", "Reader", "Split", "Writer", "reader_class", "writer_class"]
+
+_READERS = {
+    "csv": "csv.CsvReader",
+    "json": "json.JsonReader",
+    "avro": "avro.AvroReader",
+    "parquet": "parquet.ParquetReader",
+    "orc": "orc.OrcReader",
+    "tfrecord": "tfrecord.TFRecordReader",
+}
+_WRITERS = {
+    "csv": "csv.CsvWriter",
+    "json": "json.JsonWriter",
+    "avro": "avro.AvroWriter",
+    "parquet": "parquet.ParquetWriter",
+    "tfrecord": "tfrecord_writer.TFRecordWriter",
+}
+
+
+def reader_class(format: str) -> type[Reader]:
+    """The reader of a format."""
+    return cast(type[Reader], _load(_READERS[format]))
+
+
+def writer_class(format: str) -> type[Writer]:
+    """The writer of a format."""
+    return cast(type[Writer], _load(_WRITERS[format]))
+
+
+def _load(home: str) -> object:
+    module, name = home.split(".")
+    return getattr(importlib.import_module(f"pipelines.formats.{module}"), name)

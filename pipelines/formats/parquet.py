@@ -1,0 +1,236 @@
+"""Parquet, by row groups, on pyarrow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.formats.base import FormatError, Reader, ReadSpec, Split, Writer
+from pipelines.formats.table import (
+    READ_ERRORS,
+    RereadOrigin,
+    batch_rows,
+    broken_file,
+    emit,
+    grouped,
+    is_corrupt,
+    lost_rows,
+    open_table,
+    table_size,
+    window,
+)
+from pipelines.rows import Block, RejectedRow
+
+READ_BUFFER_BYTES = 1 << 20
+"""Bytes of a column chunk that are read at a time; without it a whole column chunk is."""
+
+ROW_GROUP_ROWS = 131_072
+ROW_GROUP_BYTES = 64 << 20
+"""Rows and bytes in memory at which a row group is written."""
+
+
+@dataclass
+class ParquetOrigin(RereadOrigin):
+    """Rows of one row group.
+
+    Attributes:
+      group: number of the row group in the file.
+      offset: row number, in the row group, of the first row of the batch.
+    """
+
+    group: int = 0
+    offset: int = 0
+
+    def reread(self) -> pa.RecordBatch:
+        with _open(self.file, self.content) as file:
+            count = self.batch.num_rows
+            rows = _rows_at_once(file.metadata.row_group(self.group))
+            return window(file.iter_batches(rows, [self.group]), self.offset, count)
+
+    def encode(self, row: pa.RecordBatch) -> bytes:
+        sink = io.BytesIO()
+        pq.write_table(pa.Table.from_batches([row]), sink, compression="NONE", write_statistics=False)
+        return sink.getvalue()
+
+
+class ParquetReader(Reader):
+    """Reads the columns wanted, row group by row group, in batches of bounded size."""
+
+    @classmethod
+    def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
+        """The columns of `file`; none if it has no bytes."""
+        return _footer(file)[0]
+
+    @classmethod
+    def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+        schema, groups = _footer(file)
+        reader = cls(ReadSpec(schema, options))
+        for found in reader._read_groups(file, None, 0, groups, rows):
+            if isinstance(found, Block):
+                return found.batch.slice(0, rows)
+        return pa.RecordBatch.from_pylist([], schema=schema)
+
+    def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
+        if not size:
+            return []
+        try:
+            with _open(file, None) as opened:
+                groups = [opened.metadata.row_group(i) for i in range(opened.num_row_groups)]
+                sizes = [_stored_bytes(group) for group in groups]
+        except READ_ERRORS as error:
+            if not is_corrupt(error):
+                raise
+            return [Split(file, 0, 1, size)]
+        return [Split(file, a, b, sum(sizes[a:b])) for a, b in grouped(sizes, split_bytes)]
+
+    def read(self, split: Split) -> Iterator[Block | RejectedRow]:
+        return self._read_groups(split.file, None, split.start, split.end)
+
+    def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
+        if payload:
+            yield from self._read_groups(name, payload, 0, None)
+
+    def _read_groups(
+        self, name: str, content: bytes | None, start: int, end: int | None, limit: int | None = None
+    ) -> Iterator[Block | RejectedRow]:
+        if start == end:
+            return
+        dictionaries = _dictionaries(self.spec.columns)
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(_open(name, content, dictionaries))
+                names = [n for n in file.schema_arrow.names if n in self.spec.columns.names]
+                rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            except READ_ERRORS as error:
+                if not is_corrupt(error):
+                    raise
+                size = table_size(content, name)
+                yield broken_file(name, content, size, f"not a readable Parquet file: {error}")
+                return
+            for group in range(start, len(rows) if end is None else min(end, len(rows))):
+                yield from self._read_group(file, names, name, content, group, sum(rows[:group]), limit)
+
+    def _read_group(
+        self,
+        file: pq.ParquetFile,
+        names: list[str],
+        name: str,
+        content: bytes | None,
+        group: int,
+        first: int,
+        limit: int | None,
+    ) -> Iterator[Block | RejectedRow]:
+        metadata = file.metadata.row_group(group)
+        rows = min(_rows_at_once(metadata), limit or metadata.num_rows)
+        offset, reason = 0, "it has fewer rows than its metadata says"
+        try:
+            for batch in file.iter_batches(max(rows, 1), [group], names):
+                origin = ParquetOrigin(
+                    name, {"type": "parquet"}, first + offset, batch, None, content, group, offset
+                )
+                yield from emit(origin, self.spec.columns)
+                offset += batch.num_rows
+        except READ_ERRORS as error:
+            if not is_corrupt(error):
+                raise
+            reason = str(error)
+        message = f"{name}: row group {group} cannot be read from its row {offset} on: {reason}"
+        yield from lost_rows(first + offset, metadata.num_rows - offset, message)
+
+
+class ParquetWriter(Writer):
+    """Writes row groups of 131,072 rows or 64 MiB.
+
+    Options: `compression` (default `zstd`; `snappy`, `gzip`, `lz4`, `none`).
+    """
+
+    extension = "parquet"
+
+    def __init__(self, file: IO[bytes], schema: pa.Schema, options: Mapping[str, Any]) -> None:
+        super().__init__(file, schema, options)
+        self._pending: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+        compression = str(options.get("compression", "zstd"))
+        try:
+            self._writer = pq.ParquetWriter(file, schema, compression=compression)
+        except READ_ERRORS as error:
+            raise FormatError(f"Parquet: {error}") from error
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        # All that can be wrong with a batch shows here: what is written later cannot fail on its values.
+        if not batch.schema.equals(self.schema):
+            raise FormatError(f"the batch has the columns {batch.schema}, the file has {self.schema}")
+        batch.validate(full=True)
+        self._pending.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._rows >= ROW_GROUP_ROWS or self._bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    @classmethod
+    def output_type(cls, type: pa.DataType) -> pa.DataType:
+        type = type.value_type if pa.types.is_dictionary(type) else type
+        try:
+            pq.write_table(pa.table({"a": pa.nulls(0, type)}), pa.BufferOutputStream())
+        except pa.ArrowException as error:
+            raise FormatError(f"Parquet cannot hold columns of type {type}") from error
+        return type
+
+    def _flush(self) -> None:
+        if self._pending:
+            table = pa.Table.from_batches(self._pending, self.schema)
+            self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        self._pending, self._rows, self._bytes = [], 0, 0
+
+
+@contextmanager
+def _open(
+    file: str, content: bytes | None, dictionaries: frozenset[str] = frozenset()
+) -> Iterator[pq.ParquetFile]:
+    options: dict[str, Any] = {
+        "buffer_size": READ_BUFFER_BYTES if content is None else 0,
+        "pre_buffer": False,
+        "page_checksum_verification": True,
+    }
+    with open_table(file, content) as source:
+        opened = pq.ParquetFile(source, **options)
+        schema = opened.schema_arrow
+        strings = [n for n in schema.names if n in dictionaries and pa.types.is_string(schema.field(n).type)]
+        if strings:
+            opened = pq.ParquetFile(source, metadata=opened.metadata, read_dictionary=strings, **options)
+        yield opened
+
+
+def _footer(file: str) -> tuple[pa.Schema, int]:
+    """The columns of a file and the number of its row groups."""
+    if not table_size(None, file):
+        return pa.schema([]), 0
+    try:
+        with _open(file, None) as opened:
+            return opened.schema_arrow.remove_metadata(), opened.num_row_groups
+    except READ_ERRORS as error:
+        if not is_corrupt(error):
+            raise
+        raise FormatError(f"{file} is not a readable Parquet file: {error}") from error
+
+
+def _dictionaries(columns: pa.Schema) -> frozenset[str]:
+    return frozenset(field.name for field in columns if pa.types.is_dictionary(field.type))
+
+
+def _stored_bytes(group: pq.RowGroupMetaData) -> int:
+    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
+
+
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    return batch_rows(group.num_rows, group.total_byte_size)

@@ -1,0 +1,229 @@
+"""What the formats of whole tables (Parquet, ORC, Avro) share: rows that have no bytes of their own.
+
+Their rows are dead-lettered as a document of one row in the format itself, made only when somebody asks.
+"""
+
+from __future__ import annotations
+
+import io
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.files import is_remote, open_input, read_range
+from pipelines.formats.base import MAX_PAYLOAD_BYTES
+from pipelines.rows import Block, Origin, Positions, RejectedRow
+
+BATCH_ROWS = 65_536
+"""Rows of the largest record batch that a reader of tables emits."""
+
+BATCH_BYTES = 64 << 20
+"""Decoded bytes that a record batch should not exceed; wide rows come in smaller batches."""
+
+
+READ_ERRORS = (OSError, ValueError, MemoryError, pa.ArrowException)
+"""What pyarrow raises for a file that it cannot read; a corrupt length can ask for all memory."""
+
+MAX_LOST_ROWS = 100_000_000
+"""Unreadable rows that are accounted for one by one; a count beyond it is itself taken for corrupt."""
+
+
+@dataclass
+class TableOrigin(Origin):
+    """Where the rows of a batch are in a table file.
+
+    Attributes:
+      file: the file's path.
+      format: `{"type": <the format>}`.
+      first: row number, in the file, of the first row of the batch as it was read.
+      batch: the batch as it was read, before rows were taken out and columns chosen.
+      kept: row number in `batch` of each row of the emitted batch; None if all were kept.
+      content: the whole file, where it has no path (the payload of a dead letter).
+    """
+
+    file: str
+    format: dict[str, Any]
+    first: int
+    batch: pa.RecordBatch
+    kept: Positions | None = None
+    content: bytes | None = None
+
+    def positions(self) -> Positions:
+        kept = np.arange(self.batch.num_rows, dtype=np.int64) if self.kept is None else self.kept
+        return self.numbers(kept)
+
+    def payload(self, row: int) -> bytes:
+        return self.document(row if self.kept is None else int(self.kept[row]))
+
+    def numbers(self, indices: Positions) -> Positions:
+        """The positions in the file of rows of `batch`."""
+        return indices + self.first
+
+    @abstractmethod
+    def document(self, index: int) -> bytes:
+        """Row `index` of `batch`, with every column that the file has, as a file of one row."""
+
+
+@dataclass
+class RereadOrigin(TableOrigin):
+    """An origin that reads its rows a second time, with all columns, when one of them is asked for."""
+
+    def __post_init__(self) -> None:
+        self._original: pa.RecordBatch | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_original": None}
+
+    def document(self, index: int) -> bytes:
+        if self._original is None:
+            try:
+                self._original = self.reread()
+            except READ_ERRORS:
+                # The file is gone or has changed since: the columns in memory are what is left of the row.
+                self._original = self.batch
+        return self.encode(self._original.slice(index, 1))
+
+    @abstractmethod
+    def reread(self) -> pa.RecordBatch:
+        """The rows of `batch` with all columns, from the file."""
+
+    @abstractmethod
+    def encode(self, row: pa.RecordBatch) -> bytes:
+        """A file in the source's own format that holds `row`."""
+
+
+def open_table(file: str, content: bytes | None) -> pa.NativeFile:
+    """Opens a file (or its content, where it has no path) as pyarrow wants it."""
+    if content is not None:
+        return pa.BufferReader(content)
+    if is_remote(file):
+        return pa.PythonFile(open_input(file), mode="r")
+    # Read, not mapped: a mapped file that is cut short meanwhile would kill the process.
+    return pa.OSFile(file, "r")
+
+
+def is_corrupt(error: Exception) -> bool:
+    """Whether one of READ_ERRORS is about a file's content, and not about reaching it."""
+    if isinstance(error, OSError):
+        return error.errno is None and not isinstance(error, (ConnectionError, TimeoutError))
+    return True
+
+
+def window(batches: Iterable[pa.RecordBatch], start: int, count: int) -> pa.RecordBatch:
+    """Rows `start` to `start + count` of a sequence of batches, as one batch."""
+    pieces, seen = [], 0
+    for batch in batches:
+        low, high = max(start - seen, 0), min(start + count - seen, batch.num_rows)
+        if low < high:
+            pieces.append(batch.slice(low, high - low))
+        seen += batch.num_rows
+        if seen >= start + count:
+            return pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
+    raise OSError("the file has fewer rows than before")
+
+
+def conform(batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
+    """The columns asked for, in that order and with the types they have in `batch`; nulls where it has none."""
+    arrays, fields = [], []
+    for field in columns:
+        found = batch.schema.get_all_field_indices(field.name)
+        array = batch.column(found[0]) if found else pa.nulls(batch.num_rows, field.type)
+        arrays.append(array)
+        fields.append(pa.field(field.name, array.type))
+    # A batch without columns would forget its number of rows.
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)) if arrays else batch.select([])
+
+
+def emit(origin: TableOrigin, columns: pa.Schema) -> Iterator[Block | RejectedRow]:
+    """The rows of `origin.batch`: a block of those with valid values, and one by one those without."""
+    batch = origin.batch
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        bad = invalid_rows(batch)
+        rows = np.fromiter(bad, np.int64)
+        for index, position in zip(bad, origin.numbers(rows).tolist(), strict=True):
+            yield RejectedRow(origin.document(index), position, bad[index])
+        origin.kept = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), rows)
+        batch = _take(batch, origin.kept)
+    if batch.num_rows:
+        yield Block(origin, conform(batch, columns))
+
+
+def invalid_rows(batch: pa.RecordBatch) -> dict[int, str]:
+    """What is wrong with each row that holds an invalid value (such as a string that is not UTF-8)."""
+    found: dict[int, str] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        for index, message in _invalid_values(values, 0):
+            found.setdefault(index, f'column "{name}": {message}')
+    return dict(sorted(found.items()))
+
+
+def lost_rows(first: int, count: int, message: str) -> Iterator[RejectedRow]:
+    """Rows that a file promises and cannot give: without their bytes, but accounted for."""
+    if count > MAX_LOST_ROWS:
+        yield RejectedRow(b"", first, f"{message} (the file promises {count} rows here)", truncated=True)
+        return
+    for position in range(first, first + count):
+        yield RejectedRow(b"", position, message, truncated=True)
+
+
+def broken_file(file: str, content: bytes | None, size: int, message: str) -> RejectedRow:
+    """A file that cannot be read at all, as one dead letter that holds its bytes."""
+    payload = read_range(file, 0, min(size, MAX_PAYLOAD_BYTES)) if content is None else content
+    return RejectedRow(payload, 0, f"{file}: {message}", truncated=len(payload) < size)
+
+
+def batch_rows(rows: int, nbytes: int) -> int:
+    """Rows of a batch, where `rows` rows take `nbytes`."""
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(nbytes, 1)))
+
+
+def grouped(sizes: list[int], split_bytes: int) -> Iterator[tuple[int, int]]:
+    """Neighbouring pieces of the sizes given, in runs `(start, end)` of about `split_bytes`."""
+    start = total = 0
+    for index, size in enumerate(sizes):
+        if index > start and total + size > split_bytes:
+            yield start, index
+            start, total = index, 0
+        total += size
+    if sizes:
+        yield start, len(sizes)
+
+
+def table_size(content: bytes | None, file: str) -> int:
+    """Bytes of a file."""
+    if content is not None:
+        return len(content)
+    with open_input(file) as opened:
+        return opened.seek(0, io.SEEK_END)
+
+
+def _invalid_values(values: pa.Array, start: int) -> Iterator[tuple[int, str]]:
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid as error:
+        if len(values) == 1:
+            yield start, str(error)
+            return
+        half = len(values) // 2
+        # take, not slice: a list's validity is checked with all the values that its slices share.
+        yield from _invalid_values(values.take(pa.array(range(half))), start)
+        yield from _invalid_values(values.take(pa.array(range(half, len(values)))), start + half)
+
+
+def _take(batch: pa.RecordBatch, rows: Positions) -> pa.RecordBatch:
+    columns = []
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            # The dictionary holds the invalid values too, until it is made again.
+            kept = column.dictionary_decode().take(pa.array(rows))
+            columns.append(kept.dictionary_encode().cast(column.type))
+        else:
+            columns.append(column.take(pa.array(rows)))
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)

@@ -1,0 +1,71 @@
+"""The flow of every run: source -> Predict -> sink, and the account of it."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import KeyedModelHandler
+
+from inference.predict import Predict
+from inference.saved_model import SavedModelHandler
+from pipelines.dead_letters import RECEIPTS, RejectUnpredicted
+from pipelines.formats import reader_class, writer_class
+from pipelines.plan import Plan
+from pipelines.publish import Publish
+from pipelines.sinks.file import WriteShards
+from pipelines.sources.file import ReadFiles
+
+
+def make_handler(plan: Plan) -> SavedModelHandler:
+    """The one object that decides how the model is called."""
+    source = plan.config.source
+    return SavedModelHandler(
+        plan.model_path,
+        plan.config.model.signature,
+        columns=source.columns,
+        defaults=source.defaults,
+        max_batch_size=plan.config.batching.max_rows,
+    )
+
+
+def output_options(plan: Plan) -> dict[str, object]:
+    """The output format's own settings."""
+    output = plan.config.output
+    options = {
+        "delimiter": output.delimiter,
+        "record": output.record,
+        "outputs": [column.name for column in plan.output if column.origin == "model"],
+        "model": plan.config.name,
+        "signature": plan.signature.name,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform | None = None) -> None:
+    """Adds the flow of `plan` to a pipeline.
+
+    Args:
+      pipeline: where to.
+      plan: what to do.
+      read: another source of (Origin, record batch) and receipts than the plan's files.
+    """
+    letters, run_id, output = plan.config.dead_letters_path, plan.run_id, plan.config.output.path
+    reader = reader_class(plan.config.source.format)(plan.read)
+    writer = writer_class(plan.config.output.format)
+    handler = make_handler(plan)
+
+    batches, read_receipts = pipeline | "Source" >> (read or ReadFiles(plan.files, reader, letters, run_id))
+    predicted, rejected = batches | "Predict" >> Predict(KeyedModelHandler(handler)).with_exception_handling()
+    unpredicted = rejected | "DeadLetters" >> beam.ParDo(
+        RejectUnpredicted(letters, run_id, handler.model_id, plan.key_column)
+    ).with_outputs(RECEIPTS)
+    options = output_options(plan)
+    sink = WriteShards(writer, plan.output, plan.key_column, options, output, letters, run_id, handler.model_id)
+    written = predicted | "Sink" >> beam.ParDo(sink).with_outputs(RECEIPTS, main="shards")
+
+    receipts = (read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
+    publish = Publish(output, letters, run_id, writer, (plan.output_schema, options))
+    _ = (
+        pipeline
+        | "End" >> beam.Create([None])
+        | "Publish" >> beam.ParDo(publish, beam.pvalue.AsList(receipts))
+    )

@@ -1,0 +1,327 @@
+"""A config held against what it names: files, model, columns. All mistakes show here, before anything runs.
+
+Needs neither TensorFlow nor, for local paths, Beam.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from inference import model_files
+from inference.binding import Binding, arrow_type, bind, did_you_mean
+from inference.coercion import is_text
+from inference.errors import BindingError, OutputError
+from inference.tensors import output_type
+from model.errors import ModelError
+from model.signature import read_signature
+from model.specs import Signature
+from pipelines import files
+from pipelines.config import ConfigError, FileSource, RunConfig
+from pipelines.files import FileInfo
+from pipelines.formats import FormatError, ReadSpec, reader_class, writer_class
+
+KEY = "key"
+"""Name of the output column that identifies a row where the source has no key column."""
+
+_SELF_DESCRIBING = ("avro", "parquet", "orc")
+_WORDS = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True)
+class OutputColumn:
+    """A column to write.
+
+    Attributes:
+      name: its name.
+      type: its type in the file.
+      origin: "key", "source" or "model".
+    """
+
+    name: str
+    type: pa.DataType
+    origin: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+      config: the config.
+      files: what to read.
+      model_path: folder of the SavedModel, its version settled.
+      signature: the model's signature.
+      source_schema: the columns of the first readable file.
+      binding: which column feeds which input.
+      read: the columns to read, and how.
+      output: the columns to write.
+      run_id: names what belongs to this run alone.
+      notes: what a person should know, one line each.
+    """
+
+    config: RunConfig
+    files: tuple[FileInfo, ...]
+    model_path: str
+    signature: Signature
+    source_schema: pa.Schema
+    binding: Binding
+    read: ReadSpec
+    output: tuple[OutputColumn, ...]
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    notes: tuple[str, ...] = ()
+
+    @property
+    def output_schema(self) -> pa.Schema:
+        """The schema of the files written."""
+        return pa.schema([(column.name, column.type) for column in self.output])
+
+    @property
+    def key_column(self) -> str | None:
+        """The source column that is the key, if there is one."""
+        return self.config.source.key
+
+
+def make_plan(config: RunConfig, *, offline: bool = False) -> Plan:
+    """Holds a config against the files and the model it names.
+
+    Args:
+      config: the config.
+      offline: do not look at sources on other machines; their columns are presumed to be right.
+
+    Raises:
+      ConfigError: with every mistake found, each with its place in the config.
+    """
+    problems: list[str] = []
+    model_path, signature = config.model.path, None
+    try:
+        model_path = model_files.resolve(config.model.path, config.model.version)
+        signature = read_signature(model_path, config.model.signature, read_bytes=_read_model)
+    except ModelError as error:
+        problems.append(f"model: {error}")
+    found, schema, notes = _look_at_source(config.source, problems, offline)
+    problems += _unwritable(config)
+    if signature is None or schema is None:
+        raise ConfigError(problems)
+    return _fit(config, found, schema, model_path, signature, notes, problems)
+
+
+def _read_model(path: str) -> bytes:
+    return model_files.read_bytes(path)
+
+
+def _fit(
+    config: RunConfig,
+    found: list[FileInfo],
+    schema: pa.Schema,
+    model_path: str,
+    signature: Signature,
+    notes: list[str],
+    problems: list[str],
+) -> Plan:
+    """The plan, once source and model are known one by one: do they fit together, and the output?"""
+    source = config.source
+    if not len(schema):
+        schema = _presumed(config, signature)
+    visible = schema
+    wants_record = source.format == "tfrecord" and signature.examples_input is not None
+    if wants_record:
+        visible = schema.append(pa.field(str(signature.examples_input), pa.binary()))
+    try:
+        binding = bind(signature, visible, source.columns, source.defaults)
+    except BindingError as error:
+        binding = None
+        problems += error.problems
+    if source.key and source.key not in visible.names:
+        problems.append(f"source.key: no column '{source.key}' in the source{did_you_mean(source.key, visible.names)}")
+    output = _output_columns(config, visible, signature, problems)
+    if problems or binding is None:
+        raise ConfigError(problems)
+    read = _read_spec(config, visible, binding, output, signature if wants_record else None)
+    columns = _typed(output, read.columns, signature, config)
+    return Plan(config, tuple(found), model_path, signature, schema, binding, read, columns, notes=tuple(notes))
+
+
+def _look_at_source(
+    source: FileSource, problems: list[str], offline: bool
+) -> tuple[list[FileInfo], pa.Schema | None, list[str]]:
+    """The files, and the columns of the first that can be read. Unreadable ones among others become dead letters."""
+    patterns = [source.path] if isinstance(source.path, str) else list(source.path)
+    found: dict[str, FileInfo] = {}
+    if offline and any(files.is_remote(pattern) for pattern in patterns):
+        return [FileInfo(pattern, 0) for pattern in patterns], pa.schema([]), ["the source was not looked at"]
+    for pattern in patterns:
+        try:
+            matched = files.match(pattern)
+        except Exception as error:  # a file system's own errors, of any class
+            problems.append(f"source.path: {pattern} cannot be listed: {_first_line(error)}")
+            continue
+        if not matched:
+            problems.append(f"source.path: nothing matches {pattern}{_near_path(pattern)}")
+        found.update({file.path: file for file in matched})
+    reader, options = reader_class(source.format), source_options(source)
+    refused: list[str] = []
+    notes = []
+    schema: pa.Schema | None = None
+    for file in found.values():
+        if not files.is_remote(file.path) and not os.access(file.path, os.R_OK):
+            problems.append(f"source.path: {file.path} cannot be read: permission denied; check its access rights")
+            continue
+        if schema is not None and len(schema):
+            continue
+        try:
+            schema = reader.schema(file.path, options)
+        except (FormatError, OSError) as error:
+            refused.append(_first_line(error))
+    if found and schema is None and refused:
+        problems.append(f"source: no file can be read as {source.format}: {refused[0]}; check source.format")
+    elif refused:
+        notes.append(f"will become dead letters, as they cannot be read: {'; '.join(refused[:3])}")
+    if schema is not None and not len(schema):
+        notes.append("the source is empty")
+    return list(found.values()), schema, notes
+
+
+def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
+    """The columns that a source without a single byte would have, were it not empty."""
+    source = config.source
+    names = [source.columns.get(spec.name, spec.name) for spec in signature.inputs]
+    types = {name: arrow_type(spec.dtype) for name, spec in zip(names, signature.inputs, strict=True)}
+    outputs = {spec.name for spec in signature.outputs} | {KEY}
+    others = [*([source.key] if source.key else []), *(config.output.columns or [])]
+    types.update({name: pa.string() for name in others if name not in types and name not in outputs})
+    return pa.schema([(name, type or pa.string()) for name, type in types.items()])
+
+
+def source_options(source: FileSource) -> dict[str, Any]:
+    """The format's own settings."""
+    options = {
+        "delimiter": source.delimiter,
+        "null_values": source.null_values,
+        "column_names": source.column_names,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _near_path(pattern: str) -> str:
+    if files.is_remote(pattern):
+        return "; check the bucket and the name"
+    folder = os.path.dirname(pattern) or "."
+    if not os.path.isdir(folder):
+        return f" (there is no folder {folder}); relative paths are relative to the working directory"
+    return did_you_mean(os.path.basename(pattern), sorted(os.listdir(folder))) or "; check the path"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _unwritable(config: RunConfig) -> list[str]:
+    """Whether the folders to write to exist or can be made, without making them."""
+    problems = []
+    for where, path in (("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)):
+        if files.is_remote(path):
+            continue
+        folder = path if path.endswith("/") else os.path.dirname(path) or "."
+        while folder and not os.path.lexists(folder):
+            folder = os.path.dirname(folder.rstrip("/")) or "."
+        if not os.path.isdir(folder):
+            problems.append(f"{where}: cannot write to {path}: {folder} is not a folder")
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            problems.append(f"{where}: cannot write to {path}: no permission to create files in {folder}")
+    if config.output.path == config.dead_letters_path:
+        problems.append("dead_letters.path: is the same as output.path; give them different prefixes")
+    return problems
+
+
+def _output_columns(
+    config: RunConfig, schema: pa.Schema, signature: Signature, problems: list[str]
+) -> list[tuple[str, str]]:
+    """(name, origin) of each column to write."""
+    outputs = [spec.name for spec in signature.outputs]
+    key = config.source.key
+    names = config.output.columns or list(dict.fromkeys([key or KEY, *outputs]))
+    chosen = []
+    for name in names:
+        if name in outputs:
+            chosen.append((name, "model"))
+        elif name == (key or KEY):
+            chosen.append((name, "key"))
+        elif name in schema.names:
+            chosen.append((name, "source"))
+        else:
+            known = [*outputs, key or KEY, *schema.names]
+            problems.append(
+                f"output.columns: '{name}' is neither a source column nor an output of the model"
+                f"{did_you_mean(name, known)} (outputs: {', '.join(outputs)})"
+            )
+    if len(set(names)) < len(names):
+        problems.append("output.columns: a column is named twice")
+    return chosen
+
+
+def _read_spec(
+    config: RunConfig,
+    schema: pa.Schema,
+    binding: Binding,
+    output: list[tuple[str, str]],
+    record_signature: Signature | None,
+) -> ReadSpec:
+    """The columns that the model, the key and the output need, with the types to decode them to."""
+    format = config.source.format
+    types: dict[str, pa.DataType] = {}
+    for bound in binding.inputs:
+        if bound.column is not None:
+            natural = schema.field(bound.column).type
+            wanted = _decoded_type(format, natural, bound.type, bound.depth)
+            types[bound.column] = wanted if types.get(bound.column, wanted) == wanted else natural
+    if config.source.key:
+        types[config.source.key] = schema.field(config.source.key).type
+    for name, origin in output:
+        if origin == "source":
+            types.setdefault(name, schema.field(name).type)
+    options = source_options(config.source)
+    if record_signature is not None and record_signature.examples_input in types:
+        options["record_column"] = record_signature.examples_input
+    return ReadSpec(pa.schema(list(types.items())), options, config.source.key)
+
+
+def _decoded_type(format: str, natural: pa.DataType, wanted: pa.DataType, depth: int) -> pa.DataType:
+    """The type to decode a model's column to, so that nothing is lost and little is left to coerce."""
+    if depth or pa.types.is_nested(natural):
+        return natural
+    if is_text(wanted):
+        return _WORDS if pa.types.is_string(natural) and format != "tfrecord" else natural
+    if format in _SELF_DESCRIBING or format == "tfrecord":
+        return natural
+    if format == "csv" or pa.types.is_null(natural):
+        return pa.float32() if pa.types.is_float16(wanted) else wanted
+    if pa.types.is_floating(wanted) and (pa.types.is_integer(natural) or pa.types.is_floating(natural)):
+        return pa.float32() if pa.types.is_float16(wanted) else wanted
+    return natural
+
+
+def _typed(
+    chosen: list[tuple[str, str]], read: pa.Schema, signature: Signature, config: RunConfig
+) -> tuple[OutputColumn, ...]:
+    """The columns to write with the types that the output's format gives them."""
+    writer = writer_class(config.output.format)
+    outputs = {spec.name: spec for spec in signature.outputs}
+    problems: list[str] = []
+    columns = []
+    for name, origin in chosen:
+        try:
+            if origin == "model":
+                type = output_type(outputs[name])
+            else:
+                type = pa.string() if origin == "key" and not config.source.key else read.field(name).type
+            columns.append(OutputColumn(name, writer.output_type(type), origin))
+        except (FormatError, OutputError) as error:
+            problems.append(f"output.columns: '{name}': {error}")
+    if problems:
+        raise ConfigError(problems)
+    return tuple(columns)

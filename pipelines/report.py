@@ -1,0 +1,93 @@
+"""The closing summary of a run: for people, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+      name: the run's name.
+      runner: what ran it.
+      rows_read: rows found in the source.
+      rows_written: rows with a prediction, in the output.
+      rows_dead_lettered: rows in the dead letters.
+      seconds: from the pipeline's start to its end.
+      startup_seconds: imports, checks and construction before that.
+      rows_per_second: rows read a second of `seconds`.
+      output: glob of the output's shards.
+      dead_letters: glob of the dead letters' shards; empty if there are none.
+      dead_letter_fraction: share of the rows read.
+      max_fraction: the largest share allowed.
+      ok: all rows accounted for, and not too many dead-lettered.
+    """
+
+    name: str
+    runner: str
+    rows_read: int
+    rows_written: int
+    rows_dead_lettered: int
+    seconds: float
+    startup_seconds: float
+    rows_per_second: float
+    output: str
+    dead_letters: str
+    dead_letter_fraction: float
+    max_fraction: float
+    ok: bool
+
+    def to_json(self) -> str:
+        """One JSON object on one line."""
+        return json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(self).items()})
+
+    def problems(self) -> list[str]:
+        """Why the run is not ok, one line each."""
+        found = []
+        missing = self.rows_read - self.rows_written - self.rows_dead_lettered
+        if missing:
+            found.append(f"{abs(missing):,} rows {'are missing' if missing > 0 else 'are too many'}")
+        if self.dead_letter_fraction > self.max_fraction:
+            found.append(
+                f"{self.dead_letter_fraction:.2%} of the rows were dead-lettered, and dead_letters.max_fraction "
+                f"allows {self.max_fraction:.2%}; see why in {self.dead_letters}, mend, then run "
+                "python -m pipelines.replay"
+            )
+        return found
+
+
+def print_summary(console: Any, summary: Summary) -> None:
+    """The summary as a table on a terminal, as plain lines in a pipe."""
+    rows = [
+        ("rows read", f"{summary.rows_read:,}"),
+        ("rows written", f"{summary.rows_written:,}"),
+        ("dead-lettered", f"{summary.rows_dead_lettered:,}" + _share(summary)),
+        ("time", f"{summary.seconds:.2f} s (and {summary.startup_seconds:.1f} s to start)"),
+        ("speed", f"{summary.rows_per_second:,.0f} rows/s"),
+        ("runner", summary.runner),
+        ("output", summary.output),
+    ]
+    if summary.dead_letters:
+        rows.append(("dead letters", summary.dead_letters))
+    if not console.is_terminal:
+        console.print(f"{summary.name}: done" if summary.ok else f"{summary.name}: FAILED", highlight=False)
+        for name, value in rows:
+            console.print(f"{name + ':':<15}{value}", highlight=False, soft_wrap=True)
+        return
+    from rich.table import Table
+
+    colour = "green" if summary.ok else "red"
+    table = Table(title=summary.name, title_style=f"bold {colour}", show_header=False, border_style=colour)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _share(summary: Summary) -> str:
+    return f" ({summary.dead_letter_fraction:.2%})" if summary.rows_dead_lettered else ""

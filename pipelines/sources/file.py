@@ -1,0 +1,110 @@
+"""Files -> (Origin, record batch). Each piece of a file is read once by one worker; a retried piece is read again
+from its beginning, and only the attempt that the runner commits counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from pipelines.accounting import FilePlanned, PieceRead
+from pipelines.dead_letters import RECEIPTS, DeadLetterDoFn
+from pipelines.files import FileInfo
+from pipelines.formats.base import Reader, Split
+from pipelines.progress import TALLY
+from pipelines.rows import Block
+
+
+def split_bytes_for(total: int) -> int:
+    """How large a piece should be: small files are shared by all workers, large ones cut into many pieces."""
+    return max(2 << 20, min(64 << 20, total // 32))
+
+
+class SplitFile(beam.DoFn):  # type: ignore[misc]
+    """FileInfo -> Split of the file.
+
+    Args:
+      reader: of the files' format.
+      split_bytes: wanted size of a piece.
+    """
+
+    def __init__(self, reader: Reader, split_bytes: int) -> None:
+        self._reader = reader
+        self._split_bytes = split_bytes
+
+    def process(self, file: FileInfo) -> Iterator[Any]:
+        pieces: list[Split] = []
+        if file.size:
+            try:
+                pieces = self._reader.splits(file.path, file.size, self._split_bytes)
+            except ValueError:
+                # The reader says what is wrong with the file when it reads it.
+                pieces = [Split(file.path, 0, file.size, file.size)]
+        yield beam.pvalue.TaggedOutput(
+            RECEIPTS, FilePlanned(file.path, tuple((piece.start, piece.end) for piece in pieces))
+        )
+        yield from pieces
+
+
+class ReadSplit(DeadLetterDoFn):
+    """Split -> (Origin, record batch); what cannot be decoded goes to the dead letters."""
+
+    def __init__(self, reader: Reader, prefix: str, run_id: str) -> None:
+        super().__init__(prefix, run_id, "")
+        self._reader = reader
+        self._rows = Metrics.counter("predict", "rows_read")
+        self._bytes = Metrics.counter("predict", "bytes_read")
+
+    def process(self, split: Split) -> Iterator[Any]:
+        rows = 0
+        for piece in self._reader.read(split):
+            count = piece.batch.num_rows if isinstance(piece, Block) else 1
+            rows += count
+            self._rows.inc(count)
+            TALLY.add(read=count)
+            if isinstance(piece, Block):
+                yield piece.origin, piece.batch
+            else:
+                self.reject_undecoded(piece, split.file, self._reader.format_of(split.context))
+        self._bytes.inc(split.nbytes)
+        TALLY.add(nbytes=split.nbytes)
+        yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(split.file, (split.start, split.end), rows))
+
+
+class ReadFiles(beam.PTransform):  # type: ignore[misc]
+    """Reads files; gives the pairs and the receipts.
+
+    Args:
+      files: what to read.
+      reader: of their format.
+      dead_letters: prefix of the dead letters' shards.
+      run_id: of this run.
+    """
+
+    def __init__(self, files: tuple[FileInfo, ...], reader: Reader, dead_letters: str, run_id: str) -> None:
+        super().__init__()
+        self._files = files
+        self._reader = reader
+        self._dead_letters = dead_letters
+        self._run_id = run_id
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> Any:
+        split_bytes = split_bytes_for(sum(file.size for file in self._files))
+        planned = (
+            pbegin
+            | "Files" >> beam.Create(list(self._files))
+            | "Split" >> beam.ParDo(SplitFile(self._reader, split_bytes)).with_outputs(RECEIPTS, main="pieces")
+        )
+        read = (
+            planned.pieces
+            | "Share" >> beam.Reshuffle()
+            | "Read"
+            >> beam.ParDo(ReadSplit(self._reader, self._dead_letters, self._run_id)).with_outputs(
+                RECEIPTS, main="batches"
+            )
+        )
+        receipts = (planned[RECEIPTS], read[RECEIPTS]) | "Receipts" >> beam.Flatten()
+        return read.batches, receipts

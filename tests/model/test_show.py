@@ -1,0 +1,44 @@
+"""The command that prints a model's signatures."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from model.show import main
+
+ROOT = Path(__file__).parents[2]
+PACKAGED = str(ROOT / "model" / "trained" / "v1")
+
+
+def test_tables_in_a_pipe():
+    start = time.monotonic()
+    command = [sys.executable, "-m", "model.show", PACKAGED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert time.monotonic() - start < 2
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert any(
+        line.split() == ["input", "mother_age", "float32", "[?]", "dense"]
+        for line in done.stdout.splitlines()
+    )
+    assert "serialized tf.Example" in done.stdout
+    assert "has a default" in done.stdout
+
+
+def test_json(capsys):
+    assert main([PACKAGED, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["serving_default"]["outputs"] == [
+        {"name": "predictions", "dtype": "float32", "shape": [None, 1], "kind": "dense", "components": []}
+    ]
+    assert shown["serving_examples"]["examples_input"] == "examples"
+
+
+def test_errors_are_one_line_on_stderr(capsys, tmp_path):
+    assert main([str(tmp_path / "nowhere")]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: no SavedModel at ")
+    assert output.err.count("\n") == 1
