@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=2001, help="decides everything random (%(default)s)")
     parser.add_argument("--epochs", type=int, default=20, help="passes over the data (%(default)s)")
     options = parser.parse_args(arguments)
+    if options.epochs < 1 or not 0 <= options.seed < 2**32:
+        parser.error("--epochs must be 1 or more, --seed from 0 to 4294967295")
     try:
         train(options.data, options.output, seed=options.seed, epochs=options.epochs)
     except ModelError as error:
@@ -59,7 +61,9 @@ def train(data: str, output: str, *, seed: int, epochs: int) -> None:
         raise ModelError(
             f"{data} has {len(births)} births with a weight; at least {2 * _HELD_OUT} are needed"
         )
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # A GPU sums in another order, and would give other weights for the same seed.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import numpy as np
     import tensorflow as tf  # type: ignore[import-untyped, unused-ignore]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
@@ -61,8 +62,31 @@ def guarded(main: Callable[[], int]) -> int:
         return FAILED
 
 
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Swallows what C++ libraries print to standard error while they load; gives it back if loading fails."""
+    import tempfile
+
+    quiet_libraries()
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            said.seek(0)
+            os.write(saved, said.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
 def quiet_libraries() -> None:
-    """Keeps the start-up chatter of TensorFlow, gRPC and Beam out of the output, unless the user asked for it."""
+    """Asks TensorFlow, gRPC and Beam to be silent about their start-up, unless the user asked for more."""
     import logging
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -70,3 +94,4 @@ def quiet_libraries() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger().handlers[0].addFilter(lambda record: "memory usage cannot be fetched" not in record.msg)

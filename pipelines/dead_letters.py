@@ -87,7 +87,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
                 error=row.error,
                 message=row.message,
                 attempts=attempts,
-                model="",
+                model=self._model,
                 source=source,
                 format=format,
                 payload_truncated=row.truncated,

@@ -29,6 +29,7 @@ from apache_beam.options.pipeline_options import (
 from inference.binding import did_you_mean
 from pipelines import files, publish, shards
 from pipelines.config import ConfigError
+from pipelines.formats import writer_class
 from pipelines.plan import Plan
 from pipelines.progress import LiveProgress
 from pipelines.report import Summary
@@ -110,8 +111,8 @@ def is_remote_runner(options: PipelineOptions) -> bool:
     return "dataflow" in (options.view_as(StandardOptions).runner or "").lower()
 
 
-def check_options(options: PipelineOptions, plan: Plan) -> list[str]:
-    """What the runner needs and does not get, one line each; for Dataflow also paths that workers cannot reach."""
+def check_options(options: PipelineOptions) -> list[str]:
+    """What the runner needs and does not get, one line each."""
     if not is_remote_runner(options):
         return []
     cloud = options.view_as(GoogleCloudOptions)
@@ -163,6 +164,7 @@ def run(
     plan: Plan,
     options: PipelineOptions,
     build: Callable[[beam.Pipeline], None],
+    output: str,
     console: Any,
     started: float,
 ) -> Summary:
@@ -172,6 +174,7 @@ def run(
       plan: what is run; its temporary files are removed if the run fails.
       options: see `options_from`.
       build: adds the flow to a pipeline.
+      output: prefix of the output's shards.
       console: for progress.
       started: time.monotonic() at the start of the command.
 
@@ -183,14 +186,14 @@ def run(
     build(pipeline)
     begun = time.monotonic()
     try:
-        with _Interruptible(plan), LiveProgress(console, total_bytes):
+        with _Interruptible(plan, output), LiveProgress(console, total_bytes):
             result = pipeline.run()
             result.wait_until_finish()
     except Exception as error:
-        clean_up(plan)
+        clean_up(plan, output)
         raise _failed(error) from error
     seconds = time.monotonic() - begun
-    return _summary(plan, options, result, seconds, begun - started)
+    return _summary(plan, options, output, result, seconds, begun - started)
 
 
 def _failed(error: Exception) -> RunFailedError:
@@ -204,17 +207,18 @@ def _failed(error: Exception) -> RunFailedError:
     return RunFailedError(f"{said[:500] or type(error).__name__}; nothing was published", details)
 
 
-def clean_up(plan: Plan) -> None:
+def clean_up(plan: Plan, output: str) -> None:
     """Removes the temporary files of a run that did not come to its end."""
-    for prefix in (plan.config.output.path, plan.config.dead_letters_path):
+    for prefix in (output, plan.config.dead_letters_path):
         shards.clean_up(prefix, plan.run_id)
 
 
 class _Interruptible:
     """While a pipeline runs, Ctrl-C and SIGTERM remove its temporary files and end the process at once."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, output: str) -> None:
         self._plan = plan
+        self._output = output
 
     def __enter__(self) -> None:
         self._before: dict[int, Any] = {}
@@ -227,13 +231,13 @@ class _Interruptible:
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: object) -> None:
-        clean_up(self._plan)
+        clean_up(self._plan, self._output)
         print("\nstopped: nothing was published", file=sys.stderr, flush=True)
         os._exit(128 + number)
 
 
 def _summary(
-    plan: Plan, options: PipelineOptions, result: Any, seconds: float, startup_seconds: float
+    plan: Plan, options: PipelineOptions, output: str, result: Any, seconds: float, startup_seconds: float
 ) -> Summary:
     counts = {
         metric.key.metric.name: metric.committed
@@ -243,8 +247,6 @@ def _summary(
     dead = int(counts.get("rows_dead_lettered", 0))
     config = plan.config
     letters = int(counts.get("dead_letter_shards", 0))
-    from pipelines.formats import writer_class
-
     extension = writer_class(config.output.format).extension
     fraction = dead / read if read else 0.0
     written = int(counts.get("rows_written", 0))
@@ -257,7 +259,7 @@ def _summary(
         seconds=seconds,
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
-        output=shards.pattern(config.output.path, int(counts.get("shards", 0)), extension),
+        output=shards.pattern(output, int(counts.get("shards", 0)), extension),
         dead_letters=shards.pattern(config.dead_letters_path, letters, "jsonl") if letters else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,

@@ -40,30 +40,40 @@ def output_options(plan: Plan) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform | None = None) -> None:
-    """Adds the flow of `plan` to a pipeline.
+def build(pipeline: beam.Pipeline, plan: Plan) -> None:
+    """Adds the flow of a batch run to a pipeline."""
+    reader = reader_class(plan.config.source.format)(plan.read)
+    read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model_id)
+    connect(pipeline, plan, read, plan.config.output.path, always_publish=True)
+
+
+def connect(
+    pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: str, *, always_publish: bool
+) -> None:
+    """Adds source -> Predict -> sink and the account of it.
 
     Args:
       pipeline: where to.
       plan: what to do.
-      read: another source of (Origin, record batch) and receipts than the plan's files.
+      read: gives (Origin, record batch), and receipts.
+      output: prefix of the output's shards.
+      always_publish: an output without rows is published too (it has a header at least).
     """
-    letters, run_id, output = plan.config.dead_letters_path, plan.run_id, plan.config.output.path
-    reader = reader_class(plan.config.source.format)(plan.read)
+    letters, run_id = plan.config.dead_letters_path, plan.run_id
     writer = writer_class(plan.config.output.format)
     handler = make_handler(plan)
 
-    batches, read_receipts = pipeline | "Source" >> (read or ReadFiles(plan.files, reader, letters, run_id))
+    batches, read_receipts = pipeline | "Source" >> read
     predicted, rejected = batches | "Predict" >> Predict(KeyedModelHandler(handler)).with_exception_handling()
     unpredicted = rejected | "DeadLetters" >> beam.ParDo(
-        RejectUnpredicted(letters, run_id, handler.model_id, plan.key_column)
+        RejectUnpredicted(letters, run_id, plan.model_id, plan.key_column)
     ).with_outputs(RECEIPTS)
     options = output_options(plan)
-    sink = WriteShards(writer, plan.output, plan.key_column, options, output, letters, run_id, handler.model_id)
+    sink = WriteShards(writer, plan.output, plan.key_column, options, output, letters, run_id, plan.model_id)
     written = predicted | "Sink" >> beam.ParDo(sink).with_outputs(RECEIPTS, main="shards")
 
     receipts = (read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
-    publish = Publish(output, letters, run_id, writer, (plan.output_schema, options))
+    publish = Publish(output, letters, run_id, writer, (plan.output_schema, options) if always_publish else None)
     _ = (
         pipeline
         | "End" >> beam.Create([None])

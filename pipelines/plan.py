@@ -81,17 +81,23 @@ class Plan:
         return pa.schema([(column.name, column.type) for column in self.output])
 
     @property
+    def model_id(self) -> str:
+        """The model as dead letters name it."""
+        return f"{self.model_path}:{self.signature.name}"
+
+    @property
     def key_column(self) -> str | None:
         """The source column that is the key, if there is one."""
         return self.config.source.key
 
 
-def make_plan(config: RunConfig, *, offline: bool = False) -> Plan:
+def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: bool = False) -> Plan:
     """Holds a config against the files and the model it names.
 
     Args:
       config: the config.
       offline: do not look at sources on other machines; their columns are presumed to be right.
+      source_may_be_gone: presume its columns too if the source cannot be read.
 
     Raises:
       ConfigError: with every mistake found, each with its place in the config.
@@ -103,7 +109,12 @@ def make_plan(config: RunConfig, *, offline: bool = False) -> Plan:
         signature = read_signature(model_path, config.model.signature, read_bytes=_read_model)
     except ModelError as error:
         problems.append(f"model: {error}")
-    found, schema, notes = _look_at_source(config.source, problems, offline)
+    source_problems: list[str] = []
+    found, schema, notes = _look_at_source(config.source, source_problems, offline)
+    if source_may_be_gone and source_problems:
+        found, schema, notes = [], pa.schema([]), ["the source cannot be read any more; its columns are presumed"]
+    else:
+        problems += source_problems
     problems += _unwritable(config)
     if signature is None or schema is None:
         raise ConfigError(problems)

@@ -27,11 +27,12 @@ class Publish(beam.DoFn):  # type: ignore[misc]
       dead_letters: prefix of the dead letters' shards.
       run_id: of this run.
       writer: of the output's format, for the header of an output without rows.
-      empty: arguments of the writer behind the file: schema and options.
+      empty: arguments of the writer behind the file: schema and options; None if an output without rows needs
+        no file.
     """
 
     def __init__(
-        self, output: str, dead_letters: str, run_id: str, writer: type[Writer], empty: tuple[Any, Any]
+        self, output: str, dead_letters: str, run_id: str, writer: type[Writer], empty: tuple[Any, Any] | None
     ) -> None:
         self._output = output
         self._dead_letters = dead_letters
@@ -47,9 +48,12 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         if account.problems:
             raise UnbalancedError("; ".join(account.problems[:5]))
         written = [receipt for receipt in receipts if isinstance(receipt, ShardWritten)]
-        output = [shard.path for shard in written if shard.kind == OUTPUT] or [self._empty_shard()]
+        output = [shard.path for shard in written if shard.kind == OUTPUT]
+        if not output and self._empty is not None:
+            output = [self._empty_shard(*self._empty)]
         letters = [shard.path for shard in written if shard.kind == DEAD_LETTERS]
-        shards.publish(self._output, output, self._writer.extension)
+        if output:
+            shards.publish(self._output, output, self._writer.extension)
         shards.publish(self._dead_letters, letters, "jsonl")
         shards.clean_up(self._output, self._run_id)
         shards.clean_up(self._dead_letters, self._run_id)
@@ -57,9 +61,9 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         Metrics.counter(NAMESPACE, "dead_letter_shards").inc(len(letters))
         yield account
 
-    def _empty_shard(self) -> str:
+    def _empty_shard(self, schema: Any, options: Any) -> str:
         """A file with no rows: readers find the header, or at least a file."""
         path = shards.temporary_path(self._output, self._run_id, self._writer.extension)
         with files.open_output(path) as file:
-            self._writer(file, *self._empty).close()
+            self._writer(file, schema, options).close()
         return path

@@ -142,7 +142,7 @@ class AvroReader(Reader):
                     if not cuts or piece.end - cuts[-1][0] > split_bytes:
                         cuts.append((piece.start, row))
                     row += piece.rows
-        ends = [start for start, _ in cuts[1:]] + [size]
+        ends = [*(start for start, _ in cuts[1:]), size] if cuts else []
         return [
             Split(file, start, end, end - start, (size, row))
             for (start, row), end in zip(cuts, ends, strict=True)

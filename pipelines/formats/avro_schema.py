@@ -136,7 +136,8 @@ class _Resolver:
         if isinstance(schema, str):
             if schema in _PRIMITIVES:
                 return _primitive(schema, {})
-            full = schema if schema in self.named else f"{space}.{schema}"
+            full = schema if "." in schema else f"{space}.{schema}".lstrip(".")
+            full = full if full in self.named else schema
             if full in self.open:
                 return _text_node(self.open[full])
             return self.node(self.named[full], space, depth + 1)
@@ -157,11 +158,9 @@ class _Resolver:
     def _named(self, schema: Any, kind: str, space: str, depth: int) -> Node:
         full = schema["name"]
         if "." not in full:
-            full = f"{schema.get('namespace', space)}.{full}"
+            full = f"{schema.get('namespace') or space}.{full}".lstrip(".")
         space = full.rpartition(".")[0]
         self.named[full] = schema
-        if full.startswith("."):
-            self.named[full[1:]] = schema
         if kind == "enum":
             symbols = tuple(str(symbol) for symbol in schema["symbols"])
             return Node("enum", "int", pa.dictionary(pa.int32(), pa.string()), {}, symbols)

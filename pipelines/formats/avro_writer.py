@@ -68,8 +68,10 @@ class AvroWriter(Writer):
         batch.validate(full=True)
         arrays = [_plain(column) for column in batch.columns]
         table = pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
+        # polars 1.44 writes the wrong lists of a column in which some are null.
+        encode = self._encode_rows if any(_has_null_list(array) for array in arrays) else self._encode
         step = max(1, batch.num_rows * BLOCK_BYTES // max(batch.nbytes, 1))
-        blocks = [self._encode(table.slice(at, step)) for at in range(0, batch.num_rows, step)]
+        blocks = [encode(table.slice(at, step)) for at in range(0, batch.num_rows, step)]
         self._append(b"".join(blocks))
 
     def close(self) -> None:
@@ -118,6 +120,18 @@ class AvroWriter(Writer):
             blocks.append(container.block_bytes(piece.rows, data, self._sync))
         return b"".join(blocks)
 
+    def _encode_rows(self, table: pa.Table) -> bytes:
+        import fastavro
+
+        counter = iter(range(1 << 30))
+        fields = [{"name": f.name, "type": _union(f.type, counter)} for f in table.schema]
+        schema = fastavro.parse_schema({"type": "record", "name": "row", "fields": fields})
+        sink = io.BytesIO()
+        for row in table.to_pylist():
+            fastavro.schemaless_writer(sink, schema, row)
+        data = container.compress(self._codec, sink.getvalue())
+        return container.block_bytes(table.num_rows, data, self._sync)
+
     def _append(self, blocks: bytes) -> None:
         if self._header or blocks:
             self.file.write(self._header + blocks)
@@ -157,18 +171,25 @@ def _logical(type: pa.DataType) -> dict[str, Any] | None:
 
 def _union(type: pa.DataType, counter: Any) -> list[Any]:
     """The Avro type that says what polars writes for a column of `type` made plain."""
-    if pa.types.is_list(type):
+    if pa.types.is_list(type) or pa.types.is_large_list(type):
         return ["null", {"type": "array", "items": _union(type.value_type, counter)}]
     if pa.types.is_struct(type):
         name = f"row_{next(counter)}"
         fields = [{"name": _checked(f.name), "type": _union(f.type, counter)} for f in type]
         return ["null", {"type": "record", "name": name, "fields": fields}]
     found = _SIMPLE[type][0] if type in _SIMPLE else _logical(type)
+    found = "bytes" if pa.types.is_large_binary(type) else found
     if found is None:
         raise FormatError(
             f"Avro cannot hold columns of type {type}; convert it to {AvroWriter.output_type(type)}"
         )
     return ["null", found]
+
+
+def _has_null_list(array: pa.Array) -> bool:
+    if pa.types.is_large_list(array.type):
+        return array.null_count > 0 or _has_null_list(array.values)
+    return pa.types.is_struct(array.type) and any(_has_null_list(column) for column in array.flatten())
 
 
 def _plain(array: pa.Array) -> pa.Array:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import re
 from collections.abc import Mapping
 from typing import IO, Any, cast
 
@@ -95,6 +96,12 @@ class CsvReader(TextReader):
     def format_of(self, context: Any) -> dict[str, Any]:
         return {"type": "csv", "columns": list(context), "delimiter": self.delimiter}
 
+    def message_of(self, error: Exception, context: Any) -> str:
+        def name(match: re.Match[str]) -> str:
+            return f"column '{context[int(match.group(1))]}'"
+
+        return re.sub(r"In CSV column #(\d+)", name, plain_message(error))
+
     def key_of(self, raw: bytes, context: Any) -> str | None:
         if self.spec.key not in context:
             return None
@@ -155,7 +162,7 @@ class CsvReader(TextReader):
             if pc.any(lost).as_py():
                 value = exact[name].filter(lost)[0].as_py()
                 raise pa.ArrowInvalid(
-                    f"In CSV column '{name}': conversion error to float: {value!r} is too large"
+                    f"column '{name}': CSV conversion error to float: {value!r} is too large"
                 )
 
 

@@ -225,6 +225,10 @@ class TextReader(Reader):
         """Parses one row that `parse` refused, where the format knows a second way; else raises again."""
         return self.parse(raw, context)
 
+    def message_of(self, error: Exception, context: Any) -> str:
+        """What an error of `parse` says about a single row, for people."""
+        return plain_message(error)
+
     @abstractmethod
     def key_of(self, raw: bytes, context: Any) -> str | None:
         """The key of a row that cannot be parsed, if it can be told."""
@@ -369,7 +373,7 @@ class TextReader(Reader):
         stage = self.stage_of(error)
         name = "CoercionError" if stage == "coerce" else "DecodeError"
         key = self.key_of(payload, context) if self.spec.key else None
-        return RejectedRow(payload, position, plain_message(error), error=name, stage=stage, key=key)
+        return RejectedRow(payload, position, self.message_of(error, context), name, stage, key=key)
 
 
 def _longest(spans: Spans) -> int:

@@ -52,8 +52,8 @@ class SplitFile(beam.DoFn):  # type: ignore[misc]
 class ReadSplit(DeadLetterDoFn):
     """Split -> (Origin, record batch); what cannot be decoded goes to the dead letters."""
 
-    def __init__(self, reader: Reader, prefix: str, run_id: str) -> None:
-        super().__init__(prefix, run_id, "")
+    def __init__(self, reader: Reader, prefix: str, run_id: str, model: str) -> None:
+        super().__init__(prefix, run_id, model)
         self._reader = reader
         self._rows = Metrics.counter("predict", "rows_read")
         self._bytes = Metrics.counter("predict", "bytes_read")
@@ -82,10 +82,14 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
       reader: of their format.
       dead_letters: prefix of the dead letters' shards.
       run_id: of this run.
+      model: the model as dead letters name it.
     """
 
-    def __init__(self, files: tuple[FileInfo, ...], reader: Reader, dead_letters: str, run_id: str) -> None:
+    def __init__(
+        self, files: tuple[FileInfo, ...], reader: Reader, dead_letters: str, run_id: str, model: str
+    ) -> None:
         super().__init__()
+        self._model = model
         self._files = files
         self._reader = reader
         self._dead_letters = dead_letters
@@ -102,7 +106,7 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
             planned.pieces
             | "Share" >> beam.Reshuffle()
             | "Read"
-            >> beam.ParDo(ReadSplit(self._reader, self._dead_letters, self._run_id)).with_outputs(
+            >> beam.ParDo(ReadSplit(self._reader, self._dead_letters, self._run_id, self._model)).with_outputs(
                 RECEIPTS, main="batches"
             )
         )

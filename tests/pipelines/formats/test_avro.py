@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
-import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -69,14 +68,16 @@ def blocks_of(content: bytes) -> list[container.Piece]:
 
 @pytest.mark.parametrize("codec", ["null", "deflate", "zstandard", "bzip2", "xz", "snappy"])
 def test_rows_of_every_codec_come_out_as_they_were_written(tmp_path: Path, codec: str) -> None:
-    content = encoded(codec="null" if codec == "snappy" else codec)
-    if codec == "snappy":
+    # fastavro has these two only with packages that we do not need.
+    repack = codec in ("snappy", "zstandard")
+    content = encoded(codec="null" if repack else codec)
+    if repack:
         sync = container.read_header(io.BytesIO(content), "test").sync
         packed = [
-            container.block_bytes(p.rows, container.compress("snappy", content[slice(*p.data)]), sync)
+            container.block_bytes(p.rows, container.compress(codec, content[slice(*p.data)]), sync)
             for p in blocks_of(content)
         ]
-        content = container.header_bytes(SCHEMA, "snappy", sync) + b"".join(packed)
+        content = container.header_bytes(SCHEMA, codec, sync) + b"".join(packed)
     blocks, rejected = everything(AvroReader(ReadSpec(COLUMNS)), write(tmp_path / "a.avro", content))
     assert not rejected
     assert [row for block in blocks for row in block.batch.to_pylist()] == [
@@ -137,7 +138,12 @@ TREE = {
         ),
         (
             ["null", DECIMAL],
-            [decimal.Decimal("-1.28"), None, decimal.Decimal("123456789012345678.90"), decimal.Decimal("0.00")],
+            [
+                decimal.Decimal("-1.28"),
+                None,
+                decimal.Decimal("123456789012345678.90"),
+                decimal.Decimal("0.00"),
+            ],
             pa.decimal128(30, 2),
         ),
         ({"type": "string", "logicalType": "uuid"}, ["a60f52ef-efcc-443e-9efd-35f1cad5971d"], pa.string()),
@@ -150,8 +156,6 @@ def test_types(tmp_path: Path, type: Any, values: list[Any], expected: pa.DataTy
     schema = {"type": "record", "name": "r", "fields": [{"name": "a", "type": type}, KEY]}
     content = encoded(schema, [{"a": value, "key": i} for i, value in enumerate(values)])
     file = write(tmp_path / "a.avro", content)
-    if type == {"type": "string", "logicalType": "uuid"}:
-        pass
     batch = AvroReader.sample(file, {}, 100)
     assert batch.column("a").to_pylist() == values
     assert batch.column("key").to_pylist() == list(range(len(values)))
@@ -310,12 +314,18 @@ def test_a_damaged_block_is_rejected_and_its_neighbours_are_read(
         assert all(isinstance(item, RejectedRow) for item in again)
 
 
-@pytest.mark.parametrize("codec", ["deflate", "zstandard", "bzip2", "xz"])
-def test_a_decompression_bomb_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
-    rows = [{**ROWS[1], "unused": "x" * 300_000}]
-    file = write(tmp_path / "a.avro", encoded(rows=rows, codec=codec))
+@pytest.mark.parametrize("codec", ["deflate", "snappy", "zstandard", "bzip2", "xz"])
+def test_a_decompression_bomb_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    table = pa.table({"key": [1], "name": ["x" * 300_000]})
+    content = (
+        written(table, {"codec": codec})
+        if codec != "xz"
+        else encoded(rows=[{**ROWS[1], "unused": "x" * 300_000}], codec="xz")
+    )
+    file = write(tmp_path / "a.avro", content)
     monkeypatch.setattr(container, "MAX_BLOCK_BYTES", 100_000)
-    monkeypatch.setattr("lzma.LZMADecompressor", lambda memlimit: __import__("_lzma").LZMADecompressor())
     blocks, (rejected,) = everything(AvroReader(ReadSpec(COLUMNS)), file)
     assert not blocks
     assert codec in rejected.message
@@ -357,6 +367,40 @@ def written(table: pa.Table, options: dict[str, Any], size: int = 77) -> bytes:
     return sink.getvalue()
 
 
+LISTS = st.lists(st.none() | st.floats(width=32, allow_nan=False), max_size=3)
+ROW = st.fixed_dictionaries(
+    {
+        "a": st.none() | st.text(max_size=3),
+        "b": st.none() | st.lists(st.none() | LISTS, max_size=3),
+        "c": st.none()
+        | st.fixed_dictionaries({"x": st.none() | LISTS, "y": st.none() | st.binary(max_size=2)}),
+        "d": st.none() | st.integers(-(1 << 63), (1 << 63) - 1),
+        "e": st.none() | st.booleans(),
+    }
+)
+TYPE = pa.schema(
+    [
+        ("a", pa.string()),
+        ("b", pa.list_(pa.list_(pa.float32()))),
+        ("c", pa.struct([("x", pa.list_(pa.float32())), ("y", pa.binary())])),
+        ("d", pa.int64()),
+        ("e", pa.bool_()),
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(ROW, min_size=1, max_size=8), st.integers(0, 3), st.integers(1, 5))
+def test_any_rows_are_written_and_read_exactly(rows: list[Any], skip: int, size: int) -> None:
+    table = pa.Table.from_pylist(rows, TYPE).slice(skip)
+    content = written(table, {}, size)
+    assert list(fastavro.reader(io.BytesIO(content))) == rows[skip:]
+    found = list(AvroReader(ReadSpec(TYPE)).replay(content, {}, "x"))
+    assert [row for block in found if isinstance(block, Block) for row in block.batch.to_pylist()] == rows[
+        skip:
+    ]
+
+
 TABLE = pa.table(
     {
         "key": range(500),
@@ -365,25 +409,29 @@ TABLE = pa.table(
         "flag": [None, True, False, True, None] * 100,
         "f": pa.array([None if i % 3 else i / 7 for i in range(500)], pa.float32()),
         "d": [i / 7 for i in range(500)],
-        "v": pa.array([None if i % 5 == 0 else [float(i), None][: i % 3] for i in range(500)], pa.list_(pa.float32())),
+        "v": pa.array(
+            [None if i % 5 == 0 else [float(i), None][: i % 3] for i in range(500)], pa.list_(pa.float32())
+        ),
         "deep": pa.array([[["a", None], []][: i % 3] for i in range(500)], pa.list_(pa.list_(pa.string()))),
         "day": pa.array([dt.date(2020, 1, 1 + i % 28) for i in range(500)]),
         "at": pa.array([None, dt.datetime(2020, 1, 1, tzinfo=UTC)] * 250, pa.timestamp("us", "UTC")),
         "local": pa.array([dt.datetime(1920, 1, 1)] * 500, pa.timestamp("ms")),
         "time": pa.array([dt.time(1, 2, 3)] * 500, pa.time64("us")),
         "money": pa.array([None, decimal.Decimal("-1.28")] * 250, pa.decimal128(9, 2)),
-        "s": pa.array([None, {"x": 1, "y": [1]}] * 250, pa.struct([("x", pa.int32()), ("y", pa.list_(pa.int64()))])),
+        "s": pa.array(
+            [None, {"x": 1, "y": [1]}] * 250, pa.struct([("x", pa.int32()), ("y", pa.list_(pa.int64()))])
+        ),
     }
 )
 
 
-@pytest.mark.parametrize("codec", ["null", "deflate", "zstandard", "bzip2"])
+@pytest.mark.parametrize("codec", ["null", "deflate", "bzip2"])
 def test_writer_round_trip_with_another_library(codec: str) -> None:
     rows = list(fastavro.reader(io.BytesIO(written(TABLE, {"codec": codec}))))
     assert rows == TABLE.to_pylist()
 
 
-@pytest.mark.parametrize("codec", ["snappy", "deflate"])
+@pytest.mark.parametrize("codec", ["snappy", "zstandard"])
 def test_writer_round_trip_with_the_reader(tmp_path: Path, codec: str) -> None:
     file = write(tmp_path / "a.avro", written(TABLE, {"codec": codec}))
     blocks, rejected = everything(AvroReader(ReadSpec(TABLE.schema)), file)
@@ -394,7 +442,6 @@ def test_writer_round_trip_with_the_reader(tmp_path: Path, codec: str) -> None:
 def test_a_container_without_rows_is_valid() -> None:
     content = written(TABLE.slice(0, 0), {})
     assert list(fastavro.reader(io.BytesIO(content))) == []
-    assert pl.read_avro(io.BytesIO(written(TABLE.select(["key"]).slice(0, 0), {}))).height == 0
 
 
 def test_writer_refuses_a_bad_batch_before_anything_is_in_the_file() -> None:

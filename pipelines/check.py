@@ -1,0 +1,136 @@
+"""`python -m pipelines.check`: is this config right, and what will it do? In seconds, without TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines import cli
+
+_DESCRIPTION = """\
+Checks a config: that it is valid, that the source can be read and the output written, which column feeds which
+input of the model and how, and what the output will look like. Shows the first rows. Runs nothing.
+
+exit codes: 0 the config is right, 2 it is not"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    parser = cli.parser("check", _DESCRIPTION)
+    parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show (3)")
+    parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
+    arguments = parser.parse_args(argv)
+    return cli.guarded(lambda: _check(arguments))
+
+
+def _check(arguments: Any) -> int:
+    from pipelines.config import load
+    from pipelines.plan import make_plan
+
+    config = load(arguments.config, arguments.set)
+    plan = make_plan(config)
+    sample = _sample(plan, max(arguments.rows, 0))
+    if arguments.json:
+        print(json.dumps(_findings(plan, sample), default=str))
+    else:
+        _show(plan, sample)
+    return cli.OK
+
+
+def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
+    from pipelines.formats import FormatError, reader_class
+    from pipelines.plan import source_options
+
+    reader = reader_class(plan.config.source.format)
+    for file in plan.files:
+        try:
+            found = reader.sample(file.path, source_options(plan.config.source), rows).to_pylist()
+        except (FormatError, OSError):
+            continue
+        if found:
+            return list(found)[:rows]
+    return []
+
+
+def _mapping(plan: Any) -> list[dict[str, str]]:
+    rows = []
+    for bound in plan.binding.inputs:
+        shape = bound.spec.shape
+        sizes = "?" if shape is None else ", ".join("n" if size is None else str(size) for size in shape[1:])
+        rows.append(
+            {
+                "input": bound.spec.name,
+                "takes": f"{bound.spec.dtype} [{', '.join(['batch', *([sizes] if sizes else [])])}]",
+                "column": bound.column or "-",
+                "type": "-" if bound.column is None else str(plan.source_schema.field(bound.column).type)
+                if bound.column in plan.source_schema.names
+                else str(bound.column_type),
+                "coercion": bound.coercion,
+                "missing": "dead letter" if bound.default is None and not bound.optional
+                else "left out" if bound.default is None
+                else repr(bound.default),
+            }
+        )
+    return rows
+
+
+def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "name": plan.config.name,
+        "files": len(plan.files),
+        "bytes": sum(file.size for file in plan.files),
+        "model": plan.model_path,
+        "signature": plan.signature.name,
+        "inputs": _mapping(plan),
+        "output": [{"column": c.name, "type": str(c.type), "from": c.origin} for c in plan.output],
+        "output_path": plan.config.output.path,
+        "dead_letters_path": plan.config.dead_letters_path,
+        "notes": list(plan.notes),
+        "sample": sample,
+    }
+
+
+def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
+    out, _ = cli.consoles()
+    config = plan.config
+    size = sum(file.size for file in plan.files)
+    files = f"{len(plan.files):,} file{'s' * (len(plan.files) != 1)}, {size / 1e6:,.1f} MB"
+    out.print(f"config   {config.name}: valid")
+    out.print(f"source   {files}, {config.source.format}; key: {config.source.key or '<file>:<offset>'}")
+    out.print(f"model    {plan.model_path}, signature {plan.signature.name}")
+    for note in plan.notes:
+        out.print(f"note     {note}")
+    inputs = _mapping(plan)
+    _table(out, "column -> model input", list(inputs[0]) if inputs else [], [list(row.values()) for row in inputs])
+    written = [[column.name, str(column.type), column.origin] for column in plan.output]
+    _table(out, f"output: {config.output.path}-*.{config.output.format}", ["column", "type", "from"], written)
+    if sample:
+        names = list(sample[0])
+        _table(out, "first rows of the source", names, [[_cell(row[name]) for name in names] for row in sample])
+    else:
+        out.print("the source has no rows")
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _table(console: Any, title: str, names: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    simple = not console.is_terminal
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if simple else box.ROUNDED)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

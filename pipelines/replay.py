@@ -1,0 +1,53 @@
+"""`python -m pipelines.replay`: runs dead letters again, with the present config and model."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines import cli
+
+_DESCRIPTION = """\
+Runs the dead letters of a config again. What succeeds now is appended to the output, in shards of its own
+(<output.path>-replay-...); what fails again stays a dead letter, with one more attempt. A replay that was
+interrupted can be repeated: nothing is written twice.
+
+All other options are Beam's own and are passed through.
+
+exit codes: 0 done (some rows may still be dead letters), 1 the run failed, 2 the config or the command line is wrong,
+  3 rows are missing"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    started = time.monotonic()
+    parser = cli.parser("replay", _DESCRIPTION)
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    arguments, flags = parser.parse_known_args(argv)
+    return cli.guarded(lambda: _replay(arguments, flags, started))
+
+
+def _replay(arguments: Any, flags: list[str], started: float) -> int:
+    from dataclasses import replace
+
+    from pipelines import files, run_command, shards
+    from pipelines.config import load
+    from pipelines.plan import make_plan
+
+    run_command.refuse_strays(flags)
+    # Rows that fail again were too many before; only a row that is lost makes a replay fail.
+    config = load(arguments.config, [*arguments.set, "dead_letters.max_fraction=1"])
+    letters = [found for path in shards.published(config.dead_letters_path) for found in files.match(path)]
+    if not letters:
+        print(f"no dead letters at {config.dead_letters_path}*: nothing to replay", file=sys.stderr)
+        if arguments.json:
+            print("{}")
+        return cli.OK
+    plan = replace(make_plan(config, source_may_be_gone=True), files=tuple(letters))
+    return run_command.execute(plan, arguments, flags, started, replayed=letters)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""From a plan to an exit code: what `pipelines.batch` and `pipelines.replay` do alike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines import cli
+from pipelines.config import ConfigError
+from pipelines.files import FileInfo
+from pipelines.plan import Plan
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+
+def execute(
+    plan: Plan, arguments: Any, flags: list[str], started: float, replayed: list[FileInfo] | None = None
+) -> int:
+    """Runs a plan, or the dead letters `replayed` by it, and prints the summary.
+
+    Args:
+      plan: what to do.
+      arguments: of the command line, parsed.
+      flags: the rest of the command line, for Beam.
+      started: time.monotonic() at the start of the command.
+      replayed: shards of dead letters to run instead of the plan's files.
+    """
+    out, err = cli.consoles()
+    for note in plan.notes:
+        err.print(f"note: {note}")
+    what = "file of dead letters" if replayed else "file"
+    what = what.replace("file", "files") if len(plan.files) != 1 else what
+    size = sum(file.size for file in plan.files) / 1e6
+    err.print(
+        f"{plan.config.name}: {len(plan.files):,} {what}, {size:,.1f} MB; "
+        "loading Beam and TensorFlow ..."
+    )
+    with cli.quiet_imports():
+        from pipelines import engine, report
+
+    options = engine.options_from(flags)
+    dry_run = engine.is_dry_run(options)
+    problems = engine.check_options(options)
+    if engine.is_remote_runner(options):
+        unreachable = engine.unreachable_paths(plan)
+        problems += [] if dry_run else unreachable
+        for problem in unreachable if dry_run else []:
+            err.print(f"warning: {problem}")
+    if problems:
+        raise ConfigError(problems)
+    build, output = _flow(plan, replayed)
+    if dry_run:
+        return engine.dry_run(options, build, out)
+    with cli.quiet_imports():
+        engine.import_model_library(options)
+    err.print(f"running on {engine.runner_name(options)}")
+    try:
+        summary = engine.run(plan, options, build, output, err, started)
+    except engine.RunFailedError as error:
+        print(f"{error.details}\nerror: {error}", file=sys.stderr)
+        return cli.INCOMPLETE if error.incomplete else cli.FAILED
+    if arguments.json:
+        print(summary.to_json())
+    else:
+        report.print_summary(out, summary)
+    for problem in summary.problems():
+        print(f"error: {problem}", file=sys.stderr)
+    return cli.OK if summary.ok else cli.INCOMPLETE
+
+
+def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.Pipeline], None], str]:
+    """What adds the flow to a pipeline, and the prefix of the output."""
+    from pipelines import graph
+
+    output = plan.config.output.path
+    if replayed is None:
+        return lambda pipeline: graph.build(pipeline, plan), output
+    from pipelines.formats import reader_class
+    from pipelines.sources.dead_letters import ReadDeadLetters, identity
+
+    output = f"{output}{'' if output.endswith('/') else '-'}replay-{identity(replayed)}"
+    reader = reader_class(plan.config.source.format)(plan.read)
+    read = ReadDeadLetters(replayed, reader, plan.config.dead_letters_path, plan.run_id)
+    return lambda pipeline: graph.connect(pipeline, plan, read, output, always_publish=False), output
+
+
+def is_set(flags: Sequence[str], name: str) -> bool:
+    """Whether a flag of Beam's is on."""
+    return any(flag in (f"--{name}", f"--{name}=True", f"--{name}=true") for flag in flags)
+
+
+def refuse_strays(flags: Sequence[str]) -> None:
+    """A word that belongs to no option is a mistake; the value of an option stands behind it.
+
+    Raises:
+      ConfigError: there is one.
+    """
+    for before, flag in zip(["", *flags], flags, strict=False):
+        if not flag.startswith("-") and (not before.startswith("--") or "=" in before):
+            raise ConfigError([f"{flag}: not expected here; a config is given with --config {flag}"])

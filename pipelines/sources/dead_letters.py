@@ -1,0 +1,122 @@
+"""Dead letters -> (Origin, record batch), one batch a letter. A letter keeps its key, source and payload, and its
+attempts go on counting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+
+from pipelines import files
+from pipelines.accounting import FilePlanned, PieceRead
+from pipelines.dead_letters import RECEIPTS, DeadLetterDoFn
+from pipelines.files import FileInfo
+from pipelines.formats.base import MAX_PAYLOAD_BYTES, Reader
+from pipelines.progress import TALLY
+from pipelines.rows import Block, DeadLetter, Origin, Positions
+
+
+class LetterOrigin(Origin):
+    """The row of a dead letter."""
+
+    def __init__(self, letter: DeadLetter, rows: int) -> None:
+        file, _, position = letter.source.rpartition(":")
+        self.file = file or letter.source
+        self.format = letter.format
+        self.earlier_attempts = letter.attempts
+        self._letter = letter
+        self._rows = rows
+        self._position = int(position) if position.isdigit() else 0
+
+    def positions(self) -> Positions:
+        return np.full(self._rows, self._position, np.int64)
+
+    def payload(self, row: int) -> bytes:
+        return self._letter.payload
+
+
+def identity(shards: list[FileInfo]) -> str:
+    """A name for just these dead letters, 8 hex digits: a replay that is repeated replaces its own output."""
+    digest = hashlib.sha256()
+    for shard in shards:
+        with files.open_input(shard.path) as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()[:8]
+
+
+class _ReadLetters(DeadLetterDoFn):
+    def __init__(self, reader: Reader, prefix: str, run_id: str) -> None:
+        super().__init__(prefix, run_id, "")
+        self._reader = reader
+
+    def process(self, shard: FileInfo) -> Iterator[Any]:
+        rows = 0
+        for line in _lines(shard.path):
+            letter = DeadLetter.from_json(line)
+            blocks, reason = self._decode(letter)
+            if reason is not None:
+                rows += 1
+                tried = dataclasses.replace(letter, attempts=letter.attempts + 1, message=reason)
+                self._letters.write(tried)
+            for block in blocks:
+                rows += block.batch.num_rows
+                yield LetterOrigin(letter, block.batch.num_rows), block.batch
+        TALLY.add(read=rows, nbytes=shard.size)
+        yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(shard.path, (0, shard.size), rows))
+
+    def _decode(self, letter: DeadLetter) -> tuple[list[Block], str | None]:
+        """The rows of a letter, or why there are none: then it stays what it is."""
+        if letter.payload_truncated:
+            return [], letter.message
+        try:
+            pieces = list(self._reader.replay(letter.payload, letter.format, letter.source))
+        except (KeyError, ValueError, TypeError, OSError) as error:
+            return [], f"the payload cannot be decoded with the present config: {error}"[:500]
+        blocks = [piece for piece in pieces if isinstance(piece, Block)]
+        refused = [piece for piece in pieces if not isinstance(piece, Block)]
+        if refused:
+            return [], refused[0].message
+        return blocks, None if blocks else "the payload holds no row"
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """The lines of a file; each fits the largest payload."""
+    carry = b""
+    with files.open_input(path) as file:
+        while piece := file.read(1 << 20):
+            *lines, carry = (carry + piece).split(b"\n")
+            yield from (line for line in lines if line)
+            if len(carry) > 2 * MAX_PAYLOAD_BYTES:
+                raise ValueError(f"{path}: a line is too long for a dead letter")
+    if carry:
+        yield carry
+
+
+class ReadDeadLetters(beam.PTransform):  # type: ignore[misc]
+    """Reads shards of dead letters; gives the pairs and the receipts."""
+
+    def __init__(self, shards: list[FileInfo], reader: Reader, prefix: str, run_id: str) -> None:
+        super().__init__()
+        self._shards = shards
+        self._reader = reader
+        self._prefix = prefix
+        self._run_id = run_id
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> Any:
+        plans = [FilePlanned(shard.path, ((0, shard.size),)) for shard in self._shards]
+        read = (
+            pbegin
+            | "Shards" >> beam.Create(self._shards)
+            | "Share" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(_ReadLetters(self._reader, self._prefix, self._run_id)).with_outputs(
+                RECEIPTS, main="batches"
+            )
+        )
+        planned = pbegin | "Plans" >> beam.Create(plans)
+        return read.batches, (planned, read[RECEIPTS]) | "Receipts" >> beam.Flatten()
