@@ -152,9 +152,7 @@ class _Done:
         return columns
 
 
-def _call_in_slices(
-    arrays: list[pa.Array], rows: int, call: Call, max_rows: int, explain: Explain
-) -> _Done:
+def _call_in_slices(arrays: list[pa.Array], rows: int, call: Call, max_rows: int, explain: Explain) -> _Done:
     """Calls the model slice by slice. A slice that fails is halved until the failing rows stand alone."""
     done = _Done()
     pending = [(low, min(low + max_rows, rows)) for low in range(0, rows, max_rows)][::-1]

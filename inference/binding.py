@@ -165,7 +165,9 @@ def _bind_input(
         raise BindingError([f"input '{spec.name}' is a {spec.dtype}: no column can give that"])
     if spec.shape == () and spec.kind == "dense":
         raise BindingError(
-            [f"input '{spec.name}' is a single value, not one a row; export a signature whose inputs have a batch dimension"]
+            [
+                f"input '{spec.name}' is a single value, not one a row; export a signature whose inputs have a batch dimension"
+            ]
         )
     name = columns.get(spec.name, spec.name)
     default = defaults.get(spec.name, defaults.get(name))

@@ -27,10 +27,7 @@ def is_text(type: pa.DataType) -> bool:
     if pa.types.is_dictionary(type):
         type = type.value_type
     return bool(
-        pa.types.is_string(type)
-        or pa.types.is_large_string(type)
-        or pa.types.is_string_view(type)
-        or is_bytes(type)
+        pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type) or is_bytes(type)
     )
 
 

@@ -97,8 +97,7 @@ def _fill(values: pa.Array, bound: InputBinding, messages: Messages) -> pa.Array
     if not bound.optional:
         for row in missing.tolist():
             messages[row] = (
-                f"a value is missing; give one for all such rows in source.defaults "
-                f'{{"{bound.spec.name}": ...}}'
+                f'a value is missing; give one for all such rows in source.defaults {{"{bound.spec.name}": ...}}'
             )
     return values
 
@@ -111,16 +110,14 @@ def _lengths(values: pa.Array) -> npt.NDArray[np.int64]:
 def _single(values: pa.Array) -> tuple[pa.Array, Messages]:
     """Lists of one value each into those values; an empty list counts as missing."""
     lengths = _lengths(values)
-    messages = {
-        row: f"{lengths[row]} values, and the model takes one" for row in np.flatnonzero(lengths > 1).tolist()
-    }
+    messages = {row: f"{lengths[row]} values, and the model takes one" for row in np.flatnonzero(lengths > 1).tolist()}
     starts = np.cumsum(lengths) - lengths
     first = np.ma.masked_array(starts, mask=lengths == 0)
     return values.flatten().take(pa.array(first, pa.int64())), messages
 
 
 def _coerce_lists(values: pa.Array, bound: InputBinding) -> tuple[pa.Array, Messages]:
-    sizes = list(bound.spec.shape[1:]) if bound.spec.shape else [None] * bound.depth
+    sizes: list[int | None] = list(bound.spec.shape[1:]) if bound.spec.shape else [None] * bound.depth
     return _coerce_level(values, bound, sizes)
 
 

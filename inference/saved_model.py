@@ -172,7 +172,7 @@ class _RowCount:
 
     def __call__(self, element: Any) -> int:
         batch = element[1] if isinstance(element, tuple) else element
-        return max(1, min(self.most, batch.num_rows))
+        return max(1, min(self.most, int(batch.num_rows)))
 
 
 def _fixed_rows(signature: Signature) -> int | None:
@@ -221,7 +221,7 @@ def explain(error: Exception) -> Failure:
     said = [
         line
         for line in lines
-        if not line.startswith(("Graph execution error", "Detected at node", "File \"", "[[", "Traceback", "Stack"))
+        if not line.startswith(("Graph execution error", "Detected at node", 'File "', "[[", "Traceback", "Stack"))
     ] or lines
     message = said[-1] if said else type(error).__name__
     return Failure("predict", type(error).__name__, message.split(" [[{{")[0].split(" [Op:")[0][:500])

@@ -163,9 +163,7 @@ def composite_spec(name: str, type_spec: Any, components: tuple[str, ...]) -> Te
     return TensorSpec(name, dtype_name(state[1].tensor_dtype_value), shape, kind, components)
 
 
-def _typed_composites(
-    signature: Any, names: Sequence[str | None], specs: Mapping[str, TensorSpec]
-) -> list[TensorSpec]:
+def _typed_composites(signature: Any, names: Sequence[str | None], specs: Mapping[str, TensorSpec]) -> list[TensorSpec]:
     found = []
     position = 0
     for type_spec in _leaves(signature):
@@ -209,9 +207,7 @@ def _component_count(type_spec: Any | None) -> int:
     return 1
 
 
-def _named_composites(
-    function: Any, names: Sequence[str | None], specs: Mapping[str, TensorSpec]
-) -> list[TensorSpec]:
+def _named_composites(function: Any, names: Sequence[str | None], specs: Mapping[str, TensorSpec]) -> list[TensorSpec]:
     written = {item.key: entries(item.value.attr).get("_user_specified_name") for item in function.arg_attr}
     groups: dict[bytes, list[str]] = {}
     for position, name in enumerate(names):
@@ -250,9 +246,7 @@ def _parse_example_v1(scope: _Scope, node: Any) -> tuple[ExampleFeature, ...]:
     references = data_inputs(node)
     if min(sparse_count, dense_count) < 0 or len(references) != 2 + sparse_count + 2 * dense_count:
         return ()
-    keys = [
-        _strings(_constant(scope, reference)) for reference in references[2 : 2 + sparse_count + dense_count]
-    ]
+    keys = [_strings(_constant(scope, reference)) for reference in references[2 : 2 + sparse_count + dense_count]]
     names = [key[0] for key in keys if key]
     if len(names) != len(keys):
         return ()

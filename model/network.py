@@ -108,9 +108,7 @@ class Network:
       seed: decides the initial weights, the order and the forgetting.
     """
 
-    def __init__(
-        self, terms: Terms, weight: Floats, rows: npt.NDArray[np.int64], *, epochs: int, seed: int
-    ) -> None:
+    def __init__(self, terms: Terms, weight: Floats, rows: npt.NDArray[np.int64], *, epochs: int, seed: int) -> None:
         keras.utils.set_random_seed(seed)
         self._terms = terms
         rows = np.tile(rows, _COPIES)
@@ -161,9 +159,7 @@ class Network:
         root = tf.Module()
         root.tables = list(encoder.tables.values())
         signatures = {
-            "serving_default": tf.function(serving_default, autograph=False).get_concrete_function(
-                **strings, **floats
-            ),
+            "serving_default": tf.function(serving_default, autograph=False).get_concrete_function(**strings, **floats),
             "serving_examples": tf.function(serving_examples, autograph=False).get_concrete_function(
                 tf.TensorSpec([None], tf.string, "examples")
             ),

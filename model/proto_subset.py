@@ -45,9 +45,7 @@ def build_messages(package: str, messages: Mapping[str, Sequence[Field]]) -> dic
     >>> pair.FromString(b"\\x08\\x05").left
     5
     """
-    file = descriptor_pb2.FileDescriptorProto(
-        name=f"{package}/subset.proto", package=package, syntax="proto3"
-    )
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}/subset.proto", package=package, syntax="proto3")
     for name, fields in messages.items():
         message = file.message_type.add(name=name)
         for field_name, number, kind in fields:
@@ -60,10 +58,7 @@ def build_messages(package: str, messages: Mapping[str, Sequence[Field]]) -> dic
             _add_field(message, package, field_name, number, type_name, repeated=bool(label))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
-        for name in messages
-    }
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in messages}
 
 
 def entries(pairs: Any) -> dict[Any, Any]:

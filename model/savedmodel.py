@@ -103,9 +103,7 @@ class SavedModel:
                 f"input '{spec.name}' has {tensor.ragged_rank} ragged dimensions; "
                 f"the model takes {len(spec.components) - 1}"
             )
-        raise ModelInputError(
-            f"input '{spec.name}' is a {type(tensor).__name__}; the model takes a {spec.kind} tensor"
-        )
+        raise ModelInputError(f"input '{spec.name}' is a {type(tensor).__name__}; the model takes a {spec.kind} tensor")
 
     def _mismatch(self, flat: Mapping[str, Any]) -> str:
         missing = sorted(self._keywords.keys() - flat.keys())

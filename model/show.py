@@ -20,9 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0, or 2 if there is no model that can be read.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m model.show", description="Print a SavedModel's signatures."
-    )
+    parser = argparse.ArgumentParser(prog="python -m model.show", description="Print a SavedModel's signatures.")
     parser.add_argument("path", help="the folder that holds saved_model.pb")
     parser.add_argument("--json", action="store_true", help="print one JSON object, by signature")
     options = parser.parse_args(arguments)

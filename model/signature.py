@@ -53,9 +53,7 @@ def read_signatures(path: str, *, read_bytes: Callable[[str], bytes] | None = No
         try:
             data = read_bytes(file)
         except FileNotFoundError as error:
-            raise ModelNotFoundError(
-                f"no SavedModel at {path}: {file} does not exist; check the path"
-            ) from error
+            raise ModelNotFoundError(f"no SavedModel at {path}: {file} does not exist; check the path") from error
     meta_graph = _serving_graph(parse_saved_model(data, file), file)
     graph = ModelGraph(meta_graph)
     return {
@@ -93,9 +91,7 @@ def read_signature(
     close = difflib.get_close_matches(name, signatures, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     available = ", ".join(repr(known) for known in signatures)
-    raise SignatureNotFoundError(
-        f"the model at {path} has no signature '{name}': {hint}available: {available}"
-    )
+    raise SignatureNotFoundError(f"the model at {path} has no signature '{name}': {hint}available: {available}")
 
 
 def latest_version(names: Iterable[str]) -> str | None:
@@ -186,9 +182,7 @@ def _signature(name: str, definition: Any, graph: ModelGraph) -> Signature:
     return Signature(
         name=name,
         inputs=_sorted(specs.values()),
-        outputs=_sorted(
-            _spec(key, info, is_input=False) for key, info in entries(definition.outputs).items()
-        ),
+        outputs=_sorted(_spec(key, info, is_input=False) for key, info in entries(definition.outputs).items()),
         method_name=definition.method_name,
         examples_input=examples_input,
         example_features=features,

@@ -58,9 +58,7 @@ def train(data: str, output: str, *, seed: int, epochs: int) -> None:
 
     births = read_births(data)
     if len(births) < 2 * _HELD_OUT:
-        raise ModelError(
-            f"{data} has {len(births)} births with a weight; at least {2 * _HELD_OUT} are needed"
-        )
+        raise ModelError(f"{data} has {len(births)} births with a weight; at least {2 * _HELD_OUT} are needed")
     # A GPU sums in another order, and would give other weights for the same seed.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -64,12 +64,16 @@ def _mapping(plan: Any) -> list[dict[str, str]]:
                 "input": bound.spec.name,
                 "takes": f"{bound.spec.dtype} [{', '.join(['batch', *([sizes] if sizes else [])])}]",
                 "column": bound.column or "-",
-                "type": "-" if bound.column is None else str(plan.source_schema.field(bound.column).type)
+                "type": "-"
+                if bound.column is None
+                else str(plan.source_schema.field(bound.column).type)
                 if bound.column in plan.source_schema.names
                 else str(bound.column_type),
                 "coercion": bound.coercion,
-                "missing": "dead letter" if bound.default is None and not bound.optional
-                else "left out" if bound.default is None
+                "missing": "dead letter"
+                if bound.default is None and not bound.optional
+                else "left out"
+                if bound.default is None
                 else repr(bound.default),
             }
         )

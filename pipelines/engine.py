@@ -203,7 +203,9 @@ def _failed(error: Exception) -> RunFailedError:
         said = text.split(publish.UnbalancedError.__name__ + ":", 1)[1].split("[while running")[0]
         return RunFailedError(f"rows are missing, so nothing was published: {said.strip()}", details, incomplete=True)
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(" ")]
-    said = next((line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else "")
+    said = next(
+        (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
+    )
     return RunFailedError(f"{said[:500] or type(error).__name__}; nothing was published", details)
 
 

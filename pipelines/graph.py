@@ -47,9 +47,7 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     connect(pipeline, plan, read, plan.config.output.path, always_publish=True)
 
 
-def connect(
-    pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: str, *, always_publish: bool
-) -> None:
+def connect(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: str, *, always_publish: bool) -> None:
     """Adds source -> Predict -> sink and the account of it.
 
     Args:
@@ -74,8 +72,4 @@ def connect(
 
     receipts = (read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
     publish = Publish(output, letters, run_id, writer, (plan.output_schema, options) if always_publish else None)
-    _ = (
-        pipeline
-        | "End" >> beam.Create([None])
-        | "Publish" >> beam.ParDo(publish, beam.pvalue.AsList(receipts))
-    )
+    _ = pipeline | "End" >> beam.Create([None]) | "Publish" >> beam.ParDo(publish, beam.pvalue.AsList(receipts))

@@ -107,12 +107,16 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
         column = _column_for(spec.name, sample.schema.names)
         if column is None:
             defaults[spec.name] = "" if spec.dtype == "string" else 0
-            notes.append(f"decide: no column for input '{spec.name}' ({spec.dtype}); source.defaults holds a placeholder")
+            notes.append(
+                f"decide: no column for input '{spec.name}' ({spec.dtype}); source.defaults holds a placeholder"
+            )
         elif column != spec.name:
             columns[spec.name] = column
             notes.append(f"assumed: input '{spec.name}' is column '{column}'")
     key = _key_of(sample, {columns.get(spec.name, spec.name) for spec in wanted})
-    notes.append(f"assumed: '{key}' identifies a row" if key else "no column identifies a row: keys are <file>:<offset>")
+    notes.append(
+        f"assumed: '{key}' identifies a row" if key else "no column identifies a row: keys are <file>:<offset>"
+    )
     name = re.sub(r"[^a-zA-Z0-9]+", "-", Path(arguments.model.rstrip("/")).parent.name or "predict").strip("-")
     source = {"type": "file", "format": format, "path": arguments.source, "key": key}
     source.update({"columns": columns} if columns else {})

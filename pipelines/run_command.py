@@ -33,10 +33,7 @@ def execute(
     what = "file of dead letters" if replayed else "file"
     what = what.replace("file", "files") if len(plan.files) != 1 else what
     size = sum(file.size for file in plan.files) / 1e6
-    err.print(
-        f"{plan.config.name}: {len(plan.files):,} {what}, {size:,.1f} MB; "
-        "loading Beam and TensorFlow ..."
-    )
+    err.print(f"{plan.config.name}: {len(plan.files):,} {what}, {size:,.1f} MB; loading Beam and TensorFlow ...")
     with cli.quiet_imports():
         from pipelines import engine, report
 

@@ -71,6 +71,10 @@ class Reader(ABC):
     def __init__(self, spec: ReadSpec) -> None:
         self.spec = spec
 
+    def format_of(self, context: Any) -> dict[str, Any]:
+        """The `format` of dead letters read with the context of a split."""
+        return {"type": type(self).__name__.removesuffix("Reader").lower()}
+
     @classmethod
     @abstractmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:

@@ -138,9 +138,7 @@ class CsvReader(TextReader):
     def _parse_as(self, raw: bytes, context: Any, types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
         table = pacsv.read_csv(
             pa.BufferReader(raw),
-            read_options=pacsv.ReadOptions(
-                column_names=list(context), use_threads=False, block_size=len(raw) + 1024
-            ),
+            read_options=pacsv.ReadOptions(column_names=list(context), use_threads=False, block_size=len(raw) + 1024),
             parse_options=pacsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
                 column_types=types,
@@ -152,18 +150,14 @@ class CsvReader(TextReader):
         )
         return _one_batch(table)
 
-    def _refuse_overflow(
-        self, raw: bytes, context: Any, batch: pa.RecordBatch, names: list[str]
-    ) -> None:
+    def _refuse_overflow(self, raw: bytes, context: Any, batch: pa.RecordBatch, names: list[str]) -> None:
         """The parser turns 1e40 into infinity; only a field that says infinity may become that."""
         exact = self._parse_as(raw, context, dict.fromkeys(names, pa.float64()))
         for name in names:
             lost = pc.and_(pc.is_inf(batch[name]), pc.is_finite(exact[name]))
             if pc.any(lost).as_py():
                 value = exact[name].filter(lost)[0].as_py()
-                raise pa.ArrowInvalid(
-                    f"column '{name}': CSV conversion error to float: {value!r} is too large"
-                )
+                raise pa.ArrowInvalid(f"column '{name}': CSV conversion error to float: {value!r} is too large")
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

@@ -11,7 +11,7 @@ import pyarrow.json as pajson
 
 from pipelines import files
 from pipelines.formats.base import FormatError, Split, Writer
-from pipelines.formats.text import Dialect, TextReader, compression_of, first_block, plain_message
+from pipelines.formats.text import Dialect, TextReader, compression_of, first_block
 
 _SAMPLE_BYTES = 1 << 20
 
@@ -63,9 +63,6 @@ class JsonReader(TextReader):
                     cuts.append(boundary)
         cuts.append(size)
         return [Split(file, a, b, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
-
-    def format_of(self, context: Any) -> dict[str, Any]:
-        return {"type": "json"}
 
     def key_of(self, raw: bytes, context: Any) -> str | None:
         try:

@@ -84,9 +84,9 @@ class Dialect:
             ends = self._scan(data, final)
         else:
             ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE).astype(np.int64) + 1
-        if final and len(data) and (not len(ends) or ends[-1] != len(data)):
+        if final and data and (not len(ends) or ends[-1] != len(data)):
             ends = np.append(ends, len(data))
-        return ends
+        return np.asarray(ends, np.int64)
 
     def _quoted_row_ends(self, data: bytes, final: bool) -> Positions:
         buffer = np.frombuffer(data, np.uint8)
@@ -233,10 +233,6 @@ class TextReader(Reader):
     def key_of(self, raw: bytes, context: Any) -> str | None:
         """The key of a row that cannot be parsed, if it can be told."""
 
-    @abstractmethod
-    def format_of(self, context: Any) -> dict[str, Any]:
-        """The `Origin.format` of rows read with `context`."""
-
     def stage_of(self, error: Exception) -> str:
         """The stage that an error of `parse` belongs to."""
         return "decode"
@@ -257,9 +253,7 @@ class TextReader(Reader):
         """The context of a split, from the format of a dead letter."""
         return None
 
-    def _row_blocks(
-        self, file: IO[bytes], split: Split, end: int | None
-    ) -> Iterator[tuple[int, bytes | RejectedRow]]:
+    def _row_blocks(self, file: IO[bytes], split: Split, end: int | None) -> Iterator[tuple[int, bytes | RejectedRow]]:
         """Whole rows, about BLOCK_BYTES at a time; the reader's memory is bounded by that and the longest row."""
         offset = at = split.start
         carry = b""

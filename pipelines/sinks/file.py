@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -106,10 +105,7 @@ class WriteShards(DeadLetterDoFn):
         """The columns to write, of the types to write."""
         arrays = []
         for column in self._columns:
-            if column.origin == "key":
-                array = self._keys(origin, batch, rows)
-            else:
-                array = batch[column.name]
+            array = self._keys(origin, batch, rows) if column.origin == "key" else batch[column.name]
             arrays.append(to_output(array, column.type))
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 

@@ -114,9 +114,8 @@ class ReadDeadLetters(beam.PTransform):  # type: ignore[misc]
             pbegin
             | "Shards" >> beam.Create(self._shards)
             | "Share" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(_ReadLetters(self._reader, self._prefix, self._run_id)).with_outputs(
-                RECEIPTS, main="batches"
-            )
+            | "Read"
+            >> beam.ParDo(_ReadLetters(self._reader, self._prefix, self._run_id)).with_outputs(RECEIPTS, main="batches")
         )
         planned = pbegin | "Plans" >> beam.Create(plans)
         return read.batches, (planned, read[RECEIPTS]) | "Receipts" >> beam.Flatten()

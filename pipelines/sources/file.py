@@ -85,9 +85,7 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
       model: the model as dead letters name it.
     """
 
-    def __init__(
-        self, files: tuple[FileInfo, ...], reader: Reader, dead_letters: str, run_id: str, model: str
-    ) -> None:
+    def __init__(self, files: tuple[FileInfo, ...], reader: Reader, dead_letters: str, run_id: str, model: str) -> None:
         super().__init__()
         self._model = model
         self._files = files
