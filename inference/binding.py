@@ -96,7 +96,8 @@ def bind(
     """
     columns, defaults = dict(columns or {}), dict(defaults or {})
     specs, optional, encode = _wanted(signature, schema, columns)
-    problems = _unknown_names(specs, columns, defaults, schema)
+    features = [feature.name for feature in signature.example_features]
+    problems = _unknown_names([*[spec.name for spec in specs], *features], columns, defaults, schema)
     inputs = []
     for spec in specs:
         try:
@@ -136,9 +137,8 @@ def _feature_spec(feature: ExampleFeature) -> TensorSpec:
 
 
 def _unknown_names(
-    specs: list[TensorSpec], columns: Mapping[str, str], defaults: Mapping[str, Any], schema: pa.Schema
+    inputs: list[str], columns: Mapping[str, str], defaults: Mapping[str, Any], schema: pa.Schema
 ) -> list[str]:
-    inputs = [spec.name for spec in specs]
     problems = [
         f"source.columns: '{name}' is not an input of the model{did_you_mean(name, inputs)}"
         for name in columns

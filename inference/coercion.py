@@ -123,14 +123,20 @@ def _cast_to(source: pa.DataType, target: pa.DataType) -> _Cast:
     if pa.types.is_boolean(target) and pa.types.is_integer(source):
         return _integer_to_bool
     if is_text(source) and not is_text(target):
-        return lambda values: _round(pc.utf8_trim_whitespace(values).cast(_parsed(target)), target)
+        return lambda values: _parse_text(pc.utf8_trim_whitespace(values), target)
+    if pa.types.is_boolean(source):
+        return lambda values: values.cast(pa.uint8()).cast(target)
     if pa.types.is_floating(target):
         return lambda values: _round(values, target)
     return lambda values: values.cast(target)
 
 
-def _parsed(target: pa.DataType) -> pa.DataType:
-    return pa.float32() if pa.types.is_float16(target) else target
+def _parse_text(values: pa.Array, target: pa.DataType) -> pa.Array:
+    """Numbers from text, to the nearest value of the type; the parser itself makes infinity of what is too large."""
+    parsed = values.cast(pa.float32() if pa.types.is_float16(target) else target)
+    if pa.types.is_float32(parsed.type) and pc.any(pc.is_inf(parsed)).as_py():
+        _round(values.cast(pa.float64()), pa.float32())
+    return _round(parsed, target)
 
 
 def _round(values: pa.Array, target: pa.DataType) -> pa.Array:
