@@ -6,6 +6,7 @@ Encoding: https://protobuf.dev/programming-guides/encoding/. A null stands for a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,6 @@ _BINARY = pa.large_binary()
 _NOTHING = pa.scalar(b"", _BINARY)
 
 Numbers = npt.NDArray[np.uint64]
-Part = pa.LargeBinaryArray | bytes
 
 
 def varint(value: int) -> bytes:
@@ -53,8 +53,11 @@ def varints(values: Numbers) -> pa.LargeBinaryArray:
     return _binary(ends, digits[places < widths[:, None]])
 
 
-def concat(parts: Sequence[Part], absent: bytes | None = None) -> pa.LargeBinaryArray:
-    """Joins the parts of each row; a null part makes a null row, or stands for `absent`."""
+def concat(parts: Sequence[Any], absent: bytes | None = None) -> pa.LargeBinaryArray:
+    """Joins the parts of each row, which are arrays or, for all rows, bytes.
+
+    A null part makes a null row, or stands for `absent`.
+    """
     scalars = [pa.scalar(part, _BINARY) if isinstance(part, bytes) else part for part in parts]
     if absent is None:
         return pc.binary_join_element_wise(*scalars, _NOTHING)
@@ -68,8 +71,10 @@ def nested(tags: Sequence[bytes], content: pa.LargeBinaryArray) -> pa.LargeBinar
       tags: what comes before each length: a field's tag, after all that precedes it in its message.
       content: the innermost message of each row.
     """
-    lengths = pc.fill_null(pc.binary_length(content), 0).to_numpy().astype(np.uint64)
-    parts: list[Part] = [content]
+    lengths = pc.binary_length(content)
+    # A null's length does not matter; any but the others' would make the lengths differ.
+    lengths = pc.fill_null(lengths, pc.max(lengths).as_py() or 0).to_numpy().astype(np.uint64)
+    parts: list[Any] = [content]
     for before in reversed(tags):
         if len(lengths) and lengths.min() == lengths.max():
             size = varint(int(lengths[0]))
@@ -102,12 +107,13 @@ def raw(array: pa.Array) -> pa.LargeBinaryArray:
 
 
 def _is_list(type: pa.DataType) -> bool:
-    return pa.types.is_list(type) or pa.types.is_large_list(type)
+    found: bool = pa.types.is_list(type) or pa.types.is_large_list(type)
+    return found
 
 
-def _merged(parts: list[Part]) -> list[Part]:
+def _merged(parts: list[Any]) -> list[Any]:
     """Constant parts next to each other as one."""
-    merged: list[Part] = []
+    merged: list[Any] = []
     for part in parts:
         if merged and isinstance(part, bytes) and isinstance(merged[-1], bytes):
             merged[-1] += part

@@ -20,15 +20,11 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from model.errors import ExampleFormatError
-from model.example_proto import parse_example
 from pipelines.files import is_remote, open_input, read_fully
 from pipelines.formats import tfrecord_frames as frames
 from pipelines.formats.base import (
@@ -40,30 +36,12 @@ from pipelines.formats.base import (
     ReadSpec,
     Split,
 )
-from pipelines.formats.table import BATCH_ROWS, invalid_rows
-from pipelines.rows import Block, Origin, Positions, RejectedRow
-
-SAMPLED_RECORDS = 200
-"""Records from which the columns of a file are inferred."""
+from pipelines.formats.table import BATCH_ROWS
+from pipelines.formats.tf_examples import SAMPLED_RECORDS, ExampleDecoder, infer
+from pipelines.rows import Block, RejectedRow
 
 _GZIP = b"\x1f\x8b\x08"
 _HEAD_BYTES = 1 << 20
-
-
-@dataclass
-class RecordOrigin(Origin):
-    """Records of a file; positions are byte offsets of their frames (in the unpacked file)."""
-
-    file: str
-    format: dict[str, Any]
-    offsets: Positions
-    records: list[bytes]
-
-    def positions(self) -> Positions:
-        return self.offsets
-
-    def payload(self, row: int) -> bytes:
-        return self.records[row]
 
 
 class TFRecordReader(Reader):
@@ -80,7 +58,7 @@ class TFRecordReader(Reader):
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
         """Columns as the first 200 records have them; a list where one of those has several values."""
-        fields = [pa.field(name, type) for name, type in _infer(cls._head(file), file).items()]
+        fields = [pa.field(name, type) for name, type in infer(cls._head(file), file).items()]
         if record := options.get("record_column"):
             fields = [field for field in fields if field.name != record]
             fields.append(pa.field(str(record), pa.binary()))
@@ -91,7 +69,7 @@ class TFRecordReader(Reader):
         schema = cls.schema(file, options)
         if found := cls._head(file)[:rows]:
             reader = cls(ReadSpec(schema, options))
-            for item in _Decoder(reader.spec.columns, reader.record_column, found).read(
+            for item in ExampleDecoder(reader.spec.columns, reader.record_column, found).read(
                 file, found, np.arange(len(found))
             ):
                 if isinstance(item, Block):
@@ -120,7 +98,7 @@ class TFRecordReader(Reader):
     def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
         if _is_framed(payload):
             return self._read(name, _Stream(io.BytesIO(payload), len(payload)), 0)
-        decoder = _Decoder(self.spec.columns, self.record_column, [payload])
+        decoder = ExampleDecoder(self.spec.columns, self.record_column, [payload])
         return decoder.read(name, [payload], np.zeros(1, np.int64))
 
     @classmethod
@@ -142,7 +120,7 @@ class TFRecordReader(Reader):
         return []
 
     def _read(self, name: str, stream: _Stream, start: int) -> Iterator[Block | RejectedRow]:
-        decoder: _Decoder | None = None
+        decoder: ExampleDecoder | None = None
         data = stream.read(BLOCK_BYTES)
         while data:
             offsets = np.array(frames.walk(data), np.int64)
@@ -151,7 +129,7 @@ class TFRecordReader(Reader):
             offsets = offsets[: count + 1]
             if count:
                 found, good = frames.records(data, offsets)
-                decoder = decoder or _Decoder(self.spec.columns, self.record_column, found)
+                decoder = decoder or ExampleDecoder(self.spec.columns, self.record_column, found)
                 for index in np.flatnonzero(~good).tolist():
                     framed = data[offsets[index] : offsets[index + 1]]
                     message = f"{name}: a record's data has a wrong checksum"
@@ -184,63 +162,6 @@ class TFRecordReader(Reader):
             data += more
         if stream.failure:
             yield RejectedRow(b"", start, f"{name}: {stream.failure}", truncated=True)
-
-
-class _Decoder:
-    """Decodes tf.Examples into the columns wanted."""
-
-    def __init__(self, columns: pa.Schema, record_column: str | None, first: list[bytes]) -> None:
-        self.columns, self.record_column = columns, record_column
-        features = [field for field in columns if field.name != record_column]
-        self.decoder = _tfx_decoder(features, first) if features else None
-
-    def read(self, name: str, records: list[bytes], offsets: Positions) -> Iterator[Block | RejectedRow]:
-        """Decodes records, and those that cannot be decoded one by one."""
-        if not records:
-            return
-        try:
-            raw = self.decoder.DecodeBatch(records) if self.decoder else None
-        except RuntimeError as error:
-            if len(records) == 1:
-                yield RejectedRow(
-                    records[0], int(offsets[0]), f"not the tf.Example that is expected: {error}"
-                )
-                return
-            half = len(records) // 2
-            yield from self.read(name, records[:half], offsets[:half])
-            yield from self.read(name, records[half:], offsets[half:])
-            return
-        batch, bad = self._columns(records, raw)
-        bad = bad or _bad_text(batch)
-        if not bad:
-            yield Block(RecordOrigin(name, {"type": "tfrecord"}, offsets, records), batch)
-            return
-        for index, message in sorted(bad.items()):
-            yield RejectedRow(records[index], int(offsets[index]), message)
-        kept = np.setdiff1d(np.arange(len(records)), np.fromiter(bad, np.int64))
-        yield from self.read(name, [records[i] for i in kept], offsets[kept])
-
-    def _columns(self, records: list[bytes], raw: Any) -> tuple[pa.RecordBatch, dict[int, str]]:
-        arrays, bad = [], {}
-        for field in self.columns:
-            if field.name == self.record_column:
-                arrays.append(pa.array(records, pa.binary()))
-                continue
-            lists = raw.column(raw.schema.get_field_index(field.name))
-            if pa.types.is_null(lists.type):
-                arrays.append(pa.nulls(len(records), field.type))
-            elif _is_list(field.type):
-                arrays.append(_list(lists, field.type.value_type))
-            else:
-                lengths = np.diff(lists.offsets.to_numpy())
-                for index in np.flatnonzero(lengths > 1).tolist():
-                    bad.setdefault(index, f'"{field.name}" has {lengths[index]} values, and one is expected')
-                arrays.append(
-                    pa.nulls(len(records), field.type) if bad else _scalar(lists, lengths, field.type)
-                )
-        if not arrays:
-            return pa.record_batch({"": pa.nulls(len(records))}).select([]), bad
-        return pa.RecordBatch.from_arrays(arrays, self.columns.names), bad
 
 
 class _Stream:
@@ -296,7 +217,7 @@ def _is_gzip(file: str, opened: IO[bytes]) -> bool:
 
 
 def _is_framed(payload: bytes) -> bool:
-    """Whether a payload is a record in its frame (one that had a wrong checksum), and not the record alone."""
+    """Whether a payload is a record in its frame (as of a wrong checksum), and not the record alone."""
     if len(payload) < frames.FRAME_BYTES:
         return False
     return frames.next_length(payload, 0) == len(payload) - frames.FRAME_BYTES
@@ -312,6 +233,10 @@ def _cuts(file: IO[bytes], size: int, split_bytes: int) -> Iterator[int]:
         if len(data) < frames.HEADER_BYTES:
             return
         offsets = frames.walk(data)
+        if len(offsets) == 1:
+            if (length := frames.next_length(data, 0)) is None:
+                return
+            offsets.append(length + frames.FRAME_BYTES)
         for offset in offsets[1:]:
             # A wrong length leads astray: splits begin only where a checksum says that a record does.
             if at + offset - cut >= split_bytes and at + offset < size:
@@ -321,12 +246,7 @@ def _cuts(file: IO[bytes], size: int, split_bytes: int) -> Iterator[int]:
                     return
                 cut = at + offset
                 yield cut
-        if len(offsets) > 1:
-            at += offsets[-1]
-        elif (length := frames.next_length(data, 0)) is None:
-            return
-        else:
-            at += length + frames.FRAME_BYTES
+        at += offsets[-1]
 
 
 def _skip(stream: _Stream, data: bytes, length: int, start: int, name: str) -> tuple[RejectedRow, int, bytes]:
@@ -356,102 +276,3 @@ def _rest(stream: _Stream, data: bytes, start: int, message: str) -> RejectedRow
     truncated = bool(stream.failure) or (kept.tell() == MAX_PAYLOAD_BYTES and bool(stream.read(1)))
     message = f"{message}; from byte {start} on, nothing can be read"
     return RejectedRow(kept.getvalue(), start, message, truncated=truncated)
-
-
-def _infer(records: list[bytes], file: str) -> dict[str, pa.DataType]:
-    types: dict[str, pa.DataType] = {}
-    several: set[str] = set()
-    parsed = 0
-    for record in records:
-        try:
-            example = parse_example(record)
-        except ExampleFormatError:
-            continue
-        parsed += 1
-        for name, values in example.items():
-            if values:
-                kind = _type_of(values)
-                # Bytes are text only if all of them are.
-                types[name] = pa.binary() if types.get(name) == pa.binary() else kind
-            if len(values) > 1:
-                several.add(name)
-    if records and not parsed:
-        raise FormatError(f"{file}: none of its first {len(records)} records is a tf.Example")
-    return {name: pa.list_(type) if name in several else type for name, type in sorted(types.items())}
-
-
-def _type_of(values: list[bytes] | list[float] | list[int]) -> pa.DataType:
-    if isinstance(values[0], float):
-        return pa.float32()
-    if isinstance(values[0], int):
-        return pa.int64()
-    try:
-        for value in values:
-            cast(bytes, value).decode()
-    except UnicodeDecodeError:
-        return pa.binary()
-    return pa.string()
-
-
-def _tfx_decoder(features: list[pa.Field], first: list[bytes]) -> Any:
-    """A decoder of the features wanted, of the kinds that the first records have, or else those asked for."""
-    from tensorflow_metadata.proto.v0 import schema_pb2
-    from tfx_bsl.cc.tfx_bsl_extension import coders
-
-    known: dict[str, pa.DataType] = {}
-    for record in first[:SAMPLED_RECORDS]:
-        try:
-            example = parse_example(record)
-        except ExampleFormatError:
-            continue
-        for name, values in example.items():
-            if values:
-                known.setdefault(name, _type_of(values))
-    schema = schema_pb2.Schema()
-    for field in features:
-        schema.feature.add(name=field.name, type=_kind(known.get(field.name, field.type)))
-    return coders.ExamplesToRecordBatchDecoder(schema.SerializeToString())
-
-
-def _kind(type: pa.DataType) -> int:
-    """The kind of feature (of `tensorflow.metadata.v0.FeatureType`) that holds values of a type."""
-    while _is_list(type) or pa.types.is_dictionary(type):
-        type = type.value_type
-    if pa.types.is_floating(type):
-        return 3
-    return 2 if pa.types.is_integer(type) or pa.types.is_boolean(type) else 1
-
-
-def _is_list(type: pa.DataType) -> bool:
-    return pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
-
-
-def _list(lists: pa.Array, asked: pa.DataType) -> pa.Array:
-    mask = lists.is_null() if lists.null_count else None
-    offsets = lists.offsets.cast(pa.int32())
-    return pa.ListArray.from_arrays(offsets, _values(lists.values, asked), mask=mask)
-
-
-def _scalar(lists: pa.Array, lengths: Positions, asked: pa.DataType) -> pa.Array:
-    values = _values(lists.flatten(), asked)
-    if len(values) == len(lists):
-        return values
-    return values.take(pa.array(np.cumsum(lengths) - 1, mask=lengths == 0))
-
-
-def _values(values: pa.Array, asked: pa.DataType) -> pa.Array:
-    asked = asked.value_type if pa.types.is_dictionary(asked) else asked
-    if pa.types.is_large_binary(values.type):
-        if pa.types.is_string(asked) or pa.types.is_large_string(asked):
-            # Text that is not UTF-8 is found afterwards, row by row.
-            return pc.cast(values, options=pc.CastOptions(pa.string(), allow_invalid_utf8=True))
-        return values.cast(pa.binary())
-    return values.cast(asked) if (values.type, asked) == (pa.float32(), pa.float64()) else values
-
-
-def _bad_text(batch: pa.RecordBatch) -> dict[int, str]:
-    try:
-        batch.validate(full=True)
-    except pa.ArrowInvalid:
-        return invalid_rows(batch)
-    return {}

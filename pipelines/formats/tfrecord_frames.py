@@ -1,7 +1,7 @@
 """TFRecord framing: `length u64, masked CRC of it u32, data, masked CRC of data u32`, all little-endian.
 
-Format: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details. Checksums are CRC-32C;
-those of the lengths are computed for many records at a time.
+Format: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details. Checksums are
+CRC-32C; those of the lengths are computed for many records at a time.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class TFRecordWriter(Writer):
     """Writes one record a row.
 
     Options:
-      record: `example` (default), or `prediction_log`: what TFX's BulkInferrer writes, a PredictionLog with the
-        input columns as a serialized tf.Example, and the output columns as tensors of the response.
+      record: `example` (default), or `prediction_log`: what TFX's BulkInferrer writes, a PredictionLog with
+        the input columns as a serialized tf.Example, and the output columns as tensors of the response.
       outputs: names of the output columns.
       model, signature: the names in the PredictionLog's model spec.
     """
@@ -66,10 +66,7 @@ class TFRecordWriter(Writer):
         batch.validate(full=True)
         if not batch.num_rows:
             return
-        if self._outputs is None:
-            records = examples(batch)
-        else:
-            records = self._prediction_logs(batch)
+        records = examples(batch) if self._outputs is None else self._prediction_logs(batch)
         self.file.write(frame(records))
 
     @classmethod
@@ -200,7 +197,8 @@ def _flat(array: pa.Array) -> pa.LargeBinaryArray:
 
 
 def _is_list(type: pa.DataType) -> bool:
-    return pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
+    found: bool = pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
+    return found
 
 
 def _empty(rows: int) -> pa.LargeBinaryArray:

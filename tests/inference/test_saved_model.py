@@ -44,7 +44,9 @@ def test_bfloat16_bool_and_string(tmp_path):
     path = save(
         tmp_path,
         lambda h, b, s: {"h": h * 2, "b": tf.logical_not(b), "s": tf.strings.join([s, "!"])},
-        tf.TensorSpec([None], "bfloat16", "h"), tf.TensorSpec([None], "bool", "b"), tf.TensorSpec([None], "string", "s"),
+        tf.TensorSpec([None], "bfloat16", "h"),
+        tf.TensorSpec([None], "bool", "b"),
+        tf.TensorSpec([None], "string", "s"),
     )  # fmt: skip
     words = pa.array(["a", "é", "a"]).dictionary_encode()
     [out] = predict(path, columns(h=[1.5, 2.0, 3.0], b=[True, False, True], s=words))
