@@ -20,7 +20,7 @@ setup: .venv/.installed  ## Create the environment in .venv (every other target 
 demo: setup  ## Predict the packaged births with the packaged model.
 	@$(BIN)/python -m pipelines.batch --config configs/natality.json
 
-test: setup check  ## Run the checks and every test.
+test: setup  ## Run every test (the servers they need start by themselves).
 	@$(BIN)/python -m pytest -q
 
 check: setup  ## Lint, types, import directions, schema.

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
+from inference.coders import typed
 from inference.errors import ERROR_COLUMN, ROW_COLUMN, Failure, PredictionError, failures_of
 
 _REJECTED = "rejected"
@@ -60,10 +61,12 @@ class Predict(beam.PTransform):  # type: ignore[misc]  # Beam's classes are unty
 
     def expand(self, pcoll: beam.PCollection) -> Any:
         results = pcoll | "RunInference" >> RunInference(self._handler, **self._run_inference)
+        typed(results, pcoll.element_type)
         separated = results | "Separate" >> beam.ParDo(_Separate(self._separates)).with_outputs(
             _REJECTED, main="predicted"
         )
-        return (separated.predicted, separated[_REJECTED]) if self._separates else separated.predicted
+        predicted = typed(separated.predicted, pcoll.element_type)
+        return (predicted, separated[_REJECTED]) if self._separates else predicted
 
 
 class _Separate(beam.DoFn):  # type: ignore[misc]

@@ -83,7 +83,7 @@ class SavedModel:
         flat = {}
         for name, tensor in tensors.items():
             spec = self._composites.get(name)
-            if spec is None or name in spec.components and _is_dense(tensor):
+            if spec is None or (name in spec.components and _is_dense(tensor)):
                 flat[name] = tensor
             else:
                 flat.update(zip(spec.components, self._components(spec, tensor), strict=True))

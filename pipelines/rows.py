@@ -31,6 +31,11 @@ class Origin(ABC):
     file: str
     format: dict[str, Any]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the origin keeps in memory, about."""
+        return 0
+
     @abstractmethod
     def positions(self) -> Positions:
         """The position in `file` of every row of the batch, int64 [rows]: a byte offset or a row number."""

@@ -83,11 +83,11 @@ class AvroOrigin(TableOrigin):
 
     def _record(self, header: Header, index: int) -> bytes:
         """The bytes of one row, found by decoding those before it."""
-        row = self.offset + index
-        for number, piece in enumerate(self.blocks):
-            if row < piece.rows:
-                break
-            row -= piece.rows
+        row, number = self.offset + index, 0
+        while row >= self.blocks[number].rows:
+            row -= self.blocks[number].rows
+            number += 1
+        piece = self.blocks[number]
         if self._records[0] != number:
             with _open(self.file, self.content) as file:
                 data = container.decompress(header.codec, _content(file, piece))
@@ -143,10 +143,7 @@ class AvroReader(Reader):
                         cuts.append((piece.start, row))
                     row += piece.rows
         ends = [*(start for start, _ in cuts[1:]), size] if cuts else []
-        return [
-            Split(file, start, end, end - start, (size, row))
-            for (start, row), end in zip(cuts, ends, strict=True)
-        ]
+        return [Split(file, start, end, end - start, (size, row)) for (start, row), end in zip(cuts, ends, strict=True)]
 
     def read(self, split: Split) -> Iterator[Block | RejectedRow]:
         size, row = split.context or (split.end, 0)
@@ -205,9 +202,7 @@ class _Decoder:
             first = row + offset if row >= 0 else row
             part = batch.slice(offset, BATCH_ROWS)
             yield from emit(
-                AvroOrigin(
-                    name, {"type": "avro"}, first, part, None, content, self.header.raw, blocks, offset
-                ),
+                AvroOrigin(name, {"type": "avro"}, first, part, None, content, self.header.raw, blocks, offset),
                 self.columns,
             )
 
@@ -236,13 +231,9 @@ class _Decoder:
             raise CorruptError(f"the block does not decode: {error}") from None
         if table.num_rows != rows:
             raise CorruptError(f"the block has {table.num_rows} rows, and says that it has {rows}")
-        return [
-            convert(pa.concat_arrays(table.column(n).chunks), self.record.children[n]) for n in self.wanted
-        ]
+        return [convert(pa.concat_arrays(table.column(n).chunks), self.record.children[n]) for n in self.wanted]
 
-    def _reject(
-        self, file: IO[bytes], piece: Piece, name: str, row: int, message: str
-    ) -> Iterator[RejectedRow]:
+    def _reject(self, file: IO[bytes], piece: Piece, name: str, row: int, message: str) -> Iterator[RejectedRow]:
         """The rows of a block that cannot be decoded; the first one holds the block, as a container."""
         row = row if row >= 0 else piece.start << _ROW_BITS
         file.seek(piece.start)
@@ -254,9 +245,7 @@ class _Decoder:
             yield from lost_rows(row + 1, piece.rows - 1, f"{message}; its bytes are with row {row}")
 
 
-def _groups(
-    file: IO[bytes], header: Header, start: int, end: int, size: int
-) -> Iterator[list[tuple[Piece, bytes]]]:
+def _groups(file: IO[bytes], header: Header, start: int, end: int, size: int) -> Iterator[list[tuple[Piece, bytes]]]:
     """The blocks and their content, in groups of about BLOCK_BYTES or BATCH_ROWS; damaged pieces alone."""
     group: list[tuple[Piece, bytes]] = []
     nbytes = rows = 0

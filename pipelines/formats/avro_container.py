@@ -101,7 +101,7 @@ def read_header(file: IO[bytes], name: str) -> Header:
             return _parse_header(raw)
         except CorruptError as error:
             # The header may only be longer than what was read of it.
-            more = read_fully(file, len(raw)) if MAGIC == raw[:4] and len(raw) < MAX_HEADER_BYTES else b""
+            more = read_fully(file, len(raw)) if raw[:4] == MAGIC and len(raw) < MAX_HEADER_BYTES else b""
             if not more:
                 raise FormatError(f"{name} is not a readable Avro container: {error}") from None
             raw += more

@@ -1,4 +1,4 @@
-"""Avro types, as Arrow types and as the simpler Avro types with the same bytes that are decoded in their place.
+"""Avro types, as Arrow types and as the simpler Avro types of the same bytes that are decoded in their place.
 
 | Avro | decoded as | becomes |
 |---|---|---|
@@ -59,7 +59,7 @@ class Node:
     """A type.
 
     Attributes:
-      kind: the Avro type after names and unions with null are resolved; `text` for what Arrow has no type for.
+      kind: the Avro type, names and unions with null resolved; `text` for what Arrow has no type for.
       simple: the Avro type that is decoded in its place.
       type: the Arrow type it becomes.
       children: item, or fields, or key and value, by name.
@@ -95,7 +95,7 @@ def convert(array: pa.Array, node: Node) -> pa.Array:
         return text
     if kind == "enum":
         limits = pc.min_max(array).as_py()
-        if limits["min"] is not None and not (0 <= limits["min"] and limits["max"] < len(node.symbols)):
+        if limits["min"] is not None and (limits["min"] < 0 or limits["max"] >= len(node.symbols)):
             raise CorruptError("an enum has a symbol that its type does not have")
         return pa.DictionaryArray.from_arrays(array.cast(pa.int32()), pa.array(node.symbols, pa.string()))
     if kind == "decimal":
@@ -193,9 +193,7 @@ class _Resolver:
         simple = [node.simple for node in nodes]
         if len(others) == 1 and others[0].kind != "text":
             node, nullable = others[0], len(nodes) == 2
-            return Node(
-                node.kind, simple, node.type, node.children, node.symbols, True, node.columnar and nullable
-            )
+            return Node(node.kind, simple, node.type, node.children, node.symbols, True, node.columnar and nullable)
         kinds = {node.kind for node in others}
         for wide, narrow in (("long", {"int", "long"}), ("double", {"int", "float", "double"})):
             if kinds and kinds <= narrow:
@@ -225,9 +223,7 @@ def _decimal(simple: Any, schema: Mapping[str, Any]) -> Node:
         type = pa.binary(simple["size"]) if isinstance(simple, dict) else pa.binary()
         return Node("bytes", simple, type, {})
     wide = precision > 38
-    return Node(
-        "decimal", simple, pa.decimal256(precision, scale) if wide else pa.decimal128(precision, scale), {}
-    )
+    return Node("decimal", simple, pa.decimal256(precision, scale) if wide else pa.decimal128(precision, scale), {})
 
 
 def _list(kind: str, item: Node) -> Node:

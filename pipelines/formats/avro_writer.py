@@ -1,8 +1,8 @@
 """Avro object container files, written in columns by polars.
 
-polars encodes a batch of plain numbers, bytes, lists and structs; its blocks are taken out of the container it
-makes and put into ours, whose schema says what they mean. Every value, items of lists included, is a union
-with null.
+polars encodes a batch of plain numbers, bytes, lists and structs; its blocks are taken out of the container
+it makes and put into ours, whose schema says what they mean. Every value, items of lists included, is a
+union with null.
 """
 
 from __future__ import annotations
@@ -180,9 +180,7 @@ def _union(type: pa.DataType, counter: Any) -> list[Any]:
     found = _SIMPLE[type][0] if type in _SIMPLE else _logical(type)
     found = "bytes" if pa.types.is_large_binary(type) else found
     if found is None:
-        raise FormatError(
-            f"Avro cannot hold columns of type {type}; convert it to {AvroWriter.output_type(type)}"
-        )
+        raise FormatError(f"Avro cannot hold columns of type {type}; convert it to {AvroWriter.output_type(type)}")
     return ["null", found]
 
 

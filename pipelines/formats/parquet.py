@@ -131,9 +131,7 @@ class ParquetReader(Reader):
         offset, reason = 0, "it has fewer rows than its metadata says"
         try:
             for batch in file.iter_batches(max(rows, 1), [group], names):
-                origin = ParquetOrigin(
-                    name, {"type": "parquet"}, first + offset, batch, None, content, group, offset
-                )
+                origin = ParquetOrigin(name, {"type": "parquet"}, first + offset, batch, None, content, group, offset)
                 yield from emit(origin, self.spec.columns)
                 offset += batch.num_rows
         except READ_ERRORS as error:
@@ -194,9 +192,7 @@ class ParquetWriter(Writer):
 
 
 @contextmanager
-def _open(
-    file: str, content: bytes | None, dictionaries: frozenset[str] = frozenset()
-) -> Iterator[pq.ParquetFile]:
+def _open(file: str, content: bytes | None, dictionaries: frozenset[str] = frozenset()) -> Iterator[pq.ParquetFile]:
     options: dict[str, Any] = {
         "buffer_size": READ_BUFFER_BYTES if content is None else 0,
         "pre_buffer": False,

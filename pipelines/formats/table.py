@@ -127,7 +127,7 @@ def window(batches: Iterable[pa.RecordBatch], start: int, count: int) -> pa.Reco
 
 
 def conform(batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
-    """The columns asked for, in that order and with the types they have in `batch`; nulls where it has none."""
+    """The columns asked for, in that order, with the types they have in `batch`; nulls where it has none."""
     arrays, fields = [], []
     for field in columns:
         found = batch.schema.get_all_field_indices(field.name)

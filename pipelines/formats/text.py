@@ -196,6 +196,10 @@ class TextOrigin(Origin):
         self._rows = rows
         self._spans: Spans | None = None
 
+    @property
+    def nbytes(self) -> int:
+        return len(self._raw)
+
     def _located(self) -> Spans:
         if self._spans is None:
             spans = self._dialect.spans(self._raw)

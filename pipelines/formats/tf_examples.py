@@ -57,9 +57,7 @@ class ExampleDecoder:
             # After a failure the old one would put the rows before the bad one into its next batch.
             self.decoder = _tfx_decoder(self.schema)
             if len(records) == 1:
-                yield RejectedRow(
-                    records[0], int(offsets[0]), f"not the tf.Example that is expected: {error}"
-                )
+                yield RejectedRow(records[0], int(offsets[0]), f"not the tf.Example that is expected: {error}")
                 return
             half = len(records) // 2
             yield from self.read(name, records[:half], offsets[:half])
@@ -91,9 +89,7 @@ class ExampleDecoder:
                 lengths = np.diff(lists.offsets.to_numpy())
                 for index in np.flatnonzero(lengths > 1).tolist():
                     bad.setdefault(index, f'"{field.name}" has {lengths[index]} values, and one is expected')
-                arrays.append(
-                    pa.nulls(len(records), field.type) if bad else _scalar(lists, lengths, field.type)
-                )
+                arrays.append(pa.nulls(len(records), field.type) if bad else _scalar(lists, lengths, field.type))
         if not arrays:
             return pa.record_batch({"": pa.nulls(len(records))}).select([]), bad
         return pa.RecordBatch.from_arrays(arrays, self.columns.names), bad

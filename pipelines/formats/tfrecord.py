@@ -155,9 +155,7 @@ class TFRecordReader(Reader):
                 return
             more = stream.read(BLOCK_BYTES)
             if not more and data:
-                yield _rest(
-                    stream, data, start, f"{name}: {stream.failure or 'the file ends within a record'}"
-                )
+                yield _rest(stream, data, start, f"{name}: {stream.failure or 'the file ends within a record'}")
                 return
             data += more
         if stream.failure:

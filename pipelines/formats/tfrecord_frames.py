@@ -102,8 +102,7 @@ def _tables() -> tuple[Checksums, int]:
     # A CRC is linear: that of eight bytes is the XOR of what each byte alone adds to that of eight zeros.
     zero = _checksum(bytes(8))
     alone = [
-        [_checksum(bytes(place) + bytes([byte]) + bytes(7 - place)) ^ zero for byte in range(256)]
-        for place in range(8)
+        [_checksum(bytes(place) + bytes([byte]) + bytes(7 - place)) ^ zero for byte in range(256)] for place in range(8)
     ]
     return np.array(alone, np.uint32), zero
 

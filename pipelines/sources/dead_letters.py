@@ -12,8 +12,10 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
+from inference.coders import typed
 from pipelines import files
 from pipelines.accounting import FilePlanned, PieceRead
+from pipelines.coders import Rows
 from pipelines.dead_letters import RECEIPTS, DeadLetterDoFn
 from pipelines.files import FileInfo
 from pipelines.formats.base import MAX_PAYLOAD_BYTES, Reader
@@ -118,4 +120,4 @@ class ReadDeadLetters(beam.PTransform):  # type: ignore[misc]
             >> beam.ParDo(_ReadLetters(self._reader, self._prefix, self._run_id)).with_outputs(RECEIPTS, main="batches")
         )
         planned = pbegin | "Plans" >> beam.Create(plans)
-        return read.batches, (planned, read[RECEIPTS]) | "Receipts" >> beam.Flatten()
+        return typed(read.batches, Rows), (planned, read[RECEIPTS]) | "Receipts" >> beam.Flatten()

@@ -10,7 +10,9 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from inference.coders import typed
 from pipelines.accounting import FilePlanned, PieceRead
+from pipelines.coders import Rows
 from pipelines.dead_letters import RECEIPTS, DeadLetterDoFn
 from pipelines.files import FileInfo
 from pipelines.formats.base import Reader, Split
@@ -109,4 +111,4 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
             )
         )
         receipts = (planned[RECEIPTS], read[RECEIPTS]) | "Receipts" >> beam.Flatten()
-        return read.batches, receipts
+        return typed(read.batches, Rows), receipts

@@ -38,9 +38,7 @@ def model():
 
 def tensors_of(rows):
     """Turns rows (dicts with any of the inputs) into the model's inputs."""
-    tensors = {
-        c.name: tf.constant([str(row.get(c.name) or "") for row in rows], tf.string) for c in CATEGORIES
-    }
+    tensors = {c.name: tf.constant([str(row.get(c.name) or "") for row in rows], tf.string) for c in CATEGORIES}
     for number in NUMBERS:
         values = [float(row.get(number.name) or "nan") for row in rows]
         tensors[number.name] = tf.constant(values, tf.float32)
@@ -87,9 +85,7 @@ def test_spelling_does_not_count(model):
 
 @pytest.mark.parametrize("name", [category.name for category in CATEGORIES])
 def test_unknown_words_share_a_class(model, name):
-    assert (
-        weight(model, **{name: "Unknown"}) == weight(model, **{name: ""}) == weight(model, **{name: "ümlaut"})
-    )
+    assert weight(model, **{name: "Unknown"}) == weight(model, **{name: ""}) == weight(model, **{name: "ümlaut"})
     assert abs(weight(model, **{name: ""}) - weight(model)) < 0.5
 
 
@@ -142,9 +138,7 @@ def test_the_packaged_files_are_small_and_say_nothing_of_a_machine():
     assert sum(file.stat().st_size for file in files) < 300_000
     for file in files:
         content = file.read_bytes()
-        assert not [
-            word for word in (b".py", b"/home", b"/root", b"site-packages", b"/work") if word in content
-        ]
+        assert not [word for word in (b".py", b"/home", b"/root", b"site-packages", b"/work") if word in content]
 
 
 def test_training_twice_gives_the_same_model(tmp_path, births):
@@ -163,9 +157,7 @@ def test_training_twice_gives_the_same_model(tmp_path, births):
     ]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     runs = [
-        subprocess.Popen(
-            [*command, str(output)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*command, str(output)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         for output in outputs
     ]
     printed = [run.communicate(timeout=120)[0] for run in runs]

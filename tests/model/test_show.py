@@ -19,10 +19,7 @@ def test_tables_in_a_pipe():
     assert time.monotonic() - start < 2
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
-    assert any(
-        line.split() == ["input", "mother_age", "float32", "[?]", "dense"]
-        for line in done.stdout.splitlines()
-    )
+    assert any(line.split() == ["input", "mother_age", "float32", "[?]", "dense"] for line in done.stdout.splitlines())
     assert "serialized tf.Example" in done.stdout
     assert "has a default" in done.stdout
 

@@ -36,9 +36,7 @@ def test_packaged_model_named_features():
     signature = read_signature(PACKAGED)
     assert signature.name == "serving_default"
     assert signature.method_name == "tensorflow/serving/predict"
-    expected = [
-        TensorSpec(n, "string" if n in STRINGS else "float32", (None,)) for n in sorted(STRINGS + FLOATS)
-    ]
+    expected = [TensorSpec(n, "string" if n in STRINGS else "float32", (None,)) for n in sorted(STRINGS + FLOATS)]
     assert signature.inputs == tuple(expected)
     assert signature.outputs == (TensorSpec("predictions", "float32", (None, 1)),)
     assert (signature.examples_input, signature.example_features) == (None, ())
@@ -49,8 +47,7 @@ def test_packaged_model_examples():
     assert signature.inputs == (TensorSpec("examples", "string", (None,)),)
     assert signature.examples_input == "examples"
     assert signature.example_features == tuple(
-        ExampleFeature(n, "string" if n in STRINGS else "float32", "dense", (), True)
-        for n in sorted(STRINGS + FLOATS)
+        ExampleFeature(n, "string" if n in STRINGS else "float32", "dense", (), True) for n in sorted(STRINGS + FLOATS)
     )
 
 
@@ -85,9 +82,7 @@ def test_every_dtype_and_shape(signature_of):
     keywords["fixed"] = tf.TensorSpec([5, 2], tf.float32)
     keywords["scalar"] = tf.TensorSpec([], tf.float32)
     keywords["any"] = tf.TensorSpec(None, tf.float32)
-    signature = signature_of(
-        lambda **inputs: {f"{k}_out": tf.identity(v) for k, v in inputs.items()}, **keywords
-    )
+    signature = signature_of(lambda **inputs: {f"{k}_out": tf.identity(v) for k, v in inputs.items()}, **keywords)
     shapes = {
         "vector": (None, 3),
         "matrix": (None, 2, None),
@@ -96,8 +91,7 @@ def test_every_dtype_and_shape(signature_of):
         "any": None,
     }
     assert signature.inputs == tuple(
-        TensorSpec(name, "float32" if name in shapes else name, shapes.get(name, (None,)))
-        for name in sorted(keywords)
+        TensorSpec(name, "float32" if name in shapes else name, shapes.get(name, (None,))) for name in sorted(keywords)
     )
     assert [spec.dtype for spec in signature.outputs] == [spec.dtype for spec in signature.inputs]
     assert [spec.name for spec in signature.outputs] == [f"{name}_out" for name in sorted(keywords)]
@@ -242,9 +236,7 @@ def test_wrong_paths(tmp_path):
         read_signatures(str(tmp_path))
     for version in ("v2", "v10", "logs"):
         (tmp_path / version).mkdir()
-    with pytest.raises(
-        ModelNotFoundError, match=r'versions \(v10, v2\); name one, .*v10, or use version "latest"'
-    ):
+    with pytest.raises(ModelNotFoundError, match=r'versions \(v10, v2\); name one, .*v10, or use version "latest"'):
         read_signatures(str(tmp_path))
     with pytest.raises(ModelNotFoundError, match="it is a file"):
         read_signatures(str(Path(PACKAGED, "saved_model.pb")))

@@ -19,7 +19,7 @@ from pipelines.formats.base import FormatError, ReadSpec, Split
 from pipelines.rows import Block, RejectedRow
 
 KEY = {"name": "key", "type": "long"}
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "record",
     "name": "birth",
     "fields": [
@@ -315,9 +315,7 @@ def test_a_damaged_block_is_rejected_and_its_neighbours_are_read(
 
 
 @pytest.mark.parametrize("codec", ["deflate", "snappy", "zstandard", "bzip2", "xz"])
-def test_a_decompression_bomb_is_rejected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
-) -> None:
+def test_a_decompression_bomb_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str) -> None:
     table = pa.table({"key": [1], "name": ["x" * 300_000]})
     content = (
         written(table, {"codec": codec})
@@ -372,8 +370,7 @@ ROW = st.fixed_dictionaries(
     {
         "a": st.none() | st.text(max_size=3),
         "b": st.none() | st.lists(st.none() | LISTS, max_size=3),
-        "c": st.none()
-        | st.fixed_dictionaries({"x": st.none() | LISTS, "y": st.none() | st.binary(max_size=2)}),
+        "c": st.none() | st.fixed_dictionaries({"x": st.none() | LISTS, "y": st.none() | st.binary(max_size=2)}),
         "d": st.none() | st.integers(-(1 << 63), (1 << 63) - 1),
         "e": st.none() | st.booleans(),
     }
@@ -396,9 +393,7 @@ def test_any_rows_are_written_and_read_exactly(rows: list[Any], skip: int, size:
     content = written(table, {}, size)
     assert list(fastavro.reader(io.BytesIO(content))) == rows[skip:]
     found = list(AvroReader(ReadSpec(TYPE)).replay(content, {}, "x"))
-    assert [row for block in found if isinstance(block, Block) for row in block.batch.to_pylist()] == rows[
-        skip:
-    ]
+    assert [row for block in found if isinstance(block, Block) for row in block.batch.to_pylist()] == rows[skip:]
 
 
 TABLE = pa.table(
@@ -409,18 +404,14 @@ TABLE = pa.table(
         "flag": [None, True, False, True, None] * 100,
         "f": pa.array([None if i % 3 else i / 7 for i in range(500)], pa.float32()),
         "d": [i / 7 for i in range(500)],
-        "v": pa.array(
-            [None if i % 5 == 0 else [float(i), None][: i % 3] for i in range(500)], pa.list_(pa.float32())
-        ),
+        "v": pa.array([None if i % 5 == 0 else [float(i), None][: i % 3] for i in range(500)], pa.list_(pa.float32())),
         "deep": pa.array([[["a", None], []][: i % 3] for i in range(500)], pa.list_(pa.list_(pa.string()))),
         "day": pa.array([dt.date(2020, 1, 1 + i % 28) for i in range(500)]),
         "at": pa.array([None, dt.datetime(2020, 1, 1, tzinfo=UTC)] * 250, pa.timestamp("us", "UTC")),
         "local": pa.array([dt.datetime(1920, 1, 1)] * 500, pa.timestamp("ms")),
         "time": pa.array([dt.time(1, 2, 3)] * 500, pa.time64("us")),
         "money": pa.array([None, decimal.Decimal("-1.28")] * 250, pa.decimal128(9, 2)),
-        "s": pa.array(
-            [None, {"x": 1, "y": [1]}] * 250, pa.struct([("x", pa.int32()), ("y", pa.list_(pa.int64()))])
-        ),
+        "s": pa.array([None, {"x": 1, "y": [1]}] * 250, pa.struct([("x", pa.int32()), ("y", pa.list_(pa.int64()))])),
     }
 )
 

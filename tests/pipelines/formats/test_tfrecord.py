@@ -37,7 +37,8 @@ def example(**features: Any) -> bytes:
             feature.int64_list.value.extend(values)
         else:
             feature.bytes_list.value.extend(v.encode() if isinstance(v, str) else v for v in values)
-    return message.SerializeToString()
+    serialized: bytes = message.SerializeToString()
+    return serialized
 
 
 def record(i: int) -> bytes:
@@ -49,7 +50,7 @@ RECORDS = [record(i) for i in range(1000)]
 
 
 def framed(records: list[bytes]) -> bytes:
-    return tfrecord_frames.frame(pa.array(records, pa.large_binary())).to_pybytes()
+    return bytes(tfrecord_frames.frame(pa.array(records, pa.large_binary())))
 
 
 CONTENT = framed(RECORDS)
@@ -65,9 +66,7 @@ def run(reader: TFRecordReader, splits: list[Split]) -> tuple[list[Block], list[
     return [i for i in found if isinstance(i, Block)], [i for i in found if isinstance(i, RejectedRow)]
 
 
-def everything(
-    file: str, columns: pa.Schema = COLUMNS, options: Any = None
-) -> tuple[list[Block], list[RejectedRow]]:
+def everything(file: str, columns: pa.Schema = COLUMNS, options: Any = None) -> tuple[list[Block], list[RejectedRow]]:
     reader = TFRecordReader(ReadSpec(columns, options or {}))
     return run(reader, reader.splits(file, Path(file).stat().st_size, 1 << 30))
 
@@ -121,9 +120,7 @@ def test_schema_and_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split_bytes", [1, 1000, 33_333, 1 << 30])
-def test_splits_cover_the_file_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split_bytes: int
-) -> None:
+def test_splits_cover_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split_bytes: int) -> None:
     monkeypatch.setattr(tfrecord, "_HEAD_BYTES", 300)
     big = [*RECORDS[:500], example(key=-1, unused="x" * 5000), *RECORDS[500:]]
     content = framed(big)

@@ -1,0 +1,121 @@
+"""What the end-to-end tests share: quiet libraries, commands run in this process, small models, small pieces."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports TensorFlow.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+pytest.register_assert_rewrite("tests.ledger")
+# Machines under load are slow, and a failure must come back when the test is run again.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("tests")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    def __repr__(self) -> str:
+        return f"exit code {self.code}\n{self.out[-2000:]}\n{self.err[-2000:]}"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What --json printed."""
+        return dict(json.loads(self.out))
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of standard error that report a problem."""
+        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs `pipelines.<module>` in this process: TensorFlow is imported once, not once a test."""
+
+    def run(module: str, *arguments: str) -> Result:
+        capfd.readouterr()
+        try:
+            code = importlib.import_module(f"pipelines.{module}").main(list(arguments))
+        except SystemExit as exit:
+            code = exit.code if isinstance(exit.code, int) else 1
+        out, err = capfd.readouterr()
+        return Result(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Cuts files into many splits and blocks, so that rows meet every kind of boundary."""
+
+    def cut(split_bytes: int, block_bytes: int) -> None:
+        monkeypatch.setattr("pipelines.sources.file.split_bytes_for", lambda total: split_bytes)
+        for format in ("text", "avro", "tfrecord"):
+            module = importlib.import_module(f"pipelines.formats.{format}")
+            monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)
+
+    cut(6_000, 1_500)
+    return cut
+
+
+@pytest.fixture(scope="session")
+def strict_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that fails on a whole batch if one age in it is negative."""
+    import tensorflow as tf
+
+    class Strict(tf.Module):
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None], tf.float32, "mother_age"),
+                tf.TensorSpec([None], tf.float32, "plurality"),
+            ]
+        )
+        def __call__(self, mother_age: Any, plurality: Any) -> dict[str, Any]:
+            with tf.control_dependencies([tf.debugging.assert_non_negative(mother_age, "a negative age")]):
+                return {"predictions": tf.identity(mother_age) / 3 + plurality}
+
+    return save(Strict(), tmp_path_factory.mktemp("strict"))
+
+
+@pytest.fixture(scope="session")
+def lying_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that leaves out the rows of mothers over 40, and says nothing."""
+    import tensorflow as tf
+
+    class Lying(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "mother_age")])
+        def __call__(self, mother_age: Any) -> dict[str, Any]:
+            return {"predictions": tf.boolean_mask(mother_age, mother_age <= 40) * 2}
+
+    return save(Lying(), tmp_path_factory.mktemp("lying"))
+
+
+def save(module: Any, folder: Path) -> str:
+    """Exports a module's __call__ as serving_default."""
+    import tensorflow as tf
+
+    tf.saved_model.save(module, str(folder), {"serving_default": module.__call__.get_concrete_function()})
+    return str(folder)
