@@ -166,7 +166,8 @@ def _bind_input(
     if spec.shape == () and spec.kind == "dense":
         raise BindingError(
             [
-                f"input '{spec.name}' is a single value, not one a row; export a signature whose inputs have a batch dimension"
+                f"input '{spec.name}' is a single value, not one a row; export a signature whose inputs have a "
+                "batch dimension"
             ]
         )
     name = columns.get(spec.name, spec.name)

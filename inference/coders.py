@@ -11,6 +11,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.coders import Coder, registry
+from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 
 class RecordBatchCoder(Coder):  # type: ignore[misc]  # Beam's classes are untyped
@@ -38,7 +39,7 @@ class RecordBatchCoder(Coder):  # type: ignore[misc]  # Beam's classes are untyp
 
 def typed(pcoll: beam.PCollection, type: Any) -> beam.PCollection:
     """Declares what a PCollection holds, where Beam cannot infer it, so that the type's coder is used."""
-    pcoll.element_type = type
+    pcoll.element_type = convert_to_beam_type(type)
     return pcoll
 
 

@@ -14,12 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-KEY = "source_id"
-STRINGS = ("is_male", "mother_race", "mother_married", "cigarette_use", "alcohol_use")
-NUMBERS = ("mother_age", "plurality", "gestation_weeks")
-COLUMNS = (KEY, "is_male", "mother_race", "mother_age", "plurality", "gestation_weeks", *STRINGS[2:])
-OUTPUT = "predictions"
-
 _SEED = 2001
 _CHUNK = 250_000
 
@@ -56,7 +50,7 @@ def _births(start: int, rows: int) -> pl.DataFrame:
     plurality = random.choice(3, size=rows, p=[0.967, 0.031, 0.002]) + 1
     weeks = whole(38.9, 2.0, 20, 46) - 3 * (plurality - 1)
     columns = {
-        KEY: pl.Series(np.arange(start, start + rows)).cast(pl.String).str.zfill(8).str.replace("^", "r"),
+        "source_id": pl.Series(np.arange(start, start + rows)).cast(pl.String).str.zfill(8).str.replace("^", "r"),
         "is_male": words(["True", "False"], [0.512, 0.488]),
         "mother_race": words(["White", "Black", "Hispanic", "Asian", "Other"], [0.55, 0.16, 0.21, 0.06, 0.02]),
         "mother_age": whole(27.5, 6.0, 13, 50),
@@ -66,4 +60,4 @@ def _births(start: int, rows: int) -> pl.DataFrame:
         "cigarette_use": words(["False", "True", "Unknown"], [0.87, 0.11, 0.02]),
         "alcohol_use": words(["False", "True", "Unknown"], [0.96, 0.01, 0.03]),
     }
-    return pl.DataFrame({name: columns[name] for name in COLUMNS})
+    return pl.DataFrame(columns)

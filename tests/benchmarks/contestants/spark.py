@@ -1,0 +1,94 @@
+"""Spark: read.csv with a schema, predict_batch_udf, write.csv, in local mode with two threads.
+
+The session is started and a tiny job is run before the clock starts, so that the Java machine is warm and the
+Python workers, which Spark keeps, have imported TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.ml.functions import predict_batch_udf
+from pyspark.sql import SparkSession
+from pyspark.sql.types import FloatType
+
+from tests.benchmarks.contestants.common import (
+    BATCH_ROWS,
+    NUMBERS,
+    STRINGS,
+    WORKERS,
+    Job,
+    job_from_command_line,
+    measure,
+)
+
+INPUTS = (*STRINGS, *NUMBERS)
+
+
+def predictor(model: str) -> Callable[[], Callable[..., npt.NDArray[np.float32]]]:
+    """What Spark calls in each Python worker to load the model."""
+
+    def make() -> Callable[..., npt.NDArray[np.float32]]:
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(model)
+        function = loaded.signatures["serving_default"]
+
+        def predict(*columns: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            _ = loaded  # the function does not keep the model alive
+            tensors = {
+                name: tf.constant(column, tf.string if name in STRINGS else tf.float32)
+                for name, column in zip(INPUTS, columns, strict=True)
+            }
+            return function(**tensors)["predictions"].numpy().reshape(-1)
+
+        return predict
+
+    return make
+
+
+def run(spark: SparkSession, source: str, output: str, model: str) -> None:
+    """Runs the job. A new function each time: the model is loaded again."""
+    function = predict_batch_udf(predictor(model), return_type=FloatType(), batch_size=BATCH_ROWS)
+    with open(source) as file:
+        names = file.readline().strip().split(",")
+    schema = ", ".join(f"{name} {'FLOAT' if name in NUMBERS else 'STRING'}" for name in names)
+    births = spark.read.csv(Path(source).resolve().as_uri(), schema=schema, header=True)
+    births.select("source_id", function(*INPUTS).alias("predictions")).write.csv(
+        Path(output).resolve().as_uri(), header=True, mode="overwrite"
+    )
+
+
+def main() -> None:
+    """Starts the session, warms it, measures."""
+    job: Job = job_from_command_line()
+    model = str(Path(job.model).resolve())
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    spark = (
+        SparkSession.builder.master(f"local[{WORKERS}]")
+        .config("spark.driver.memory", "4g")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.log.level", "ERROR")
+        .config("spark.local.dir", str(Path(job.scratch).resolve()))
+        .config("spark.sql.execution.arrow.pyspark.enabled", "true")
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", BATCH_ROWS)
+        # So that even the tiny file reaches both Python workers.
+        .config("spark.sql.files.openCostInBytes", "0")
+        .getOrCreate()
+    )
+    run(spark, job.tiny, f"{job.scratch}/tiny", model)
+    measure(lambda job: run(spark, job.input, job.output, model), job)
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()
