@@ -36,7 +36,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.config import load
     from pipelines.plan import make_plan
 
-    run_command.refuse_strays(flags)
+    flags = run_command.beam_flags(flags)
     config = load(arguments.config, arguments.set)
     plan = make_plan(config, offline=run_command.is_set(flags, "dry_run"))
     return run_command.execute(plan, arguments, flags, started)

@@ -5,6 +5,8 @@ The in-process default is Beam's FnApiRunner with one thread a core: one import 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -25,6 +27,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
     TestOptions,
 )
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from inference.binding import did_you_mean
 from pipelines import files, publish, shards
@@ -51,11 +54,14 @@ class RunFailedError(Exception):
 def options_from(flags: Sequence[str]) -> PipelineOptions:
     """Beam's options from the command line, with our defaults. Raises ConfigError for an unknown one."""
     _refuse_unknown(flags)
+    said = io.StringIO()
     try:
-        options = PipelineOptions(list(flags))
-        options.get_all_options()
+        with contextlib.redirect_stderr(said):
+            options = PipelineOptions(list(flags))
+            options.get_all_options()
     except SystemExit:
-        raise ConfigError([f"a Beam option cannot be read: {' '.join(flags)}; see --help of the runner"]) from None
+        reason = said.getvalue().strip().rpartition("error: ")[2] or " ".join(flags)
+        raise ConfigError([f"Beam options: {reason}"]) from None
     standard = options.view_as(StandardOptions)
     if (standard.runner or "").lower() in _WORDS_FOR_IN_PROCESS:
         standard.runner = _IN_PROCESS
@@ -119,10 +125,12 @@ def check_options(options: PipelineOptions) -> list[str]:
     problems = [
         f"--{name}: missing; DataflowRunner needs it" for name in ("project", "region") if not getattr(cloud, name)
     ]
+    # Beam would otherwise look for (and create) a default bucket in place of a location that it cannot use.
+    validator = PipelineOptionsValidator(options, None)
     for name in ("temp_location", "staging_location"):
         value = getattr(cloud, name)
-        if value and not value.startswith("gs://"):
-            problems.append(f"--{name}={value}: must be a gs:// path")
+        if value and validator.validate_gcs_path(cloud, name):
+            problems.append(f"--{name}={value}: not a gs:// path in a bucket with a valid name")
     if not cloud.temp_location:
         problems.append("--temp_location: missing; DataflowRunner needs a gs:// path for temporary files")
     return problems
@@ -150,8 +158,8 @@ def runner_name(options: PipelineOptions) -> str:
     if name != _IN_PROCESS:
         return name
     direct = options.view_as(DirectOptions)
-    mode = "threads" if direct.direct_running_mode == "multi_threading" else str(direct.direct_running_mode)
-    return f"{name} (in process, {direct.direct_num_workers} {mode})"
+    workers = {"multi_threading": "threads in this process", "multi_processing": "processes"}
+    return f"{name}, {direct.direct_num_workers} {workers.get(direct.direct_running_mode, 'worker')}"
 
 
 def import_model_library(options: PipelineOptions) -> None:
@@ -182,7 +190,7 @@ def run(
       RunFailedError: the pipeline failed; nothing was published.
     """
     total_bytes = sum(file.size for file in plan.files)
-    pipeline = beam.Pipeline(options=options)
+    pipeline = _pipeline(options)
     build(pipeline)
     begun = time.monotonic()
     try:
@@ -194,6 +202,14 @@ def run(
         raise _failed(error) from error
     seconds = time.monotonic() - begun
     return _summary(plan, options, output, result, seconds, begun - started)
+
+
+def _pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """A pipeline; what Beam finds wrong with its options is a ConfigError."""
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:
+        raise ConfigError([f"Beam options: {error}"]) from None
 
 
 def _failed(error: Exception) -> RunFailedError:
@@ -271,7 +287,7 @@ def _summary(
 
 def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], console: Any) -> int:
     """Builds the job as the runner would get it, checks its options, and says what it is made of."""
-    pipeline = beam.Pipeline(options=options)
+    pipeline = _pipeline(options)
     build(pipeline)
     # Without credentials, looking for some takes Beam half a minute.
     os.environ.setdefault("NO_GCE_CHECK", "true")

@@ -56,6 +56,11 @@ def match(pattern: str) -> list[FileInfo]:
     ]
 
 
+def match_prefix(prefix: str) -> list[FileInfo]:
+    """Files whose path begins with `prefix`, taken literally, sorted by path."""
+    return match((prefix if is_remote(prefix) else glob.escape(prefix)) + "*")
+
+
 def open_input(path: str, start: int = 0) -> IO[bytes]:
     """Opens the raw bytes of a file (never decompressed) at `start`."""
     if is_remote(path):

@@ -36,7 +36,7 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.config import load
     from pipelines.plan import make_plan
 
-    run_command.refuse_strays(flags)
+    flags = run_command.beam_flags(flags)
     # Rows that fail again were too many before; only a row that is lost makes a replay fail.
     config = load(arguments.config, [*arguments.set, "dead_letters.max_fraction=1"])
     letters = [found for path in shards.published(config.dead_letters_path) for found in files.match(path)]

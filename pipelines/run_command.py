@@ -83,17 +83,28 @@ def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.P
     return lambda pipeline: graph.connect(pipeline, plan, read, output, always_publish=False), output
 
 
+def beam_flags(flags: Sequence[str]) -> list[str]:
+    """The rest of a command line as Beam takes it: its --dry_run wants a value.
+
+    Raises:
+      ConfigError: a word belongs to no option.
+    """
+    _refuse_strays(flags)
+    spelled = [f"--dry_run{flag[9:]}" if flag.startswith("--dry-run") else flag for flag in flags]
+    followed = [*spelled[1:], "--"]
+    return [
+        "--dry_run=True" if flag == "--dry_run" and after.startswith("--") else flag
+        for flag, after in zip(spelled, followed, strict=True)
+    ]
+
+
 def is_set(flags: Sequence[str], name: str) -> bool:
     """Whether a flag of Beam's is on."""
     return any(flag in (f"--{name}", f"--{name}=True", f"--{name}=true") for flag in flags)
 
 
-def refuse_strays(flags: Sequence[str]) -> None:
-    """A word that belongs to no option is a mistake; the value of an option stands behind it.
-
-    Raises:
-      ConfigError: there is one.
-    """
+def _refuse_strays(flags: Sequence[str]) -> None:
+    """The value of an option stands behind it; any other word is a mistake."""
     for before, flag in zip(["", *flags], flags, strict=False):
         if not flag.startswith("-") and (not before.startswith("--") or "=" in before):
             raise ConfigError([f"{flag}: not expected here; a config is given with --config {flag}"])

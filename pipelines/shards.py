@@ -53,10 +53,7 @@ def pattern(prefix: str, count: int, extension: str) -> str:
 
 def published(prefix: str) -> list[str]:
     """Shards under a prefix, of whatever run and replay, sorted."""
-    folder, name = _parts(prefix)
-    if not files.is_remote(prefix) and not os.path.isdir(folder or "."):
-        return []
-    found = [file.path for file in files.match(f"{prefix}*")] if name else [f.path for f in files.match(prefix or ".")]
+    found = [file.path for file in files.match_prefix(prefix)]
     return [path for path in found if _is_shard(path, prefix)]
 
 

@@ -98,7 +98,7 @@ class Dialect:
         closed = not (final and len(quotes) & 1)
         well_formed = quoting_fits(buffer, quotes, self, inside=False)
         if well_formed and closed and rows_end_in_sight and not _has_lone_return(data):
-            return (newlines[opened == 0] + 1).astype(np.int64)
+            return np.asarray(newlines[opened == 0] + 1, np.int64)
         return self._scan(data, final)
 
     def _scan(self, data: bytes, final: bool) -> Positions:

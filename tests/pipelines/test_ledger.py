@@ -58,6 +58,8 @@ def break_csv(row: Row, kind: str, rng: random.Random) -> bytes:
         )
     if kind == "null in a required column":
         return ledger.csv_row({**row, rng.choice(["mother_age", "plurality", "is_male"]): None})
+    if kind == "unclosed quote at the end":
+        return ledger.csv_row({**row, "note": ""}) + b'"never closed'
     assert kind == "unclosed quote"
     return ledger.csv_row({**row, "mother_race": "Q~"}).replace(b"Q~", b'"White')
 
@@ -70,6 +72,7 @@ CSV_KINDS = (
     "bad UTF-8",
     "null in a required column",
     "unclosed quote",
+    "unclosed quote at the end",
 )
 
 
@@ -318,20 +321,25 @@ def test_a_truncated_file_among_good_ones(command: Command, tmp_path: Path, form
         assert letter["payload"] == broken.read_bytes()
 
 
-@pytest.mark.parametrize("format", TABLES)
+@pytest.mark.parametrize("format", [*TABLES, "tfrecord"])
 def test_a_damaged_middle(command: Command, tmp_path: Path, format: str, small_pieces: Cut) -> None:
-    """Zeros amid a file: what is lost is a dead letter each, and every row is there once."""
+    """Noise amid a file: no row twice, no wrong prediction; what is lost is a dead letter each where it can be told."""
     rows = births(3000, 60)
     file = write_rows(tmp_path / f"in.{format}", format, rows)
+    if format == "orc":  # only a compressed one notices damage
+        orc.write_table(ledger.table(rows), file, stripe_size=4_000, batch_size=64, compression="zstd")
     content = bytearray(file.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 200] = bytes(200)
+    middle, size = len(content) // 2, len(content) // 5
+    content[middle : middle + size] = random.Random(6).randbytes(size)
     file.write_bytes(content)
     result = run(command, tmp_path, format, str(file))
     books = books_of(tmp_path)
     assert_summary(result, books)
     assert books.letters
-    assert len(books.output) + len(books.letters) == len(rows)
+    assert len(books.output) < len(rows)
+    if format in ("parquet", "orc"):  # these say elsewhere how many rows there are
+        assert len(books.output) + len(books.letters) == len(rows)
+    assert set(books.keys) <= {row[KEY] for row in rows}
     assert max(books.keys.values()) == 1
     ledger.assert_predictions(books, [row for row in rows if row[KEY] in books.keys])
 

@@ -45,16 +45,19 @@ def job_from_command_line() -> Job:
     return Job(**vars(parser.parse_args()))
 
 
-def measure(work: Callable[[Job], int | None], job: Job, excused: Callable[[], float] = lambda: 0.0) -> None:
+def measure(work: Callable[[Job], int | None], job: Job, begins: Callable[[], float] | None = None) -> None:
     """Does the work and prints its wall time.
 
     Args:
       work: loads the model, reads, predicts, writes. Returns the number of rows, if it knows.
       job: handed to `work`.
-      excused: seconds of the wall time that are not to count, asked for afterwards.
+      begins: asked afterwards, the moment (seconds since the epoch) at which the clock is taken to have
+        started, for work that cannot help importing first.
     """
-    started = time.perf_counter()
+    started = time.time()
     rows = work(job)
-    seconds = time.perf_counter() - started
-    uncounted = excused()
-    print(json.dumps({"seconds": seconds - uncounted, "excused_seconds": uncounted, "rows": rows}), flush=True)
+    ended = time.time()
+    counted = max(started, begins()) if begins else started
+    print(
+        json.dumps({"seconds": ended - counted, "excused_seconds": counted - started, "rows": rows}), flush=True
+    )

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import SparkSession
@@ -28,24 +27,34 @@ from tests.benchmarks.contestants.common import (
     measure,
 )
 
-INPUTS = (*STRINGS, *NUMBERS)
+Column = npt.NDArray[Any]
 
 
-def predictor(model: str) -> Callable[[], Callable[..., npt.NDArray[np.float32]]]:
+def predictor(model: str) -> Callable[[], Callable[..., Column]]:
     """What Spark calls in each Python worker to load the model."""
 
-    def make() -> Callable[..., npt.NDArray[np.float32]]:
+    def make() -> Callable[..., Column]:
         import tensorflow as tf
 
         loaded = tf.saved_model.load(model)
         function = loaded.signatures["serving_default"]
 
-        def predict(*columns: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        # Spark counts the parameters: one for each column.
+        def predict(
+            is_male: Column,
+            mother_race: Column,
+            mother_married: Column,
+            cigarette_use: Column,
+            alcohol_use: Column,
+            mother_age: Column,
+            plurality: Column,
+            gestation_weeks: Column,
+        ) -> Column:
             _ = loaded  # the function does not keep the model alive
-            tensors = {
-                name: tf.constant(column, tf.string if name in STRINGS else tf.float32)
-                for name, column in zip(INPUTS, columns, strict=True)
-            }
+            strings = (is_male, mother_race, mother_married, cigarette_use, alcohol_use)
+            numbers = (mother_age, plurality, gestation_weeks)
+            tensors = {name: tf.constant(column, tf.string) for name, column in zip(STRINGS, strings, strict=True)}
+            tensors |= {name: tf.constant(column, tf.float32) for name, column in zip(NUMBERS, numbers, strict=True)}
             return function(**tensors)["predictions"].numpy().reshape(-1)
 
         return predict
@@ -60,7 +69,7 @@ def run(spark: SparkSession, source: str, output: str, model: str) -> None:
         names = file.readline().strip().split(",")
     schema = ", ".join(f"{name} {'FLOAT' if name in NUMBERS else 'STRING'}" for name in names)
     births = spark.read.csv(Path(source).resolve().as_uri(), schema=schema, header=True)
-    births.select("source_id", function(*INPUTS).alias("predictions")).write.csv(
+    births.select("source_id", function(*STRINGS, *NUMBERS).alias("predictions")).write.csv(
         Path(output).resolve().as_uri(), header=True, mode="overwrite"
     )
 
