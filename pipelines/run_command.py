@@ -91,10 +91,9 @@ def beam_flags(flags: Sequence[str]) -> list[str]:
     """
     _refuse_strays(flags)
     spelled = [f"--dry_run{flag[9:]}" if flag.startswith("--dry-run") else flag for flag in flags]
-    followed = [*spelled[1:], "--"]
     return [
-        "--dry_run=True" if flag == "--dry_run" and after.startswith("--") else flag
-        for flag, after in zip(spelled, followed, strict=True)
+        "--dry_run=True" if flag == "--dry_run" and (spelled[i + 1 :] or ["--"])[0].startswith("--") else flag
+        for i, flag in enumerate(spelled)
     ]
 
 
