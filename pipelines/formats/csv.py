@@ -78,10 +78,11 @@ class CsvReader(TextReader):
         unclear = 0
         if size - start > split_bytes:
             with files.open_input(file) as handle:
+                cutter = RowFinder(handle, self.dialect)
                 for wanted in range(start + split_bytes, size, split_bytes):
                     if found and wanted <= found[-1]:
                         continue
-                    boundary = next_row(handle, wanted, self.dialect)
+                    boundary = cutter.next_row(wanted)
                     if boundary is None:
                         unclear += 1
                     elif boundary < size:
@@ -89,12 +90,11 @@ class CsvReader(TextReader):
         if unclear:
             _log.warning(
                 "%s: its quotes can be read in more than one way at %d places, so it is not cut there "
-                "(fewer workers share it)", file, unclear,
-            )  # fmt: skip
+                "(fewer workers share it)",
+                file,
+                unclear,
+            )
         return found
-
-    def format_of(self, context: Any) -> dict[str, Any]:
-        return {"type": "csv", "columns": list(context), "delimiter": self.delimiter}
 
     def message_of(self, error: Exception, context: Any) -> str:
         def name(match: re.Match[str]) -> str:
@@ -209,32 +209,70 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
     return names, end
 
 
-def next_row(file: IO[bytes], wanted: int, dialect: Dialect) -> int | None:
-    """Offset of the first row that begins at or after `wanted`; None where that cannot be told for certain.
+class RowFinder:
+    """Finds rows in the middle of a file.
 
-    Looks at the quotes behind `wanted`: whether a quoted field is open there shows in what stands beside
-    them. Both readings are tried, and one of them must be the only one that fits.
+    Whether a quoted field is open at some place shows at the next quote behind it: an opening quote follows a
+    delimiter or a line end, a closing one precedes one. Both readings are tried on a window of the file that begins
+    there, and one of them must be the only one that fits.
+
+    Args:
+      file: the raw file, seekable. A local one is searched for its next quote as far as a row may reach, a remote one
+        only as far as one window, lest all of it be read twice.
+      dialect: of the file.
     """
-    window = _WINDOW
-    while window <= 2 * MAX_ROW_BYTES:
-        file.seek(wanted - 1)
-        data = files.read_fully(file, window)
-        buffer = np.frombuffer(data, np.uint8)
-        quotes = np.flatnonzero(buffer == cast(bytes, dialect.quote)[0])
-        newlines = np.flatnonzero(buffer == 10)
+
+    def __init__(self, file: IO[bytes], dialect: Dialect) -> None:
+        self._file = file
+        self._dialect = dialect
+        self._quote = cast(bytes, dialect.quote)
+        self._reach = MAX_ROW_BYTES if isinstance(file, io.FileIO) else _WINDOW
+        self._clear = (0, 0)
+
+    def next_row(self, wanted: int) -> int | None:
+        """Offset of the first row that begins at or after `wanted`; None where that cannot be told for certain."""
         inside = False
-        if len(quotes):
-            fits = [quoting_fits(buffer, quotes, dialect, inside=state) for state in (False, True)]
+        quote = self._next_quote(wanted - 1)
+        if quote is not None:
+            buffer = np.frombuffer(self._read(max(quote - 1, wanted - 1), _WINDOW), np.uint8)
+            quotes = np.flatnonzero(buffer == self._quote[0])
+            fits = [quoting_fits(buffer, quotes, self._dialect, inside=state) for state in (False, True)]
             if fits[0] == fits[1]:
                 return None
             inside = fits[1]
-        outside = newlines[(np.searchsorted(quotes, newlines) + inside) % 2 == 0]
-        if len(outside):
-            return wanted + int(outside[0])
-        if len(data) < window:
-            return wanted - 1 + len(data)
-        window *= 4
-    return None
+        window = _WINDOW
+        while window <= 2 * max(MAX_ROW_BYTES, _WINDOW):
+            data = self._read(wanted - 1, window)
+            buffer = np.frombuffer(data, np.uint8)
+            quotes, newlines = np.flatnonzero(buffer == self._quote[0]), np.flatnonzero(buffer == 10)
+            outside = newlines[(np.searchsorted(quotes, newlines) + inside) % 2 == 0]
+            if len(outside):
+                return wanted + int(outside[0])
+            if len(data) < window:
+                return wanted - 1 + len(data)
+            window *= 4
+        return None
+
+    def _read(self, start: int, count: int) -> bytes:
+        self._file.seek(start)
+        return files.read_fully(self._file, count)
+
+    def _next_quote(self, start: int) -> int | None:
+        """Offset of the next quote, None if there is none within reach; what was found clear is not read again."""
+        at, end = start, start + self._reach
+        if self._clear[0] <= start < self._clear[1]:
+            at = self._clear[1]
+        while at < end:
+            data = self._read(at, min(_WINDOW, end - at))
+            if not data:
+                break
+            place = data.find(self._quote)
+            if place >= 0:
+                self._clear = (start, at + place)
+                return at + place
+            at += len(data)
+        self._clear = (start, at)
+        return None
 
 
 class CsvWriter(Writer):

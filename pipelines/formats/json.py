@@ -24,7 +24,7 @@ class JsonReader(TextReader):
     """
 
     dialect = Dialect()
-    rows_are_checked = False
+    lines_are_checked = False
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:

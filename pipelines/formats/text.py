@@ -39,9 +39,9 @@ def compression_of(path: str) -> str | None:
     return COMPRESSIONS.get(os.path.splitext(path)[1].lower())
 
 
-def open_text(path: str, start: int = 0) -> IO[bytes]:
-    """Opens a file, decompressed by its extension (then `start` must be 0)."""
-    raw = files.open_input(path, start)
+def open_text(path: str) -> IO[bytes]:
+    """Opens a file, decompressed by its extension."""
+    raw = files.open_input(path)
     compression = compression_of(path)
     if compression is None:
         return raw
@@ -51,10 +51,14 @@ def open_text(path: str, start: int = 0) -> IO[bytes]:
 
 @dataclass(frozen=True)
 class Spans:
-    """Where the rows of a block begin and end, in bytes: int64 [rows] each, line ends excluded."""
+    """Where the rows of a block begin and end, in bytes: int64 [rows] each, line ends excluded.
+
+    `unclosed` are the rows in which a quote is never closed, which a lenient parser would take for whole.
+    """
 
     starts: Positions
     ends: Positions
+    unclosed: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -134,7 +138,19 @@ class Dialect:
             last = buffer[np.maximum(ends - 1, 0)]
             ends = np.where((last == terminator) & (ends > starts), ends - 1, ends)
         full = ends > starts
-        return Spans(starts[full], ends[full])
+        starts, ends = starts[full], ends[full]
+        return Spans(starts, ends, self._unclosed(data, starts, ends))
+
+    def _unclosed(self, data: bytes, starts: Positions, ends: Positions) -> frozenset[int]:
+        if self.quote is None or self.quote not in data:
+            return frozenset()
+        buffer = np.frombuffer(data, np.uint8)
+        quotes = np.flatnonzero(buffer == self.quote[0])
+        if len(quotes) % 2 == 0 and quoting_fits(buffer, quotes, self, inside=False):
+            return frozenset()
+        lenient = _lenient_row_pattern(self)
+        quoted = np.unique(np.searchsorted(starts, quotes, side="right") - 1).tolist()
+        return frozenset(row for row in quoted if not lenient.fullmatch(data, starts[row], ends[row]))
 
 
 def _row_pattern(dialect: Dialect) -> re.Pattern[bytes]:
@@ -143,6 +159,14 @@ def _row_pattern(dialect: Dialect) -> re.Pattern[bytes]:
     quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
     field = rb"(?:%q[^%q]*(?:%q%q[^%q]*)*%q|[^%q%d\r\n][^%d\r\n]*|)"
     row = field + rb"(?:%d" + field + rb")*(?=[\r\n]|\Z)"
+    return re.compile(row.replace(b"%q", quote).replace(b"%d", delimiter))
+
+
+def _lenient_row_pattern(dialect: Dialect) -> re.Pattern[bytes]:
+    """A row in which every quoted field ends, even if something stands behind its closing quote."""
+    quote, delimiter = re.escape(cast(bytes, dialect.quote)), re.escape(dialect.delimiter)
+    field = rb"(?:%q[^%q]*(?:%q%q[^%q]*)*%q[^%d]*|[^%q%d][^%d]*|)"
+    row = field + rb"(?:%d" + field + rb")*"
     return re.compile(row.replace(b"%q", quote).replace(b"%d", delimiter))
 
 
@@ -200,7 +224,8 @@ class TextOrigin(Origin):
     def nbytes(self) -> int:
         return len(self._raw)
 
-    def _located(self) -> Spans:
+    def spans(self) -> Spans:
+        """Where the rows of the batch stand in the block."""
         if self._spans is None:
             spans = self._dialect.spans(self._raw)
             if self._rows is not None:
@@ -209,11 +234,33 @@ class TextOrigin(Origin):
         return self._spans
 
     def positions(self) -> Positions:
-        return self._located().starts + self._base
+        return self.spans().starts + self._base
 
     def payload(self, row: int) -> bytes:
-        spans = self._located()
+        spans = self.spans()
         return self._raw[spans.starts[row] : spans.ends[row]]
+
+
+class _BrokenStreamError(Exception):
+    """A compressed file ends early, or is not what its name says."""
+
+
+def _chunks(split: Split) -> Iterator[bytes]:
+    """The (decompressed) bytes of a split, BLOCK_BYTES at a time. Raises _BrokenStreamError."""
+    if compression_of(split.file) is None:
+        with files.open_input(split.file, split.start) as file:
+            left = split.end - split.start
+            while left > 0 and (chunk := files.read_fully(file, min(BLOCK_BYTES, left))):
+                left -= len(chunk)
+                yield chunk
+        return
+    try:
+        with open_text(split.file) as file:
+            files.read_fully(file, split.start)
+            while chunk := files.read_fully(file, BLOCK_BYTES):
+                yield chunk
+    except (OSError, EOFError) as error:
+        raise _BrokenStreamError(str(error)) from error
 
 
 class TextReader(Reader):
@@ -242,13 +289,11 @@ class TextReader(Reader):
         return "decode"
 
     def read(self, split: Split) -> Iterator[Block | RejectedRow]:
-        end = None if compression_of(split.file) else split.end
-        with open_text(split.file, split.start) as file:
-            for offset, raw in self._row_blocks(file, split, end):
-                if isinstance(raw, RejectedRow):
-                    yield raw
-                else:
-                    yield from self.decode(split.file, offset, raw, split.context)
+        for offset, raw in self._row_blocks(split):
+            if isinstance(raw, RejectedRow):
+                yield raw
+            else:
+                yield from self.decode(split.file, offset, raw, split.context)
 
     def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
         yield from self.decode(name, 0, payload, self.context_from(context))
@@ -257,48 +302,32 @@ class TextReader(Reader):
         """The context of a split, from the format of a dead letter."""
         return None
 
-    def _row_blocks(self, file: IO[bytes], split: Split, end: int | None) -> Iterator[tuple[int, bytes | RejectedRow]]:
+    def _row_blocks(self, split: Split) -> Iterator[tuple[int, bytes | RejectedRow]]:
         """Whole rows, about BLOCK_BYTES at a time; the reader's memory is bounded by that and the longest row."""
-        offset = at = split.start
-        carry = b""
-        while True:
-            want = BLOCK_BYTES if end is None else min(BLOCK_BYTES, end - at)
-            try:
-                chunk = files.read_fully(file, want) if want > 0 else b""
-            except (OSError, EOFError) as error:
-                if compression_of(split.file) is None:
-                    raise
-                yield offset, _unreadable(split.file, offset, carry, error)
-                return
-            at += len(chunk)
-            data = carry + chunk if carry else chunk
-            if not chunk:
-                if data:
-                    yield offset, data
-                return
-            ends = self.dialect.row_ends(data, final=False)
-            if len(ends):
-                cut = int(ends[-1])
-                yield offset, data[:cut]
-                offset, carry = offset + cut, data[cut:]
-            elif len(data) > MAX_PAYLOAD_BYTES:
-                yield offset, _too_long(split.file, offset, data)
-                skipped = self._skip_line(file, end, at)
-                offset, carry, at = at + skipped, b"", at + skipped
-            else:
-                carry = data
-
-    def _skip_line(self, file: IO[bytes], end: int | None, at: int) -> int:
-        """Reads on to the end of a line byte-wise bounded; returns how many bytes were skipped."""
-        skipped = 0
-        while end is None or at + skipped < end:
-            byte = file.readline(1 << 16) if hasattr(file, "readline") else file.read(1)
-            if not byte:
-                break
-            skipped += len(byte)
-            if byte.endswith(b"\n"):
-                break
-        return skipped
+        offset, carry, skipping = split.start, b"", False
+        try:
+            for chunk in _chunks(split):
+                rest = chunk.find(b"\n") + 1 if skipping else 0
+                if skipping and not rest:
+                    offset += len(chunk)
+                    continue
+                offset, skipping = offset + rest, False
+                data = carry + chunk[rest:]
+                ends = self.dialect.row_ends(data, final=False)
+                cut, carry = int(ends[-1]) if len(ends) else 0, b""
+                if cut:
+                    yield offset, data[:cut]
+                    offset, carry = offset + cut, data[cut:]
+                elif len(data) > MAX_PAYLOAD_BYTES:
+                    yield offset, _too_long(split.file, offset, data)
+                    offset, skipping = offset + len(data), True
+                else:
+                    carry = data
+        except _BrokenStreamError as error:
+            yield offset, _unreadable(split.file, offset, carry, error)
+            return
+        if carry:
+            yield offset, carry
 
     def decode(self, name: str, offset: int, raw: bytes, context: Any) -> Iterator[Block | RejectedRow]:
         """Decodes a block of whole rows that begins at `offset` of the file."""
@@ -312,16 +341,13 @@ class TextReader(Reader):
         format = self.format_of(context)
         if batch is not None:
             origin = TextOrigin(name, offset, raw, self.dialect, format)
-            if (rows_are_lines and self.rows_are_checked) or len(origin._located()) == batch.num_rows:
-                if batch.num_rows and len(raw) > MAX_ROW_BYTES and _longest(origin._located()) > MAX_ROW_BYTES:
-                    batch = None
-                else:
-                    if batch.num_rows:
-                        yield Block(origin, batch)
-                    return
+            if (rows_are_lines and self.lines_are_checked and len(raw) <= MAX_ROW_BYTES) or _agree(origin, batch):
+                if batch.num_rows:
+                    yield Block(origin, batch)
+                return
         yield from self._isolate(name, offset, raw, context, format)
 
-    rows_are_checked = True
+    lines_are_checked = True
     """Whether `parse` itself makes sure that every line is one row."""
 
     def _isolate(
@@ -329,7 +355,11 @@ class TextReader(Reader):
     ) -> Iterator[Block | RejectedRow]:
         spans = self.dialect.spans(raw)
         good: list[tuple[int, int]] = []
-        pending = [(0, len(spans))]
+        edges = [-1, *sorted(spans.unclosed), len(spans)]
+        pending = [(low + 1, high) for low, high in zip(edges, edges[1:], strict=False)]
+        for row in spans.unclosed:
+            payload, at = raw[spans.starts[row] : spans.ends[row]], offset + int(spans.starts[row])
+            yield self._rejected(payload, at, pa.ArrowInvalid("a quote is never closed"), context)
         odd: list[tuple[int, pa.RecordBatch]] = []
         while pending:
             low, high = pending.pop()
@@ -374,8 +404,11 @@ class TextReader(Reader):
         return RejectedRow(payload, position, self.message_of(error, context), name, stage, key=key)
 
 
-def _longest(spans: Spans) -> int:
-    return int((spans.ends - spans.starts).max(initial=0))
+def _agree(origin: TextOrigin, batch: pa.RecordBatch) -> bool:
+    """Whether the rows that the parser found are those of the block, none with an open quote, none too long."""
+    spans = origin.spans()
+    longest = int((spans.ends - spans.starts).max(initial=0))
+    return len(spans) == batch.num_rows and not spans.unclosed and longest <= MAX_ROW_BYTES
 
 
 def _too_long(name: str, position: int, data: bytes) -> RejectedRow:

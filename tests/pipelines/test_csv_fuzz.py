@@ -25,7 +25,24 @@ HEADER = b"k,a,b\n"
 SPEC = ReadSpec(pa.schema([(name, pa.string()) for name in NAMES]), {}, "k")
 
 # Pieces that, put together, look like rows, quotes, line ends and half of each.
-PIECES = ["x", "", " ", ",", '"', '""', "\n", "\r\n", ',"', '",', '"\n', '\n"', "1,2,3", "\n1,2,3\n", '"1","2","3"', "é☃"]
+PIECES = [
+    "x",
+    "",
+    " ",
+    ",",
+    '"',
+    '""',
+    "\n",
+    "\r\n",
+    ',"',
+    '",',
+    '"\n',
+    '\n"',
+    "1,2,3",
+    "\n1,2,3\n",
+    '"1","2","3"',
+    "é☃",
+]
 fields = st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
 rows_of_fields = st.lists(st.tuples(fields, fields, fields), min_size=1, max_size=12)
 

@@ -12,7 +12,16 @@ import pytest
 
 from tests import ledger
 from tests.conftest import Command
-from tests.ledger import EXTENSIONS, FORMATS_IN, FORMATS_OUT, assert_balanced, births, books_of, write_config, write_rows
+from tests.ledger import (
+    EXTENSIONS,
+    FORMATS_IN,
+    FORMATS_OUT,
+    assert_balanced,
+    births,
+    books_of,
+    write_config,
+    write_rows,
+)
 
 PAIRS = sorted(
     {(source, output) for source in FORMATS_IN for output in ("csv", "parquet")}

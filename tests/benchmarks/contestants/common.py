@@ -59,5 +59,6 @@ def measure(work: Callable[[Job], int | None], job: Job, begins: Callable[[], fl
     ended = time.time()
     counted = max(started, begins()) if begins else started
     print(
-        json.dumps({"seconds": ended - counted, "excused_seconds": counted - started, "rows": rows}), flush=True
+        json.dumps({"seconds": ended - counted, "excused_seconds": counted - started, "rows": rows}),
+        flush=True,
     )

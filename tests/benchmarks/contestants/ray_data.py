@@ -1,7 +1,8 @@
 """Ray Data: read_csv, map_batches with two actors that hold the model, write_csv.
 
-The cluster is started and a tiny job is run before the clock starts. Ray makes new actors for each job; enough idle
-processes that have imported TensorFlow are kept for them, so that no import is timed.
+The cluster is started and a tiny job is run before the clock starts. Ray makes new processes for the actors of each
+job: reading waits for the actors, and the clock starts when both have imported TensorFlow, before they load the
+model.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+import uuid
 from pathlib import Path
-from typing import Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
@@ -24,26 +25,21 @@ from tests.benchmarks.contestants.common import (
     NUMBERS,
     STRINGS,
     WORKERS,
-    Job,
     job_from_command_line,
     measure,
 )
 
-
-PROCESSES = 4
-"""Two actors, one task that reads, one that writes."""
-
-IMPORT_SECONDS = 20
-"""Long enough that every process is busy with one import and none takes two."""
+BLOCK_BYTES = 8 << 20
+"""Larger than the 1 MB that pyarrow takes by default, for fewer and larger tasks."""
 
 
 class Predictor:
     """An actor of the pool."""
 
-    def __init__(self, model: str) -> None:
-        t = time.time()
+    def __init__(self, model: str, imported: str) -> None:
         import tensorflow as tf
-        print("IMPORT", time.time() - t, file=open("/tmp/b/imp", "a"))
+
+        Path(imported, uuid.uuid4().hex).write_text(str(time.time()))
 
         self._tf = tf
         self._loaded = tf.saved_model.load(model)
@@ -63,14 +59,18 @@ class Predictor:
         return pa.table({"source_id": batch["source_id"], "predictions": np.asarray(predictions)})
 
 
-def run(source: str, output: str, model: str) -> None:
+def run(source: str, output: str, model: str, imported: str) -> None:
     """Runs the job."""
     types = {**dict.fromkeys(STRINGS, pa.string()), **dict.fromkeys(NUMBERS, pa.float32())}
     (
-        ray.data.read_csv(source, convert_options=pacsv.ConvertOptions(column_types=types))
+        ray.data.read_csv(
+            source,
+            read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
+            convert_options=pacsv.ConvertOptions(column_types=types),
+        )
         .map_batches(
             Predictor,
-            fn_constructor_kwargs={"model": model},
+            fn_constructor_kwargs={"model": model, "imported": imported},
             batch_size=BATCH_ROWS,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=WORKERS),
@@ -81,14 +81,6 @@ def run(source: str, output: str, model: str) -> None:
     )
 
 
-@ray.remote(num_cpus=WORKERS / PROCESSES)
-def import_tensorflow() -> None:
-    """Leaves behind an idle process that has imported TensorFlow."""
-    import tensorflow  # noqa: F401
-
-    time.sleep(IMPORT_SECONDS)
-
-
 def absolute(path: str) -> str:
     """Ray's processes have working directories of their own."""
     return str(Path(path).resolve())
@@ -97,22 +89,27 @@ def absolute(path: str) -> str:
 def main() -> None:
     """Starts the cluster, warms it, measures."""
     job = job_from_command_line()
-    model = absolute(job.model)
     ray.init(
         num_cpus=WORKERS,
         include_dashboard=False,
         logging_level=logging.ERROR,
         log_to_driver=False,
         object_store_memory=4 << 30,
-        _system_config={
-            "num_workers_soft_limit": PROCESSES,
-            "idle_worker_killing_time_threshold_ms": 3_600_000,
-        },
     )
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    run(absolute(job.tiny), absolute(f"{job.scratch}/tiny"), model)
-    ray.get([import_tensorflow.remote() for _ in range(PROCESSES)])
-    measure(lambda job: run(absolute(job.input), absolute(job.output), model), job)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.wait_for_min_actors_s = 600
+    context.target_max_block_size = BLOCK_BYTES
+    model = absolute(job.model)
+    warm, measured = (Path(absolute(job.scratch), name) for name in ("warm", "measured"))
+    warm.mkdir()
+    measured.mkdir()
+    run(absolute(job.tiny), absolute(f"{job.scratch}/tiny"), model, str(warm))
+    measure(
+        lambda job: run(absolute(job.input), absolute(job.output), model, str(measured)),
+        job,
+        begins=lambda: max(float(path.read_text()) for path in measured.iterdir()),
+    )
     ray.shutdown()
 
 

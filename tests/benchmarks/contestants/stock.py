@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
-import apache_beam.runners.portability.fn_api_runner.fn_runner  # noqa: F401  # found by name later
+import apache_beam.runners.portability.fn_api_runner.fn_runner
 import numpy as np
 import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
@@ -83,6 +83,4 @@ def main(options: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(
-        ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", f"--direct_num_workers={WORKERS}"]
-    )
+    main(["--runner=FnApiRunner", "--direct_running_mode=multi_threading", f"--direct_num_workers={WORKERS}"])

@@ -1,0 +1,192 @@
+"""The commands beside the run itself: check, init, --json, --help, --set."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import ledger
+from tests.conftest import ROOT, Command
+from tests.ledger import KEY, MODEL, assert_balanced, births, books_of, write_config, write_rows
+
+
+def timed(*arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return time.monotonic() - begun, done
+
+
+@pytest.mark.parametrize("module", ["batch", "check", "init", "replay"])
+def test_help_answers_at_once(module: str) -> None:
+    """Under a second; twice that here, where other tests run beside."""
+    runs = [timed(f"pipelines.{module}", "--help") for _ in range(3)]
+    assert all(done.returncode == 0 for _, done in runs)
+    assert "exit codes" in runs[0][1].stdout or module == "init"
+    assert statistics.median(seconds for seconds, _ in runs) < 2
+
+
+def test_check_answers_soon() -> None:
+    """Under 3 s, without TensorFlow; twice that here."""
+    seconds, done = timed("pipelines.check")
+    assert done.returncode == 0, done.stderr
+    assert "natality" in done.stdout
+    assert "mother_age" in done.stdout
+    assert "nc0001" in done.stdout
+    assert seconds < 6
+
+
+@pytest.mark.parametrize("format", ledger.FORMATS_IN)
+def test_check_as_json(command: Command, tmp_path: Path, format: str) -> None:
+    rows = births(30, 1)
+    file = write_rows(tmp_path / "in", format, rows)
+    config = write_config(tmp_path, format, str(file), source={"columns": {"mother_race": "note"}})
+    result = command("check", "--config", config, "--json", "--rows", "2")
+    assert result.code == 0, result
+    found = result.summary
+    assert found["ok"] is True
+    assert (found["files"], found["bytes"]) == (1, file.stat().st_size)
+    assert found["signature"] == "serving_default"
+    columns = {row["input"]: row["column"] for row in found["inputs"]}
+    assert columns == {**{name: name for name in (*ledger.TEXTS, *ledger.NUMBERS)}, "mother_race": "note"}
+    assert [row["column"] for row in found["output"]] == [KEY, "predictions"]
+    assert [row[KEY] for row in found["sample"]] == [row[KEY] for row in rows[:2]]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("format", ledger.FORMATS_IN)
+def test_init_writes_a_config_that_runs(
+    command: Command, tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = births(60, 2)
+    for row in rows:
+        for name in ("cigarette_use", "alcohol_use", "gestation_weeks"):
+            row[name] = row[name] or {"gestation_weeks": 39.0}.get(name, "Unknown")
+    extension = ledger.EXTENSIONS[format]
+    for number, part in enumerate((rows[:40], rows[40:])):
+        write_rows(tmp_path / "data" / f"{number}.{extension}", format, part)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--model", MODEL, "--source", f"data/*.{extension}", "--output", "configs/mine.json"]
+    result = command("init", *arguments)
+    assert result.code == 0, result
+    assert command("init", *arguments).code == 2
+    assert command("init", *arguments, "--force").code == 0
+    config = json.loads((tmp_path / "configs" / "mine.json").read_text())
+    assert config["source"]["key"] == KEY
+    assert command("check", "--config", "configs/mine.json").code == 0
+    result = command("batch", "--config", "configs/mine.json")
+    assert result.code == 0, result
+    books = ledger.read_books(config["output"]["path"], config["dead_letters"]["path"])
+    assert_balanced(books, rows, {})
+
+
+def test_init_finds_columns_that_are_nearly_named_like_inputs(command: Command, tmp_path: Path) -> None:
+    rows = births(60, 3)
+    names = [{"mother_age": "Mother Age", "is_male": "IS-MALE"}.get(name, name) for name in ledger.COLUMNS]
+    content = ledger.lines(map(ledger.csv_row, rows), ",".join(names).encode())
+    (tmp_path / "in.csv").write_bytes(content)
+    result = command("init", "--model", MODEL, "--source", str(tmp_path / "in.csv"))
+    assert result.code == 0, result
+    assert result.summary["source"]["columns"] == {"mother_age": "Mother Age", "is_male": "IS-MALE"}
+    assert "assumed: input 'mother_age' is column 'Mother Age'" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "/no/model", "--source", "data/births-*.csv"], ["--model", "/no/model"]),
+        (["--model", MODEL, "--source", "data/nothing*.csv"], ["--source", "nothing"]),
+        (["--model", MODEL, "--source", "data/README.md"], ["--source", "--format"]),
+        (["--model", MODEL, "--source", "data/births-*.csv", "--format", "parquet"], ["--source", "Parquet"]),
+        (["--model", MODEL, "--source", "data/births-*.csv", "--signature", "serving"], ["did you mean"]),
+    ],
+    ids=str,
+)
+def test_what_init_cannot_do(
+    command: Command, arguments: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    result = command("init", *arguments)
+    assert result.code == 2, result
+    assert len(result.errors) == 1, result
+    assert all(word in result.errors[0] for word in words), result
+
+
+def test_the_summary_as_json(command: Command, tmp_path: Path) -> None:
+    rows = births(50, 4)
+    file = write_rows(tmp_path / "in.csv", "csv", [{**rows[0], "is_male": None}, *rows[1:]])
+    result = command("batch", "--config", write_config(tmp_path, "csv", str(file)), "--json")
+    assert result.out.count("\n") == 1
+    summary = result.summary
+    assert summary.keys() == {
+        "name",
+        "runner",
+        "rows_read",
+        "rows_written",
+        "rows_dead_lettered",
+        "seconds",
+        "startup_seconds",
+        "rows_per_second",
+        "output",
+        "dead_letters",
+        "dead_letter_fraction",
+        "max_fraction",
+        "ok",
+    }
+    assert (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"]) == (50, 49, 1)
+    assert summary["dead_letter_fraction"] == 0.02
+    assert summary["output"] == str(tmp_path / "out" / "p-00000-of-00001.csv")
+    assert summary["dead_letters"] == str(tmp_path / "out" / "dead-00000-of-00001.jsonl")
+    assert 0 < summary["seconds"] < 60
+    assert "FnApiRunner" in summary["runner"]
+
+
+def test_the_summary_for_people(command: Command, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "in.csv", "csv", births(50, 5))
+    result = command("batch", "--config", write_config(tmp_path, "csv", str(file)))
+    assert result.out.startswith("births: done\n")
+    assert "rows read:     50\n" in result.out
+    assert str(tmp_path / "out" / "p-00000-of-00001.csv") in result.out
+
+
+def test_overrides_and_variables(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = births(20, 6)
+    file = write_rows(tmp_path / "in.csv", "csv", rows)
+    monkeypatch.setenv("BIRTHS_SOURCE", str(file))
+    monkeypatch.delenv("BIRTHS_MODEL", raising=False)
+    config = write_config(
+        tmp_path, "csv", "${BIRTHS_SOURCE}", model={"path": "${BIRTHS_MODEL:-" + MODEL + "}"}, batching={"max_rows": 9}
+    )
+    result = command(
+        "batch", "--config", config, "--set", "output.format=json", "--set", f"output.columns={json.dumps([KEY])}"
+    )
+    assert result.code == 0, result
+    assert books_of(tmp_path).output == [{KEY: row[KEY]} for row in rows]
+
+
+def test_the_packaged_example_runs_from_anywhere(command: Command, tmp_path: Path) -> None:
+    config = json.loads((ROOT / "configs" / "natality.json").read_text())
+    result = command(
+        "batch",
+        "--json",
+        f"--set=source.path={ROOT}/{config['source']['path']}",
+        f"--set=output.path={tmp_path}/p",
+        f"--set=dead_letters.path={tmp_path}/dead",
+    )
+    assert result.code == 0, result
+    assert result.summary["rows_read"] == result.summary["rows_written"] == 1450
+
+
+def test_single_record_mode_and_more_threads(command: Command, tmp_path: Path) -> None:
+    rows = births(150, 7)
+    file = write_rows(tmp_path / "in.csv", "csv", rows)
+    config = write_config(tmp_path, "csv", str(file), batching={"max_rows": 1})
+    result = command("batch", "--config", config, "--direct_num_workers=3")
+    assert result.code == 0, result
+    assert "3 threads" in result.out
+    assert_balanced(books_of(tmp_path), rows, {})

@@ -1,0 +1,33 @@
+"""The committed schema and configs are those of the code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipelines import config
+from tests.conftest import ROOT, Command
+
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.json") if path.name != "schema.json")
+
+
+def test_the_schema_is_up_to_date() -> None:
+    assert (ROOT / "configs" / "schema.json").read_text() == config.json_schema(), "run `make schema`"
+    assert config.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_configs_are_valid(path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert config.load(str(path)).name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_configs_name_the_schema(path: object) -> None:
+    assert json.loads(open(str(path)).read())["$schema"] == "schema.json"
+
+
+def test_the_packaged_config_fits_its_data_and_model(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert command("check").code == 0

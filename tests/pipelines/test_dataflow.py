@@ -1,0 +1,123 @@
+"""What can be shown of Dataflow without an account: the job is complete, and mistakes are named before it starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests import ledger
+from tests.conftest import ROOT, Command
+from tests.ledger import births, write_config, write_rows
+
+DATAFLOW = ["--runner", "DataflowRunner"]
+CLOUD = ["--project", "test-project", "--region", "us-central1", "--temp_location", "gs://bucket/tmp"]
+
+
+def test_dry_run_of_the_default_config(tmp_path: Path) -> None:
+    """Without credentials, and without the half minute that Beam takes to look for some."""
+    env = {
+        k: v for k, v in os.environ.items() if not k.startswith(("GOOGLE", "GCLOUD", "CLOUDSDK", "STORAGE", "NO_GCE"))
+    }
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.batch", *DATAFLOW, *CLOUD, "--dry_run"],
+        cwd=ROOT,
+        env={**env, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - begun < 25
+    assert str(ROOT / "setup.py") in done.stdout
+    assert "nothing was started" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "error: " not in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["--project", "--region", "--temp_location"])
+def test_what_dataflow_needs(command: Command, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    at = CLOUD.index(missing)
+    result = command("batch", *DATAFLOW, *CLOUD[:at], *CLOUD[at + 2 :], "--dry_run")
+    assert result.code == 2, result
+    assert len(result.errors) == 1, result
+    assert missing in result.errors[0]
+
+
+def test_all_that_is_missing_at_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    result = command("batch", *DATAFLOW, "--dry_run")
+    assert result.code == 2, result
+    assert len(result.errors) == 3, result
+
+
+def test_a_local_temp_location(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    result = command("batch", *DATAFLOW, *CLOUD[:4], "--temp_location", str(tmp_path), "--dry_run")
+    assert result.code == 2, result
+    assert "gs://" in result.errors[0]
+
+
+def test_local_paths_cannot_be_reached_by_workers(command: Command, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "in.csv", "csv", births(10, 1))
+    model = shutil.copytree(ledger.MODEL, tmp_path / "model")
+    config = write_config(tmp_path, "csv", str(file), model={"path": str(model)})
+    result = command("batch", "--config", config, *DATAFLOW, *CLOUD)
+    assert result.code == 2, result
+    assert len(result.errors) == 4, result
+    for where in ("source.path", "output.path", "dead_letters.path", "model.path"):
+        assert sum(where in line for line in result.errors) == 1
+    dry = command("batch", "--config", config, *DATAFLOW, *CLOUD, "--dry_run")
+    assert dry.code == 0, dry
+    assert dry.err.count("warning: ") == 4
+
+
+def test_dry_run_here(command: Command, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "in.csv", "csv", births(10, 1))
+    for flag in (["--dry_run"], ["--dry_run=True"], ["--dry_run", "--direct_num_workers", "1"]):
+        result = command("batch", "--config", write_config(tmp_path, "csv", str(file)), *flag)
+        assert result.code == 0, result
+        assert "nothing was started" in result.out
+        assert not (tmp_path / "out").exists()
+
+
+def test_packages_hold_the_model(tmp_path: Path) -> None:
+    """The sdist is what Dataflow's workers get, the wheel what pip installs."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("pipelines", "inference", "model"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "MANIFEST.in"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, copy)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(copy)],
+        check=True,
+        capture_output=True,
+    )
+    (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.split("/", 1)[-1] for name in archive.getnames()}
+    with zipfile.ZipFile(wheel) as archive:
+        in_wheel = set(archive.namelist())
+    model = {str(path.relative_to(ROOT)) for path in (ROOT / "model" / "trained" / "v1").rglob("*") if path.is_file()}
+    modules = {
+        str(path.relative_to(ROOT))
+        for name in ("pipelines", "inference", "model")
+        for path in (ROOT / name).rglob("*.py")
+    }
+    assert len(model) >= 4
+    for found in (in_sdist, in_wheel):
+        assert model <= found
+        assert modules <= found
+    assert not any(name.startswith(("tests/", "data/", "out/")) for name in in_wheel)

@@ -1,0 +1,249 @@
+"""Mistakes of the person at the keyboard: one clear line each, at once, before TensorFlow or Beam are imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import ledger
+from tests.conftest import ROOT, Command
+from tests.ledger import MODEL, assert_balanced, births, books_of, shards, write_config, write_rows
+
+Changes = dict[str, Any]
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A source that a config may name."""
+    return write_rows(tmp_path / "births.csv", "csv", births(20, 1))
+
+
+# What is wrong -> the config's changes, and words of the one line that says so.
+WRONG: dict[str, tuple[Changes, list[str]]] = {
+    "no model": ({"model": {"path": "/no/such/model"}}, ["model", "/no/such/model"]),
+    "a folder that is no model": ({"model": {"path": "/tmp"}}, ["model", "/tmp", "saved_model.pb"]),
+    "no such signature": ({"model": {"signature": "serving_defualt"}}, ["did you mean", "serving_default"]),
+    "no such version": ({"model": {"path": str(Path(MODEL).parent), "version": "v9"}}, ["v9", "v1"]),
+    "no such key": ({"source": {"key": "source_idd"}}, ["source.key", "source_idd", "did you mean 'source_id'"]),
+    "a column that is not there": (
+        {"source": {"columns": {"mother_age": "mother_agee"}}},
+        ["mother_age", "mother_agee", "did you mean 'mother_age'"],
+    ),
+    "a mapping of no input": (
+        {"source": {"columns": {"mother_ag": "note"}}},
+        ["mother_ag", "did you mean 'mother_age'"],
+    ),
+    "a default for nothing": ({"source": {"defaults": {"plurallity": 1}}}, ["plurallity", "did you mean 'plurality'"]),
+    "a default of the wrong type": ({"source": {"defaults": {"plurality": "many"}}}, ["plurality", "many", "float32"]),
+    "no such output column": (
+        {"output": {"columns": ["prediction"]}},
+        ["output.columns", "prediction", "did you mean 'predictions'"],
+    ),
+    "a column twice": ({"output": {"columns": ["predictions", "predictions"]}}, ["output.columns", "twice"]),
+    "nothing matches": ({"source": {"path": "{tmp}/birth.csv"}}, ["source.path", "did you mean 'births.csv'"]),
+    "no such folder": ({"source": {"path": "{tmp}/none/*.csv"}}, ["source.path", "{tmp}/none"]),
+    "a dangling link": ({"source": {"path": "{tmp}/dangling.csv"}}, ["source.path", "{tmp}/dangling.csv"]),
+    "an empty folder": ({"source": {"path": "{tmp}/empty"}}, ["source.path", "{tmp}/empty"]),
+    "another format": ({"source": {"format": "parquet"}}, ["source", "parquet", "births.csv"]),
+    "a format unknown": ({"source": {"format": "cvs"}}, ["source.format", "cvs", "did you mean 'csv'"]),
+    "output under a file": ({"output": {"path": "{tmp}/births.csv/out"}}, ["output.path", "not a folder"]),
+    "dead letters under a file": (
+        {"dead_letters": {"path": "{tmp}/births.csv/x"}},
+        ["dead_letters.path", "not a folder"],
+    ),
+    "both to one place": ({"dead_letters": {"path": "{tmp}/out/p"}}, ["dead_letters.path", "output.path"]),
+    "an unknown key": ({"source": {"pth": "x"}}, ["source.pth", "unknown key", "did you mean 'path'"]),
+    "an unknown part": ({"batchin": {}}, ["batchin", "did you mean 'batching'"]),
+    "a number out of range": ({"batching": {"max_rows": 0}}, ["batching.max_rows", "0"]),
+    "a text for a number": ({"dead_letters": {"max_fraction": "lots"}}, ["dead_letters.max_fraction", "lots"]),
+    "a variable that is not set": ({"output": {"path": "${NO_SUCH_VARIABLE}/p"}}, ["output.path", "NO_SUCH_VARIABLE"]),
+    "a list that is empty": ({"source": {"path": []}}, ["source.path"]),
+}
+
+
+def filled(value: Any, folder: Path) -> Any:
+    """The value with {tmp} replaced, wherever it stands."""
+    return json.loads(json.dumps(value).replace("{tmp}", str(folder)))
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_one_line_says_what_is_wrong(command: Command, tmp_path: Path, good: Path, what: str) -> None:
+    changes, words = filled(WRONG[what], tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "dangling.csv").symlink_to(tmp_path / "nowhere")
+    parts = {part: values for part, values in changes.items() if part != "batchin"}
+    config = Path(write_config(tmp_path, "csv", str(good), **parts))
+    if "batchin" in changes:
+        config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    before = sorted(tmp_path.rglob("*"))
+    for module in ("batch", "check"):
+        result = command(module, "--config", str(config))
+        assert result.code == 2, result
+        assert result.out == ""
+        assert len(result.errors) == 1, result
+        assert result.err.splitlines() == result.errors
+        for word in words:
+            assert word in result.errors[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_all_mistakes_at_once(command: Command, tmp_path: Path, good: Path) -> None:
+    config = write_config(
+        tmp_path, "csv", str(good), source={"key": "kee"}, output={"columns": ["predicted"], "path": f"{good}/x"}
+    )
+    result = command("batch", "--config", config)
+    assert result.code == 2
+    assert len(result.errors) == 3, result
+    config = write_config(tmp_path, "csv", str(good), source={"kee": 1}, output={"fromat": "csv", "format": "xml"})
+    result = command("batch", "--config", config)
+    assert result.code == 2
+    assert len(result.errors) == 3, result
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"name": "x",}', ["not JSON", "line 1"]),
+        ("", ["not JSON"]),
+        ("[1]", ["JSON object"]),
+        ('{"source": {"path": 1, "path": 2}}', ["path", "twice"]),
+        ('{"dead_letters": {"max_fraction": NaN}}', ["NaN"]),
+        (None, ["no such file", "did you mean", "config.json"]),
+        (b"\xff\xfe", ["cannot be read"]),
+    ],
+)
+def test_a_config_that_is_none(command: Command, tmp_path: Path, content: Any, words: list[str]) -> None:
+    name = "confg.json" if content is None else "config.json"
+    content = "{}" if content is None else content
+    (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    result = command("batch", "--config", str(tmp_path / name))
+    assert result.code == 2
+    assert len(result.errors) == 1, result
+    assert all(word in result.errors[0] for word in words), result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--runer", "DirectRunner"], ["--runer", "did you mean '--runner'"]),
+        (["--runer=DirectRunner"], ["--runer", "did you mean '--runner'"]),
+        (["stray.json"], ["stray.json", "--config"]),
+        (["--set", "source.path"], ["source.path", "KEY=VALUE"]),
+        (["--set", "source.pth=x"], ["source.pth", "did you mean 'path'"]),
+        (["--set", "name.first=x"], ["name"]),
+        (["--direct_num_workers", "many"], ["direct_num_workers", "many"]),
+        (["--runner", "NoSuchRunner"], ["NoSuchRunner"]),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_line(
+    command: Command, tmp_path: Path, good: Path, arguments: list[str], words: list[str]
+) -> None:
+    result = command("batch", "--config", write_config(tmp_path, "csv", str(good)), *arguments)
+    assert result.code == 2, result
+    assert len(result.errors) == 1, result
+    assert "Traceback" not in result.err
+    assert all(word in result.errors[0] for word in words), result
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_large_is_imported_for_a_mistake(tmp_path: Path, good: Path) -> None:
+    config = write_config(tmp_path, "csv", str(good), source={"key": "kee"}, model={"signature": "nix"})
+    code = (
+        "import sys\n"
+        "from pipelines import batch, check, replay\n"
+        f"assert batch.main(['--config', {config!r}]) == 2\n"
+        f"assert check.main(['--config', {config!r}]) == 2\n"
+        f"assert check.main([]) == 0\n"
+        f"assert replay.main(['--config', {config!r}]) == 0\n"
+        "large = {'tensorflow', 'apache_beam', 'tfx_bsl', 'keras', 'grpc', 'polars'} & set(sys.modules)\n"
+        "assert not large, large\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+def test_no_permission(command: Command, tmp_path: Path, good: Path) -> None:
+    good.chmod(0)
+    result = command("batch", "--config", write_config(tmp_path, "csv", str(good)))
+    assert result.code == 2
+    assert "permission" in result.errors[0]
+
+
+def test_too_many_dead_letters(command: Command, tmp_path: Path) -> None:
+    """The output is there all the same, and so are the dead letters."""
+    rows = births(100, 2)
+    bad = [{**row, "is_male": None} for row in rows[:2]]
+    file = write_rows(tmp_path / "in.csv", "csv", bad + rows[2:])
+    result = command(
+        "batch", "--config", write_config(tmp_path, "csv", str(file), dead_letters={"max_fraction": 0.019}), "--json"
+    )
+    assert result.code == 3
+    assert len(result.errors) == 1, result
+    assert "2.00%" in result.errors[0]
+    assert "max_fraction" in result.errors[0]
+    assert result.summary["ok"] is False
+    assert_balanced(books_of(tmp_path), rows[2:], {row[ledger.KEY]: None for row in bad})
+    config = write_config(tmp_path, "csv", str(file), dead_letters={"max_fraction": 0.02})
+    assert command("batch", "--config", config).code == 0
+
+
+def test_a_sink_that_breaks_fails_the_run_and_publishes_nothing(
+    command: Command, tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, say."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "p-00000-of-00001.csv").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipelines.formats.csv.CsvWriter.write", full)
+    result = command("batch", "--config", write_config(tmp_path, "csv", str(good)))
+    assert result.code == 1
+    assert len(result.errors) == 1, result
+    assert "No space left" in result.errors[0]
+    assert [path.read_text() for path in shards(tmp_path / "out" / "p")] == ["old"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["p-00000-of-00001.csv"]
+
+
+def test_rows_that_vanish_are_noticed_and_nothing_is_published(
+    command: Command, tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that loses rows, for whatever reason, cannot go unnoticed."""
+    import pipelines.sinks.file as sink
+
+    whole = sink.WriteShards.process
+
+    def lossy(self: Any, element: Any) -> None:
+        origin, batch = element
+        whole(self, (origin, batch.slice(0, batch.num_rows - 1)))
+
+    monkeypatch.setattr(sink.WriteShards, "process", lossy)
+    result = command("batch", "--config", write_config(tmp_path, "csv", str(good)))
+    assert result.code == 3, result
+    assert len(result.errors) == 1
+    assert "1 missing" in result.errors[0]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_that_disappears_before_it_is_read(
+    command: Command, tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pipelines.run_command as run_command
+
+    execute = run_command.execute
+    monkeypatch.setattr(run_command, "execute", lambda *a, **k: (good.unlink(), execute(*a, **k))[1])
+    result = command("batch", "--config", write_config(tmp_path, "csv", str(good)))
+    assert result.code == 1, result
+    assert len(result.errors) == 1
+    assert str(good) in result.errors[0]
+    assert shards(tmp_path / "out" / "p") == []

@@ -1,0 +1,137 @@
+"""Runs that are killed or stopped: nothing half is published, what was there is there still, a rerun is right."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import ledger
+from tests.conftest import ROOT, Command
+from tests.ledger import HEADER, births, lines, shards, write_config
+
+ROWS = 1_000_000
+OLD = "source_id,predictions\nold,1.0\n"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A million rows, some of them bad."""
+    path = tmp_path_factory.mktemp("large") / "in.csv"
+    rng = random.Random(1)
+    tails = [ledger.csv_row({**row, ledger.KEY: "", "note": ""}) for row in births(1_000, 1)]
+    bad = ledger.csv_row({**births(1, 2)[0], ledger.KEY: "", "mother_age": "old"})
+    rows = (b"%d" % n + (bad if n % 10_000 == 7 else tails[rng.randrange(1_000)]) for n in range(ROWS))
+    path.write_bytes(lines(rows, HEADER))
+    return path
+
+
+def start(config: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.batch", "--config", config],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def temporary_bytes(folder: Path) -> int:
+    """Bytes in the temporary shards of a run that goes on."""
+    return sum(path.stat().st_size for path in folder.glob(".*.tmp/*") if path.exists())
+
+
+def wait_for(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + 90
+    while not reached():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def prepare(folder: Path, large: Path) -> str:
+    config = write_config(folder, "csv", str(large))
+    (folder / "out").mkdir()
+    (folder / "out" / "p-00000-of-00001.csv").write_text(OLD)
+    (folder / "out" / "dead-00000-of-00001.jsonl").write_text("{}\n")
+    return config
+
+
+def assert_old_output(folder: Path) -> None:
+    (shard,) = shards(folder / "out" / "p")
+    assert shard.read_text() == OLD
+    (letters,) = shards(folder / "out" / "dead")
+    assert letters.read_text() == "{}\n"
+
+
+def assert_complete(folder: Path) -> None:
+    keys: Counter[str] = Counter()
+    for shard in shards(folder / "out" / "p"):
+        with shard.open() as file:
+            keys.update(row[0] for row in list(csv.reader(file))[1:])
+    dead = Counter(letter["key"] for letter in ledger.letters(folder / "out" / "dead"))
+    assert dead == Counter(str(n) for n in range(7, ROWS, 10_000))
+    assert max(keys.values()) == 1
+    assert len(keys) == ROWS - len(dead)
+    assert not dead.keys() & keys.keys()
+
+
+@pytest.mark.parametrize("megabytes", [0.001, 8])
+def test_kill_9(command: Command, tmp_path: Path, large: Path, megabytes: float) -> None:
+    config = prepare(tmp_path, large)
+    process = start(config)
+    wait_for(process, lambda: temporary_bytes(tmp_path / "out") >= megabytes * 1e6)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -9
+    assert_old_output(tmp_path)
+    if megabytes == 8:
+        result = command("batch", "--config", config, "--json")
+        assert result.code == 0, result
+        assert result.summary["rows_read"] == ROWS
+        assert_complete(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_tidies_up(tmp_path: Path, large: Path, number: signal.Signals) -> None:
+    process = start(prepare(tmp_path, large))
+    wait_for(process, lambda: temporary_bytes(tmp_path / "out") > 1e6)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    assert "stopped" in err
+    assert_old_output(tmp_path)
+    left = [Path(root, name) for root, folders, names in os.walk(tmp_path / "out") for name in folders + names]
+    assert {path.name for path in left} == {"p-00000-of-00001.csv", "dead-00000-of-00001.jsonl"}
+
+
+def test_killed_while_publishing(command: Command, tmp_path: Path) -> None:
+    """The last moment: the old shards are gone, and not all new ones have their names. A rerun mends it."""
+    rows = births(2_000, 3)
+    file = ledger.write_rows(tmp_path / "in.csv", "csv", rows)
+    config = prepare(tmp_path, file)
+    patch = (
+        "import os, signal, sys\n"
+        "import pipelines.files as files\n"
+        "files.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from pipelines import batch\n"
+        "sys.exit(batch.main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", patch, "--config", config], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -9, done.stderr
+    assert [path.read_text() for path in shards(tmp_path / "out" / "p")] in ([], [OLD])
+    result = command("batch", "--config", config)
+    assert result.code == 0, result
+    ledger.assert_balanced(ledger.books_of(tmp_path), rows, {})

@@ -1,0 +1,70 @@
+"""Import only downwards: model <- inference <- pipelines; and no more than that."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FORBIDDEN = {
+    "model": {"apache_beam", "inference", "pipelines", "tests"},
+    "inference": {"pipelines", "tests"},
+    "pipelines": {"tests"},
+}
+MODULES = sorted(path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Every module that a file imports, wherever in the file: line, dotted name."""
+    package = path.relative_to(ROOT).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: -node.level]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield node.lineno, module
+            yield from ((node.lineno, f"{module}.{name.name}") for name in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield node.lineno, node.args[0].value
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    forbidden = FORBIDDEN[path.relative_to(ROOT).parts[0]]
+    wrong = [f"line {line}: {name}" for line, name in imported(path) if name.split(".")[0] in forbidden]
+    assert wrong == []
+
+
+def test_formats_and_sources_know_neither_graph_nor_engine() -> None:
+    """Within pipelines too: what is below does not look up."""
+    above = {f"pipelines.{name}" for name in ("graph", "engine", "run_command", "batch", "replay", "check", "init")}
+    for folder in ("formats", "sources", "sinks"):
+        for path in (ROOT / "pipelines" / folder).rglob("*.py"):
+            assert not above & {name for _, name in imported(path)}, path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_has_one_job(path: Path) -> None:
+    """A module over about 400 lines is two modules."""
+    assert len(path.read_text("utf-8").splitlines()) <= 420
+
+
+def test_neither_beam_nor_tensorflow_for_what_answers_at_once() -> None:
+    light = [
+        "model.signature",
+        "pipelines.config",
+        "pipelines.plan",
+        "pipelines.check",
+        "pipelines.init",
+        "pipelines.batch",
+    ]
+    code = f"import sys, {', '.join(light)}; sys.exit(bool({{'tensorflow', 'apache_beam'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
