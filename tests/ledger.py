@@ -168,7 +168,7 @@ def document(format: str, payload: bytes) -> list[Row]:
         return list(pq.read_table(io.BytesIO(payload)).to_pylist())
     if format == "orc":
         return list(orc.read_table(io.BytesIO(payload)).to_pylist())
-    return [dict(row) for row in fastavro.reader(io.BytesIO(payload))]  # type: ignore[arg-type]
+    return [dict(row) for row in fastavro.reader(io.BytesIO(payload))]
 
 
 def shards(prefix: str | Path, *, replays: bool = False) -> list[Path]:
@@ -190,7 +190,7 @@ def read_shard(path: Path) -> list[Row]:
         return list(pq.read_table(path).to_pylist())
     if path.suffix == ".avro":
         with path.open("rb") as file:
-            return [dict(row) for row in fastavro.reader(file)]  # type: ignore[arg-type]
+            return [dict(row) for row in fastavro.reader(file)]
     return list(_records(path))
 
 

@@ -158,7 +158,7 @@ class AvroReader(Reader):
     ) -> Iterator[Block | RejectedRow]:
         with _open(name, content) as file:
             try:
-                decoder = _Decoder(container.read_header(file, name), name, self.spec.columns)
+                decoder = _Decoder(container.read_header(file, name), name, self.spec)
             except FormatError as error:
                 yield broken_file(name, content, size, str(error))
                 return
@@ -171,11 +171,11 @@ class AvroReader(Reader):
 class _Decoder:
     """Decodes blocks of one file."""
 
-    def __init__(self, header: Header, name: str, columns: pa.Schema) -> None:
-        self.header, self.columns = header, columns
+    def __init__(self, header: Header, name: str, spec: ReadSpec) -> None:
+        self.header, self.spec = header, spec
         self.record = resolve(header.schema, name)
         names = list(self.record.children)
-        self.wanted = [n for n in names if n in columns.names] or names[:1]
+        self.wanted = [n for n in names if n in spec.columns.names] or names[:1]
         self.columnar = self.record.columnar
         self.begin = container.header_bytes(self.record.simple, "null", _MARK) if self.columnar else b""
         self.schema = None if self.columnar else _row_schema(self.record)
@@ -203,7 +203,7 @@ class _Decoder:
             part = batch.slice(offset, BATCH_ROWS)
             yield from emit(
                 AvroOrigin(name, {"type": "avro"}, first, part, None, content, self.header.raw, blocks, offset),
-                self.columns,
+                self.spec,
             )
 
     def decode(self, rows: int, data: bytes) -> pa.RecordBatch:

@@ -26,14 +26,13 @@ import pyarrow.csv as pacsv
 
 from pipelines import files
 from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer
+from pipelines.formats.dialect import Dialect, quoting_fits
 from pipelines.formats.text import (
-    Dialect,
     TextReader,
     compression_of,
     first_block,
     open_text,
     plain_message,
-    quoting_fits,
 )
 
 _log = logging.getLogger(__name__)

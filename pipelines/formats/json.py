@@ -11,7 +11,8 @@ import pyarrow.json as pajson
 
 from pipelines import files
 from pipelines.formats.base import FormatError, Split, Writer
-from pipelines.formats.text import Dialect, TextReader, compression_of, first_block
+from pipelines.formats.dialect import Dialect
+from pipelines.formats.text import TextReader, compression_of, first_block
 
 _SAMPLE_BYTES = 1 << 20
 

@@ -157,7 +157,7 @@ class OrcReader(Reader):
         for offset in range(0, stripe.num_rows, step):
             batch = stripe.slice(offset, step)
             origin = OrcOrigin(name, {"type": "orc"}, first + offset, batch, None, content, index, offset)
-            yield from emit(origin, self.spec.columns)
+            yield from emit(origin, self.spec)
         message = f"{name}: stripe {index} has fewer rows than its footer says"
         yield from lost_rows(first + stripe.num_rows, rows - stripe.num_rows, message)
 

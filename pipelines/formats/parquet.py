@@ -132,7 +132,7 @@ class ParquetReader(Reader):
         try:
             for batch in file.iter_batches(max(rows, 1), [group], names):
                 origin = ParquetOrigin(name, {"type": "parquet"}, first + offset, batch, None, content, group, offset)
-                yield from emit(origin, self.spec.columns)
+                yield from emit(origin, self.spec)
                 offset += batch.num_rows
         except READ_ERRORS as error:
             if not is_corrupt(error):

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.files import is_remote, open_input, read_range
-from pipelines.formats.base import MAX_PAYLOAD_BYTES
+from pipelines.formats.base import MAX_PAYLOAD_BYTES, ReadSpec
 from pipelines.rows import Block, Origin, Positions, RejectedRow
 
 BATCH_ROWS = 65_536
@@ -138,7 +138,7 @@ def conform(batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)) if arrays else batch.select([])
 
 
-def emit(origin: TableOrigin, columns: pa.Schema) -> Iterator[Block | RejectedRow]:
+def emit(origin: TableOrigin, spec: ReadSpec) -> Iterator[Block | RejectedRow]:
     """The rows of `origin.batch`: a block of those with valid values, and one by one those without."""
     batch = origin.batch
     try:
@@ -147,11 +147,22 @@ def emit(origin: TableOrigin, columns: pa.Schema) -> Iterator[Block | RejectedRo
         bad = invalid_rows(batch)
         rows = np.fromiter(bad, np.int64)
         for index, position in zip(bad, origin.numbers(rows).tolist(), strict=True):
-            yield RejectedRow(origin.document(index), position, bad[index])
+            yield RejectedRow(origin.document(index), position, bad[index], key=_key(batch, spec.key, index))
         origin.kept = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), rows)
         batch = _take(batch, origin.kept)
     if batch.num_rows:
-        yield Block(origin, conform(batch, columns))
+        yield Block(origin, conform(batch, spec.columns))
+
+
+def _key(batch: pa.RecordBatch, name: str | None, row: int) -> str | None:
+    """The key of a row that has an invalid value somewhere, unless that is the key."""
+    if name is None or name not in batch.schema.names:
+        return None
+    try:
+        key = batch[name][row].as_py()
+    except UnicodeDecodeError:
+        return None
+    return None if key is None else str(key)
 
 
 def invalid_rows(batch: pa.RecordBatch) -> dict[int, str]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from model.errors import ExampleFormatError
 from model.example_proto import parse_example
-from pipelines.formats.base import FormatError
+from pipelines.formats.base import FormatError, ReadSpec
 from pipelines.formats.table import invalid_rows
 from pipelines.rows import Block, Origin, Positions, RejectedRow
 
@@ -39,8 +39,9 @@ class RecordOrigin(Origin):
 class ExampleDecoder:
     """Decodes tf.Examples into the columns wanted."""
 
-    def __init__(self, columns: pa.Schema, record_column: str | None, first: list[bytes]) -> None:
-        self.columns, self.record_column = columns, record_column
+    def __init__(self, spec: ReadSpec, record_column: str | None, first: list[bytes]) -> None:
+        columns = spec.columns
+        self.columns, self.record_column, self.key = columns, record_column, spec.key
         features = [field for field in columns if field.name != record_column]
         self.schema = _feature_schema(features, first) if features else None
         self.decoder = _tfx_decoder(self.schema)
@@ -57,7 +58,8 @@ class ExampleDecoder:
             # After a failure the old one would put the rows before the bad one into its next batch.
             self.decoder = _tfx_decoder(self.schema)
             if len(records) == 1:
-                yield RejectedRow(records[0], int(offsets[0]), f"not the tf.Example that is expected: {error}")
+                message = f"not the tf.Example that is expected: {error}"
+                yield RejectedRow(records[0], int(offsets[0]), message, key=self._key(records[0]))
                 return
             half = len(records) // 2
             yield from self.read(name, records[:half], offsets[:half])
@@ -69,9 +71,18 @@ class ExampleDecoder:
             yield Block(RecordOrigin(name, {"type": "tfrecord"}, offsets, records), batch)
             return
         for index, message in sorted(bad.items()):
-            yield RejectedRow(records[index], int(offsets[index]), message)
+            yield RejectedRow(records[index], int(offsets[index]), message, key=self._key(records[index]))
         kept = np.setdiff1d(np.arange(len(records)), np.fromiter(bad, np.int64))
         yield from self.read(name, [records[i] for i in kept], offsets[kept])
+
+    def _key(self, record: bytes) -> str | None:
+        """The key of a record that cannot be decoded as it should, if it is a tf.Example at all."""
+        try:
+            values = parse_example(record).get(self.key, []) if self.key else []
+        except ExampleFormatError:
+            return None
+        value = values[0] if len(values) == 1 else None
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else None if value is None else str(value)
 
     def _columns(self, records: list[bytes], raw: Any) -> tuple[pa.RecordBatch, dict[int, str]]:
         arrays: list[pa.Array] = []

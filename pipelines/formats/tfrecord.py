@@ -69,7 +69,7 @@ class TFRecordReader(Reader):
         schema = cls.schema(file, options)
         if found := cls._head(file)[:rows]:
             reader = cls(ReadSpec(schema, options))
-            for item in ExampleDecoder(reader.spec.columns, reader.record_column, found).read(
+            for item in ExampleDecoder(reader.spec, reader.record_column, found).read(
                 file, found, np.arange(len(found))
             ):
                 if isinstance(item, Block):
@@ -98,7 +98,7 @@ class TFRecordReader(Reader):
     def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
         if _is_framed(payload):
             return self._read(name, _Stream(io.BytesIO(payload), len(payload)), 0)
-        decoder = ExampleDecoder(self.spec.columns, self.record_column, [payload])
+        decoder = ExampleDecoder(self.spec, self.record_column, [payload])
         return decoder.read(name, [payload], np.zeros(1, np.int64))
 
     @classmethod
@@ -129,7 +129,7 @@ class TFRecordReader(Reader):
             offsets = offsets[: count + 1]
             if count:
                 found, good = frames.records(data, offsets)
-                decoder = decoder or ExampleDecoder(self.spec.columns, self.record_column, found)
+                decoder = decoder or ExampleDecoder(self.spec, self.record_column, found)
                 for index in np.flatnonzero(~good).tolist():
                     framed = data[offsets[index] : offsets[index + 1]]
                     message = f"{name}: a record's data has a wrong checksum"

@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.batch`: throughput, growth and cold start, measured against named baselines.
 
-Every contestant does the same job (see `contestants/common.py`) in a process of its own, with two workers, on the
-same generated file. Imports and the start of an engine are not timed; loading the model, reading, predicting and
-writing are. Repeats are interleaved, so that drift of the machine hits all alike, and medians are compared.
+Every contestant does the same job (see `contestants/common.py`) in a process of its own, with two workers, on
+the same generated file. Imports and the start of an engine are not timed; loading the model, reading,
+predicting and writing are. Repeats are interleaved, so that drift of the machine hits all alike, and medians are compared.
 
 exit codes: 0 everything was measured, whether or not the targets are met; 1 a contestant failed or results
 disagree
@@ -26,6 +26,15 @@ GROWTH = 5
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     options = _options(argv)
+    try:
+        return _run(options)
+    except contest.ContestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    report.check_target(options.markdown)
     names = options.only or [*contest.CONTESTANTS, "growth", "cold_start"]
     if options.quick:
         names = [name for name in names if name not in ("ray_data", "spark", "growth")]
@@ -41,12 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for rows in (options.rows, GROWTH * options.rows)
             if ("ours", rows) not in [(entry.name, entry.rows) for entry in entries]
         ]
-    try:
-        results = contest.run(entries, options.repeats, OUT)
-        starts = cold_start.measure(options.repeats) if "cold_start" in names else []
-    except contest.ContestError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    results = contest.run(entries, options.repeats, OUT)
+    starts = cold_start.measure(options.repeats) if "cold_start" in names else []
     growth = (options.rows, GROWTH * options.rows) if "growth" in names else None
     lines = [
         *report.throughput(results, options.rows),
@@ -74,9 +79,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--only", type=lambda text: text.split(","), metavar="NAME,...", help=f"of {', '.join(choices)}"
     )
     parser.add_argument("--quick", action="store_true", help="200,000 rows, without Ray, Spark and growth")
-    parser.add_argument(
-        "--full", action="store_true", help=f"the stock pipeline on all rows, not on {STOCK_ROWS:,}"
-    )
+    parser.add_argument("--full", action="store_true", help=f"the stock pipeline on all rows, not on {STOCK_ROWS:,}")
     parser.add_argument(
         "--markdown", nargs="?", const="-", metavar="FILE",
         help="print the results as markdown, or put them into FILE between its result marks",

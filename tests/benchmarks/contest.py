@@ -93,9 +93,7 @@ def run(entries: Sequence[Entry], repeats: int, out: Path) -> list[Result]:
             (folder / "scratch").mkdir(parents=True)
             (folder / "output").mkdir()
             _warm_page_cache(entry.file)
-            finished = harness.run(
-                _command(entry, interpreters[entry.name], tiny, folder), timeout=TIMEOUT_SECONDS
-            )
+            finished = harness.run(_command(entry, interpreters[entry.name], tiny, folder), timeout=TIMEOUT_SECONDS)
             if finished.code:
                 tail = "\n".join(finished.err.strip().splitlines()[-15:])
                 raise ContestError(f"{entry.name} ended with {finished.code}:\n{tail}")

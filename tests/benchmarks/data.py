@@ -50,14 +50,9 @@ def _births(start: int, rows: int) -> pl.DataFrame:
     plurality = random.choice(3, size=rows, p=[0.967, 0.031, 0.002]) + 1
     weeks = whole(38.9, 2.0, 20, 46) - 3 * (plurality - 1)
     columns = {
-        "source_id": pl.Series(np.arange(start, start + rows))
-        .cast(pl.String)
-        .str.zfill(8)
-        .str.replace("^", "r"),
+        "source_id": pl.Series(np.arange(start, start + rows)).cast(pl.String).str.zfill(8).str.replace("^", "r"),
         "is_male": words(["True", "False"], [0.512, 0.488]),
-        "mother_race": words(
-            ["White", "Black", "Hispanic", "Asian", "Other"], [0.55, 0.16, 0.21, 0.06, 0.02]
-        ),
+        "mother_race": words(["White", "Black", "Hispanic", "Asian", "Other"], [0.55, 0.16, 0.21, 0.06, 0.02]),
         "mother_age": whole(27.5, 6.0, 13, 50),
         "plurality": plurality,
         "gestation_weeks": np.maximum(weeks, 17),

@@ -46,9 +46,7 @@ def run(command: Sequence[str], timeout: float, env: Mapping[str, str] = QUIET) 
     """Runs a command in a process group of its own; what is left of the group afterwards is ended."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         started = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=out, stderr=err, env={**os.environ, **env}, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **env}, start_new_session=True)
         timer = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
         timer.start()
         memory = _Memory(process.pid)

@@ -111,9 +111,7 @@ def growth(results: Sequence[Result], sizes: tuple[int, int] | None) -> list[Lin
     )
     return [
         grown,
-        Line(
-            "growth: time", baseline=label, ratio=time, target=f"<= {GROWTH_TIME:g}", met=time <= GROWTH_TIME
-        ),
+        Line("growth: time", baseline=label, ratio=time, target=f"<= {GROWTH_TIME:g}", met=time <= GROWTH_TIME),
         Line(
             "growth: peak memory",
             baseline=label,
@@ -177,9 +175,7 @@ def print_table(lines: Sequence[Line]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
-    table = Table(
-        title=f"batch, {os.cpu_count()} cores, medians; imports are not timed", title_justify="left"
-    )
+    table = Table(title=f"batch, {os.cpu_count()} cores, medians; imports are not timed", title_justify="left")
     for i, name in enumerate(HEADER):
         table.add_column(name, justify="left" if i in (0, 5) else "right", overflow="fold")
     for line in lines:
@@ -188,21 +184,28 @@ def print_table(lines: Sequence[Line]) -> None:
     console.print(table)
 
 
-def write_markdown(lines: Sequence[Line], target: str) -> None:
-    """The table as markdown, printed ("-") or put between the marks of a file.
+def check_target(target: str | None) -> None:
+    """Whether `write_markdown` will find its place. Raises ContestError."""
+    if target not in (None, "-"):
+        _around_marks(Path(target))
 
-    Raises:
-      ContestError: the file has no marks.
-    """
+
+def write_markdown(lines: Sequence[Line], target: str) -> None:
+    """The table as markdown, printed ("-") or put between the marks of a file. Raises ContestError."""
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
     rows = [HEADER, ("---",) * len(HEADER), *(line.cells() for line in lines)]
     text = f"{facts}\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
     if target == "-":
         print(text)
-        return
-    path = Path(target)
-    before, begin, rest = path.read_text().partition(MARKS[0])
+    else:
+        before, after = _around_marks(Path(target))
+        Path(target).write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+
+
+def _around_marks(path: Path) -> tuple[str, str]:
+    text = path.read_text() if path.exists() else ""
+    before, begin, rest = text.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not begin or not end:
-        raise ContestError(f"{target} has no {MARKS[0]} ... {MARKS[1]} to put the results between")
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        raise ContestError(f"{path} has no {MARKS[0]} ... {MARKS[1]} to put the results between")
+    return before, after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_configs_are_valid(path: object, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_configs_name_the_schema(path: object) -> None:
-    assert json.loads(open(str(path)).read())["$schema"] == "schema.json"
+    assert json.loads(Path(str(path)).read_text())["$schema"] == "schema.json"
 
 
 def test_the_packaged_config_fits_its_data_and_model(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

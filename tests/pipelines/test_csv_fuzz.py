@@ -122,7 +122,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("csv") / "in.csv"
 
 
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(
     file=files(),
     split_bytes=st.sampled_from([1, 2, 3, 5, 8, 13, 40, 10_000]),
@@ -136,7 +136,7 @@ def test_well_formed_files(path: Path, file: tuple[bytes, list[list[str]]], spli
     assert read(path, split_bytes, block_bytes) == rows
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(file=files(), split_bytes=st.sampled_from([1, 3, 8, 40]), window=st.sampled_from([16, 24, 64, 200]))
 def test_well_formed_files_seen_through_a_small_window(
     path: Path, file: tuple[bytes, list[list[str]]], split_bytes: int, window: int

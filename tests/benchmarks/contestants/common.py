@@ -1,12 +1,13 @@
 """What the contestants share: the command line, the clock, the one line of JSON that each prints.
 
-A contestant is run as `python -m tests.benchmarks.contestants.<name> --input FILE --output FOLDER`. Its module
+A contestant is run as `python -m tests.benchmarks.contestants.<name> --input FILE ...`. Its module
 imports everything it needs before it calls `measure`, so that no import is timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -54,11 +55,10 @@ def measure(work: Callable[[Job], int | None], job: Job, begins: Callable[[], fl
       begins: asked afterwards, the moment (seconds since the epoch) at which the clock is taken to have
         started, for work that cannot help importing first.
     """
+    gc.collect()  # what the imports left behind
     started = time.time()
     rows = work(job)
     ended = time.time()
     counted = max(started, begins()) if begins else started
-    print(
-        json.dumps({"seconds": ended - counted, "excused_seconds": counted - started, "rows": rows}),
-        flush=True,
-    )
+    result = {"seconds": ended - counted, "excused_seconds": counted - started, "rows": rows}
+    print(json.dumps(result), flush=True)

@@ -23,6 +23,7 @@ with cli.quiet_imports():
         report,
         run_command,
     )
+    from pipelines.formats import csv  # noqa: F401
 
 from tests.benchmarks.contestants.common import BATCH_ROWS, WORKERS, Job, job_from_command_line, measure
 

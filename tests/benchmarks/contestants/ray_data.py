@@ -1,8 +1,8 @@
 """Ray Data: read_csv, map_batches with two actors that hold the model, write_csv.
 
-The cluster is started and a tiny job is run before the clock starts. Ray makes new processes for the actors of each
-job: reading waits for the actors, and the clock starts when both have imported TensorFlow, before they load the
-model.
+The cluster is started and a tiny job is run before the clock starts. Ray makes new processes for the
+actors of each job: reading waits for the actors, and the clock starts when both have imported TensorFlow,
+before they load the model.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class Predictor:
         import tensorflow as tf
 
         Path(imported, uuid.uuid4().hex).write_text(str(time.time()))
-
         self._tf = tf
         self._loaded = tf.saved_model.load(model)
         self._function = self._loaded.signatures["serving_default"]

@@ -53,12 +53,8 @@ def predictor(model: str) -> Callable[[], Callable[..., Column]]:
             _ = loaded  # the function does not keep the model alive
             strings = (is_male, mother_race, mother_married, cigarette_use, alcohol_use)
             numbers = (mother_age, plurality, gestation_weeks)
-            tensors = {
-                name: tf.constant(column, tf.string) for name, column in zip(STRINGS, strings, strict=True)
-            }
-            tensors |= {
-                name: tf.constant(column, tf.float32) for name, column in zip(NUMBERS, numbers, strict=True)
-            }
+            tensors = {name: tf.constant(column, tf.string) for name, column in zip(STRINGS, strings, strict=True)}
+            tensors |= {name: tf.constant(column, tf.float32) for name, column in zip(NUMBERS, numbers, strict=True)}
             return function(**tensors)["predictions"].numpy().reshape(-1)
 
         return predict

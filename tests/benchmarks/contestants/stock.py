@@ -70,9 +70,7 @@ def run(job: Job, options: Sequence[str]) -> None:
             | beam.ParDo(ParseLine(names))
             | RunInference(DictHandler(job.model))
             | beam.Map(as_line)
-            | beam.io.WriteToText(
-                f"{job.output}/part", file_name_suffix=".csv", header="source_id,predictions"
-            )
+            | beam.io.WriteToText(f"{job.output}/part", file_name_suffix=".csv", header="source_id,predictions")
         )
 
 
