@@ -2,7 +2,8 @@
 
 Every contestant does the same job (see `contestants/common.py`) in a process of its own, with two workers, on
 the same generated file. Imports and the start of an engine are not timed; loading the model, reading,
-predicting and writing are. Repeats are interleaved, so that drift of the machine hits all alike, and medians are compared.
+predicting and writing are. Repeats are interleaved, so that drift of the machine hits all alike, and medians
+are compared.
 
 exit codes: 0 everything was measured, whether or not the targets are met; 1 a contestant failed or results
 disagree
