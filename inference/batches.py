@@ -68,6 +68,15 @@ def predict_batches(
     return results
 
 
+def reject_all(batch: pa.RecordBatch, outputs: pa.Schema, error: Exception) -> pa.RecordBatch:
+    """The result for a batch none of whose rows can be fed to the model."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns.update({field.name: pa.nulls(batch.num_rows, field.type) for field in outputs})
+    failure = Failure("coerce", type(error).__name__, str(error)[:500])
+    columns[ERROR_COLUMN] = error_column(batch.num_rows, dict.fromkeys(range(batch.num_rows), failure))
+    return pa.RecordBatch.from_pydict(columns)
+
+
 def _joined(arrays: list[pa.Array]) -> pa.Array:
     return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 

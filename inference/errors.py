@@ -36,9 +36,10 @@ class BindingError(InferenceError):
       problems: one line each, all that were found.
     """
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+    def __init__(self, problems: list[str] | str) -> None:
+        # Beam makes an error anew from its text alone.
+        self.problems = [problems] if isinstance(problems, str) else problems
+        super().__init__("; ".join(self.problems))
 
     def __reduce__(self) -> tuple[type[BindingError], tuple[list[str]]]:
         return BindingError, (self.problems,)

@@ -11,10 +11,10 @@ import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler
 
 from inference import model_files
-from inference.batches import column_nbytes, predict_batches
+from inference.batches import column_nbytes, predict_batches, reject_all
 from inference.binding import Binding, bind
 from inference.coercion import is_list, is_text
-from inference.errors import Failure, OutputError
+from inference.errors import BindingError, Failure, OutputError
 from inference.tensors import from_tensor, output_type, to_tensors
 from model.savedmodel import SavedModel
 from model.signature import read_signature
@@ -124,7 +124,11 @@ class SavedModelHandler(ModelHandler[pa.RecordBatch, pa.RecordBatch, SavedModel]
 
     def _run_inference(self, batches: list[pa.RecordBatch], model: SavedModel) -> list[pa.RecordBatch]:
         tf = importlib.import_module("tensorflow")
-        binding = self.bind(batches[0].schema)
+        try:
+            binding = self.bind(batches[0].schema)
+        except BindingError as error:
+            # These batches are not like those that the run was planned for; others may be.
+            return [reject_all(batch, self.outputs, error) for batch in batches]
 
         def call(arrays: list[pa.Array]) -> dict[str, pa.Array]:
             rows = len(arrays[0])

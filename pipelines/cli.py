@@ -94,4 +94,6 @@ def quiet_libraries() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    logging.getLogger().handlers[0].addFilter(lambda record: "memory usage cannot be fetched" not in record.msg)
+    handler = logging.getLogger().handlers[0]
+    if not handler.filters:
+        handler.addFilter(lambda record: "memory usage cannot be fetched" not in record.getMessage())

@@ -147,7 +147,9 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         config = RunConfig.model_validate(content)
     except ValidationError as error:
-        problems += [_explain(details, content) for details in error.errors()]
+        explained = [_explain(details) for details in error.errors()]
+        # A value that suits neither arm of a union is one mistake.
+        problems += {explanation.split(":", 1)[0]: explanation for explanation in explained}.values()
     if problems:
         raise ConfigError([f"{file}: {problem}" for problem in problems])
     return config
@@ -238,7 +240,7 @@ def _with_environment(value: Any, path: str, problems: list[str]) -> Any:
     return _VARIABLE.sub(replace, value)
 
 
-def _explain(details: Any, content: dict[str, Any]) -> str:
+def _explain(details: Any) -> str:
     """One of pydantic's errors as a line: path, what is wrong, what would be right."""
     location = [part for part in details["loc"] if part not in ("str", "list[constrained-str]", "constrained-str")]
     where = ".".join(str(part) for part in location if not str(part).startswith(("list[", "function-")))

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -227,6 +228,7 @@ def _failed(error: Exception) -> RunFailedError:
     said = next(
         (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
     )
+    said = re.sub(r"^(RuntimeError: *:? *)+", "", said.split(" [while running")[0]).strip(" :")
     return RunFailedError(f"{said[:500] or type(error).__name__}; nothing was published", details)
 
 

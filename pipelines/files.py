@@ -40,25 +40,37 @@ def _filesystems() -> Any:
     return FileSystems
 
 
-def match(pattern: str) -> list[FileInfo]:
-    """Files that match a path or glob, sorted by path. A folder means the files in it."""
+def match(pattern: str, *, hidden: bool = False) -> list[FileInfo]:
+    """Files that match a path or glob, sorted by path. A folder means the files in it.
+
+    Local names that begin with a dot or an underscore are left out, unless `hidden` or named in full.
+    """
     if is_remote(pattern):
         wanted = pattern + "*" if pattern.endswith("/") else pattern
         found = _filesystems().match([wanted])[0].metadata_list
         return sorted((FileInfo(f.path, f.size_in_bytes) for f in found), key=lambda f: f.path)
     if os.path.isdir(pattern):
         pattern = os.path.join(glob.escape(pattern), "*")
-    paths = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
+    named = os.path.isfile(pattern)
+    paths = [pattern] if named else glob.glob(pattern, recursive=True)
     return [
         FileInfo(path, os.path.getsize(path))
         for path in sorted(paths)
-        if os.path.isfile(path) and not os.path.basename(path).startswith((".", "_"))
+        if os.path.isfile(path) and (hidden or named or not os.path.basename(path).startswith((".", "_")))
     ]
 
 
 def match_prefix(prefix: str) -> list[FileInfo]:
     """Files whose path begins with `prefix`, taken literally, sorted by path."""
-    return match((prefix if is_remote(prefix) else glob.escape(prefix)) + "*")
+    return match((prefix if is_remote(prefix) else glob.escape(prefix)) + "*", hidden=True)
+
+
+def folders(prefix: str, suffix: str) -> list[str]:
+    """Folders whose path begins with `prefix` and ends with `suffix`, each with a slash at its end."""
+    if is_remote(prefix):
+        found = {file.path.partition(suffix + "/")[0] + suffix for file in match(f"{prefix}*{suffix}/*")}
+        return sorted(folder + "/" for folder in found)
+    return [path + "/" for path in sorted(glob.glob(f"{glob.escape(prefix)}*{suffix}")) if os.path.isdir(path)]
 
 
 def open_input(path: str, start: int = 0) -> IO[bytes]:

@@ -117,6 +117,8 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
         problems += source_problems
     problems += _unwritable(config)
     if signature is None or schema is None:
+        if schema is not None and len(schema):
+            problems += _unknown_key(config.source, schema)
         raise ConfigError(problems)
     return _fit(config, found, schema, model_path, signature, notes, problems)
 
@@ -147,14 +149,20 @@ def _fit(
     except BindingError as error:
         binding = None
         problems += error.problems
-    if source.key and source.key not in visible.names:
-        problems.append(f"source.key: no column '{source.key}' in the source{did_you_mean(source.key, visible.names)}")
+    problems += _unknown_key(source, visible)
     output = _output_columns(config, visible, signature, problems)
     if problems or binding is None:
         raise ConfigError(problems)
     read = _read_spec(config, visible, binding, output, signature if wants_record else None)
     columns = _typed(output, read.columns, signature, config)
     return Plan(config, tuple(found), model_path, signature, schema, binding, read, columns, notes=tuple(notes))
+
+
+def _unknown_key(source: FileSource, schema: pa.Schema) -> list[str]:
+    key = source.key
+    if key is None or key in schema.names:
+        return []
+    return [f"source.key: no column '{key}' in the source{did_you_mean(key, schema.names)}"]
 
 
 def _look_at_source(

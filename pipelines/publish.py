@@ -55,8 +55,8 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         if output:
             shards.publish(self._output, output, self._writer.extension)
         shards.publish(self._dead_letters, letters, "jsonl")
-        shards.clean_up(self._output, self._run_id)
-        shards.clean_up(self._dead_letters, self._run_id)
+        shards.clean_up_all(self._output)
+        shards.clean_up_all(self._dead_letters)
         Metrics.counter(NAMESPACE, "shards").inc(len(output))
         Metrics.counter(NAMESPACE, "dead_letter_shards").inc(len(letters))
         yield account

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from pipelines import files
 
+_TEMPORARY = ".tmp"
 _SHARD = re.compile(r"(?:-replay-[0-9a-f]{8})?-\d{5}-of-\d{5}\.[a-z]+$")
 
 
@@ -24,8 +25,12 @@ def _parts(prefix: str) -> tuple[str, str]:
 
 def temporary_folder(prefix: str, run_id: str) -> str:
     """The folder that holds a run's shards until they are published. Ends in a slash."""
+    return f"{_temporary_prefix(prefix)}{run_id}{_TEMPORARY}/"
+
+
+def _temporary_prefix(prefix: str) -> str:
     folder, name = _parts(prefix)
-    return f"{folder}.{name or 'shards'}-{run_id}.tmp/"
+    return f"{folder}.{name or 'shards'}-"
 
 
 def temporary_path(prefix: str, run_id: str, extension: str) -> str:
@@ -81,6 +86,13 @@ def publish(prefix: str, temporary: Sequence[str], extension: str) -> list[str]:
 
 def _exists(path: str) -> bool:
     return bool(files.match(path))
+
+
+def clean_up_all(prefix: str) -> None:
+    """Removes the temporary shards of this run, and of earlier ones that were killed."""
+    for folder in files.folders(_temporary_prefix(prefix), _TEMPORARY):
+        if re.fullmatch(r"[0-9a-f]{8}", folder[len(_temporary_prefix(prefix)) : -len(_TEMPORARY) - 1]):
+            files.delete_folder(folder)
 
 
 def clean_up(prefix: str, run_id: str) -> None:

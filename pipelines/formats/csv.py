@@ -16,7 +16,8 @@ import csv
 import io
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import IO, Any, cast
 
 import numpy as np
@@ -27,6 +28,7 @@ import pyarrow.csv as pacsv
 from pipelines import files
 from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer
 from pipelines.formats.dialect import Dialect, quoting_fits
+from pipelines.formats.table import broken_file
 from pipelines.formats.text import (
     TextReader,
     compression_of,
@@ -34,6 +36,7 @@ from pipelines.formats.text import (
     open_text,
     plain_message,
 )
+from pipelines.rows import Block, RejectedRow
 
 _log = logging.getLogger(__name__)
 _BOM = b"\xef\xbb\xbf"
@@ -95,6 +98,19 @@ class CsvReader(TextReader):
             )
         return found
 
+    def read(self, split: Split) -> Iterator[Block | RejectedRow]:
+        if split.context is None:
+            try:
+                names, start = read_header(split.file, self.spec.options)
+            except FormatError as error:
+                yield broken_file(split.file, None, split.nbytes, plain_message(error))
+                return
+            split = replace(split, start=start, context=names)
+        yield from super().read(split)
+
+    def format_of(self, context: Any) -> dict[str, Any]:
+        return {"type": "csv", "columns": list(context or ()), "delimiter": self.delimiter}
+
     def message_of(self, error: Exception, context: Any) -> str:
         def name(match: re.Match[str]) -> str:
             return f"column '{context[int(match.group(1))]}'"
@@ -126,7 +142,7 @@ class CsvReader(TextReader):
         overflowed = [
             field.name
             for field in self.spec.columns
-            if pa.types.is_float32(field.type)
+            if pa.types.is_floating(field.type)
             and (values := batch[field.name]).null_count < len(values)
             and not np.isfinite(pc.max(pc.abs(values)).as_py())
         ]
@@ -151,11 +167,12 @@ class CsvReader(TextReader):
 
     def _refuse_overflow(self, raw: bytes, context: Any, batch: pa.RecordBatch, names: list[str]) -> None:
         """The parser turns 1e40 into infinity; only a field that says infinity may become that."""
-        exact = self._parse_as(raw, context, dict.fromkeys(names, pa.float64()))
+        texts = self._parse_as(raw, context, dict.fromkeys(names, pa.string()))
         for name in names:
-            lost = pc.and_(pc.is_inf(batch[name]), pc.is_finite(exact[name]))
-            if pc.any(lost).as_py():
-                value = exact[name].filter(lost)[0].as_py()
+            infinite = texts[name].filter(pc.is_inf(batch[name]))
+            said = pc.match_substring_regex(infinite, r"^\s*[+-]?inf(inity)?\s*$", ignore_case=True)
+            if not pc.all(said).as_py():
+                value = infinite.filter(pc.invert(said))[0].as_py()
                 raise pa.ArrowInvalid(f"column '{name}': CSV conversion error to float: {value!r} is too large")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import IO, Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from pipelines import files
@@ -79,10 +80,14 @@ class JsonReader(TextReader):
         plain = pa.schema([pa.field(f.name, _value_type(f.type)) for f in self.spec.columns])
         batch = _parse(raw, plain).select(plain.names)
         batch.validate(full=True)
+        _refuse_infinity(batch)
         return batch
 
     def parse_alone(self, raw: bytes, context: Any) -> pa.RecordBatch:
-        row = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        try:
+            row = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise pa.ArrowInvalid(f"not JSON: {error}") from None
         if not isinstance(row, dict):
             raise pa.ArrowInvalid("not a JSON object")
         columns = []
@@ -96,10 +101,19 @@ class JsonReader(TextReader):
                 raise pa.ArrowInvalid(
                     f"conversion error: column '{field.name}': {str(value)[:80]!r} is not a {wanted}"
                 ) from None
-        return pa.RecordBatch.from_arrays(columns, names=self.spec.columns.names)
+        batch = pa.RecordBatch.from_arrays(columns, names=self.spec.columns.names)
+        _refuse_infinity(batch)
+        return batch
 
     def stage_of(self, error: Exception) -> str:
         return "coerce" if "changed from" in str(error) or "conversion error" in str(error) else "decode"
+
+
+def _refuse_infinity(batch: pa.RecordBatch) -> None:
+    """JSON has no infinity: one in a column was a number too large for its type."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
+            raise pa.ArrowInvalid(f"conversion error: column '{name}': a number is too large for a {column.type}")
 
 
 def _no_constant(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -108,25 +109,42 @@ class ExampleDecoder:
 
 def infer(records: list[bytes], file: str) -> dict[str, pa.DataType]:
     """The columns of records, by name. Raises FormatError if no record is a tf.Example."""
-    types: dict[str, pa.DataType] = {}
-    several: set[str] = set()
-    parsed = 0
-    for record in records:
-        try:
-            example = parse_example(record)
-        except ExampleFormatError:
-            continue
-        parsed += 1
-        for name, values in example.items():
-            if values:
-                kind = _type_of(values)
-                # Bytes are text only if all of them are.
-                types[name] = pa.binary() if types.get(name) == pa.binary() else kind
-            if len(values) > 1:
-                several.add(name)
+    parsed = _parsed(records)
     if records and not parsed:
         raise FormatError(f"{file}: none of its first {len(records)} records is a tf.Example")
+    several = {name for example in parsed for name, values in example.items() if len(values) > 1}
+    types = _majority(parsed)
     return {name: pa.list_(type) if name in several else type for name, type in sorted(types.items())}
+
+
+def _parsed(records: list[bytes]) -> list[dict[str, Any]]:
+    """Those of the records that are tf.Examples, as Python values."""
+    found: list[dict[str, Any]] = []
+    for record in records:
+        try:
+            found.append(dict(parse_example(record)))
+        except ExampleFormatError:
+            continue
+    return found
+
+
+def _majority(examples: list[dict[str, Any]]) -> dict[str, pa.DataType]:
+    """The type of each feature: the kind that most examples have; of bytes, text only if all of them are."""
+    counts: dict[str, Counter[pa.DataType]] = {}
+    for example in examples:
+        for name, values in example.items():
+            if values:
+                counts.setdefault(name, Counter())[_type_of(values)] += 1
+    types = {}
+    for name, found in counts.items():
+        words = found[pa.string()] + found[pa.binary()]
+        numbers = {type: count for type, count in found.items() if pa.types.is_primitive(type)}
+        most = max(numbers, key=lambda type: numbers[type], default=None)
+        if most is None or words >= numbers[most]:
+            types[name] = pa.binary() if found[pa.binary()] else pa.string()
+        else:
+            types[name] = most
+    return types
 
 
 def _type_of(values: list[bytes] | list[float] | list[int]) -> pa.DataType:
@@ -151,18 +169,10 @@ def _tfx_decoder(schema: bytes | None) -> Any:
 
 
 def _feature_schema(features: list[pa.Field], first: list[bytes]) -> bytes:
-    """The features wanted, of the kinds that the first records have, or else those asked for."""
+    """The features wanted, of the kinds that most of the first records have, or else those asked for."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    known: dict[str, pa.DataType] = {}
-    for record in first[:SAMPLED_RECORDS]:
-        try:
-            example = parse_example(record)
-        except ExampleFormatError:
-            continue
-        for name, values in example.items():
-            if values:
-                known.setdefault(name, _type_of(values))
+    known = _majority(_parsed(first[:SAMPLED_RECORDS]))
     schema = schema_pb2.Schema()
     for field in features:
         schema.feature.add(name=field.name, type=_kind(known.get(field.name, field.type)))

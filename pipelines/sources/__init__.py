@@ -1,0 +1,1 @@
+"""Where rows come from: PTransforms that give (Origin, record batch) pairs and receipts."""
