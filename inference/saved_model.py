@@ -15,7 +15,7 @@ from inference.batches import column_nbytes, predict_batches, reject_all
 from inference.binding import Binding, bind
 from inference.coercion import is_list, is_text
 from inference.errors import BindingError, Failure, OutputError
-from inference.tensors import from_tensor, output_type, to_tensors
+from inference.tensors import Words, from_tensor, output_type, to_tensors
 from model.savedmodel import SavedModel
 from model.signature import read_signature
 from model.specs import Signature
@@ -130,10 +130,14 @@ class SavedModelHandler(ModelHandler[pa.RecordBatch, pa.RecordBatch, SavedModel]
             # These batches are not like those that the run was planned for; others may be.
             return [reject_all(batch, self.outputs, error) for batch in batches]
 
+        words: Words = {}
+
         def call(arrays: list[pa.Array]) -> dict[str, pa.Array]:
             rows = len(arrays[0])
             padded = self._padded(arrays)
-            outputs = model(_examples(tf, padded, binding) if binding.encode_examples else _named(tf, padded, binding))
+            outputs = model(
+                _examples(tf, padded, binding) if binding.encode_examples else _named(tf, padded, binding, words)
+            )
             specs = self.signature.outputs
             columns = {spec.name: from_tensor(tf, outputs[spec.name], spec, len(padded[0])) for spec in specs}
             return columns if padded is arrays else {name: c.slice(0, rows) for name, c in columns.items()}
@@ -184,10 +188,10 @@ def _fixed_rows(signature: Signature) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _named(tf: Any, arrays: list[pa.Array], binding: Binding) -> dict[str, Any]:
+def _named(tf: Any, arrays: list[pa.Array], binding: Binding, words: Words) -> dict[str, Any]:
     tensors: dict[str, Any] = {}
     for array, bound in zip(arrays, binding.inputs, strict=True):
-        tensors.update(to_tensors(tf, array, bound))
+        tensors.update(to_tensors(tf, array, bound, words))
     return tensors
 
 

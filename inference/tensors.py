@@ -44,19 +44,24 @@ def shape_key(array: pa.Array) -> npt.NDArray[np.int64]:
     return np.concatenate([lengths[:, None], first], axis=1)
 
 
-def to_tensors(tf: Any, array: pa.Array, bound: InputBinding) -> dict[str, Any]:
+Words = dict[int, tuple[pa.Buffer, Any]]
+"""Dictionaries that are tensors already, by the address of their data (which they keep alive)."""
+
+
+def to_tensors(tf: Any, array: pa.Array, bound: InputBinding, words: Words) -> dict[str, Any]:
     """The tensors of one input, by the keyword that the model takes them under.
 
     Args:
       tf: the tensorflow module.
+      words: kept between calls for slices of one batch, whose dictionary is converted once.
       array: values without nulls, of `bound.type` inside `bound.depth` lists, [rows].
       bound: the input.
     """
     spec = bound.spec
     if spec.kind == "ragged":
-        return _ragged(tf, array, spec)
+        return _ragged(tf, array, spec, words)
     if spec.kind == "sparse":
-        return _sparse(tf, array, spec)
+        return _sparse(tf, array, spec, words)
     sizes = [len(array)]
     while is_list(array.type):
         lengths = _lengths(array)
@@ -64,21 +69,21 @@ def to_tensors(tf: Any, array: pa.Array, bound: InputBinding) -> dict[str, Any]:
             raise OutputError(f"input '{spec.name}': rows with lists of different lengths in one tensor")
         sizes.append(int(lengths[0]) if len(lengths) else 0)
         array = array.flatten()
-    tensor = _flat(tf, array, spec.dtype)
+    tensor = _flat(tf, array, spec.dtype, words)
     if spec.shape is not None and len(sizes) < len(spec.shape):
         sizes += [1] * (len(spec.shape) - len(sizes))
     return {spec.name: tensor if len(sizes) == 1 else tf.reshape(tensor, sizes)}
 
 
-def _flat(tf: Any, array: pa.Array, dtype: str) -> Any:
+def _flat(tf: Any, array: pa.Array, dtype: str, words: Words) -> Any:
     """A 1-D tensor of the values of an array without nulls."""
     if is_text(array.type):
-        return _strings(tf, array)
+        return _strings(tf, array, words)
     tensor = tf.convert_to_tensor(array.to_numpy(zero_copy_only=False))
     return tf.cast(tensor, dtype) if dtype == "bfloat16" else tensor
 
 
-def _strings(tf: Any, array: pa.Array) -> Any:
+def _strings(tf: Any, array: pa.Array, words: Words) -> Any:
     if not pa.types.is_dictionary(array.type):
         encoded = array.dictionary_encode() if len(array) > 64 else None
         if encoded is None or len(encoded.dictionary) * 2 > len(array):
@@ -86,8 +91,14 @@ def _strings(tf: Any, array: pa.Array) -> Any:
         array = encoded
     elif len(array.dictionary) > len(array):
         return tf.constant(_objects(array.dictionary_decode()), tf.string)
-    words = tf.constant(_objects(array.dictionary), tf.string)
-    return tf.gather(words, array.indices.to_numpy(zero_copy_only=False))
+    dictionary = array.dictionary
+    data = dictionary.buffers()[-1]
+    known = words.get(data.address) if data is not None else None
+    if known is None or len(known[1]) != len(dictionary):
+        known = (data, tf.constant(_objects(dictionary), tf.string))
+        if data is not None and not dictionary.offset:
+            words[data.address] = known
+    return tf.gather(known[1], array.indices.to_numpy(zero_copy_only=False))
 
 
 def _objects(array: pa.Array) -> npt.NDArray[np.object_]:
@@ -100,7 +111,7 @@ def _lengths(array: pa.Array) -> npt.NDArray[np.int64]:
     return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)
 
 
-def _ragged(tf: Any, array: pa.Array, spec: TensorSpec) -> dict[str, Any]:
+def _ragged(tf: Any, array: pa.Array, spec: TensorSpec, words: Words) -> dict[str, Any]:
     values, *split_names = spec.components
     tensors = {}
     for name in split_names:
@@ -110,12 +121,12 @@ def _ragged(tf: Any, array: pa.Array, spec: TensorSpec) -> dict[str, Any]:
     flat_values = array
     while is_list(flat_values.type):
         flat_values = flat_values.flatten()
-    flat = _flat(tf, flat_values, spec.dtype)
+    flat = _flat(tf, flat_values, spec.dtype, words)
     tensors[values] = tf.reshape(flat, [-1, *inner]) if inner else flat
     return tensors
 
 
-def _sparse(tf: Any, array: pa.Array, spec: TensorSpec) -> dict[str, Any]:
+def _sparse(tf: Any, array: pa.Array, spec: TensorSpec, words: Words) -> dict[str, Any]:
     """Each row's list fills its row of the sparse matrix from the left, as tf.io.VarLenFeature does."""
     indices, values, dense_shape = spec.components
     lengths = _lengths(array)
@@ -125,7 +136,7 @@ def _sparse(tf: Any, array: pa.Array, spec: TensorSpec) -> dict[str, Any]:
     width = spec.shape[1] if spec.shape and len(spec.shape) == 2 and spec.shape[1] else lengths.max(initial=0)
     return {
         indices: tf.constant(np.stack([rows, places], axis=1), tf.int64),
-        values: _flat(tf, array.flatten(), spec.dtype),
+        values: _flat(tf, array.flatten(), spec.dtype, words),
         dense_shape: tf.constant([len(lengths), int(width)], tf.int64),
     }
 

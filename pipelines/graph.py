@@ -70,6 +70,6 @@ def connect(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: 
     sink = WriteShards(writer, plan.output, plan.key_column, options, output, letters, run_id, plan.model_id)
     written = predicted | "Sink" >> beam.ParDo(sink).with_outputs(RECEIPTS, main="shards")
 
-    receipts = (read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
+    receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
     publish = Publish(output, letters, run_id, writer, (plan.output_schema, options) if always_publish else None)
     _ = pipeline | "End" >> beam.Create([None]) | "Publish" >> beam.ParDo(publish, beam.pvalue.AsList(receipts))

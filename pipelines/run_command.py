@@ -51,7 +51,7 @@ def execute(
     if dry_run:
         return engine.dry_run(options, build, out)
     with cli.quiet_imports():
-        engine.import_model_library(options)
+        engine.import_libraries(options, plan)
     err.print(f"running on {engine.runner_name(options)}")
     try:
         summary = engine.run(plan, options, build, output, err, started)

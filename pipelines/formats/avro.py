@@ -100,6 +100,8 @@ class AvroOrigin(TableOrigin):
 class AvroReader(Reader):
     """Reads the columns wanted from blocks of any codec: null, deflate, snappy, zstandard, bzip2, xz."""
 
+    libraries = ("polars",)
+
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
         """The columns of `file`; none if it has no bytes."""

@@ -48,6 +48,7 @@ class AvroWriter(Writer):
     """
 
     extension = "avro"
+    libraries = ("polars",)
 
     def __init__(self, file: IO[bytes], schema: pa.Schema, options: Mapping[str, Any]) -> None:
         super().__init__(file, schema, options)

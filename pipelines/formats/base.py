@@ -66,7 +66,13 @@ class Split:
 
 
 class Reader(ABC):
-    """Decodes files of one format."""
+    """Decodes files of one format.
+
+    Attributes:
+      libraries: modules that are imported only when rows are decoded; a run imports them before its clock starts.
+    """
+
+    libraries: tuple[str, ...] = ()
 
     def __init__(self, spec: ReadSpec) -> None:
         self.spec = spec
@@ -114,6 +120,8 @@ class Writer(ABC):
     """
 
     extension: str
+    libraries: tuple[str, ...] = ()
+    """As of a Reader."""
 
     def __init__(self, file: IO[bytes], schema: pa.Schema, options: Mapping[str, Any]) -> None:
         self.file = file

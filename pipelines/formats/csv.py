@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import mmap
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -135,7 +136,7 @@ class CsvReader(TextReader):
         return "coerce" if "conversion error" in str(error) and "UTF8" not in str(error) else "decode"
 
     def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
-        if not raw.strip(b"\r\n"):
+        if not raw or (raw.isspace() and not raw.strip(b"\r\n")):
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
         types = {field.name: field.type for field in self.spec.columns}
         batch = self._parse_as(raw, context, types)
@@ -205,17 +206,12 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
         raise FormatError(f"{file}: no header line in the first {_WINDOW:,} bytes; is it a CSV file?")
     end = start + int(ends[0])
     try:
-        table = pacsv.read_csv(
-            pa.BufferReader(raw[start:end].rstrip(b"\r\n") + b"\n"),
-            read_options=pacsv.ReadOptions(autogenerate_column_names=True),
-            parse_options=pacsv.ParseOptions(delimiter=dialect.delimiter.decode(), newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(
-                column_types={f"f{i}": pa.string() for i in range(10_000)}, strings_can_be_null=False
-            ),
+        line = raw[start:end].decode("utf-8").rstrip("\r\n")
+        names = tuple(
+            next(csv.reader(io.StringIO(line, newline=""), delimiter=dialect.delimiter.decode(), strict=True))
         )
-    except (pa.ArrowInvalid, UnicodeError) as error:
+    except (csv.Error, UnicodeError) as error:
         raise FormatError(f"{file}: its header line is not CSV: {plain_message(error)}") from None
-    names = tuple(str(column[0].as_py()) for column in table.columns)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise FormatError(
@@ -242,7 +238,9 @@ class RowFinder:
         self._file = file
         self._dialect = dialect
         self._quote = cast(bytes, dialect.quote)
-        self._reach = MAX_ROW_BYTES if isinstance(file, io.FileIO) else _WINDOW
+        local = isinstance(file, io.FileIO)
+        self._reach = MAX_ROW_BYTES if local else _WINDOW
+        self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if local else None
         self._clear = (0, 0)
 
     def next_row(self, wanted: int) -> int | None:
@@ -256,7 +254,7 @@ class RowFinder:
             if fits[0] == fits[1]:
                 return None
             inside = fits[1]
-        window = _WINDOW
+        window = min(_WINDOW, 1 << 14)
         while window <= 2 * max(MAX_ROW_BYTES, _WINDOW):
             data = self._read(wanted - 1, window)
             buffer = np.frombuffer(data, np.uint8)
@@ -278,6 +276,11 @@ class RowFinder:
         at, end = start, start + self._reach
         if self._clear[0] <= start < self._clear[1]:
             at = self._clear[1]
+        if self._mapped is not None:
+            # Not mmap.find(), which compares byte by byte: a search for one literal uses memchr().
+            match = re.compile(re.escape(self._quote)).search(self._mapped, at, end)
+            self._clear = (start, match.start() if match else end)
+            return match.start() if match else None
         while at < end:
             data = self._read(at, min(_WINDOW, end - at))
             if not data:
@@ -295,6 +298,7 @@ class CsvWriter(Writer):
     """Writes CSV with a header. Fields are quoted where they need it, nulls are empty and unquoted."""
 
     extension = "csv"
+    libraries = ("polars",)
 
     def __init__(self, file: IO[bytes], schema: pa.Schema, options: Mapping[str, Any]) -> None:
         super().__init__(file, schema, options)

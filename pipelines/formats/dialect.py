@@ -59,6 +59,13 @@ class Dialect:
             ends = np.append(ends, len(data))
         return np.asarray(ends, np.int64)
 
+    def last_row_end(self, data: bytes) -> int:
+        """Offset just behind the line end of the last row that is complete in `data`; 0 if there is none."""
+        if (self.quote is not None and self.quote in data) or b"\r" in data:
+            ends = self.row_ends(data, final=False)
+            return int(ends[-1]) if len(ends) else 0
+        return data.rfind(b"\n") + 1
+
     def _quoted_row_ends(self, data: bytes, final: bool) -> Positions:
         buffer = np.frombuffer(data, np.uint8)
         assert self.quote is not None

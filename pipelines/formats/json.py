@@ -75,7 +75,7 @@ class JsonReader(TextReader):
         return None if key is None else str(key)
 
     def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
-        if not raw.strip():
+        if not raw or raw.isspace():
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
         plain = pa.schema([pa.field(f.name, _value_type(f.type)) for f in self.spec.columns])
         batch = _parse(raw, plain).select(plain.names)
@@ -181,6 +181,7 @@ class JsonWriter(Writer):
     """Writes newline-delimited JSON. Numbers that JSON cannot hold (NaN, infinities) become null."""
 
     extension = "jsonl"
+    libraries = ("polars",)
 
     def write(self, batch: pa.RecordBatch) -> None:
         import polars as pl

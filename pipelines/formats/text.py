@@ -168,8 +168,7 @@ class TextReader(Reader):
                     continue
                 offset, skipping = offset + rest, False
                 data = carry + chunk[rest:]
-                ends = self.dialect.row_ends(data, final=False)
-                cut, carry = int(ends[-1]) if len(ends) else 0, b""
+                cut, carry = self.dialect.last_row_end(data), b""
                 if cut:
                     yield offset, data[:cut]
                     offset, carry = offset + cut, data[cut:]

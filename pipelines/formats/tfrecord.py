@@ -51,6 +51,8 @@ class TFRecordReader(Reader):
     record, for models that parse tf.Examples themselves. If it is the only one, nothing is decoded.
     """
 
+    libraries = ("tfx_bsl.coders.example_coder", "tensorflow_metadata.proto.v0.schema_pb2")
+
     def __init__(self, spec: ReadSpec) -> None:
         super().__init__(spec)
         self.record_column = spec.options.get("record_column")

@@ -120,4 +120,4 @@ class ReadDeadLetters(beam.PTransform):  # type: ignore[misc]
             >> beam.ParDo(_ReadLetters(self._reader, self._prefix, self._run_id)).with_outputs(RECEIPTS, main="batches")
         )
         planned = pbegin | "Plans" >> beam.Create(plans)
-        return typed(read.batches, Rows), (planned, read[RECEIPTS]) | "Receipts" >> beam.Flatten()
+        return typed(read.batches, Rows), [planned, read[RECEIPTS]]

@@ -4,6 +4,7 @@ from its beginning, and only the attempt that the runner commits counts.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ from pipelines.rows import Block
 
 def split_bytes_for(total: int) -> int:
     """How large a piece should be: small files are shared by all workers, large ones cut into many pieces."""
-    return max(2 << 20, min(64 << 20, total // 32))
+    return max(2 << 20, min(64 << 20, total // max(16, 4 * (os.cpu_count() or 1))))
 
 
 class SplitFile(beam.DoFn):  # type: ignore[misc]
@@ -110,5 +111,4 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
                 RECEIPTS, main="batches"
             )
         )
-        receipts = (planned[RECEIPTS], read[RECEIPTS]) | "Receipts" >> beam.Flatten()
-        return typed(read.batches, Rows), receipts
+        return typed(read.batches, Rows), [planned[RECEIPTS], read[RECEIPTS]]
