@@ -51,7 +51,7 @@ def run(command: Sequence[str], timeout: float, env: Mapping[str, str] = QUIET) 
         timer.start()
         memory = _Memory(process.pid)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            _, status = os.waitpid(process.pid, 0)
             seconds = time.perf_counter() - started
             process.returncode = os.waitstatus_to_exitcode(status)
         finally:
@@ -63,12 +63,19 @@ def run(command: Sequence[str], timeout: float, env: Mapping[str, str] = QUIET) 
                 pass
         out.seek(0)
         err.seek(0)
-        peak = max(sampled, usage.ru_maxrss * 1024) / 1e6
-        return Finished(process.returncode, out.read(), err.read(), seconds, peak)
+        return Finished(process.returncode, out.read(), err.read(), seconds, sampled / 1e6)
+
+
+def _command_line(pid: int) -> bytes:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()
 
 
 class _Memory:
-    """Samples the resident memory of a process and its descendants; shared pages count once."""
+    """Samples the resident memory of a process and its descendants; shared pages count once.
+
+    The kernel's own peak (ru_maxrss) will not do: it begins with the memory of this process, from before the exec.
+    """
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -89,6 +96,7 @@ class _Memory:
 
     def _resident(self) -> int:
         private, shared = 0, 0
+        self._peak = max(self._peak, self._high_water())
         for pid in self._descendants():
             try:
                 with open(f"/proc/{pid}/statm") as file:
@@ -98,6 +106,22 @@ class _Memory:
             private += resident - common
             shared = max(shared, common)
         return (private + shared) * _PAGE
+
+    def _high_water(self) -> int:
+        """The most that the first process alone has had since it was executed, bytes."""
+        try:
+            with open(f"/proc/{self._root}/status") as file:
+                lines = [line.split() for line in file if line.startswith("VmHWM:")]
+        except OSError:
+            return 0
+        return int(lines[0][1]) * 1024 if lines and self._executed() else 0
+
+    def _executed(self) -> bool:
+        """Whether the process is no longer a copy of this one."""
+        try:
+            return _command_line(self._root) != _command_line(os.getpid())
+        except OSError:
+            return False
 
     def _descendants(self) -> set[int]:
         parents = {}
