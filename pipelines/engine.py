@@ -39,6 +39,7 @@ from pipelines.formats import reader_class, writer_class
 from pipelines.plan import Plan
 from pipelines.progress import LiveProgress
 from pipelines.report import Summary
+from pipelines.sources.file import split_bytes_for
 
 _IN_PROCESS = "FnApiRunner"
 _SAMPLING_PERIOD_MS = 10
@@ -169,6 +170,10 @@ def runner_name(options: PipelineOptions) -> str:
 def import_libraries(options: PipelineOptions, plan: Plan) -> None:
     """Imports TensorFlow and what the formats need before the clock starts, where they will run in this process."""
     if options.view_as(StandardOptions).runner == _IN_PROCESS:
+        if _pieces(plan) >= 4 * options.view_as(DirectOptions).direct_num_workers:
+            # The workers keep all cores busy; threads of TensorFlow's own would only get in their way.
+            os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+            os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
         import tensorflow  # noqa: F401
 
         reader, writer = reader_class(plan.config.source.format), writer_class(plan.config.output.format)
@@ -178,6 +183,12 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
         # What the imports left behind stays for good; the collector need not walk over it again and again.
         gc.collect()
         gc.freeze()
+
+
+def _pieces(plan: Plan) -> int:
+    """About how many pieces of work the plan has."""
+    sizes = [file.size for file in plan.files]
+    return sum(1 + size // split_bytes_for(sum(sizes)) for size in sizes if size)
 
 
 def _sample_states_often() -> None:
