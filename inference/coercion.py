@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,6 +46,12 @@ def is_bytes(type: pa.DataType) -> bool:
 def is_list(type: pa.DataType) -> bool:
     """Whether values of the type are lists."""
     return bool(pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type))
+
+
+def list_lengths(array: pa.Array) -> npt.NDArray[np.int64]:
+    """How many values each list of an array holds, int64 [rows]; none where it is null."""
+    lengths = pc.fill_null(pc.list_value_length(array), 0)
+    return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)
 
 
 def depth_of(type: pa.DataType) -> int:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from inference.binding import Binding, InputBinding
-from inference.coercion import coerce, is_list, is_text, shown
+from inference.coercion import coerce, is_list, is_text, list_lengths, shown
 from inference.errors import Failure
 
 Messages = dict[int, str]
@@ -102,14 +101,9 @@ def _fill(values: pa.Array, bound: InputBinding, messages: Messages) -> pa.Array
     return values
 
 
-def _lengths(values: pa.Array) -> npt.NDArray[np.int64]:
-    lengths = pc.fill_null(pc.list_value_length(values), 0)
-    return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)
-
-
 def _single(values: pa.Array) -> tuple[pa.Array, Messages]:
     """Lists of one value each into those values; an empty list counts as missing."""
-    lengths = _lengths(values)
+    lengths = list_lengths(values)
     messages = {row: f"{lengths[row]} values, and the model takes one" for row in np.flatnonzero(lengths > 1).tolist()}
     starts = np.cumsum(lengths) - lengths
     first = np.ma.masked_array(starts, mask=lengths == 0)
@@ -122,7 +116,7 @@ def _coerce_lists(values: pa.Array, bound: InputBinding) -> tuple[pa.Array, Mess
 
 
 def _coerce_level(values: pa.Array, bound: InputBinding, sizes: list[int | None]) -> tuple[pa.Array, Messages]:
-    lengths = _lengths(values)
+    lengths = list_lengths(values)
     flat = values.flatten()
     inner, inner_messages = (
         _coerce_level(flat, bound, sizes[1:]) if len(sizes) > 1 and is_list(flat.type) else coerce(flat, bound.type)

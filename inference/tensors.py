@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from inference.binding import InputBinding, arrow_type
-from inference.coercion import is_bytes, is_list, is_text
+from inference.coercion import is_bytes, is_list, is_text, list_lengths
 from inference.errors import OutputError
 from model.specs import TensorSpec
 
@@ -29,7 +28,7 @@ def shape_key(array: pa.Array) -> npt.NDArray[np.int64]:
 
     Rows whose inner lists differ among themselves get a key of their own.
     """
-    lengths = _lengths(array)
+    lengths = list_lengths(array)
     flat = array.flatten()
     if not is_list(flat.type):
         return lengths[:, None]
@@ -64,7 +63,7 @@ def to_tensors(tf: Any, array: pa.Array, bound: InputBinding, words: Words) -> d
         return _sparse(tf, array, spec, words)
     sizes = [len(array)]
     while is_list(array.type):
-        lengths = _lengths(array)
+        lengths = list_lengths(array)
         if len(lengths) and (lengths != lengths[0]).any():
             raise OutputError(f"input '{spec.name}': rows with lists of different lengths in one tensor")
         sizes.append(int(lengths[0]) if len(lengths) else 0)
@@ -106,16 +105,11 @@ def _objects(array: pa.Array) -> npt.NDArray[np.object_]:
     return np.asarray(wanted.to_numpy(zero_copy_only=False), dtype=object)
 
 
-def _lengths(array: pa.Array) -> npt.NDArray[np.int64]:
-    lengths = pc.fill_null(pc.list_value_length(array), 0)
-    return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)
-
-
 def _ragged(tf: Any, array: pa.Array, spec: TensorSpec, words: Words) -> dict[str, Any]:
     values, *split_names = spec.components
     tensors = {}
     for name in split_names:
-        tensors[name] = tf.constant(np.concatenate([[0], np.cumsum(_lengths(array))]), tf.int64)
+        tensors[name] = tf.constant(np.concatenate([[0], np.cumsum(list_lengths(array))]), tf.int64)
         array = array.flatten()
     inner = [size for size in (spec.shape or ())[1 + len(split_names) :] if size is not None]
     flat_values = array
@@ -129,7 +123,7 @@ def _ragged(tf: Any, array: pa.Array, spec: TensorSpec, words: Words) -> dict[st
 def _sparse(tf: Any, array: pa.Array, spec: TensorSpec, words: Words) -> dict[str, Any]:
     """Each row's list fills its row of the sparse matrix from the left, as tf.io.VarLenFeature does."""
     indices, values, dense_shape = spec.components
-    lengths = _lengths(array)
+    lengths = list_lengths(array)
     starts = np.cumsum(lengths) - lengths
     rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
     places = np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(starts, lengths)

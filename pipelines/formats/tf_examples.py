@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from inference.coercion import is_list
 from model.errors import ExampleFormatError
 from model.example_proto import parse_example
 from pipelines.formats.base import FormatError, ReadSpec
@@ -95,7 +96,7 @@ class ExampleDecoder:
             lists = raw.column(raw.schema.get_field_index(field.name))
             if pa.types.is_null(lists.type):
                 arrays.append(pa.nulls(len(records), field.type))
-            elif _is_list(field.type):
+            elif is_list(field.type):
                 arrays.append(_list(lists, field.type.value_type))
             else:
                 lengths = np.diff(lists.offsets.to_numpy())
@@ -182,16 +183,11 @@ def _feature_schema(features: list[pa.Field], first: list[bytes]) -> bytes:
 
 def _kind(type: pa.DataType) -> int:
     """The kind of feature (of `tensorflow.metadata.v0.FeatureType`) that holds values of a type."""
-    while _is_list(type) or pa.types.is_dictionary(type):
+    while is_list(type) or pa.types.is_dictionary(type):
         type = type.value_type
     if pa.types.is_floating(type):
         return 3
     return 2 if pa.types.is_integer(type) or pa.types.is_boolean(type) else 1
-
-
-def _is_list(type: pa.DataType) -> bool:
-    found: bool = pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
-    return found
 
 
 def _list(lists: pa.Array, asked: pa.DataType) -> pa.Array:

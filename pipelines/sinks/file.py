@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
-from inference.coercion import is_list
+from inference.coercion import is_list, list_lengths
 from inference.errors import ROW_COLUMN
 from pipelines import files, shards
 from pipelines.accounting import OUTPUT, ShardWritten
@@ -142,17 +142,14 @@ def to_output(array: pa.Array, type: pa.DataType) -> pa.Array:
 
 def _json_text(array: pa.Array) -> pa.Array:
     """Nested values as JSON text. Lists of numbers, by far the most frequent, without touching a row."""
-    if is_list(array.type) and (pa.types.is_integer(array.type.value_type) or _is_float(array.type.value_type)):
+    if is_list(array.type) and (
+        pa.types.is_integer(array.type.value_type) or pa.types.is_floating(array.type.value_type)
+    ):
         values = array.flatten()
         text = pc.fill_null(values.cast(pa.string()), "null")
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
         offsets = np.zeros(len(array) + 1, np.int32)
-        np.cumsum(lengths, out=offsets[1:])
+        np.cumsum(list_lengths(array), out=offsets[1:])
         mask = array.is_null() if array.null_count else None
         lists = pa.ListArray.from_arrays(pa.array(offsets), text, mask=mask)
         return pc.binary_join_element_wise("[", pc.binary_join(lists, ", "), "]", "")
     return pa.array([None if v is None else json.dumps(v, default=str) for v in array.to_pylist()], pa.string())
-
-
-def _is_float(type: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(type))
