@@ -38,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     report.check_target(options.markdown)
     names = options.only or [*contest.CONTESTANTS, "growth", "cold_start"]
     if options.quick:
-        names = [name for name in names if name not in ("ray_data", "spark", "growth")]
+        names = [name for name in names if name != "growth" and not name.startswith(("ray_data", "spark"))]
     entries = [
         contest.Entry(name, births_file(OUT / "data", rows), rows)
         for name in names

@@ -31,6 +31,8 @@ CONTESTANTS: dict[str, tuple[str, Callable[[], str]]] = {
     "stock_default": ("stock Beam, default runner", _own_python),
     "ray_data": ("Ray Data map_batches", engines.python),
     "spark": ("Spark predict_batch_udf", engines.python),
+    "ray_data_first": ("Ray Data, first job of a cluster", engines.python),
+    "spark_first": ("Spark, first job of a session", engines.python),
 }
 """Name -> what it is, and the interpreter to run it with."""
 
