@@ -8,6 +8,7 @@ further columns and, if rows failed, column `__error`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from inference.binding import Binding
 from inference.coercion import is_list
-from inference.errors import ERROR_COLUMN, Failure, error_column
+from inference.errors import ERROR_COLUMN, EndpointConfigError, Failure, error_column
 from inference.inputs import prepare
 from inference.tensors import shape_key
 
@@ -25,6 +26,8 @@ Call = Callable[[list[pa.Array]], Mapping[str, pa.Array]]
 
 Explain = Callable[[Exception], Failure]
 Rows = npt.NDArray[np.int64]
+Piece = tuple[int, int]
+"""First row and the row behind the last."""
 
 
 def predict_batches(
@@ -34,6 +37,7 @@ def predict_batches(
     call: Call,
     max_rows: int,
     explain: Explain,
+    pool: Executor | None = None,
 ) -> list[pa.RecordBatch]:
     """Predicts all rows of all batches, in calls of at most `max_rows` rows that may span batches.
 
@@ -45,6 +49,10 @@ def predict_batches(
       max_rows: rows in a call.
       explain: what an exception of `call` for a single row means for that row. May raise it again, if it is
         no fault of the row.
+      pool: makes the calls at the same time, if given.
+
+    An exception's attribute `parts` says into how many parts its rows are cut to be tried again: 2 where there is none,
+    1 if all of them fail with it. An EndpointConfigError is raised.
 
     Returns:
       For each batch its rows with the output columns (null for a failed row) and, if any of its rows failed,
@@ -55,7 +63,7 @@ def predict_batches(
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     failures = {int(starts[i]) + row: f for i, (_, failed) in enumerate(prepared) for row, f in failed.items()}
     arrays = [_joined([columns[k] for columns, _ in prepared]) for k in range(len(binding.inputs))]
-    predicted = _predict_rows(arrays, int(starts[-1]), binding, outputs, call, max_rows, explain, failures)
+    predicted = _predict_rows(arrays, int(starts[-1]), binding, outputs, call, max_rows, explain, failures, pool)
     results = []
     for i, batch in enumerate(batches):
         low, size = int(starts[i]), sizes[i]
@@ -90,10 +98,11 @@ def _predict_rows(
     max_rows: int,
     explain: Explain,
     failures: dict[int, Failure],
+    pool: Executor | None,
 ) -> dict[str, pa.Array]:
     """Outputs of all rows, null for those in `failures`, to which rows that fail in the model are added."""
     if not failures and not _needs_grouping(arrays, binding):
-        done = _call_in_slices(arrays, rows, call, max_rows, explain)
+        done = _call_in_slices(arrays, rows, call, max_rows, explain, pool)
         failures.update(done.failures)
         return done.columns(outputs)
     good = np.setdiff1d(np.arange(rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
@@ -101,7 +110,7 @@ def _predict_rows(
     pieces: list[dict[str, pa.Array]] = []
     for group in _groups(arrays, good, binding):
         taken = [array.take(pa.array(group)) for array in arrays]
-        done = _call_in_slices(taken, len(group), call, max_rows, explain)
+        done = _call_in_slices(taken, len(group), call, max_rows, explain, pool)
         failures.update({int(group[row]): failure for row, failure in done.failures.items()})
         order.append(group)
         pieces.append(done.columns(outputs))
@@ -147,38 +156,79 @@ def _groups(arrays: list[pa.Array], rows: Rows, binding: Binding) -> list[Rows]:
 
 
 class _Done:
-    """Outputs collected in row order."""
+    """Outputs of pieces of the rows, as they come in."""
 
     def __init__(self) -> None:
-        self.pieces: list[Mapping[str, pa.Array] | None] = []
+        self.pieces: dict[int, tuple[int, Mapping[str, pa.Array] | None]] = {}
         self.failures: dict[int, Failure] = {}
 
     def columns(self, outputs: pa.Schema) -> dict[str, pa.Array]:
+        in_order = [self.pieces[low] for low in sorted(self.pieces)]
         columns = {}
         for field in outputs:
-            arrays = [pa.nulls(1, field.type) if p is None else p[field.name] for p in self.pieces]
+            arrays = [pa.nulls(rows, field.type) if p is None else p[field.name] for rows, p in in_order]
             columns[field.name] = _joined(arrays) if arrays else pa.nulls(0, field.type)
         return columns
 
+    def settle(self, piece: Piece, outcome: Mapping[str, pa.Array] | Exception, explain: Explain) -> list[Piece]:
+        """Takes what came of a piece; gives the smaller pieces to try instead."""
+        low, high = piece
+        rows = high - low
+        if not isinstance(outcome, Exception):
+            self.pieces[low] = rows, outcome
+            return []
+        if isinstance(outcome, EndpointConfigError):
+            raise outcome
+        parts = min(getattr(outcome, "parts", 2), rows)
+        if parts > 1:
+            cuts = [low + rows * part // parts for part in range(parts + 1)]
+            return list(zip(cuts, cuts[1:], strict=False))
+        failure = explain(outcome)
+        self.failures.update(dict.fromkeys(range(low, high), failure))
+        self.pieces[low] = rows, None
+        return []
 
-def _call_in_slices(arrays: list[pa.Array], rows: int, call: Call, max_rows: int, explain: Explain) -> _Done:
+
+def _call_in_slices(
+    arrays: list[pa.Array], rows: int, call: Call, max_rows: int, explain: Explain, pool: Executor | None
+) -> _Done:
     """Calls the model slice by slice. A slice that fails is halved until the failing rows stand alone."""
     done = _Done()
     pending = [(low, min(low + max_rows, rows)) for low in range(0, rows, max_rows)][::-1]
-    while pending:
-        low, high = pending.pop()
+
+    def attempt(piece: Piece) -> Mapping[str, pa.Array] | Exception:
+        low, high = piece
         try:
-            done.pieces.append(call([array.slice(low, high - low) for array in arrays]))
-        except Exception as error:  # whatever the model raises is about these rows, or explain() says not
-            if high - low == 1:
-                done.failures[low] = explain(error)
-                done.pieces.append(None)
-            else:
-                middle = (low + high) // 2
-                pending += [(middle, high), (low, middle)]
+            return call([array.slice(low, high - low) for array in arrays])
+        except Exception as error:  # whatever the model raises is about these rows, or settle() says not
+            return error
+
+    if pool is None or len(pending) == 1:
+        while pending:
+            piece = pending.pop()
+            pending += done.settle(piece, attempt(piece), explain)[::-1]
+        return done
+    running = {pool.submit(attempt, piece): piece for piece in reversed(pending)}
+    try:
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                smaller = done.settle(running.pop(future), future.result(), explain)
+                running.update({pool.submit(attempt, piece): piece for piece in smaller})
+    finally:
+        for future in running:
+            future.cancel()
     return done
 
 
 def column_nbytes(batches: Sequence[Any]) -> int:
     """Bytes of record batches, or of (key, record batch) pairs."""
     return sum(int((item[1] if isinstance(item, tuple) else item).nbytes) for item in batches)
+
+
+def padded_to(arrays: list[pa.Array], rows: int | None) -> list[pa.Array]:
+    """For a model that takes a fixed number of rows: the last row repeated to make up that number."""
+    given = len(arrays[0])
+    if rows is None or given == rows:
+        return arrays
+    index = pa.array([*range(given), *[given - 1] * (rows - given)])
+    return [array.take(index) for array in arrays]

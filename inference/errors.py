@@ -5,7 +5,15 @@ InferenceError
 ├── RowError          one row cannot be predicted; the others can
 │   ├── CoercionError a value does not fit the model's input
 │   └── PredictionError the model fails on this row
-└── OutputError       the model gave something that cannot be laid beside the rows
+├── OutputError       the model gave something that cannot be laid beside the rows
+└── EndpointError     a model server did not answer as hoped
+    ├── EndpointConfigError  it refuses the caller, or does not know the model: the run stops
+    ├── RequestRefusedError  it refuses these rows: they are tried apart
+    │   └── RequestTooLargeError  it takes fewer bytes at a time
+    └── TransientError       it may do better the next time
+        ├── QuotaError       it is asked too often
+        ├── ServerError      it fails, for whatever reason
+        └── ResponseError    its answer is not one: truncated, for other rows, not in the protocol
 
 A row's error travels in the result batch: in column `__error`, null for the rows that succeeded.
 """
@@ -59,6 +67,62 @@ class PredictionError(RowError):
 
 class OutputError(InferenceError):
     """The model's outputs cannot be laid beside the rows, for example because there are fewer of them."""
+
+
+class EndpointError(InferenceError):
+    """A model server did not answer as hoped.
+
+    Attributes:
+      attempts: how often the request was sent.
+    """
+
+    attempts: int = 1
+
+
+class EndpointConfigError(EndpointError):
+    """The server refuses the caller, or does not know the model: no row could ever succeed."""
+
+
+class RequestRefusedError(EndpointError):
+    """The server refuses these rows."""
+
+
+class RequestTooLargeError(RequestRefusedError):
+    """The rows make a larger request than the server takes.
+
+    Attributes:
+      parts: in how many requests they would fit.
+    """
+
+    parts: int = 2
+
+
+class TransientError(EndpointError):
+    """The server may do better the next time.
+
+    Attributes:
+      parts: 1: if it does not, that is no fault of single rows.
+      retry_after: seconds that the server asks to wait, if it says so.
+    """
+
+    parts: int = 1
+    retry_after: float | None = None
+
+
+class QuotaError(TransientError):
+    """The server is asked too often."""
+
+
+class ServerError(TransientError):
+    """The server fails; if it goes on failing, perhaps because of one of the rows."""
+
+    parts = 2
+
+
+class ResponseError(TransientError):
+    """The server's answer cannot be read as the predictions of the rows that were sent."""
+
+    parts = 2
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
         "name": plan.config.name,
         "files": len(plan.files),
         "bytes": sum(file.size for file in plan.files),
-        "model": plan.model_path,
+        "model": plan.model.path,
         "signature": plan.signature.name,
         "inputs": _mapping(plan),
         "output": [{"column": c.name, "type": str(c.type), "from": c.origin} for c in plan.output],
@@ -104,7 +104,7 @@ def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
     files = f"{len(plan.files):,} file{'s' * (len(plan.files) != 1)}, {size / 1e6:,.1f} MB"
     out.print(f"config   {config.name}: valid")
     out.print(f"source   {files}, {config.source.format}; key: {config.source.key or '<file>:<offset>'}")
-    out.print(f"model    {plan.model_path}, signature {plan.signature.name}")
+    out.print(f"model    {plan.model.path}, signature {plan.signature.name}")
     for note in plan.notes:
         out.print(f"note     {note}")
     inputs = _mapping(plan)

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
+
+from pipelines.model_config import MODEL_TYPES, ModelConfig, Name, Strict
 
 SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
 PACKAGED = "configs/natality.json"
@@ -33,15 +35,10 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(min_length=1)]
 
 
-class FileSource(_Strict):
+class FileSource(Strict):
     """Files of records, local or on any Beam file system."""
 
     type: Literal["file"] = "file"
@@ -66,18 +63,7 @@ class FileSource(_Strict):
     column_names: list[Name] | None = Field(None, description="Of CSV files that have no header line.")
 
 
-class SavedModelConfig(_Strict):
-    """A SavedModel called inside the workers."""
-
-    type: Literal["saved_model"] = "saved_model"
-    path: Name = Field(description="Folder of the SavedModel, local or gs://; with version, of its versions.")
-    signature: Name = "serving_default"
-    version: Name | None = Field(
-        None, description='A version\'s folder in path, or "latest": the newest when the run starts.'
-    )
-
-
-class Batching(_Strict):
+class Batching(Strict):
     """How many rows the model gets at a time."""
 
     max_rows: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
@@ -88,7 +74,7 @@ class Batching(_Strict):
     )
 
 
-class FileOutput(_Strict):
+class FileOutput(Strict):
     """Files of predictions, published whole at the end of the run."""
 
     type: Literal["file"] = "file"
@@ -105,20 +91,20 @@ class FileOutput(_Strict):
     )
 
 
-class DeadLetters(_Strict):
+class DeadLetters(Strict):
     """Where rows go that could not be processed, and how many of them are too many."""
 
     path: Name | None = Field(None, description="Prefix of the shards; <output.path>-dead_letters by default.")
     max_fraction: Fraction = Field(0.01, description="A larger share of the rows makes the run fail (exit code 3).")
 
 
-class RunConfig(_Strict):
+class RunConfig(Strict):
     """One run: where rows come from, the model, where predictions go."""
 
     schema_: str | None = Field(None, alias="$schema", description="For editors: schema.json.")
     name: Annotated[str, Field(pattern=r"^[a-zA-Z]([-a-zA-Z0-9_]*[a-zA-Z0-9])?$")] = "predict"
     source: FileSource
-    model: SavedModelConfig
+    model: ModelConfig
     batching: Batching = Batching.model_construct(max_rows=16384, max_wait_ms=50)
     output: FileOutput
     dead_letters: DeadLetters = DeadLetters.model_construct(path=None, max_fraction=0.01)
@@ -242,8 +228,8 @@ def _with_environment(value: Any, path: str, problems: list[str]) -> Any:
 
 def _explain(details: Any) -> str:
     """One of pydantic's errors as a line: path, what is wrong, what would be right."""
-    location = [part for part in details["loc"] if part not in ("str", "list[constrained-str]", "constrained-str")]
-    where = ".".join(str(part) for part in location if not str(part).startswith(("list[", "function-")))
+    location = [part for part in details["loc"] if not _is_internal(str(part))]
+    where = ".".join(str(part) for part in location if part not in MODEL_TYPES)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
         known = _known_keys(location[:-1])
@@ -251,19 +237,33 @@ def _explain(details: Any) -> str:
     if kind == "missing":
         return f"{where}: missing; it is required"
     given = details["input"]
+    if kind == "union_tag_invalid":
+        type = str(given.get("type")) if isinstance(given, dict) else ""
+        return f"{where}.type: {type!r} is not one of {', '.join(MODEL_TYPES)}{_near(type, list(MODEL_TYPES))}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         return f"{where}: {given!r} is not one of {', '.join(choices)}{_near(str(given), choices)}"
-    return f"{where}: {details['msg'][0].lower()}{details['msg'][1:]}, not {given!r}"[:400]
+    if kind == "value_error":
+        return f"{where}: {context.get('error', '')!s}"
+    message = f"{where}: {details['msg'][0].lower()}{details['msg'][1:]}"
+    return message if "headers" in location else f"{message}, not {given!r}"[:400]
+
+
+def _is_internal(part: str) -> bool:
+    """Whether a part of pydantic's path names an arm of a union, not a key."""
+    return part in ("str", "constrained-str", "DeclaredTensor") or part.startswith(("list[", "function-"))
 
 
 def _known_keys(location: Sequence[Any]) -> list[str]:
     model: Any = RunConfig
     for part in location:
+        if part in MODEL_TYPES:
+            model = MODEL_TYPES[part]
+            continue
         field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type):
+        if field is None:
             return []
-        model = field.annotation
+        model = field.annotation if isinstance(field.annotation, type) else model
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

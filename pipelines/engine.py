@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
@@ -33,9 +34,12 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from inference.binding import did_you_mean
+from inference.errors import EndpointConfigError
+from inference.transports import is_loopback
 from pipelines import files, publish, shards
 from pipelines.config import ConfigError
 from pipelines.formats import reader_class, writer_class
+from pipelines.model_config import EndpointConfig
 from pipelines.plan import Plan
 from pipelines.progress import LiveProgress
 from pipelines.report import Summary
@@ -148,9 +152,16 @@ def unreachable_paths(plan: Plan) -> list[str]:
     named = [("source.path", path) for path in sources]
     named += [("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)]
     packaged = _SETUP.parent / "model"
-    if not Path(plan.model_path).resolve().is_relative_to(packaged):
-        named.append(("model.path", plan.model_path))
-    return [
+    problems = []
+    model = plan.model.config
+    if isinstance(model, EndpointConfig):
+        url = model.url or ""
+        host = urlsplit(url if "://" in url else f"//{url}").hostname
+        if host and is_loopback(host):
+            problems.append(f"model.url: {host} is this machine, and the workers are not; give an address they reach")
+    elif not Path(plan.model.path).resolve().is_relative_to(packaged):
+        named.append(("model.path", plan.model.path))
+    return problems + [
         f"{where}: {path} is on this machine, and the workers are not; put it on gs://"
         for where, path in named
         if not files.is_remote(path)
@@ -174,7 +185,8 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
             # The workers keep all cores busy; threads of TensorFlow's own would only get in their way.
             os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
             os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-        import tensorflow  # noqa: F401
+        if plan.model.needs_tensorflow:
+            import tensorflow  # noqa: F401
 
         reader, writer = reader_class(plan.config.source.format), writer_class(plan.config.output.format)
         for name in (*reader.libraries, *writer.libraries):
@@ -224,6 +236,7 @@ def run(
 
     Raises:
       RunFailedError: the pipeline failed; nothing was published.
+      ConfigError: it failed because a model server refuses the caller, or does not know the model.
     """
     total_bytes = sum(file.size for file in plan.files)
     pipeline = _pipeline(options)
@@ -248,9 +261,12 @@ def _pipeline(options: PipelineOptions) -> beam.Pipeline:
         raise ConfigError([f"Beam options: {error}"]) from None
 
 
-def _failed(error: Exception) -> RunFailedError:
+def _failed(error: Exception) -> RunFailedError | ConfigError:
     text = str(error)
     details = traceback.format_exc()
+    if EndpointConfigError.__name__ in text:
+        said = text.split(EndpointConfigError.__name__ + ":", 1)[-1].split("[while running")[0].strip()
+        return ConfigError([f"model: {said.splitlines()[0] if said else 'the server refuses'}; nothing was published"])
     if publish.UnbalancedError.__name__ in text:
         said = text.split(publish.UnbalancedError.__name__ + ":", 1)[1].split("[while running")[0]
         return RunFailedError(f"rows are missing, so nothing was published: {said.strip()}", details, incomplete=True)

@@ -6,25 +6,13 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import KeyedModelHandler
 
 from inference.predict import Predict
-from inference.saved_model import SavedModelHandler
 from pipelines.dead_letters import RECEIPTS, RejectUnpredicted
 from pipelines.formats import reader_class, writer_class
+from pipelines.models import make_handler
 from pipelines.plan import Plan
 from pipelines.publish import Publish
 from pipelines.sinks.file import WriteShards
 from pipelines.sources.file import ReadFiles
-
-
-def make_handler(plan: Plan) -> SavedModelHandler:
-    """The one object that decides how the model is called."""
-    source = plan.config.source
-    return SavedModelHandler(
-        plan.model_path,
-        plan.config.model.signature,
-        columns=source.columns,
-        defaults=source.defaults,
-        max_batch_size=plan.config.batching.max_rows,
-    )
 
 
 def output_options(plan: Plan) -> dict[str, object]:
@@ -43,7 +31,7 @@ def output_options(plan: Plan) -> dict[str, object]:
 def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
     reader = reader_class(plan.config.source.format)(plan.read)
-    read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model_id)
+    read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model.id)
     connect(pipeline, plan, read, plan.config.output.path, always_publish=True)
 
 
@@ -59,15 +47,21 @@ def connect(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: 
     """
     letters, run_id = plan.config.dead_letters_path, plan.run_id
     writer = writer_class(plan.config.output.format)
-    handler = make_handler(plan)
+    handler = make_handler(
+        plan.model,
+        columns=plan.config.source.columns,
+        defaults=plan.config.source.defaults,
+        max_rows=plan.config.batching.max_rows,
+        model_version=plan.tells_version,
+    )
 
     batches, read_receipts = pipeline | "Source" >> read
     predicted, rejected = batches | "Predict" >> Predict(KeyedModelHandler(handler)).with_exception_handling()
     unpredicted = rejected | "DeadLetters" >> beam.ParDo(
-        RejectUnpredicted(letters, run_id, plan.model_id, plan.key_column)
+        RejectUnpredicted(letters, run_id, plan.model.id, plan.key_column)
     ).with_outputs(RECEIPTS)
     options = output_options(plan)
-    sink = WriteShards(writer, plan.output, plan.key_column, options, output, letters, run_id, plan.model_id)
+    sink = WriteShards(writer, plan.output, plan.key_column, options, output, letters, run_id, plan.model.id)
     written = predicted | "Sink" >> beam.ParDo(sink).with_outputs(RECEIPTS, main="shards")
 
     receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()

@@ -12,18 +12,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from inference import model_files
 from inference.binding import Binding, arrow_type, bind, did_you_mean
 from inference.coercion import is_text
+from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
 from inference.tensors import output_type
-from model.errors import ModelError
-from model.signature import read_signature
 from model.specs import Signature
-from pipelines import files
+from pipelines import files, models
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, reader_class, writer_class
+from pipelines.models import Model
 
 KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
@@ -39,7 +38,7 @@ class OutputColumn:
     Attributes:
       name: its name.
       type: its type in the file.
-      origin: "key", "source" or "model".
+      origin: "key", "source", "model", or "version" for the model's.
     """
 
     name: str
@@ -54,8 +53,7 @@ class Plan:
     Attributes:
       config: the config.
       files: what to read.
-      model_path: folder of the SavedModel, its version settled.
-      signature: the model's signature.
+      model: the model, found.
       source_schema: the columns of the first readable file.
       binding: which column feeds which input.
       read: the columns to read, and how.
@@ -66,8 +64,7 @@ class Plan:
 
     config: RunConfig
     files: tuple[FileInfo, ...]
-    model_path: str
-    signature: Signature
+    model: Model
     source_schema: pa.Schema
     binding: Binding
     read: ReadSpec
@@ -81,9 +78,14 @@ class Plan:
         return pa.schema([(column.name, column.type) for column in self.output])
 
     @property
-    def model_id(self) -> str:
-        """The model as dead letters name it."""
-        return f"{self.model_path}:{self.signature.name}"
+    def signature(self) -> Signature:
+        """The model's signature."""
+        return self.model.signature
+
+    @property
+    def tells_version(self) -> bool:
+        """Whether the version that predicted a row is written beside it."""
+        return any(column.origin == "version" for column in self.output)
 
     @property
     def key_column(self) -> str | None:
@@ -103,12 +105,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
       ConfigError: with every mistake found, each with its place in the config.
     """
     problems: list[str] = []
-    model_path, signature = config.model.path, None
-    try:
-        model_path = model_files.resolve(config.model.path, config.model.version)
-        signature = read_signature(model_path, config.model.signature, read_bytes=_read_model)
-    except ModelError as error:
-        problems.append(f"model: {error}")
+    model = models.find(config.model, problems, offline=offline)
     source_problems: list[str] = []
     found, schema, notes = _look_at_source(config.source, source_problems, offline)
     if source_may_be_gone and source_problems:
@@ -116,28 +113,23 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     else:
         problems += source_problems
     problems += _unwritable(config)
-    if signature is None or schema is None:
+    if model is None or schema is None:
         if schema is not None and len(schema):
             problems += _unknown_key(config.source, schema)
         raise ConfigError(problems)
-    return _fit(config, found, schema, model_path, signature, notes, problems)
-
-
-def _read_model(path: str) -> bytes:
-    return model_files.read_bytes(path)
+    return _fit(config, found, schema, model, notes, problems)
 
 
 def _fit(
     config: RunConfig,
     found: list[FileInfo],
     schema: pa.Schema,
-    model_path: str,
-    signature: Signature,
+    model: Model,
     notes: list[str],
     problems: list[str],
 ) -> Plan:
     """The plan, once source and model are known one by one: do they fit together, and the output?"""
-    source = config.source
+    source, signature = config.source, model.signature
     if not len(schema):
         schema = _presumed(config, signature)
     visible = schema
@@ -155,7 +147,7 @@ def _fit(
         raise ConfigError(problems)
     read = _read_spec(config, visible, binding, output, signature if wants_record else None)
     columns = _typed(output, read.columns, signature, config)
-    return Plan(config, tuple(found), model_path, signature, schema, binding, read, columns, notes=tuple(notes))
+    return Plan(config, tuple(found), model, schema, binding, read, columns, notes=tuple(notes))
 
 
 def _unknown_key(source: FileSource, schema: pa.Schema) -> list[str]:
@@ -272,8 +264,10 @@ def _output_columns(
             chosen.append((name, "key"))
         elif name in schema.names:
             chosen.append((name, "source"))
+        elif name == VERSION_COLUMN:
+            chosen.append((name, "version"))
         else:
-            known = [*outputs, key or KEY, *schema.names]
+            known = [*outputs, key or KEY, *schema.names, VERSION_COLUMN]
             problems.append(
                 f"output.columns: '{name}' is neither a source column nor an output of the model"
                 f"{did_you_mean(name, known)} (outputs: {', '.join(outputs)})"
@@ -336,8 +330,10 @@ def _typed(
         try:
             if origin == "model":
                 type = output_type(outputs[name])
+            elif origin == "version" or (origin == "key" and not config.source.key):
+                type = pa.string()
             else:
-                type = pa.string() if origin == "key" and not config.source.key else read.field(name).type
+                type = read.field(name).type
             columns.append(OutputColumn(name, writer.output_type(type), origin))
         except (FormatError, OutputError) as error:
             problems.append(f"output.columns: '{name}': {error}")

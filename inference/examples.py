@@ -1,0 +1,39 @@
+"""Rows of columns as serialized tf.Examples, encoded in C++ by tfx-bsl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from inference.binding import Binding
+from inference.coercion import is_list, is_text
+from inference.errors import OutputError
+
+
+def encode_examples(arrays: Sequence[pa.Array], binding: Binding) -> list[bytes]:
+    """One tf.Example a row, of the features that the binding names; a missing value is a missing feature."""
+    from tfx_bsl.public.tfxio import RecordBatchToExamplesEncoder
+
+    columns = [_feature_lists(array) for array in arrays]
+    batch = pa.RecordBatch.from_arrays(columns, names=[bound.spec.name for bound in binding.inputs])
+    encoded: list[bytes] = RecordBatchToExamplesEncoder().encode(batch)
+    return encoded
+
+
+def _feature_lists(array: pa.Array) -> pa.Array:
+    """Values as the lists of bytes, float32 or int64 that a tf.Example holds; null for no feature at all."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    leaves = array.flatten() if is_list(array.type) else array
+    if is_list(leaves.type):
+        raise OutputError("lists of lists do not fit into a tf.Example")
+    wanted = pa.binary() if is_text(leaves.type) else pa.float32() if pa.types.is_floating(leaves.type) else pa.int64()
+    if is_list(array.type):
+        return array.cast(pa.list_(wanted))
+    present = array.is_valid()
+    offsets = np.zeros(len(array) + 1, np.int32)
+    np.cumsum(present.to_numpy(zero_copy_only=False), out=offsets[1:])
+    mask = pa.compute.invert(present) if array.null_count else None
+    return pa.ListArray.from_arrays(pa.array(offsets), array.drop_null().cast(wanted), mask=mask)

@@ -1,0 +1,245 @@
+"""How requests travel: over HTTP or gRPC, on connections that are kept, and what a failure means.
+
+| HTTP | gRPC | exception |
+|---|---|---|
+| 401, 403, 404, 405, 501, 3xx | UNAUTHENTICATED, PERMISSION_DENIED, NOT_FOUND, UNIMPLEMENTED | EndpointConfigError |
+| 429 | RESOURCE_EXHAUSTED | QuotaError |
+| 413 | RESOURCE_EXHAUSTED for the size of a message | RequestTooLargeError |
+| other 4xx | INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE | RequestRefusedError |
+| 408, 502, 503, 504, no connection, no answer in time | UNAVAILABLE, DEADLINE_EXCEEDED, ABORTED | TransientError |
+| other 5xx | INTERNAL, UNKNOWN, DATA_LOSS | ServerError |
+| an answer that breaks off, or is larger than MAX_RESPONSE_BYTES | | ResponseError |
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+
+from inference.errors import (
+    EndpointConfigError,
+    EndpointError,
+    QuotaError,
+    RequestRefusedError,
+    RequestTooLargeError,
+    ResponseError,
+    ServerError,
+    TransientError,
+)
+from inference.protocols.base import Request, Response
+from inference.secrets import Headers, masked
+
+MAX_RESPONSE_BYTES = 256 << 20
+
+Explain = Callable[[Response], str]
+"""What the body of an error response says."""
+
+_HTTP_CONFIG = frozenset({401, 403, 404, 405, 501})
+_HTTP_TRANSIENT = frozenset({408, 502, 503, 504})
+_ADVICE = {
+    401: "; check the credentials",
+    403: "; check the credentials and their permissions",
+    404: "; check the address, the model's name and its version",
+}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to connect.
+
+    Attributes:
+      headers: who asks.
+      connect_timeout_s: for a connection to be made.
+      timeout_s: for a whole request.
+      connections: most at a time.
+      ca_file: certificates to trust, in PEM; None for the system's.
+    """
+
+    headers: Headers
+    connect_timeout_s: float = 10
+    timeout_s: float = 60
+    connections: int = 8
+    ca_file: str | None = None
+
+
+class Transport(Protocol):
+    """Sends requests; used by many threads at once."""
+
+    def send(self, request: Request, explain: Explain) -> Response:
+        """The response. Raises EndpointError."""
+
+    def close(self) -> None:
+        """Closes all connections."""
+
+
+class HttpTransport:
+    """HTTP/1.1 on kept connections."""
+
+    def __init__(self, connection: Connection, host: str) -> None:
+        self._connection = connection
+        timeout = httpx.Timeout(connection.timeout_s, connect=connection.connect_timeout_s)
+        limits = httpx.Limits(max_connections=connection.connections, max_keepalive_connections=connection.connections)
+        self._client = httpx.Client(
+            timeout=timeout,
+            limits=limits,
+            verify=_trusted(connection.ca_file),
+            headers={"Accept-Encoding": "identity"},
+            # A proxy is for what is elsewhere.
+            trust_env=not is_loopback(host),
+        )
+
+    def send(self, request: Request, explain: Explain) -> Response:
+        headers = {**request.headers, **self._connection.headers()}
+        method = "GET" if request.body is None else "POST"
+        try:
+            with self._client.stream(method, request.url, content=request.body, headers=headers) as answer:
+                body = self._body(answer)
+                response = Response(body, {name.lower(): value for name, value in answer.headers.items()})
+                status = answer.status_code
+        except httpx.TimeoutException as error:
+            raise TransientError(f"no answer in time ({type(error).__name__})") from None
+        except httpx.RemoteProtocolError as error:
+            raise ResponseError(f"the answer breaks off: {error}") from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise EndpointConfigError(f"the address is wrong: {error}") from None
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise TransientError(f"no connection: {str(error) or type(error).__name__}") from None
+        if 200 <= status < 300:
+            return response
+        raise _http_error(status, masked(explain(response), self._connection.headers), response)
+
+    def _body(self, answer: httpx.Response) -> bytes:
+        """The whole body, if it is not too large and comes in time."""
+        until = time.monotonic() + self._connection.timeout_s
+        chunks, size = [], 0
+        for chunk in answer.iter_bytes():
+            size += len(chunk)
+            if size > MAX_RESPONSE_BYTES:
+                raise ResponseError(f"the answer has more than {MAX_RESPONSE_BYTES >> 20} MiB")
+            if time.monotonic() > until:
+                raise TransientError("no whole answer in time")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _http_error(status: int, said: str, response: Response) -> EndpointError:
+    text = f"{status}: {said}" if said else str(status)
+    error: EndpointError
+    if status in _HTTP_CONFIG:
+        return EndpointConfigError(f"the server answers {text}{_ADVICE.get(status, '')}")
+    if 300 <= status < 400:
+        return EndpointConfigError(f"the server answers {status}: it is elsewhere ({_location(response)})")
+    if status == 413:
+        return RequestTooLargeError(text)
+    if status == 429:
+        error = QuotaError(text)
+    elif status in _HTTP_TRANSIENT:
+        error = TransientError(text)
+    elif status >= 500:
+        error = ServerError(text)
+    else:
+        return RequestRefusedError(text)
+    error.retry_after = retry_after(response.headers.get("retry-after"))
+    return error
+
+
+def _location(response: Response) -> str:
+    parts = urlsplit(response.headers.get("location", ""))
+    return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "a relative address"
+
+
+def retry_after(text: str | None) -> float | None:
+    """Seconds of a Retry-After header: a number, or a date."""
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _trusted(ca_file: str | None) -> Any:
+    if ca_file is None:
+        return True
+    import ssl
+
+    return ssl.create_default_context(cafile=ca_file)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` or `host:port` is this machine."""
+    name = host.rpartition(":")[0].strip("[]") if host.count(":") == 1 or "]:" in host else host.strip("[]")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+class GrpcTransport:
+    """gRPC; a request's url is the method, bodies are serialized messages."""
+
+    def __init__(self, connection: Connection, host: str, *, secure: bool) -> None:
+        import grpc
+
+        self._grpc = grpc
+        self._connection = connection
+        options = [
+            ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
+            ("grpc.max_send_message_length", -1),
+            # A server that comes back is found within a second.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.enable_http_proxy", 0 if is_loopback(host) else 1),
+        ]
+        if secure:
+            certificates = None
+            if connection.ca_file:
+                with open(connection.ca_file, "rb") as file:
+                    certificates = file.read()
+            self._channel = grpc.secure_channel(host, grpc.ssl_channel_credentials(certificates), options)
+        else:
+            self._channel = grpc.insecure_channel(host, options)
+
+    def send(self, request: Request, explain: Explain) -> Response:
+        call = self._channel.unary_unary(request.url)
+        metadata = [(name.lower(), value) for name, value in self._connection.headers().items()]
+        try:
+            return Response(call(request.body or b"", timeout=self._connection.timeout_s, metadata=metadata))
+        except self._grpc.RpcError as error:
+            code = error.code().name
+            said = masked(explain(Response(str(error.details() or "").encode())), self._connection.headers)
+            raise _grpc_error(code, said) from None
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+_GRPC_CONFIG = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "UNIMPLEMENTED"})
+_GRPC_REFUSED = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE", "ALREADY_EXISTS"})
+_GRPC_TRANSIENT = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED"})
+
+
+def _grpc_error(code: str, said: str) -> EndpointError:
+    text = f"{code}: {said}" if said else code
+    if code in _GRPC_CONFIG:
+        advice = {"NOT_FOUND": 404, "UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403}.get(code, 0)
+        return EndpointConfigError(f"the server answers {text}{_ADVICE.get(advice, '')}")
+    if code == "RESOURCE_EXHAUSTED":
+        return RequestTooLargeError(text) if "larger than max" in said else QuotaError(text)
+    if code in _GRPC_REFUSED:
+        return RequestRefusedError(text)
+    return TransientError(text) if code in _GRPC_TRANSIENT else ServerError(text)

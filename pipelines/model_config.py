@@ -1,0 +1,133 @@
+"""The part of a config that says which model is called, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    model_validator,
+)
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are mistakes; what is read stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SavedModelConfig(Strict):
+    """A SavedModel called inside the workers."""
+
+    type: Literal["saved_model"] = "saved_model"
+    path: Name = Field(description="Folder of the SavedModel, local or gs://; with version, of its versions.")
+    signature: Name = "serving_default"
+    version: Name | None = Field(
+        None, description='A version\'s folder in path, or "latest": the newest when the run starts.'
+    )
+
+
+class DeclaredTensor(Strict):
+    """An input or output of a model that its server does not tell."""
+
+    dtype: Name
+    shape: list[int | None] = Field([], description="Of one row's value; a leading -1 stands for the batch.")
+
+
+def _by_name(value: Any) -> Any:
+    """[{"name": "x", "dtype": ...}, ...] as {"x": {"dtype": ...}, ...}."""
+    if isinstance(value, list) and all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in value):
+        return {item["name"]: {key: part for key, part in item.items() if key != "name"} for item in value}
+    return value
+
+
+Tensors = Annotated[dict[Name, Name | DeclaredTensor], BeforeValidator(_by_name)]
+Version = Annotated[Name, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+
+class EndpointConfig(Strict):
+    """A model on a server."""
+
+    type: Literal["endpoint"]
+    protocol: Literal["ai_platform", "vertex", "tf_serving_rest", "tf_serving_grpc", "kserve_v1", "kserve_v2"]
+    url: Name | None = Field(
+        None,
+        description="The server (http://127.0.0.1:8501; for gRPC 127.0.0.1:8500 or grpcs://host:port), or the whole "
+        "address of the prediction. For ai_platform and vertex it replaces Google's host.",
+    )
+    resource: Name | None = Field(
+        None,
+        description="The cloud resource: projects/P/models/M[/versions/V] (ai_platform), "
+        "projects/P/locations/L/endpoints/E (vertex).",
+    )
+    model: Name = Field("default", description="The model's name on the server.")
+    version: Version | None = Field(None, description="A version to ask for; by default the one the server chooses.")
+    label: Name | None = Field(None, description="A version's label, in place of version.")
+    signature: Name = "serving_default"
+    signature_from: Name | None = Field(
+        None, description="A SavedModel to learn the inputs from; needed where the server cannot tell them."
+    )
+    inputs: Tensors | None = Field(
+        None, description='In place of signature_from: input -> dtype, or {"dtype": ..., "shape": [...]}.'
+    )
+    outputs: Tensors | None = Field(None, description="Beside inputs; one float32 predictions by default.")
+    body: Literal["columns", "rows", "raw", "json", "binary"] | None = Field(
+        None,
+        description="tf_serving_rest: columns (default) or rows; vertex: rows (default) or raw (rawPredict); "
+        "kserve_v2: json (default) or binary.",
+    )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(60, description="For a whole request.")
+    connect_timeout_s: Annotated[float, Field(gt=0)] = Field(10, description="For a connection to be made.")
+    max_attempts: Annotated[int, Field(ge=1)] = Field(8, description="How often a request is sent at most.")
+    deadline_s: Annotated[float, Field(gt=0)] = Field(600, description="How long a row is tried, in all.")
+    max_in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(
+        8, description="Requests at a time, of one worker process."
+    )
+    max_request_bytes: Annotated[int, Field(ge=1024)] | None = Field(
+        None, description="Largest body; by default what the service takes (1.5 MB on Google's)."
+    )
+    headers: dict[Name, SecretStr] = Field({}, description="Sent with each request; never shown.")
+    credentials: Literal["google", "none"] | None = Field(
+        None, description="google sends a token of Google's default credentials; by default to Google's hosts only."
+    )
+    ca_file: Name | None = Field(None, description="Certificates to trust, in PEM.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> EndpointConfig:
+        cloud = self.protocol in ("ai_platform", "vertex")
+        if self.url is None and not (cloud and self.resource):
+            wanted = "resource (or url)" if cloud else "url"
+            raise ValueError(f"{wanted} is missing: where is the server?")
+        if self.resource and not cloud:
+            raise ValueError(f"resource: {self.protocol} has none; give url and model")
+        if self.inputs is not None and self.signature_from is not None:
+            raise ValueError("inputs and signature_from exclude each other; leave one out")
+        if self.outputs is not None and self.inputs is None:
+            raise ValueError("outputs stands beside inputs only; give both, or signature_from")
+        if self.version and self.label:
+            raise ValueError("version and label exclude each other; leave one out")
+        bodies = {"tf_serving_rest": ("columns", "rows"), "vertex": ("rows", "raw"), "kserve_v2": ("json", "binary")}
+        suitable = bodies.get(self.protocol, ())
+        if self.body is not None and self.body not in suitable:
+            raise ValueError(f"body: {self.protocol} takes {' or '.join(suitable) or 'one kind only; leave it out'}")
+        return self
+
+
+def _arm(value: Any) -> Any:
+    """Which model a config means: its type, saved_model where it names none."""
+    return value.get("type", "saved_model") if isinstance(value, dict) else getattr(value, "type", "saved_model")
+
+
+ModelConfig = Annotated[
+    Annotated[SavedModelConfig, Tag("saved_model")] | Annotated[EndpointConfig, Tag("endpoint")],
+    Discriminator(_arm),
+]
+MODEL_TYPES: dict[str, type[Strict]] = {"saved_model": SavedModelConfig, "endpoint": EndpointConfig}

@@ -1,0 +1,182 @@
+"""The model that a config names, found: its signature, its name, and the handler that calls it."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from inference import model_files
+from inference.errors import BindingError, EndpointError
+from model.errors import ModelError
+from model.signature import read_signature
+from model.specs import Signature
+from pipelines.model_config import DeclaredTensor, EndpointConfig, SavedModelConfig
+
+if TYPE_CHECKING:
+    from inference.client import Endpoint
+    from inference.endpoint import EndpointHandler
+    from inference.saved_model import SavedModelHandler
+
+@dataclass(frozen=True)
+class Model:
+    """A model as it was found.
+
+    Attributes:
+      config: what the config says.
+      path: a SavedModel's folder, its version settled; else the endpoint's name.
+      signature: what it takes and gives.
+    """
+
+    config: SavedModelConfig | EndpointConfig
+    path: str
+    signature: Signature
+
+    @property
+    def id(self) -> str:
+        """The model as dead letters name it."""
+        return f"{self.path}:{self.signature.name}" if isinstance(self.config, SavedModelConfig) else self.path
+
+    @property
+    def needs_tensorflow(self) -> bool:
+        """Whether the workers import TensorFlow to call it."""
+        return isinstance(self.config, SavedModelConfig) or self.config.protocol == "tf_serving_grpc"
+
+
+def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offline: bool = False) -> Model | None:
+    """Looks at a model; what is wrong with it is added to `problems`.
+
+    Args:
+      config: what the config says.
+      problems: gets one line for each mistake.
+      offline: do not connect to servers.
+    """
+    if isinstance(config, SavedModelConfig):
+        try:
+            path = model_files.resolve(config.path, config.version)
+            return Model(config, path, read_signature(path, config.signature, read_bytes=model_files.read_bytes))
+        except ModelError as error:
+            problems.append(f"model: {error}")
+            return None
+    return _find_endpoint(config, problems, offline)
+
+
+def _find_endpoint(config: EndpointConfig, problems: list[str], offline: bool) -> Model | None:
+    found = endpoint(config)
+    try:
+        if config.protocol != "tf_serving_grpc":  # its messages bring TensorFlow with them
+            found.make_protocol()
+        unreachable = None if offline else _unreachable(found)
+        if unreachable:
+            problems.append(unreachable)
+        if not unreachable or config.signature_from or config.inputs:
+            signature = _signature(config, found)
+            return Model(config, found.name, signature)
+    except ValueError as error:
+        problems.append(f"model.{error}")
+    except ModelError as error:
+        problems.append(f"model.signature_from: {error}")
+    except BindingError as error:
+        problems += error.problems
+    except EndpointError as error:
+        problems.append(f"model: {error}")
+    return None
+
+
+def endpoint(config: EndpointConfig) -> Endpoint:
+    """The endpoint that a config means."""
+    from inference.client import Endpoint
+    from inference.protocols.base import Target
+    from inference.retries import Patience
+    from inference.secrets import Secret
+
+    target = Target(
+        url=config.url,
+        resource=config.resource,
+        model=config.model,
+        version=config.version,
+        label=config.label,
+        signature=config.signature,
+        rows=config.body == "rows",
+        raw=config.body == "raw",
+        binary=config.body == "binary",
+    )
+    return Endpoint(
+        protocol=config.protocol,
+        target=target,
+        max_in_flight=config.max_in_flight,
+        timeout_s=config.timeout_s,
+        connect_timeout_s=config.connect_timeout_s,
+        patience=Patience(config.max_attempts, config.deadline_s),
+        max_request_bytes=config.max_request_bytes,
+        headers={name: Secret(value.get_secret_value()) for name, value in config.headers.items()},
+        google_credentials=None if config.credentials is None else config.credentials == "google",
+        ca_file=config.ca_file,
+    )
+
+
+def _signature(config: EndpointConfig, found: Endpoint) -> Signature:
+    from inference.declared import declared_signature
+    from inference.retries import Patience
+
+    if config.signature_from is not None:
+        path = model_files.resolve(config.signature_from)
+        signature = read_signature(path, config.signature, read_bytes=model_files.read_bytes)
+    elif config.inputs is not None:
+        signature = declared_signature(_plain(config.inputs), _plain(config.outputs or {}), config.signature)
+    else:
+        from inference.asking import ask_signature
+
+        # A person waits for the answer.
+        signature = ask_signature(replace(found, patience=Patience(max_attempts=3, deadline_s=20)))
+    from inference.asking import check_inputs
+
+    check_inputs(signature)
+    return signature
+
+
+def _plain(tensors: dict[str, str | DeclaredTensor]) -> dict[str, Any]:
+    return {name: value if isinstance(value, str) else value.model_dump() for name, value in tensors.items()}
+
+
+def _unreachable(found: Endpoint) -> str | None:
+    """Whether nothing listens at the endpoint's address. Where a proxy is between, that cannot be told."""
+    from inference.transports import is_loopback
+
+    url = found.target.url
+    if url is None:
+        return None
+    parts = urlsplit(url if "://" in url else f"//{url}")
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    host = parts.hostname or ""
+    if getproxies() and not is_loopback(host):
+        return None
+    try:
+        socket.create_connection((host, port), timeout=found.connect_timeout_s).close()
+    except socket.gaierror:
+        return f"model.url: there is no host {host}; check the address"
+    except OSError as error:
+        reason = error.strerror or "no answer in time"
+        return f"model.url: cannot connect to {host}:{port} ({reason.lower()}); start the server, or check the address"
+    return None
+
+
+def make_handler(
+    model: Model, *, columns: dict[str, str], defaults: dict[str, Any], max_rows: int, model_version: bool
+) -> SavedModelHandler | EndpointHandler:
+    """The one object that decides how the model is called."""
+    options: dict[str, Any] = {
+        "columns": columns,
+        "defaults": defaults,
+        "max_batch_size": max_rows,
+        "model_version": model_version,
+    }
+    if isinstance(model.config, SavedModelConfig):
+        from inference.saved_model import SavedModelHandler
+
+        return SavedModelHandler(model.path, model.config.signature, **options)
+    from inference.endpoint import EndpointHandler
+
+    return EndpointHandler(endpoint(model.config), model.signature, **options)
