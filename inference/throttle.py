@@ -1,8 +1,9 @@
 """How fast a sender may ask a server that limits it: slower after a refusal, then carefully faster again.
 
-The rate follows the curve of the CUBIC congestion control of TCP (RFC 9438): a tenth less than what the server last
-took, back to that within some seconds, a while around it, then ever faster. So the sender finds the quota, stays
-near it, and notices when it is raised.
+As TCP does, with the curve of its CUBIC congestion control (RFC 9438). The first refusal tells little: from what was
+taken until then the rate doubles each second up to the second refusal. From then on it falls to a tenth less than what
+the server last took, comes back to that within some seconds, stays a while around it, then grows ever faster. So the
+sender finds the quota, stays near it, and notices when it is raised.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from collections.abc import Callable
 DECREASE = 0.9
 """Share of the accepted rate to go on with after a refusal."""
 
-PLATEAU_S = 6.0
+PLATEAU_S = 4.0
 """Seconds until the accepted rate is reached again."""
 
 WINDOW_S = 1.0
-"""Over which accepted requests are counted."""
+ENOUGH = 20
+"""The accepted rate is that of the last second, or of so many requests if there were fewer."""
 
 COOL_DOWN_S = 1.0
-"""Refusals so soon after one that slowed the sender down are still answers to what was sent before."""
+"""So soon after a refusal that slowed the sender down, others are still answers to what was sent before."""
 
 MIN_RATE = 0.1
 
@@ -43,6 +45,8 @@ class Throttle:
         self._began: float | None = None
         self._ceiling: float | None = None
         self._slowed = 0.0
+        self._deaf_until = 0.0
+        self._learning = True
         self._next = 0.0
         self.waited = 0.0
 
@@ -51,7 +55,10 @@ class Throttle:
         """Requests a second that may be sent now; None for no limit."""
         if self._ceiling is None:
             return None
-        along = (self._clock() - self._slowed - PLATEAU_S) / PLATEAU_S
+        since = self._clock() - self._slowed
+        if self._learning:
+            return float(self._ceiling * DECREASE * 2 ** min(since, 60))
+        along = (since - PLATEAU_S) / PLATEAU_S
         return max(MIN_RATE, float(self._ceiling * (1 + (1 - DECREASE) * along**3)))
 
     def wait(self) -> None:
@@ -74,20 +81,23 @@ class Throttle:
         with self._lock:
             now = self._clock()
             self._accepted.append(now)
-            self._forget(now)
+            while len(self._accepted) > ENOUGH and self._accepted[0] < now - WINDOW_S:
+                self._accepted.popleft()
 
     def refused(self) -> None:
         """A request was refused for coming too soon."""
         with self._lock:
             now = self._clock()
-            if self._ceiling is not None and now - self._slowed < COOL_DOWN_S:
+            if now < self._deaf_until:
                 return
-            self._forget(now)
-            seconds = min(WINDOW_S, max(now - (self._began or now), WINDOW_S / 4))
-            self._ceiling = max(MIN_RATE, len(self._accepted) / seconds)
+            self._learning = self._ceiling is None
+            self._ceiling = max(MIN_RATE, self._measured(now))
             self._slowed = now
-            self._next = now
+            # Who waits for a turn keeps it.
+            self._deaf_until = max(now + COOL_DOWN_S, self._next)
 
-    def _forget(self, now: float) -> None:
-        while self._accepted and self._accepted[0] < now - WINDOW_S:
-            self._accepted.popleft()
+    def _measured(self, now: float) -> float:
+        """Accepted requests a second, over the last of them."""
+        began = now if self._began is None else self._began
+        oldest = self._accepted[0] if len(self._accepted) >= ENOUGH else began
+        return len(self._accepted) / max(now - oldest, WINDOW_S / 4)

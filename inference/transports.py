@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import email.utils
 import ipaddress
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,0 +1,124 @@
+"""The sender's pace, against a server with a quota, in simulated time."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from inference.throttle import Throttle
+
+
+class Quota:
+    """A token bucket: so many requests a second, and a burst of a tenth of a second's worth."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._tokens = self._burst = max(1.0, rate / 10)
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def simulate(
+    quota: Quota, senders: int, seconds: float, latency: float, pause: float = 0.0
+) -> list[tuple[float, bool]]:
+    """Every request of some concurrent senders that always have one to send: when, and whether it was taken."""
+    now = 0.0
+    slept = 0.0
+
+    def sleep(duration: float) -> None:
+        nonlocal slept
+        slept += duration
+
+    throttle = Throttle(clock=lambda: now, sleep=sleep)
+    chance = random.Random(7)
+    log: list[tuple[float, bool]] = []
+    order: Iterator[int] = itertools.count()
+    events = [(0.0, next(order), "wait", False) for _ in range(senders)]
+    while events and events[0][0] < seconds:
+        now, _, step, taken = heapq.heappop(events)
+        if step == "wait":
+            slept = 0.0
+            throttle.wait()
+            heapq.heappush(events, (now + slept, next(order), "arrive", False))
+        elif step == "arrive":
+            taken = quota.take(now)
+            log.append((now, taken))
+            heapq.heappush(events, (now + latency, next(order), "answer", taken))
+        else:
+            if taken:
+                throttle.accepted()
+            else:
+                throttle.refused()
+            wait = 0.0 if taken else chance.uniform(0, pause)
+            heapq.heappush(events, (now + wait, next(order), "wait", False))
+    return log
+
+
+@pytest.mark.parametrize(
+    ("rate", "senders"), [(20, 1), (20, 8), (50, 1), (50, 8), (50, 64), (400, 1), (400, 8), (400, 64)]
+)
+@pytest.mark.parametrize("latency", [0.001, 0.02])
+def test_most_of_the_quota_is_used_and_few_requests_are_refused(rate: int, senders: int, latency: float) -> None:
+    log = simulate(Quota(rate), senders, 60, latency, pause=0.2)
+    settled = [taken for at, taken in log if at >= 3]
+    possible = min(rate, senders / latency) * 57
+    assert sum(settled) >= 0.85 * possible
+    assert settled.count(False) < 0.2 * len(settled)
+
+
+@pytest.mark.parametrize("senders", [1, 8])
+def test_a_quota_of_a_few_requests_a_second_is_kept_too(senders: int) -> None:
+    """Where single requests are all there is to learn from, less of it is used."""
+    settled = [taken for at, taken in simulate(Quota(5), senders, 60, 0.02, pause=0.2) if at >= 3]
+    assert sum(settled) >= 0.7 * 5 * 57
+    assert settled.count(False) < 0.2 * len(settled)
+
+
+def test_a_raised_quota_is_noticed() -> None:
+    quota = Quota(50)
+    log = simulate(quota, 16, 30, 0.01, pause=0.2)
+    assert 0.85 * 50 <= sum(taken for at, taken in log if at >= 20) / 10 <= 51
+    quota = Quota(50)
+    original = quota.take
+
+    def take(now: float) -> bool:
+        quota.rate = 50 if now < 20 else 200
+        return original(now)
+
+    quota.take = take  # type: ignore[method-assign]
+    log = simulate(quota, 16, 60, 0.01, pause=0.2)
+    assert sum(taken for at, taken in log if at >= 50) / 10 >= 0.85 * 200
+
+
+def test_a_lowered_quota_is_noticed() -> None:
+    quota = Quota(400)
+    original = quota.take
+
+    def take(now: float) -> bool:
+        quota.rate = 400 if now < 20 else 20
+        return original(now)
+
+    quota.take = take  # type: ignore[method-assign]
+    log = simulate(quota, 16, 60, 0.01, pause=0.2)
+    late = [taken for at, taken in log if at >= 30]
+    assert sum(late) >= 0.85 * 20 * 30
+    assert late.count(False) < 0.2 * len(late)
+
+
+def test_without_a_refusal_nothing_waits() -> None:
+    throttle = Throttle(clock=lambda: 0.0, sleep=lambda s: pytest.fail("slept"))
+    for _ in range(1000):
+        throttle.wait()
+        throttle.accepted()
+    assert throttle.rate is None
