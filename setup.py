@@ -35,6 +35,14 @@ setup(
         "zstandard>=0.21,<1",
         "pydantic>=2.7,<3",
         "rich>=13,<16",
+        "httpx>=0.27,<1",
+        "orjson>=3.10,<4",
+        "tenacity>=8.5,<10",
+        "google-auth>=2.30,<3",
+        "grpcio>=1.62,<2",
+        "starlette>=0.40,<2",
+        "uvicorn>=0.30,<1",
+        "prometheus-client>=0.20,<1",
     ],
     extras_require={
         "dev": [
