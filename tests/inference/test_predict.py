@@ -42,7 +42,14 @@ def test_the_docstring_examples_run():
 
 
 def test_public_names():
-    assert sorted(inference.__all__) == ["Predict", "Rejected", "SavedModelHandler"]
+    assert sorted(inference.__all__) == [
+        "Endpoint",
+        "EndpointHandler",
+        "Predict",
+        "Rejected",
+        "SavedModelHandler",
+        "Target",
+    ]
     assert all(getattr(inference, name) for name in inference.__all__)
 
 
