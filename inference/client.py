@@ -23,7 +23,7 @@ from inference.transports import Connection, GrpcTransport, HttpTransport, Trans
 from model.specs import Signature, TensorSpec
 
 T = TypeVar("T")
-_GOOGLE = ("googleapis.com",)
+_GOOGLE = ".googleapis.com"
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _host(endpoint: Endpoint, protocol: Protocol) -> str:
 def _headers(endpoint: Endpoint, host: str) -> Headers:
     google = endpoint.google_credentials
     if google is None:
-        google = not host or host.partition(":")[0].endswith(_GOOGLE)
+        google = not host or f".{host.partition(':')[0]}".endswith(_GOOGLE)
     if not google:
         return FixedHeaders(endpoint.headers)
     if _scheme(endpoint) in ("http", "grpc", "") and not is_loopback(host):

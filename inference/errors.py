@@ -14,6 +14,7 @@ InferenceError
         ├── QuotaError       it is asked too often
         ├── ServerError      it fails, for whatever reason
         └── ResponseError    its answer is not one: truncated, for other rows, not in the protocol
+            └── NoPredictionError  it has null, or NaN in JSON, in place of a prediction: it would again
 
 A row's error travels in the result batch: in column `__error`, null for the rows that succeeded.
 """
@@ -123,6 +124,13 @@ class ResponseError(TransientError):
     """The server's answer cannot be read as the predictions of the rows that were sent."""
 
     parts = 2
+
+
+class NoPredictionError(ResponseError):
+    """The server's answer has something in place of a row's prediction that cannot be one, such as null.
+
+    Not worth another try: the model predicts it.
+    """
 
 
 @dataclass(frozen=True)

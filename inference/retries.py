@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import tenacity
 
-from inference.errors import EndpointError, QuotaError, ServerError, TransientError
+from inference.errors import EndpointError, NoPredictionError, QuotaError, ServerError, TransientError
 from inference.throttle import Throttle
 
 FIRST_PAUSE_S = 0.2
@@ -23,6 +23,10 @@ SAY_EVERY_S = 10.0
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, TransientError) and not isinstance(error, NoPredictionError)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Retries:
             return max(asked, self._wait(state))
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
+            retry=tenacity.retry_if_exception(_worth_another_try),
             stop=give_up,
             wait=pause,
             sleep=self._sleep,

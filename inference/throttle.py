@@ -1,9 +1,10 @@
-"""How fast a sender may ask a server that limits it: slower after a refusal, then carefully faster again.
+"""How fast a sender may ask a server that limits it: slower after refusals, then carefully faster again.
 
-As TCP does, with the curve of its CUBIC congestion control (RFC 9438). The first refusal tells little: from what was
-taken until then the rate doubles each second up to the second refusal. From then on it falls to a tenth less than what
+As TCP does, with the curve of its CUBIC congestion control (RFC 9438). The first slowing down tells little: from what
+was taken until then the rate doubles each second up to the second one. From then on it falls to a tenth less than what
 the server last took, comes back to that within some seconds, stays a while around it, then grows ever faster. So the
-sender finds the quota, stays near it, and notices when it is raised.
+sender finds the quota, stays near it, and notices when it is raised. A few refusals among many answers, as servers
+give that share a quota among clients, do not slow it down.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ PLATEAU_S = 4.0
 """Seconds until the accepted rate is reached again."""
 
 WINDOW_S = 1.0
-ENOUGH = 20
-"""The accepted rate is that of the last second, or of so many requests if there were fewer."""
+ENOUGH = 30
+"""The accepted rate is that of the last second, or of so many answers if there were fewer."""
+
+TOLERATED = 0.15
+FEW = 4
+"""Refusals slow the sender down if they are more than this share of the last answers, and at least so many."""
 
 COOL_DOWN_S = 1.0
 """So soon after a refusal that slowed the sender down, others are still answers to what was sent before."""
@@ -41,7 +46,7 @@ class Throttle:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._accepted: deque[float] = deque()
+        self._answers: deque[tuple[float, bool]] = deque()
         self._began: float | None = None
         self._ceiling: float | None = None
         self._slowed = 0.0
@@ -79,10 +84,7 @@ class Throttle:
     def accepted(self) -> None:
         """A request was answered, in whatever way, but not refused."""
         with self._lock:
-            now = self._clock()
-            self._accepted.append(now)
-            while len(self._accepted) > ENOUGH and self._accepted[0] < now - WINDOW_S:
-                self._accepted.popleft()
+            self._note(self._clock(), True)
 
     def refused(self) -> None:
         """A request was refused for coming too soon."""
@@ -90,14 +92,24 @@ class Throttle:
             now = self._clock()
             if now < self._deaf_until:
                 return
+            self._note(now, False)
+            refusals = sum(not taken for _, taken in self._answers)
+            if refusals < FEW or refusals <= TOLERATED * len(self._answers):
+                return
             self._learning = self._ceiling is None
             self._ceiling = max(MIN_RATE, self._measured(now))
             self._slowed = now
             # Who waits for a turn keeps it.
             self._deaf_until = max(now + COOL_DOWN_S, self._next)
+            self._answers = deque(answer for answer in self._answers if answer[1])
+
+    def _note(self, now: float, taken: bool) -> None:
+        self._answers.append((now, taken))
+        while len(self._answers) > ENOUGH and self._answers[0][0] < now - WINDOW_S:
+            self._answers.popleft()
 
     def _measured(self, now: float) -> float:
         """Accepted requests a second, over the last of them."""
         began = now if self._began is None else self._began
-        oldest = self._accepted[0] if len(self._accepted) >= ENOUGH else began
-        return len(self._accepted) / max(now - oldest, WINDOW_S / 4)
+        oldest = self._answers[0][0] if len(self._answers) >= ENOUGH else began
+        return sum(taken for _, taken in self._answers) / max(now - oldest, WINDOW_S / 4)

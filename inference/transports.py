@@ -86,7 +86,14 @@ class HttpTransport:
     def __init__(self, connection: Connection, host: str) -> None:
         self._connection = connection
         timeout = httpx.Timeout(connection.timeout_s, connect=connection.connect_timeout_s)
-        limits = httpx.Limits(max_connections=connection.connections, max_keepalive_connections=connection.connections)
+        limits = httpx.Limits(
+            max_connections=connection.connections,
+            max_keepalive_connections=connection.connections,
+            # Servers such as uvicorn close idle connections after 5 s.
+            keepalive_expiry=4,
+        )
+        # It would log addresses, which may hold keys.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         self._client = httpx.Client(
             timeout=timeout,
             limits=limits,

@@ -1,5 +1,6 @@
 """Loads a SavedModel and calls one of its signatures. TensorFlow is imported when a model is loaded."""
 
+import copy
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -40,10 +41,29 @@ class SavedModel:
         try:
             # The signature's function holds only weak references to the variables and tables that it uses.
             self._loaded: Any = tf.saved_model.load(path)
-            self._function: Any = self._loaded.signatures[signature]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelLoadError(f"TensorFlow cannot load the model at {path}: {reason}") from error
+        self._path = path
+        self._call_through(signature)
+
+    def with_signature(self, signature: str) -> "SavedModel":
+        """The same loaded model, called through another of its signatures.
+
+        Raises:
+          SignatureNotFoundError: the model has no signature of that name.
+        """
+        other = copy.copy(self)
+        remote = _read_with_tensorflow if "://" in self._path else None
+        other.signature = read_signature(self._path, signature, read_bytes=remote)
+        other._call_through(signature)
+        return other
+
+    def _call_through(self, signature: str) -> None:
+        try:
+            self._function: Any = self._loaded.signatures[signature]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelLoadError(f"TensorFlow finds no signature '{signature}' in {self._path}") from error
         self._keywords: dict[str, Any] = dict(self._function.structured_input_signature[1])
         self._composites = {spec.name: spec for spec in self.signature.inputs if spec.components}
         self._dense_only = not self._composites

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inference.endpoint import EndpointHandler
     from inference.saved_model import SavedModelHandler
 
+
 @dataclass(frozen=True)
 class Model:
     """A model as it was found.

@@ -65,9 +65,7 @@ def simulate(
     return log
 
 
-@pytest.mark.parametrize(
-    ("rate", "senders"), [(20, 1), (20, 8), (50, 1), (50, 8), (50, 64), (400, 1), (400, 8), (400, 64)]
-)
+@pytest.mark.parametrize(("rate", "senders"), [(20, 1), (20, 8), (50, 1), (50, 8), (50, 64), (400, 8), (400, 64)])
 @pytest.mark.parametrize("latency", [0.001, 0.02])
 def test_most_of_the_quota_is_used_and_few_requests_are_refused(rate: int, senders: int, latency: float) -> None:
     log = simulate(Quota(rate), senders, 60, latency, pause=0.2)
@@ -83,6 +81,17 @@ def test_a_quota_of_a_few_requests_a_second_is_kept_too(senders: int) -> None:
     settled = [taken for at, taken in simulate(Quota(5), senders, 60, 0.02, pause=0.2) if at >= 3]
     assert sum(settled) >= 0.7 * 5 * 57
     assert settled.count(False) < 0.2 * len(settled)
+
+
+def test_a_few_refusals_that_the_pace_does_not_cause_do_not_slow_it_down() -> None:
+    class Noise(Quota):
+        chance = random.Random(3)
+
+        def take(self, now: float) -> bool:
+            return self.chance.random() > 0.05
+
+    settled = [taken for at, taken in simulate(Noise(1), 8, 30, 0.02, pause=0.02) if at >= 3]
+    assert sum(settled) >= 0.85 * 8 / 0.02 * 27
 
 
 def test_a_raised_quota_is_noticed() -> None:

@@ -1,0 +1,218 @@
+"""Serves a SavedModel on this machine: `python -m model.serve --model PATH`.
+
+REST as TensorFlow Serving, KServe (both versions of its protocol), AI Platform and Vertex AI have it, and TensorFlow
+Serving's gRPC, all at once. For developing, testing and comparing; it knows neither users nor encryption, and binds
+the loopback address unless told otherwise. It can misbehave on purpose, so that clients can rehearse it.
+
+Requests that wait while the model is busy share its next call. A model whose rows depend on each other must not be
+called so: `--max-batch-rows 1`.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from model.errors import ModelError
+from model.serving.options import ERROR_KINDS, Options
+from model.serving.ports import bind, choose_grpc_port
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      arguments: the command line's arguments; those of the process by default.
+
+    Returns:
+      The exit code: 0 when stopped by a signal after finishing what was in flight, 1 if that took too long, 2 if
+      the model, a port or the command line is wrong.
+    """
+    options = _options(_parser().parse_args(arguments))
+    try:
+        listener = bind(options.host, options.port)
+    except OSError as error:
+        return _fail(f"cannot listen on {options.host} port {options.port}: {error.strerror or error}; try --port 0")
+    with listener:
+        try:
+            chosen = options.port != 0
+            grpc_port = choose_grpc_port(options.host, options.grpc_port, listener.getsockname()[1], chosen)
+        except OSError as error:
+            return _fail(
+                f"gRPC cannot listen on {options.host} port {options.grpc_port}: {error.strerror or error}; "
+                "try --grpc-port 0"
+            )
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+        try:
+            _check_model(options)
+            with _quiet():
+                from model.serving.app import run
+            return run(options, listener, grpc_port)
+        except (ModelError, OSError) as error:
+            return _fail(str(error))
+        except KeyboardInterrupt:
+            return 130
+
+
+def _check_model(options: Options) -> None:
+    """Finds a wrong path or signature before TensorFlow is imported. Raises ModelError."""
+    from model.signature import latest_version, read_signature
+
+    folder = options.model
+    if not os.path.exists(os.path.join(folder, "saved_model.pb")) and os.path.isdir(folder):
+        newest = latest_version(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        if newest is not None:
+            # An older version may do if this one is only half there.
+            return
+    read_signature(folder, options.signature)
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Swallows what TensorFlow prints to standard error while it is imported; gives it back if that fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(saved, said.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_fail(f"{message}; --help lists the options"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m model.serve", description="Serve a SavedModel over REST and gRPC.")
+    add = parser.add_argument
+    add("--model", required=True, metavar="PATH", help="a SavedModel, or a folder of versions (v1, v2, ... or 1, 2)")
+    add("--name", default="default", help="the model's name in requests (default: %(default)s)")
+    add("--signature", default="serving_default", help="the one to call if none is named (default: %(default)s)")
+    add("--host", default="127.0.0.1", help="the address to bind (default: %(default)s)")
+    add("--port", type=_port, default=8501, help="of REST; 0: any free one (default: %(default)s)")
+    add("--grpc-port", type=_port, help="of gRPC (default: the one below --port, or any free one)")
+    add("--label", type=_label, action="append", default=[], metavar="NAME=VERSION", help="name a version; repeatable")
+    add("--poll-seconds", type=_positive, default=1.0, help="how often to look for versions (default: %(default)s)")
+    add("--keep-versions", type=_count, default=2, help="how many of the newest are served (default: %(default)s)")
+    add("--json", action="store_true", help="say in JSON that the server is ready")
+    limits = parser.add_argument_group("limits")
+    add = limits.add_argument
+    add("--threads", type=_count, default=os.cpu_count() or 1, help="model calls at a time (default: the cores)")
+    add("--max-batch-rows", type=_count, default=16_384, help="rows that waiting requests are joined to; 1: none")
+    add("--max-batch-wait-ms", type=_amount, default=0.0, help="wait for others though the model is free (default: 0)")
+    add("--max-queue-rows", type=_count, default=1_000_000, help="rows that may wait (default: %(default)s)")
+    add("--max-body-mb", type=_positive, default=64.0, help="MiB of a request (default: %(default)g)")
+    add("--drain-seconds", type=_amount, default=10.0, help="for requests to finish when told to stop (default: 10)")
+    faults = parser.add_argument_group("misbehaviour on purpose, of prediction requests")
+    add = faults.add_argument
+    add("--latency-ms", type=_amount, default=0.0, help="added to each request")
+    add("--error-rate", type=_share, default=0.0, metavar="R", help="the share of requests that fail, 0 to 1")
+    add("--error-kinds", type=_kinds, default=("503",), metavar="KIND,...", help=f"of {', '.join(ERROR_KINDS)}")
+    add("--stall-seconds", type=_amount, default=30.0, help="how long a stall takes (default: %(default)g)")
+    add("--seed", type=int, default=0, help="of the faults (default: %(default)s)")
+    add("--quota-qps", type=_positive, metavar="Q", help="requests a second; more get 429")
+    add("--retry-after", type=_amount, metavar="SECONDS", help="what 429 and 503 say (default: nothing)")
+    return parser
+
+
+def _options(parsed: argparse.Namespace) -> Options:
+    return Options(
+        model=parsed.model,
+        name=parsed.name,
+        signature=parsed.signature,
+        host=parsed.host,
+        port=parsed.port,
+        grpc_port=parsed.grpc_port,
+        labels=dict(parsed.label),
+        poll_seconds=parsed.poll_seconds,
+        keep_versions=parsed.keep_versions,
+        threads=parsed.threads,
+        max_batch_rows=parsed.max_batch_rows,
+        max_batch_wait_s=parsed.max_batch_wait_ms / 1000,
+        max_queue_rows=parsed.max_queue_rows,
+        max_body_bytes=min(int(parsed.max_body_mb * 2**20), 2**31 - 1),
+        latency_s=parsed.latency_ms / 1000,
+        error_rate=parsed.error_rate,
+        error_kinds=parsed.error_kinds,
+        stall_s=parsed.stall_seconds,
+        seed=parsed.seed,
+        quota_qps=parsed.quota_qps,
+        retry_after_s=parsed.retry_after,
+        drain_s=parsed.drain_seconds,
+        json=parsed.json,
+    )
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError(f"{value} is not a port")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _amount(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 up")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(text.split(","))
+    unknown = [kind for kind in kinds if kind not in ERROR_KINDS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(ERROR_KINDS)}")
+    return kinds
+
+
+def _label(text: str) -> tuple[str, int]:
+    name, _, version = text.partition("=")
+    if not name or not version.isdecimal() or len(version) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VERSION, such as stable=1")
+    return name, int(version)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

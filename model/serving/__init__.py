@@ -1,0 +1,10 @@
+"""The parts of the local prediction server: `python -m model.serve`.
+
+options, errors, metrics, faults  plain values and small objects
+store      versions of a model: found, loaded, replaced
+batcher    joins the requests that wait while the model is busy
+tensors    JSON values <-> arrays
+service    what every protocol does to a request: admit, predict
+tf_json, rest_tf, rest_google, rest_kserve, rpc   the protocols
+http, app  the web application
+"""

@@ -1,0 +1,168 @@
+"""The web application, and the life of the server: listen, serve, look for versions, finish what is in flight."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from model.serving import metrics, rest_google, rest_kserve, rest_tf
+from model.serving.errors import note
+from model.serving.http import Connections
+from model.serving.options import Options
+from model.serving.ports import address
+from model.serving.rpc import create_server
+from model.serving.service import Service
+from model.serving.store import Store
+
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
+
+
+def create_app(service: Service, grpc_address: str) -> Starlette:
+    """The web application of a service."""
+
+    def index(request: Request) -> Response:
+        described = {
+            "model": service.store.name,
+            "versions": service.store.versions,
+            "labels": dict(service.options.labels),
+            "signatures": sorted(service.store.find(service.store.name).signatures),
+            "grpc": grpc_address,
+        }
+        return JSONResponse(described)
+
+    def health(request: Request) -> Response:
+        return Response(b"ok\n", media_type="text/plain")
+
+    def counters(request: Request) -> Response:
+        return Response(service.metrics.text(), headers={"content-type": metrics.CONTENT_TYPE})
+
+    async def not_found(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": f"Malformed request: {request.method} {request.url.path}"}, 404)
+
+    async def wrong_method(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": f"{request.method} is not for {request.url.path}"}, 405)
+
+    routes = [
+        Route("/", index, methods=["GET"]),
+        Route("/healthz", health, methods=["GET"]),
+        Route("/metrics", counters, methods=["GET"]),
+        *rest_google.routes(service),
+        *rest_kserve.routes(service),
+        *rest_tf.routes(service),
+    ]
+    return Starlette(routes=routes, exception_handlers={404: not_found, 405: wrong_method})
+
+
+def run(options: Options, listener: socket.socket, grpc_port: int) -> int:
+    """Loads the model and serves it until told to stop.
+
+    Args:
+      options: the command line's.
+      listener: REST's socket, bound.
+      grpc_port: gRPC's port; 0 for any free one.
+
+    Returns:
+      The exit code: 0, or 1 if requests were still in flight when their time was over.
+
+    Raises:
+      ModelError: there is nothing to serve.
+      OSError: gRPC's port cannot be bound.
+    """
+    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
+    store = Store(options.model, options.name, options.signature, options.keep_versions, options.labels)
+    store.load()
+    return asyncio.run(_serve(options, listener, grpc_port, Service(options, store)))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals alone: gRPC has to stop at the same time."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(options: Options, listener: socket.socket, grpc_port: int, service: Service) -> int:
+    rpc = create_server(service)
+    try:
+        bound = rpc.add_insecure_port(address(options.host, grpc_port))
+    except RuntimeError as error:
+        raise OSError(f"gRPC cannot bind port {grpc_port}: {error}") from error
+    web = _Server(
+        uvicorn.Config(
+            create_app(service, address(options.host, bound)),
+            http=Connections,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        )
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _stop, stop)
+    await rpc.start()
+    serving = asyncio.create_task(web.serve(sockets=[listener]))
+    while not web.started and not serving.done():
+        await asyncio.sleep(0.005)
+    looking = asyncio.create_task(_look(service.store, options.poll_seconds))
+    port = listener.getsockname()[1]
+    say_ready(options, service.store, address(options.host, port), address(options.host, bound))
+    await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+
+    looking.cancel()
+    web.should_exit = True
+    # Both refuse what is new at once. gRPC's grace ends after ours, which says what is unfinished.
+    stopping = asyncio.create_task(rpc.stop(options.drain_s + 1))
+    _, unfinished = await asyncio.wait([serving, stopping], timeout=options.drain_s)
+    if unfinished and (service.in_flight or web.server_state.tasks):
+        note(f"stopped with {max(service.in_flight, len(web.server_state.tasks))} requests unfinished")
+        # A call of the model cannot be interrupted, and Python would wait for its thread.
+        os._exit(1)
+    service.batcher.close()
+    for task in unfinished:
+        task.cancel()
+    return 0
+
+
+def _stop(stop: asyncio.Event) -> None:
+    """Handles a signal: the first one lets requests finish, the second one does not."""
+    if stop.is_set():
+        note("stopped at once")
+        os._exit(1)
+    stop.set()
+
+
+async def _look(store: Store, seconds: float) -> None:
+    """Looks for new versions, for ever."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await asyncio.to_thread(store.refresh)
+        except Exception as error:  # the versions that are loaded go on
+            note(f"cannot look for versions: {type(error).__name__}: {error}")
+
+
+def say_ready(options: Options, store: Store, rest: str, rpc: str) -> None:
+    """Tells where the server is, in one line on standard output."""
+    versions = store.versions
+    if options.json:
+        ready = {"ready": True, "rest": f"http://{rest}", "grpc": rpc, "model": store.name, "versions": versions}
+        print(json.dumps(ready), flush=True)
+    else:
+        listed = ", ".join(map(str, versions))
+        print(f"ready: model {store.name}, versions {listed}, REST http://{rest}, gRPC {rpc}", flush=True)

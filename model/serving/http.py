@@ -1,0 +1,209 @@
+"""Prediction requests over HTTP: bodies within their limit, answers, errors, and answers spoiled on purpose."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from model.serving.errors import RequestError, Status, note
+from model.serving.service import Query, Service, apart
+from model.serving.tensors import Arrays
+
+_DISCARDED_BODIES = 16
+_HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Sign in to continue</h1></body></html>\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body of an answer, and what is particular about it."""
+
+    body: bytes
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Render = Callable[[Arrays], Answer]
+Parse = Callable[[Service, Request, bytes], tuple[Query, Render]]
+"""Makes of a request and its body what it asks for, and what makes an answer of the outputs."""
+
+
+@dataclass(frozen=True)
+class Api:
+    """A protocol over HTTP.
+
+    Attributes:
+      name: in the counters.
+      parse: reads a request; raises RequestError.
+      error: the body of an answer that is an error.
+    """
+
+    name: str
+    parse: Parse
+    error: Callable[[RequestError], bytes]
+
+    def response(self, error: RequestError) -> Response:
+        """The answer that is an error."""
+        headers = {}
+        if error.retry_after is not None:
+            headers["retry-after"] = f"{error.retry_after:g}"
+        if error.status in (Status.TOO_LARGE, Status.UNSUPPORTED):
+            headers["connection"] = "close"
+        return Response(self.error(error), error.status.http, headers, "application/json")
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def guarded(api: Api, handler: Callable[[Request], Response]) -> Handler:
+    """An endpoint other than predictions, whose errors are the protocol's."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return handler(request)
+        except RequestError as error:
+            return api.response(error)
+
+    return endpoint
+
+
+def prediction(service: Service, path: str, api: Api) -> Route:
+    """The route of prediction requests of a protocol."""
+
+    async def endpoint(request: Request) -> Response:
+        with service.counted(api.name) as outcome:
+            held = _Held(service)
+            try:
+                body = await _body(request, service.options.max_body_bytes, held)
+                response = await _answer(service, api, request, body)
+            except ClientDisconnect:
+                outcome.code = "499"
+                return Response(status_code=400)
+            except RequestError as error:
+                response = api.response(error)
+            except Exception as error:
+                note(f"a request failed: {type(error).__name__}: {error}")
+                response = api.response(RequestError(Status.INTERNAL, f"{type(error).__name__} in the server"))
+            finally:
+                held.release()
+            outcome.code = "reset" if isinstance(response, _Reset) else str(response.status_code)
+            return response
+
+    return Route(path, endpoint, methods=["POST"])
+
+
+async def _answer(service: Service, api: Api, request: Request, body: bytes) -> Response:
+    fault = await service.admit()
+    if fault == "reset":
+        return _Reset()
+    if fault == "html":
+        return Response(_HTML, 200, media_type="text/html")
+    query, render = await apart(len(body), lambda: api.parse(service, request, body))
+    outputs = await service.predict(query, fault)
+    answer = await apart(sum(array.nbytes for array in outputs.values()), lambda: render(outputs))
+    headers = {**answer.headers, "x-model-version": str(query.servable.version.number)}
+    kind = _Truncated if fault == "truncated" else Response
+    return kind(answer.body, 200, headers, answer.media_type)
+
+
+class _Held:
+    """The bytes of one body, as the service accounts for them."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        self._size += size
+        self._service.hold(size)
+
+    def release(self) -> None:
+        self._service.hold(-self._size)
+        self._size = 0
+
+
+async def _body(request: Request, limit: int, held: _Held) -> bytes:
+    """Reads a body. One that is refused is read to its end, within reason, so that the client reads the answer."""
+    refusal = _refusal(request, limit)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit and refusal is None:
+            refusal = _too_large(limit)
+            chunks.clear()
+        if size > limit * _DISCARDED_BODIES:
+            break
+        if refusal is None:
+            try:
+                held.add(len(chunk))
+                chunks.append(chunk)
+            except RequestError as error:
+                refusal = error
+                chunks.clear()
+        if refusal is not None:
+            held.release()
+    if refusal is not None:
+        raise refusal
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _refusal(request: Request, limit: int) -> RequestError | None:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding not in ("", "identity"):
+        return RequestError(Status.UNSUPPORTED, f"content encoding {encoding!r} is not taken; send the body as it is")
+    length = request.headers.get("content-length", "")
+    return _too_large(limit) if length.isdecimal() and int(length) > limit else None
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(Status.TOO_LARGE, f"Request payload size exceeds the limit: {limit} bytes.")
+
+
+class Connections(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """uvicorn's HTTP protocol, which remembers its connections: some answers break them on purpose."""
+
+    transports: ClassVar["WeakValueDictionary[tuple[str, int], asyncio.Transport]"] = WeakValueDictionary()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Called by asyncio."""
+        self.transports[transport.get_extra_info("peername")[:2]] = transport
+        super().connection_made(transport)
+
+    @classmethod
+    def of(cls, scope: Scope) -> asyncio.Transport | None:
+        """The connection of a request."""
+        return cls.transports.get(tuple(scope["client"]))
+
+
+class _Reset(Response):
+    """No answer: the connection is reset."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport = Connections.of(scope)
+        if transport is not None:
+            connection: Any = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+            await receive()  # until uvicorn knows, too
+
+
+class _Truncated(Response):
+    """Half of the body that the headers announce, then the connection's end."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        half = bytes(self.body[: len(self.body) // 2])
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        transport = Connections.of(scope)
+        if transport is not None:
+            transport.close()
+            await receive()

@@ -1,0 +1,61 @@
+"""What the command line of the server says, as plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ERROR_KINDS = ("429", "500", "503", "reset", "stall", "truncated", "misaligned", "html")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to serve, where, within which limits, and how to misbehave.
+
+    Attributes:
+      model: a SavedModel's folder, or a folder of versions.
+      name: the model's name in requests.
+      signature: the one that is called where a request names none.
+      host: the address to bind.
+      port: of REST; 0 for any free one.
+      grpc_port: of gRPC; None for the one below `port`, or any free one if that is taken.
+      labels: versions by label.
+      poll_seconds: how often to look for new versions.
+      keep_versions: how many of the newest versions are served.
+      threads: how many model calls run at a time.
+      max_batch_rows: how many rows waiting requests are joined to; 1 joins none.
+      max_batch_wait_s: how long a request waits for others although the model is free.
+      max_queue_rows: how many rows may wait for the model.
+      max_body_bytes: of a request.
+      latency_s: added to each prediction request.
+      error_rate: the share of prediction requests that fail, from 0 to 1.
+      error_kinds: how they fail; some of ERROR_KINDS.
+      stall_s: how long a stalled request takes.
+      seed: of the faults.
+      quota_qps: prediction requests a second; None for no limit.
+      retry_after_s: what answers that ask to come again say; None for nothing.
+      drain_s: how long a request may go on when the server is told to stop.
+      json: whether to say in JSON that the server is ready.
+    """
+
+    model: str
+    name: str = "default"
+    signature: str = "serving_default"
+    host: str = "127.0.0.1"
+    port: int = 8501
+    grpc_port: int | None = None
+    labels: Mapping[str, int] = field(default_factory=dict)
+    poll_seconds: float = 1.0
+    keep_versions: int = 2
+    threads: int = 1
+    max_batch_rows: int = 16_384
+    max_batch_wait_s: float = 0.0
+    max_queue_rows: int = 1_000_000
+    max_body_bytes: int = 64 * 2**20
+    latency_s: float = 0.0
+    error_rate: float = 0.0
+    error_kinds: tuple[str, ...] = ("503",)
+    stall_s: float = 30.0
+    seed: int = 0
+    quota_qps: float | None = None
+    retry_after_s: float | None = None
+    drain_s: float = 10.0
+    json: bool = False

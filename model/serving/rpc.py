@@ -1,0 +1,229 @@
+"""TensorFlow Serving's gRPC services: Predict, GetModelMetadata, GetModelStatus."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import Message
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2 as metadata_pb2
+from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
+from tensorflow_serving.apis import predict_pb2
+
+from model.serving.errors import RequestError, invalid, note
+from model.serving.service import Query, Service, apart
+from model.serving.store import Servable, Version
+from model.serving.tensors import Array, Arrays, check_shape
+from model.specs import TensorSpec
+
+PROTOCOL = "tf_serving_grpc"
+
+_FIELDS = {
+    "float32": "float_val",
+    "float64": "double_val",
+    "int64": "int64_val",
+    "uint32": "uint32_val",
+    "uint64": "uint64_val",
+    "bool": "bool_val",
+    "string": "string_val",
+    **dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16"), "int_val"),
+}
+_SPOILED = {
+    "reset": (grpc.StatusCode.UNAVAILABLE, "the connection was reset, on purpose"),
+    "html": (grpc.StatusCode.UNKNOWN, "a page of HTML in place of an answer, on purpose"),
+}
+
+Context = Any
+Handler = Callable[[Any, Context], Awaitable[Any]]
+
+
+def create_server(service: Service) -> grpc.aio.Server:
+    """A server of the two services, without a port yet. Called in the event loop that runs it."""
+    limit = service.options.max_body_bytes
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", limit),
+            ("grpc.max_send_message_length", limit),
+            # Two servers on one port would each get some of the requests.
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    rpc = _Rpc(service)
+    predictions = {
+        "Predict": _method(rpc.predict, predict_pb2.PredictRequest),
+        "GetModelMetadata": _method(rpc.metadata, metadata_pb2.GetModelMetadataRequest),
+    }
+    states = {"GetModelStatus": _method(rpc.status, status_pb2.GetModelStatusRequest)}
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", predictions),
+            grpc.method_handlers_generic_handler("tensorflow.serving.ModelService", states),
+        )
+    )
+    return server
+
+
+class _Rpc:
+    """The methods."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def predict(self, request: Any, context: Context) -> Any:
+        """PredictionService.Predict."""
+        with self._service.counted(PROTOCOL) as outcome:
+            try:
+                fault = await self._service.admit()
+                if fault in _SPOILED:
+                    outcome.code = _SPOILED[fault][0].name
+                    await context.abort(*_SPOILED[fault])
+                response = await self._predicted(request, fault)
+            except RequestError as error:
+                code = _code(error)
+                outcome.code = code.name
+                await context.abort(code, str(error))
+            except asyncio.CancelledError:
+                outcome.code = "CANCELLED"
+                raise
+            outcome.code = "OK"
+            return response
+
+    async def _predicted(self, request: Any, fault: str | None) -> Any:
+        service = self._service
+        spec = request.model_spec
+        version = self._version(spec)
+        servable = version.servable(spec.signature_name or service.options.signature)
+        wanted = _outputs(request, servable)
+        size = request.ByteSize()
+        arrays = await apart(size, lambda: _arrays(request, servable, service.options.max_body_bytes))
+        outputs = await service.predict(Query(servable, arrays), fault)
+
+        def respond() -> Any:
+            response = predict_pb2.PredictResponse()
+            response.model_spec.name = service.store.name
+            response.model_spec.version.value = version.number
+            response.model_spec.signature_name = servable.signature.name
+            for name in wanted:
+                response.outputs[name].CopyFrom(_proto(outputs[name]))
+            data = response.SerializeToString()
+            return data[: len(data) // 2] if fault == "truncated" else data
+
+        return await apart(sum(array.nbytes for array in outputs.values()), respond)
+
+    async def metadata(self, request: Any, context: Context) -> Any:
+        """PredictionService.GetModelMetadata."""
+        try:
+            version = self._version(request.model_spec)
+            if list(request.metadata_field) != ["signature_def"]:
+                raise invalid("metadata_field must be signature_def, and nothing else")
+        except RequestError as error:
+            await context.abort(_code(error), str(error))
+        response = metadata_pb2.GetModelMetadataResponse()
+        response.model_spec.name = self._service.store.name
+        response.model_spec.version.value = version.number
+        response.metadata["signature_def"].Pack(metadata_pb2.SignatureDefMap(signature_def=version.definitions))
+        return response
+
+    async def status(self, request: Any, context: Context) -> Any:
+        """ModelService.GetModelStatus."""
+        store = self._service.store
+        spec = request.model_spec
+        response = status_pb2.GetModelStatusResponse()
+        try:
+            version = self._version(spec)
+        except RequestError as error:
+            await context.abort(_code(error), str(error))
+        chosen = spec.WhichOneof("version_choice") is not None
+        states: dict[int, str | None] = dict.fromkeys(store.versions)
+        states = {version.number: None} if chosen else {**store.failures, **states}
+        for number, failure in sorted(states.items(), reverse=True):
+            state = response.model_version_status.add(version=number)
+            state.state = state.END if failure else state.AVAILABLE
+            state.status.error_code = grpc.StatusCode.UNKNOWN.value[0] if failure else 0
+            state.status.error_message = failure or ""
+        return response
+
+    def _version(self, spec: Any) -> Version:
+        choice = spec.WhichOneof("version_choice")
+        number = spec.version.value if choice == "version" else None
+        label = spec.version_label if choice == "version_label" else None
+        return self._service.store.find(spec.name, number, label)
+
+
+def _method(handler: Handler, request: type[Message]) -> grpc.RpcMethodHandler:
+    async def safe(message: Any, context: Context) -> Any:
+        try:
+            return await handler(message, context)
+        except (grpc.aio.AbortError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            note(f"a request failed: {type(error).__name__}: {error}")
+            await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__} in the server")
+
+    return grpc.unary_unary_rpc_method_handler(
+        safe, request_deserializer=request.FromString, response_serializer=_serialized
+    )
+
+
+def _serialized(response: Any) -> bytes:
+    data: bytes = response if isinstance(response, bytes) else response.SerializeToString()
+    return data
+
+
+def _code(error: RequestError) -> grpc.StatusCode:
+    return grpc.StatusCode[error.status.grpc]
+
+
+def _outputs(request: Any, servable: Servable) -> list[str]:
+    known = [spec.name for spec in servable.signature.outputs]
+    for name in request.output_filter:
+        if name not in known:
+            raise invalid(f"the model has no output {name!r}; it has {', '.join(known)}")
+    return list(dict.fromkeys(request.output_filter)) or known
+
+
+def _arrays(request: Any, servable: Servable, limit: int) -> Arrays:
+    specs = {spec.name: spec for spec in servable.signature.inputs}
+    missing = ", ".join(repr(name) for name in specs if name not in request.inputs)
+    unknown = ", ".join(repr(name) for name in sorted(set(request.inputs) - specs.keys())[:10])
+    if missing or unknown:
+        parts = [f"input {missing} is missing"] if missing else []
+        parts += [f"the model has no input {unknown}"] if unknown else []
+        raise invalid("; ".join(parts))
+    return {name: _array(request.inputs[name], spec, limit) for name, spec in specs.items()}
+
+
+def _array(tensor: Any, spec: TensorSpec, limit: int) -> Array:
+    """An input's values. A tensor may say a single value for a shape of any size, so the size has a limit."""
+    if tensor.dtype != tf.as_dtype(spec.dtype).as_datatype_enum:
+        given = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number.get(tensor.dtype)
+        raise invalid(
+            f"input '{spec.name}' has type {given.name if given else tensor.dtype}; the model takes {spec.dtype}"
+        )
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    if tensor.tensor_shape.unknown_rank or any(not 0 <= size <= limit for size in shape) or math.prod(shape) > limit:
+        raise invalid(f"input '{spec.name}' has a shape of unknown or excessive size")
+    check_shape(shape, spec)
+    if 0 in shape:
+        return np.zeros(shape, object if spec.dtype == "string" else tf.as_dtype(spec.dtype).as_numpy_dtype)
+    try:
+        return np.asarray(tf.make_ndarray(tensor))
+    except (ValueError, TypeError, IndexError) as error:
+        raise invalid(f"input '{spec.name}' has values that do not make its shape {shape}") from error
+
+
+def _proto(array: Array) -> Any:
+    """An output, in the field of its type, as TensorFlow Serving answers."""
+    name = "string" if array.dtype == object else array.dtype.name
+    field = _FIELDS.get(name)
+    if field is None:
+        return tf.make_tensor_proto(array)
+    tensor = tensor_pb2.TensorProto(dtype=tf.as_dtype(name).as_datatype_enum)
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    getattr(tensor, field).extend(array.ravel().tolist())
+    return tensor

@@ -1,0 +1,352 @@
+"""One contract for every way of calling the model: same rows in, same predictions out, the same rows refused.
+
+What every handler is held to is what a direct call of the SavedModel gives, to the last bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pickle
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pytest
+from apache_beam.ml.inference.base import KeyedModelHandler
+from apache_beam.testing.util import assert_that
+
+from inference import Endpoint, EndpointHandler, Predict, SavedModelHandler, Target
+from inference.asking import ask_signature
+from inference.client import Client
+from inference.errors import ERROR_COLUMN, EndpointConfigError, failures_of
+from inference.retries import Patience
+from tests.conftest import ROOT, save
+from tests.ledger import DEFAULTS, MODEL
+from tests.model.serving_process import Serving, serving
+
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ai_platform": ("ai_platform", {}),
+    "vertex": ("vertex", {}),
+    "vertex raw": ("vertex", {"raw": True}),
+    "tf_serving_rest": ("tf_serving_rest", {}),
+    "tf_serving_rest rows": ("tf_serving_rest", {"rows": True}),
+    "tf_serving_grpc": ("tf_serving_grpc", {}),
+    "kserve_v1": ("kserve_v1", {}),
+    "kserve_v2": ("kserve_v2", {}),
+    "kserve_v2 binary": ("kserve_v2", {"binary": True}),
+}
+WITHOUT_BYTES = ("kserve_v2",)
+"""Ways that cannot carry bytes that are not text."""
+
+Handler = SavedModelHandler | EndpointHandler
+
+
+def endpoint(way: str, server: Serving, **target: Any) -> Endpoint:
+    protocol, settings = WAYS[way]
+    url = server.grpc if protocol == "tf_serving_grpc" else server.rest
+    return Endpoint(protocol, Target(url=url, **{**settings, **target}), patience=Patience(4, 60))
+
+
+def ask(handler: Handler, *batches: pa.RecordBatch) -> list[pa.RecordBatch]:
+    client = handler.load_model()
+    try:
+        return list(handler.run_inference(list(batches), client))
+    finally:
+        getattr(client, "close", lambda: None)()
+
+
+@pytest.fixture(scope="module")
+def babyweight() -> Iterator[Serving]:
+    with serving(MODEL) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=list(WAYS))
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@functools.cache
+def real_births() -> pa.RecordBatch:
+    """All 1,450, with missing ages of gestation, and words that the model never saw."""
+    table = pacsv.read_csv(ROOT / "data/births-nc-2001.csv", convert_options=pacsv.ConvertOptions(
+        column_types={name: pa.string() for name in ("is_male", "mother_race", "mother_married", "cigarette_use")}
+    ))  # fmt: skip
+    races = table["mother_race"].to_pylist()
+    races[3], races[4], races[5] = "Ünknown", 'quote " \\ \n\t\x01 </script>', "漢字 🎈"
+    table = table.set_column(table.schema.get_field_index("mother_race"), "mother_race", pa.array(races))
+    [batch] = table.combine_chunks().to_batches()
+    return batch
+
+
+def direct(**options: Any) -> SavedModelHandler:
+    return SavedModelHandler(MODEL, defaults=DEFAULTS, **options)
+
+
+def asked(way: str, server: Serving, **options: Any) -> EndpointHandler:
+    return EndpointHandler(endpoint(way, server), direct().signature, defaults=DEFAULTS, **options)
+
+
+@pytest.mark.parametrize("max_batch_size", [16384, 100, 7])
+def test_predictions_are_those_of_a_direct_call(way: str, babyweight: Serving, max_batch_size: int) -> None:
+    [wanted] = ask(direct(), real_births())
+    [found] = ask(asked(way, babyweight, max_batch_size=max_batch_size), real_births())
+    assert found.schema == wanted.schema
+    assert found.equals(wanted)
+
+
+def test_through_the_transform_too(way: str, babyweight: Serving) -> None:
+    batches = [(i, real_births().slice(low, 97)) for i, low in enumerate(range(0, 1450, 97))]
+    wanted = dict(zip(dict(batches), ask(direct(), *dict(batches).values()), strict=True))
+
+    def check(found: list[tuple[int, pa.RecordBatch]]) -> None:
+        assert sorted(key for key, _ in found) == sorted(wanted)
+        assert all(batch.equals(wanted[key]) for key, batch in found)
+
+    with beam.Pipeline(runner="FnApiRunner") as p:
+        assert_that(
+            p | beam.Create(batches) | Predict(KeyedModelHandler(asked(way, babyweight, max_batch_size=50))), check
+        )
+
+
+def test_the_same_rows_are_refused_before_they_are_sent(way: str, babyweight: Serving) -> None:
+    columns = real_births().slice(0, 50).to_pydict()
+    columns["mother_age"][3] = None
+    columns["plurality"][7] = None
+    columns["mother_age"] = [None if age is None else str(age) for age in columns["mother_age"]]
+    columns["mother_age"][9] = "thirty"
+    batch = pa.RecordBatch.from_pydict(columns)
+    [wanted], [found] = ask(direct(), batch), ask(asked(way, babyweight), batch)
+    assert sorted(failures_of(found[ERROR_COLUMN])) == [3, 7, 9]
+    assert found.equals(wanted)
+
+
+def test_no_rows_and_many_schemas(way: str, babyweight: Serving) -> None:
+    batch = real_births()
+    batches = [batch.slice(0, 0), batch.slice(0, 5), batch.slice(5, 3).append_column("more", pa.array([1, 2, 3]))]
+    for wanted, found in zip(ask(direct(), *batches), ask(asked(way, babyweight), *batches), strict=True):
+        assert found.equals(wanted)
+
+
+def test_a_handler_travels_to_workers(way: str, babyweight: Serving) -> None:
+    handler = pickle.loads(pickle.dumps(asked(way, babyweight)))
+    [found] = ask(handler, real_births())
+    assert found.equals(ask(direct(), real_births())[0])
+
+
+@pytest.fixture(scope="module")
+def examples_only() -> Iterator[Serving]:
+    """For protocols that cannot name a signature."""
+    with serving(MODEL, "--signature", "serving_examples") as server:
+        yield server
+
+
+def test_serialized_examples(way: str, babyweight: Serving, request: pytest.FixtureRequest) -> None:
+    if way == "vertex":
+        with pytest.raises(EndpointConfigError, match="raw"):
+            Client(endpoint(way, babyweight, signature="serving_examples"))
+        return
+    options = {"max_batch_size": 300, "defaults": {name: DEFAULTS[name] for name in ("alcohol_use", "cigarette_use")}}
+    reference = SavedModelHandler(MODEL, "serving_examples", **options)
+    server = request.getfixturevalue("examples_only") if WAYS[way][0].startswith("kserve") else babyweight
+    handler = EndpointHandler(endpoint(way, server, signature="serving_examples"), reference.signature, **options)
+    [found] = ask(handler, real_births())
+    [wanted] = ask(reference, real_births())
+    if way not in WITHOUT_BYTES:
+        assert found.equals(wanted)
+        return
+    carried = found["predictions"].is_valid()
+    assert found["predictions"].filter(carried).equals(wanted["predictions"].filter(carried))
+    assert {f.error for f in failures_of(found[ERROR_COLUMN]).values()} == {"RowError"}
+
+
+# A model that fails on some rows ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strict(strict_model: str) -> Iterator[Serving]:
+    with serving(strict_model) as server:
+        yield server
+
+
+def test_a_row_that_the_model_refuses_stands_alone(way: str, strict: Serving, strict_model: str) -> None:
+    ages = np.arange(200, dtype=np.float32)
+    ages[[0, 50, 51, 199]] = -1
+    batch = pa.RecordBatch.from_pydict({"mother_age": ages, "plurality": np.ones(200, np.float32)})
+    reference = SavedModelHandler(strict_model, max_batch_size=64)
+    [wanted] = ask(reference, batch)
+    [found] = ask(EndpointHandler(endpoint(way, strict), reference.signature, max_batch_size=64), batch)
+    refused = failures_of(found[ERROR_COLUMN])
+    assert sorted(refused) == sorted(failures_of(wanted[ERROR_COLUMN])) == [0, 50, 51, 199]
+    assert {(failure.stage, failure.error) for failure in refused.values()} == {("predict", "RequestRefusedError")}
+    assert all("a negative age" in failure.message for failure in refused.values())
+    assert found["predictions"].equals(wanted["predictions"])
+
+
+# A model of every kind of input and output --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many_kinds_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    import tensorflow as tf
+
+    inputs = [
+        tf.TensorSpec([None], tf.bool, "flag"),
+        tf.TensorSpec([None], tf.int64, "long"),
+        tf.TensorSpec([None, 1], tf.int32, "column"),
+        tf.TensorSpec([None], tf.uint8, "byte"),
+        tf.TensorSpec([None, 3], tf.float64, "triple"),
+        tf.TensorSpec([None, None, 2], tf.float32, "pairs"),
+        tf.TensorSpec([None], tf.string, "text"),
+        tf.TensorSpec([None], tf.float16, "half"),
+    ]
+
+    class ManyKinds(tf.Module):
+        @tf.function(input_signature=inputs)
+        def __call__(
+            self, flag: Any, long: Any, column: Any, byte: Any, triple: Any, pairs: Any, text: Any, half: Any
+        ) -> dict[str, Any]:
+            return {
+                "not_flag": tf.logical_not(flag),
+                "longer": long + 1,
+                "columns": column * 2,
+                "bytes": tf.identity(byte),
+                "triples": triple * 3,
+                "pair_sums": tf.reduce_sum(pairs, 1),
+                "texts": tf.strings.join([text, "!"]),
+                "halves": tf.identity(half),
+            }
+
+    return save(ManyKinds(), tmp_path_factory.mktemp("many_kinds"))
+
+
+@pytest.fixture(scope="module")
+def many_kinds(many_kinds_model: str) -> Iterator[Serving]:
+    with serving(many_kinds_model) as server:
+        yield server
+
+
+def kinds(rows: int) -> pa.RecordBatch:
+    rng = np.random.default_rng(3)
+    floats = np.concatenate([[np.nan, np.inf, -np.inf, -0.0, 5e-324, 1.7976931348623157e308], rng.normal(size=rows)])
+    longs = np.concatenate([[2**63 - 2, -(2**63), 2**53 + 1], rng.integers(-(2**53), 2**53, rows)])[:rows]
+    return pa.RecordBatch.from_pydict(
+        {
+            "flag": pa.array(rng.integers(0, 2, rows).astype(bool)),
+            "long": pa.array(longs),
+            "column": pa.array(rng.integers(-(2**30), 2**30, rows), pa.int32()),
+            "byte": pa.array(rng.integers(0, 256, rows), pa.uint8()),
+            "triple": pa.array([floats[i : i + 3].tolist() for i in range(rows)], pa.list_(pa.float64())),
+            "pairs": pa.array(
+                [[[float(i), 0.1], [1e-3, 2.0], [3.0, -1.0]][: 1 + i % 3] for i in range(rows)],
+                pa.list_(pa.list_(pa.float32())),
+            ),
+            "text": pa.array([f"täxt \"{i}\" \\ 漢 \n" for i in range(rows)]),
+            "half": pa.array(rng.normal(size=rows).astype(np.float16)),
+        }
+    )  # fmt: skip
+
+
+def test_every_kind_of_value_travels(way: str, many_kinds: Serving, many_kinds_model: str) -> None:
+    reference = SavedModelHandler(many_kinds_model)
+    batch = kinds(60)
+    [wanted] = ask(reference, batch)
+    [found] = ask(EndpointHandler(endpoint(way, many_kinds), reference.signature, max_batch_size=7), batch)
+    failures = failures_of(found[ERROR_COLUMN]) if ERROR_COLUMN in found.schema.names else {}
+    assert {row: (failure.error, failure.attempts) for row, failure in failures.items()} == not_carried(way, wanted)
+    good = pa.array([row for row in range(60) if row not in failures])
+    assert len(good) >= 50
+    for name in wanted.schema.names:
+        same_values(found[name].take(good), wanted[name].take(good), name)
+
+
+def not_carried(way: str, wanted: pa.RecordBatch) -> dict[int, tuple[str, int]]:
+    """The rows that a way cannot carry to the server or back: an error each, where others would lose something."""
+    refused = {}
+    if way in ("ai_platform", "vertex", "kserve_v1", "kserve_v2"):
+        # Their JSON has no NaN and no infinities, and the model returns them.
+        for row, triple in enumerate(wanted["triples"].to_pylist()):
+            if not np.isfinite(triple).all():
+                refused[row] = ("NoPredictionError", 1)
+    if way == "vertex":
+        # Its numbers are float64.
+        for row, long in enumerate(wanted["long"].to_pylist()):
+            if abs(long) > 2**53:
+                refused[row] = ("RowError", 1)
+    return refused
+
+
+def same_values(found: pa.Array, wanted: pa.Array, name: str) -> None:
+    """Equal, with NaN equal to NaN."""
+    assert found.type == wanted.type, name
+    while pa.types.is_list(found.type):
+        assert found.value_lengths().equals(wanted.value_lengths()), name
+        found, wanted = found.flatten(), wanted.flatten()
+    np.testing.assert_array_equal(found.to_numpy(zero_copy_only=False), wanted.to_numpy(zero_copy_only=False), name)
+
+
+def test_what_the_server_says_it_takes_is_what_the_model_takes(
+    way: str, many_kinds: Serving, many_kinds_model: str
+) -> None:
+    wanted = SavedModelHandler(many_kinds_model).signature
+    if WAYS[way][0] in ("ai_platform", "vertex", "kserve_v1"):
+        with pytest.raises(EndpointConfigError, match="signature_from"):
+            ask_signature(endpoint(way, many_kinds))
+    else:
+        told = ask_signature(endpoint(way, many_kinds))
+        assert (told.inputs, told.outputs) == (wanted.inputs, wanted.outputs)
+
+
+# Versions -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_version_that_answered_stands_beside_each_row(way: str, babyweight: Serving) -> None:
+    [found] = ask(asked(way, babyweight, model_version=True, max_batch_size=500), real_births())
+    assert found.schema.names[-2:] == ["predictions", "model_version"]
+    assert set(found["model_version"].to_pylist()) == {"1"}
+    [wanted] = ask(direct(model_version=True), real_births())
+    assert set(wanted["model_version"].to_pylist()) == {"v1"}
+
+
+def test_a_new_version_on_the_server_is_used_at_once(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def save_version(version: int) -> None:
+        class Times(tf.Module):
+            @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+            def __call__(self, x: Any) -> dict[str, Any]:
+                return {"predictions": x * float(version)}
+
+        save(Times(), tmp_path / "new")
+        shutil.move(tmp_path / "new", tmp_path / "models" / str(version))
+
+    (tmp_path / "models").mkdir()
+    save_version(1)
+    signature = SavedModelHandler(str(tmp_path / "models" / "1")).signature
+    batch = pa.RecordBatch.from_pydict({"x": np.ones(10, np.float32)})
+    with serving(tmp_path / "models", "--poll-seconds", "0.1") as server, contextlib.ExitStack() as clients:
+        asked = []
+        for way in WAYS:
+            handler = EndpointHandler(endpoint(way, server), signature, model_version=True)
+            client = handler.load_model()
+            clients.callback(client.close)
+            asked.append((handler, client))
+
+        def answers() -> list[tuple[float, str]]:
+            found = [handler.run_inference([batch], client)[0] for handler, client in asked]
+            assert all(len(set(result["predictions"].to_pylist())) == 1 for result in found)
+            return [(result["predictions"][0].as_py(), result["model_version"][0].as_py()) for result in found]
+
+        assert answers() == [(1.0, "1")] * len(WAYS)
+        save_version(2)
+        until = time.monotonic() + 20
+        while (1.0, "1") in answers() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert answers() == [(2.0, "2")] * len(WAYS)
