@@ -16,6 +16,9 @@ from inference.throttle import Throttle
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 20.0
+QUOTA_PAUSE_S = 0.5
+"""Longest after a refusal for quota: it is the throttle that waits then, for all requests."""
+
 TRIES_BEFORE_SPLITTING = 3
 """Of a request that the server fails on: one of its rows may be the cause."""
 
@@ -46,7 +49,7 @@ class Retries:
     """Sends requests again that failed for a transient cause, for all threads of a sender.
 
     The pause is random between 0 and a limit ("full jitter") that begins at 0.2 s and doubles with each attempt up to
-    20 s; it is not shorter than the server asks for. A refusal for quota slows all threads down.
+    20 s (0.5 s after a refusal for quota, which slows all threads down); it is not shorter than the server asks for.
 
     Args:
       patience: when to give up.
@@ -106,7 +109,8 @@ class Retries:
         def pause(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked = getattr(error, "retry_after", None) or 0.0
-            return max(asked, self._wait(state))
+            grown = self._wait(state)
+            return max(asked, min(grown, QUOTA_PAUSE_S) if isinstance(error, QuotaError) else grown)
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_worth_another_try),
