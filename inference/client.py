@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from inference.errors import EndpointConfigError, RequestTooLargeError
+from inference.errors import EndpointConfigError, EndpointError, RequestTooLargeError
 from inference.protocols import protocol_class
-from inference.protocols.base import Answer, Protocol, Target
+from inference.protocols.base import Answer, Protocol, Response, Target
 from inference.retries import Patience, Retries
-from inference.secrets import FixedHeaders, GoogleHeaders, Headers, Secret
+from inference.secrets import FixedHeaders, GoogleHeaders, Headers, Secret, check_headers, masked, masked_bytes
 from inference.throttle import Throttle
 from inference.transports import Connection, GrpcTransport, HttpTransport, Transport, is_loopback
 from model.specs import Signature, TensorSpec
@@ -42,6 +42,9 @@ class Endpoint:
       google_credentials: whether to send a token of Google's default credentials; None to do so if the host is
         one of Google's.
       ca_file: certificates to trust, in PEM; None for the system's.
+
+    Raises:
+      ValueError: a header that cannot be sent.
     """
 
     protocol: str
@@ -54,6 +57,9 @@ class Endpoint:
     headers: Mapping[str, Secret] = field(default_factory=dict)
     google_credentials: bool | None = None
     ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        check_headers(self.headers)
 
     @property
     def name(self) -> str:
@@ -94,7 +100,9 @@ class Client:
             self.protocol = endpoint.make_protocol()
         except ValueError as error:
             raise EndpointConfigError(str(error)) from None
-        self._transport = _connect(endpoint, self.protocol)
+        host = _host(endpoint)
+        self._headers = _headers(endpoint, host)
+        self._transport = _connect(endpoint, self.protocol, host, self._headers)
         self.throttle = Throttle(clock, sleep)
         self.retries = Retries(endpoint.patience, self.throttle, clock, sleep)
         self.pool = ThreadPoolExecutor(endpoint.max_in_flight, "request")
@@ -126,7 +134,7 @@ class Client:
         def send() -> Answer:
             with self._in_flight:
                 response = self._transport.send(request, self.protocol.error_message)
-            return self.protocol.read(response, rows, outputs)
+            return self._read(lambda answer: self.protocol.read(answer, rows, outputs), response)
 
         return self._named(lambda: self.retries.call(send, rows, deadline))
 
@@ -139,11 +147,11 @@ class Client:
                 "SavedModel, or list model.inputs"
             )
         deadline = self.retries.deadline()
-        return self._named(
-            lambda: self.retries.call(
-                lambda: self.protocol.signature(self._transport.send(request, self.protocol.error_message)), 1, deadline
-            )
-        )
+
+        def send() -> Signature:
+            return self._read(self.protocol.signature, self._transport.send(request, self.protocol.error_message))
+
+        return self._named(lambda: self.retries.call(send, 1, deadline))
 
     def counts(self) -> dict[str, int]:
         """Requests since the last time this was asked."""
@@ -157,6 +165,18 @@ class Client:
         """Closes the connections and ends the threads."""
         self.pool.shutdown(wait=False, cancel_futures=True)
         self._transport.close()
+
+    def _read(self, read: Callable[[Response], T], response: Response) -> T:
+        try:
+            return read(response)
+        except EndpointError:
+            # The message may quote the answer, and the answer the credentials.
+            body = masked_bytes(response.body, self._headers)
+        try:
+            return read(Response(body, response.headers))
+        except EndpointError as error:
+            error.args = (masked(str(error), self._headers),)
+            raise
 
     def _named(self, call: Callable[[], T]) -> T:
         try:
@@ -174,10 +194,9 @@ class Client:
         raise error
 
 
-def _connect(endpoint: Endpoint, protocol: Protocol) -> Transport:
-    host = _host(endpoint, protocol)
+def _connect(endpoint: Endpoint, protocol: Protocol, host: str, headers: Headers) -> Transport:
     connection = Connection(
-        headers=_headers(endpoint, host),
+        headers=headers,
         connect_timeout_s=endpoint.connect_timeout_s,
         timeout_s=endpoint.timeout_s,
         connections=endpoint.max_in_flight,
@@ -196,7 +215,7 @@ def _scheme(endpoint: Endpoint) -> str:
     return url.partition("://")[0].lower() if "://" in url else ""
 
 
-def _host(endpoint: Endpoint, protocol: Protocol) -> str:
+def _host(endpoint: Endpoint) -> str:
     """host:port that is connected to; empty for a cloud service's own."""
     url = endpoint.target.url
     if url is None:

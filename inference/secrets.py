@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -10,6 +11,8 @@ from inference.errors import EndpointConfigError, TransientError
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _MASK = "***"
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
 
 
 class Headers(Protocol):
@@ -40,6 +43,18 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+def check_headers(headers: Mapping[str, Secret]) -> None:
+    """Raises ValueError if one cannot be sent. Libraries would say so too, and show it."""
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"headers: {name!r} is not a header's name")
+        if not _VALUE.fullmatch(value.reveal()):
+            raise ValueError(
+                f"headers.{name}: its value cannot be sent: it ends in white space (is a variable in it empty?), or "
+                "has a line break or a character that is not ASCII in it"
+            )
 
 
 class FixedHeaders:
@@ -107,8 +122,19 @@ class GoogleHeaders:
 
 def masked(text: str, headers: Headers) -> str:
     """`text` without the credentials that a server may have repeated."""
-    for value in headers.values():
-        for part in {value, value.rpartition(" ")[2]}:
-            if len(part) > 3:
-                text = text.replace(part, _MASK)
+    for part in _parts(headers):
+        text = text.replace(part, _MASK)
     return text
+
+
+def masked_bytes(body: bytes, headers: Headers) -> bytes:
+    """The same for bytes, to be done before a text is cut: what is left of a credential would not be recognised."""
+    for part in _parts(headers):
+        body = body.replace(part.encode(), _MASK.encode())
+    return body
+
+
+def _parts(headers: Headers) -> list[str]:
+    """What to look for: whole values, longest first, and what follows words such as Bearer."""
+    found = {part for value in headers.values() for part in (value, value.rpartition(" ")[2]) if len(part) > 3}
+    return sorted(found, key=len, reverse=True)

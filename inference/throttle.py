@@ -33,9 +33,15 @@ COOL_DOWN_S = 1.0
 
 MIN_RATE = 0.1
 
+FIRST_RATE = 10.0
+"""At least, after the first slowing down: refusals come back sooner than predictions."""
+
+LOOK_EVERY_S = 0.25
+"""Who waits for a turn looks again so often, as the rate changes."""
+
 
 class Throttle:
-    """Paces the requests of all threads of a sender. Unlimited until the first refusal.
+    """Paces the requests of all threads of a sender, first come, first served. Unlimited until it is slowed down.
 
     Args:
       clock: seconds, monotonic.
@@ -52,8 +58,9 @@ class Throttle:
         self._slowed = 0.0
         self._deaf_until = 0.0
         self._learning = True
-        self._next = 0.0
-        self.waited = 0.0
+        self._tickets = 0
+        self._turns = 0.0
+        self._looked = 0.0
 
     @property
     def rate(self) -> float | None:
@@ -68,18 +75,30 @@ class Throttle:
 
     def wait(self) -> None:
         """Returns when the next request may be sent."""
+        ticket = self.ticket()
+        while pause := self.remaining(ticket):
+            self._sleep(pause)
+
+    def ticket(self) -> int:
+        """A place in the line."""
         with self._lock:
-            now = self._clock()
             if self._began is None:
-                self._began = now
-            rate = self.rate
+                self._began = self._clock()
+            self._tickets += 1
+            return self._tickets
+
+    def remaining(self, ticket: int) -> float:
+        """Seconds until it is worth looking again; 0 if it is the ticket's turn."""
+        with self._lock:
+            now, rate = self._clock(), self.rate
             if rate is None:
-                return
-            at = max(now, self._next)
-            self._next = at + 1 / rate
-            self.waited += at - now
-        if at > now:
-            self._sleep(at - now)
+                self._turns = self._tickets
+                self._looked = now
+                return 0.0
+            # Turns that nobody took are lost, but for one.
+            self._turns = min(self._turns + (now - self._looked) * rate, self._tickets)
+            self._looked = now
+            return min(LOOK_EVERY_S, max(0.001, (ticket - self._turns) / rate)) if ticket > self._turns else 0.0
 
     def accepted(self) -> None:
         """A request was answered, in whatever way, but not refused."""
@@ -96,11 +115,10 @@ class Throttle:
             refusals = sum(not taken for _, taken in self._answers)
             if refusals < FEW or refusals <= TOLERATED * len(self._answers):
                 return
-            self._learning = self._ceiling is None
-            self._ceiling = max(MIN_RATE, self._measured(now))
+            first, measured = self._ceiling is None, self._measured(now)
+            self._learning, self._ceiling = first, max(FIRST_RATE if first else MIN_RATE, measured)
             self._slowed = now
-            # Who waits for a turn keeps it.
-            self._deaf_until = max(now + COOL_DOWN_S, self._next)
+            self._deaf_until = now + COOL_DOWN_S
             self._answers = deque(answer for answer in self._answers if answer[1])
 
     def _note(self, now: float, taken: bool) -> None:
@@ -109,7 +127,10 @@ class Throttle:
             self._answers.popleft()
 
     def _measured(self, now: float) -> float:
-        """Accepted requests a second, over the last of them."""
+        """Accepted requests a second, over the last of them; while the rate doubles each second, the very last."""
+        recent = [taken for at, taken in self._answers if at > now - WINDOW_S / 2]
+        if self._ceiling is not None and self._learning and len(recent) >= ENOUGH / 3:
+            return sum(recent) / (WINDOW_S / 2)
         began = now if self._began is None else self._began
         oldest = self._answers[0][0] if len(self._answers) >= ENOUGH else began
         return sum(taken for _, taken in self._answers) / max(now - oldest, WINDOW_S / 4)

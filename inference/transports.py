@@ -35,7 +35,7 @@ from inference.errors import (
     TransientError,
 )
 from inference.protocols.base import Request, Response
-from inference.secrets import Headers, masked
+from inference.secrets import Headers, masked, masked_bytes
 
 MAX_RESPONSE_BYTES = 256 << 20
 
@@ -97,7 +97,7 @@ class HttpTransport:
         self._client = httpx.Client(
             timeout=timeout,
             limits=limits,
-            verify=_trusted(connection.ca_file),
+            verify=trusted(connection.ca_file),
             headers={"Accept-Encoding": "identity"},
             # A proxy is for what is elsewhere.
             trust_env=not is_loopback(host),
@@ -114,14 +114,17 @@ class HttpTransport:
         except httpx.TimeoutException as error:
             raise TransientError(f"no answer in time ({type(error).__name__})") from None
         except httpx.RemoteProtocolError as error:
-            raise ResponseError(f"the answer breaks off: {error}") from None
+            raise ResponseError(f"the answer breaks off: {masked(str(error), self._connection.headers)}") from None
+        except httpx.LocalProtocolError:
+            # Its text shows the header.
+            raise EndpointConfigError("a header cannot be sent: it has a character that none may have") from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise EndpointConfigError(f"the address is wrong: {error}") from None
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise TransientError(f"no connection: {str(error) or type(error).__name__}") from None
         if 200 <= status < 300:
             return response
-        raise _http_error(status, masked(explain(response), self._connection.headers), response)
+        raise _http_error(status, said(response, explain, self._connection.headers), response)
 
     def _body(self, answer: httpx.Response) -> bytes:
         """The whole body, if it is not too large and comes in time."""
@@ -138,6 +141,11 @@ class HttpTransport:
 
     def close(self) -> None:
         self._client.close()
+
+
+def said(response: Response, explain: Explain, headers: Headers) -> str:
+    """What an error response says, without the credentials that it repeats, whole, cut or escaped."""
+    return masked(explain(Response(masked_bytes(response.body, headers), response.headers)), headers)
 
 
 def _http_error(status: int, said: str, response: Response) -> EndpointError:
@@ -180,7 +188,8 @@ def retry_after(text: str | None) -> float | None:
         return None
 
 
-def _trusted(ca_file: str | None) -> Any:
+def trusted(ca_file: str | None) -> Any:
+    """The certificates in a file, as httpx takes them. Raises OSError: there are none."""
     if ca_file is None:
         return True
     import ssl
@@ -229,8 +238,8 @@ class GrpcTransport:
             return Response(call(request.body or b"", timeout=self._connection.timeout_s, metadata=metadata))
         except self._grpc.RpcError as error:
             code = error.code().name
-            said = masked(explain(Response(str(error.details() or "").encode())), self._connection.headers)
-            raise _grpc_error(code, said) from None
+            details = Response(str(error.details() or "").encode())
+            raise _grpc_error(code, said(details, explain, self._connection.headers)) from None
 
     def close(self) -> None:
         self._channel.close()

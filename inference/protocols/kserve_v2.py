@@ -113,7 +113,7 @@ def _as_text(values: pa.Array, spec: TensorSpec) -> pa.Array:
     except pa.ArrowInvalid:
         raise RowError(
             f"input '{spec.name}': bytes that are not UTF-8 text, which this protocol's JSON cannot carry; "
-            "with binary: true it can, if the server knows the binary tensor data extension"
+            "with body: binary it can, if the server knows the binary tensor data extension"
         ) from None
 
 

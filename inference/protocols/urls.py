@@ -66,7 +66,7 @@ def http_address(target: Target, verbs: Sequence[str], default: str | None = Non
 
 
 def grpc_address(url: str | None) -> None:
-    """Checks the url of a gRPC server: host:port, grpc://host:port or grpcs://host:port.
+    """Checks the url of a gRPC server: host:port, grpc://host:port, or grpcs://host:port for TLS; http, https too.
 
     Raises:
       ValueError: it is missing or wrong.
@@ -74,7 +74,7 @@ def grpc_address(url: str | None) -> None:
     if url is None:
         raise ValueError("url: it is missing; name the server, as in 127.0.0.1:8500")
     parts = _split(url if "://" in url else f"grpc://{url}")
-    if parts.scheme not in ("grpc", "grpcs"):
+    if parts.scheme not in ("grpc", "grpcs", "http", "https"):
         raise ValueError(f"url: it starts with {_scheme(url)}; write HOST:PORT, grpc://HOST:PORT or grpcs://HOST:PORT")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("url: a gRPC server has no path; write HOST:PORT")

@@ -153,7 +153,7 @@ def test_bad_urls_are_refused_without_repeating_secrets(name, url, message):
         ("tf_serving_grpc", {"url": "h:1", "version": "v1"}, "version: 'v1' is not a number"),
         ("tf_serving_grpc", {"url": "h:1", "version": "1", "label": "a"}, "version and label: they exclude"),
         ("tf_serving_grpc", {"url": "h"}, "url: the port is missing"),
-        ("tf_serving_grpc", {"url": "http://h:1"}, "url: it starts with http://; write HOST:PORT"),
+        ("tf_serving_grpc", {"url": "ftp://h:1"}, "url: it starts with ftp://; write HOST:PORT"),
         ("tf_serving_grpc", {"url": "grpc://h:1/path"}, "a gRPC server has no path"),
         ("tf_serving_grpc", {"url": f"u:{SECRET}@h:1"}, "url: it has credentials"),
         ("tf_serving_grpc", {"url": "h :1"}, "url: it has white space"),

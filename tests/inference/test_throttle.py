@@ -34,34 +34,27 @@ def simulate(
 ) -> list[tuple[float, bool]]:
     """Every request of some concurrent senders that always have one to send: when, and whether it was taken."""
     now = 0.0
-    slept = 0.0
-
-    def sleep(duration: float) -> None:
-        nonlocal slept
-        slept += duration
-
-    throttle = Throttle(clock=lambda: now, sleep=sleep)
+    throttle = Throttle(clock=lambda: now)
     chance = random.Random(7)
     log: list[tuple[float, bool]] = []
     order: Iterator[int] = itertools.count()
-    events = [(0.0, next(order), "wait", False) for _ in range(senders)]
-    while events and events[0][0] < seconds:
-        now, _, step, taken = heapq.heappop(events)
-        if step == "wait":
-            slept = 0.0
-            throttle.wait()
-            heapq.heappush(events, (now + slept, next(order), "arrive", False))
+    events: list[tuple[float, int, str, int]] = [(0.0, next(order), "next", 0) for _ in range(senders)]
+    while events[0][0] < seconds:
+        now, _, step, detail = heapq.heappop(events)
+        following, after = "look", 0.0
+        if step == "next":
+            detail = throttle.ticket()
+        elif step == "look":
+            after = throttle.remaining(detail)
+            following = "look" if after else "arrive"
         elif step == "arrive":
             taken = quota.take(now)
             log.append((now, taken))
-            heapq.heappush(events, (now + latency, next(order), "answer", taken))
+            following, after, detail = "answer", latency, int(taken)
         else:
-            if taken:
-                throttle.accepted()
-            else:
-                throttle.refused()
-            wait = 0.0 if taken else chance.uniform(0, pause)
-            heapq.heappush(events, (now + wait, next(order), "wait", False))
+            (throttle.accepted if detail else throttle.refused)()
+            following, after = "next", 0.0 if detail else chance.uniform(0, pause)
+        heapq.heappush(events, (now + after, next(order), following, detail))
     return log
 
 
