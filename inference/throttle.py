@@ -17,8 +17,9 @@ from collections.abc import Callable
 DECREASE = 0.9
 """Share of the accepted rate to go on with after a refusal."""
 
-PLATEAU_S = 4.0
-"""Seconds until the accepted rate is reached again."""
+PLATEAU_S = 2.0
+PLATEAU_REQUESTS = 25
+"""So long, and so many requests, until the accepted rate is reached again."""
 
 WINDOW_S = 1.0
 ENOUGH = 30
@@ -70,7 +71,8 @@ class Throttle:
         since = self._clock() - self._slowed
         if self._learning:
             return float(self._ceiling * DECREASE * 2 ** min(since, 60))
-        along = (since - PLATEAU_S) / PLATEAU_S
+        plateau = max(PLATEAU_S, PLATEAU_REQUESTS / self._ceiling)
+        along = (since - plateau) / plateau
         return max(MIN_RATE, float(self._ceiling * (1 + (1 - DECREASE) * along**3)))
 
     def wait(self) -> None:

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    report.check_target(options.markdown)
+    report.check_target([report.table("batch", [])], options.markdown)
     names = options.only or [*contest.CONTESTANTS, "growth", "cold_start"]
     if options.quick:
         names = [name for name in names if name != "growth" and not name.startswith(("ray_data", "spark"))]
@@ -59,11 +59,11 @@ def _run(options: argparse.Namespace) -> int:
         *report.growth(results, growth),
         *report.starts(starts),
     ]
-    report.write_json(OUT / "batch.json", results, starts, lines)
+    report.write_json(OUT / "batch.json", results, lines, starts)
     if options.markdown is None:
-        report.print_table(lines)
+        report.print_tables([report.table("batch", lines)])
     else:
-        report.write_markdown(lines, options.markdown)
+        report.write_markdown([report.table("batch", lines)], options.markdown)
     return 0
 
 

@@ -77,16 +77,56 @@ class Result:
         return statistics.median(self.peak_rss_mb)
 
 
+Command = Callable[[Entry, Path], list[str]]
+"""What runs an entry, given its folder, in which there are `output` for CSV files and `scratch`, both empty.
+
+The last line that it prints is a JSON object with its `seconds`."""
+
+References = dict[int, tuple[str, pl.DataFrame]]
+"""Number of rows -> what the others are compared with: whose it is, keys and predictions in the keys' order."""
+
+
 def run(entries: Sequence[Entry], repeats: int, out: Path) -> list[Result]:
-    """Runs every entry `repeats` times, every second round backwards.
+    """Runs every contestant `repeats` times.
 
     Raises:
       ContestError: a contestant failed, or its rows are not those of the others.
     """
-    results = [Result(entry) for entry in entries]
     interpreters = {entry.name: CONTESTANTS[entry.name][1]() for entry in entries}
     tiny = births_file(out / "data", 1_000)
-    references: dict[int, tuple[str, pl.DataFrame]] = {}
+
+    def command(entry: Entry, folder: Path) -> list[str]:
+        return _command(entry, interpreters[entry.name], tiny, folder)
+
+    return rounds(entries, repeats, out, command)
+
+
+def rounds(
+    entries: Sequence[Entry],
+    repeats: int,
+    out: Path,
+    command: Command,
+    references: References | None = None,
+    *,
+    check_all: bool = False,
+    tolerance: float = TOLERANCE,
+) -> list[Result]:
+    """Runs every entry `repeats` times, every second round backwards.
+
+    Args:
+      entries: what to run; their names differ, or their rows do.
+      repeats: how often.
+      out: folder for all files.
+      command: what runs an entry.
+      references: what to compare with; the first entry with another number of rows is added.
+      check_all: compare the files of every run, not only of the first.
+      tolerance: by how much predictions may differ, relative.
+
+    Raises:
+      ContestError: an entry failed, or its rows are not those of the others.
+    """
+    results = [Result(entry) for entry in entries]
+    references = {} if references is None else references
     for round in range(repeats):
         for result in results if round % 2 == 0 else reversed(results):
             entry = result.entry
@@ -95,7 +135,7 @@ def run(entries: Sequence[Entry], repeats: int, out: Path) -> list[Result]:
             (folder / "scratch").mkdir(parents=True)
             (folder / "output").mkdir()
             _warm_page_cache(entry.file)
-            finished = harness.run(_command(entry, interpreters[entry.name], tiny, folder), timeout=TIMEOUT_SECONDS)
+            finished = harness.run(command(entry, folder), timeout=TIMEOUT_SECONDS)
             if finished.code:
                 tail = "\n".join(finished.err.strip().splitlines()[-15:])
                 raise ContestError(f"{entry.name} ended with {finished.code}:\n{tail}")
@@ -103,12 +143,12 @@ def run(entries: Sequence[Entry], repeats: int, out: Path) -> list[Result]:
             result.seconds.append(seconds)
             result.peak_rss_mb.append(finished.peak_rss_mb)
             print(
-                f"round {round + 1}/{repeats}  {entry.name:<14} {entry.rows:>11,} rows {seconds:>8.2f} s "
+                f"round {round + 1}/{repeats}  {entry.name:<22} {entry.rows:>11,} rows {seconds:>8.2f} s "
                 f"{finished.peak_rss_mb:>6,.0f} MB",
                 file=sys.stderr,
             )
-            if len(result.seconds) == 1:
-                _check(entry, folder / "output", references)
+            if check_all or len(result.seconds) == 1:
+                _check(entry, folder / "output", references, tolerance)
             shutil.rmtree(folder)
     return results
 
@@ -131,7 +171,7 @@ def _warm_page_cache(file: Path) -> None:
             pass
 
 
-def _check(entry: Entry, output: Path, references: dict[int, tuple[str, pl.DataFrame]]) -> None:
+def _check(entry: Entry, output: Path, references: References, tolerance: float) -> None:
     """Every row is there once, and has the prediction that the first contestant gave it."""
     shards = sorted(path for path in output.iterdir() if path.suffix == ".csv" and path.stat().st_size)
     if not shards:
@@ -149,6 +189,6 @@ def _check(entry: Entry, output: Path, references: dict[int, tuple[str, pl.DataF
         return
     name, reference = references[entry.rows]
     error = ((found["predictions"] - reference["predictions"]) / reference["predictions"]).abs()
-    if error.null_count() or not error.is_finite().all() or error.max() > TOLERANCE:
-        wrong = int(((error > TOLERANCE) | error.is_null() | error.is_nan()).sum())
+    if error.null_count() or not error.is_finite().all() or error.max() > tolerance:
+        wrong = int(((error > tolerance) | error.is_null() | error.is_nan()).sum())
         raise ContestError(f"{entry.name} and {name} disagree on {wrong:,} of {entry.rows:,} predictions")

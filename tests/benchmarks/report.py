@@ -6,8 +6,9 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 
 from tests.benchmarks.cold_start import Start
@@ -24,8 +25,8 @@ BASELINES = [
 """What this project is compared with, and how many times its rate it should reach."""
 
 GROWTH_TIME, GROWTH_MEMORY = 5.5, 1.5
-MARKS = ("<!-- results -->", "<!-- end of results -->")
 HEADER = ("measured", "rows", "seconds", "rows/s", "peak MB", "compared with", "ratio", "target", "met")
+_TEXTS = ("measured", "compared with")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,36 @@ class Line:
             self.target,
             "" if self.met is None else "yes" if self.met else "NO",
         )
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a report.
+
+    Attributes:
+      title: for people.
+      rows: its cells.
+      header: names of the columns.
+      met: for each row whether its target is met; None where there is none.
+      section: names the marks of its place in a file.
+    """
+
+    title: str
+    rows: Sequence[tuple[str, ...]]
+    header: tuple[str, ...] = HEADER
+    met: Sequence[bool | None] = field(default_factory=list)
+    section: str = ""
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        """What stands before and behind it in a file."""
+        name = f"results: {self.section}" if self.section else "results"
+        return f"<!-- {name} -->", f"<!-- end of {name} -->"
+
+
+def table(title: str, lines: Sequence[Line], section: str = "") -> Table:
+    """Lines as a table."""
+    return Table(title, [line.cells() for line in lines], met=[line.met for line in lines], section=section)
 
 
 def throughput(results: Sequence[Result], rows: int) -> list[Line]:
@@ -154,7 +185,7 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def write_json(path: Path, results: Sequence[Result], found: Sequence[Start], lines: Sequence[Line]) -> None:
+def write_json(path: Path, results: Sequence[Result], lines: Sequence[Line], starts: Sequence[Start] = ()) -> None:
     """Every run, and the table."""
     content = {
         "machine": machine(),
@@ -167,52 +198,74 @@ def write_json(path: Path, results: Sequence[Result], found: Sequence[Start], li
             }
             for result in results
         ],
-        "cold_start": [asdict(start) for start in found],
+        "cold_start": [asdict(start) for start in starts],
         "table": [asdict(line) for line in lines],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def print_table(lines: Sequence[Line]) -> None:
-    """The table, for people."""
+def print_tables(tables: Sequence[Table]) -> None:
+    """The tables, for people."""
+    from rich import table
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
-    table = Table(title=f"batch, {os.cpu_count()} cores, medians; imports are not timed", title_justify="left")
-    for i, name in enumerate(HEADER):
-        table.add_column(name, justify="left" if i in (0, 5) else "right", overflow="fold")
-    for line in lines:
-        style = {True: "green", False: "red", None: ""}[line.met]
-        table.add_row(*line.cells(), style=style)
-    console.print(table)
+    for shown in tables:
+        title = f"{shown.title}, {os.cpu_count()} cores, medians; imports are not timed"
+        drawn = table.Table(title=title, title_justify="left")
+        for name in shown.header:
+            drawn.add_column(name, justify="left" if name in _TEXTS else "right", overflow="fold")
+        for row, met in zip_longest(shown.rows, shown.met):
+            drawn.add_row(*row, style={True: "green", False: "red", None: ""}[met])
+        console.print(drawn)
 
 
-def check_target(target: str | None) -> None:
-    """Whether `write_markdown` will find its place. Raises ContestError."""
-    if target not in (None, "-"):
-        _around_marks(Path(target))
+def check_target(tables: Sequence[Table], target: str | None) -> None:
+    """Whether `write_markdown` will find a place for one of the tables. Raises ContestError."""
+    if target in (None, "-"):
+        return
+    text = Path(target).read_text() if Path(target).exists() else ""
+    places = [_around(table, text, target) for table in tables]
+    if not any(places):
+        begin, end = tables[0].marks
+        raise ContestError(f"{target} has no {begin} ... {end} to put the results between")
 
 
-def write_markdown(lines: Sequence[Line], target: str) -> None:
-    """The table as markdown, printed ("-") or put between the marks of a file. Raises ContestError."""
+def write_markdown(tables: Sequence[Table], target: str) -> None:
+    """Prints the tables as markdown ("-"), or puts those between their marks in a file that have some there.
+
+    Raises:
+      ContestError: none has.
+    """
     facts = ", ".join(f"{name} {value}" for name, value in machine().items())
-    rows = [HEADER, ("---",) * len(HEADER), *(line.cells() for line in lines)]
-    text = f"{facts}\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    texts = [_markdown(table) for table in tables]
+    texts[0] = f"{facts}\n\n{texts[0]}"
     if target == "-":
-        print(text)
-    else:
-        before, after = _around_marks(Path(target))
-        Path(target).write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+        print("\n\n".join(texts))
+        return
+    check_target(tables, target)
+    whole = Path(target).read_text()
+    for table, text in zip(tables, texts, strict=True):
+        around = _around(table, whole, target)
+        if around:
+            whole = f"{around[0]}{table.marks[0]}\n{text}\n{table.marks[1]}{around[1]}"
+    Path(target).write_text(whole)
 
 
-def _around_marks(path: Path) -> tuple[str, str]:
-    text = path.read_text() if path.exists() else ""
-    before, begin, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not begin or not end:
-        raise ContestError(f"{path} has no {MARKS[0]} ... {MARKS[1]} to put the results between")
+def _markdown(table: Table) -> str:
+    rows = [table.header, ("---",) * len(table.header), *table.rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _around(table: Table, text: str, path: str) -> tuple[str, str] | None:
+    """What stands before and behind the table's marks, if they are there."""
+    before, begin, rest = text.partition(table.marks[0])
+    if not begin:
+        return None
+    _, end, after = rest.partition(table.marks[1])
+    if not end:
+        raise ContestError(f"{path} has {begin}, but no {table.marks[1]} behind it")
     return before, after

@@ -12,7 +12,9 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
+J = TypeVar("J")
 STRINGS = ("is_male", "mother_race", "mother_married", "cigarette_use", "alcohol_use")
 NUMBERS = ("mother_age", "plurality", "gestation_weeks")
 BATCH_ROWS = 16384
@@ -46,7 +48,7 @@ def job_from_command_line() -> Job:
     return Job(**vars(parser.parse_args()))
 
 
-def measure(work: Callable[[Job], int | None], job: Job, begins: Callable[[], float] | None = None) -> None:
+def measure(work: Callable[[J], int | None], job: J, begins: Callable[[], float] | None = None) -> None:
     """Does the work and prints its wall time.
 
     Args:
