@@ -9,6 +9,7 @@ import contextlib
 import gc
 import importlib
 import io
+import logging
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,6 +48,7 @@ from pipelines.sources.file import split_bytes_for
 
 _IN_PROCESS = "FnApiRunner"
 _SAMPLING_PERIOD_MS = 10
+_REPEATING = ("inference.endpoint", "apache_beam.runners.common", "apache_beam.runners.worker.sdk_worker")
 _SETUP = Path(__file__).resolve().parent.parent / "setup.py"
 _WORDS_FOR_IN_PROCESS = ("", "directrunner", "fnapirunner")
 
@@ -243,7 +245,7 @@ def run(
     build(pipeline)
     begun = time.monotonic()
     try:
-        with _Interruptible(plan, output), LiveProgress(console, total_bytes):
+        with _Interruptible(plan, output), LiveProgress(console, total_bytes), _said_once():
             result = pipeline.run()
             result.wait_until_finish()
     except Exception as error:
@@ -251,6 +253,24 @@ def run(
         raise _failed(error) from error
     seconds = time.monotonic() - begun
     return _summary(plan, options, output, result, seconds, begun - started)
+
+
+@contextlib.contextmanager
+def _said_once() -> Iterator[None]:
+    """Silences Beam's workers in this process about what fails a run: they say it four times, and the run once more."""
+    from apache_beam.runners.worker import sdk_worker
+
+    loggers = [logging.getLogger(name) for name in _REPEATING]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    sdk_worker.print = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        del sdk_worker.print
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _pipeline(options: PipelineOptions) -> beam.Pipeline:
@@ -334,6 +354,8 @@ def _summary(
         dead_letters=shards.pattern(config.dead_letters_path, letters, "jsonl") if letters else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,
+        requests=int(counts.get("requests", 0)),
+        requests_repeated=int(counts.get("requests_repeated", 0)),
         ok=read == written + dead and fraction <= config.dead_letters.max_fraction,
     )
 

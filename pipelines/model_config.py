@@ -44,9 +44,15 @@ class DeclaredTensor(Strict):
 
 def _by_name(value: Any) -> Any:
     """[{"name": "x", "dtype": ...}, ...] as {"x": {"dtype": ...}, ...}."""
-    if isinstance(value, list) and all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in value):
-        return {item["name"]: {key: part for key, part in item.items() if key != "name"} for item in value}
-    return value
+    if not isinstance(value, list):
+        return value
+    if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in value):
+        raise ValueError('in a list, each is an object with a name: [{"name": "x", "dtype": "float32"}]')
+    names = [item["name"] for item in value]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise ValueError(f"'{twins[0]}' is there twice; remove one")
+    return {item["name"]: {key: part for key, part in item.items() if key != "name"} for item in value}
 
 
 Tensors = Annotated[dict[Name, Name | DeclaredTensor], BeforeValidator(_by_name)]

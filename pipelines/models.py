@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from inference.errors import BindingError, EndpointError
 from model.errors import ModelError
 from model.signature import read_signature
 from model.specs import Signature
+from pipelines import cli
 from pipelines.model_config import DeclaredTensor, EndpointConfig, SavedModelConfig
 
 if TYPE_CHECKING:
@@ -65,20 +67,18 @@ def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offl
 
 
 def _find_endpoint(config: EndpointConfig, problems: list[str], offline: bool) -> Model | None:
-    found = endpoint(config)
     try:
-        if config.protocol != "tf_serving_grpc":  # its messages bring TensorFlow with them
-            found.make_protocol()
-        unreachable = None if offline else _unreachable(found)
-        if unreachable:
-            problems.append(unreachable)
-        if not unreachable or config.signature_from or config.inputs:
+        found = endpoint(config)
+        _check_address(found)
+        obstacles = [*_unreadable(found), *([] if offline else _unreachable(found))]
+        problems += obstacles
+        if not obstacles or config.signature_from or config.inputs:
             signature = _signature(config, found)
             return Model(config, found.name, signature)
-    except ValueError as error:
-        problems.append(f"model.{error}")
     except ModelError as error:
         problems.append(f"model.signature_from: {error}")
+    except ValueError as error:
+        problems.append(f"model.{error}")
     except BindingError as error:
         problems += error.problems
     except EndpointError as error:
@@ -86,8 +86,33 @@ def _find_endpoint(config: EndpointConfig, problems: list[str], offline: bool) -
     return None
 
 
+def _check_address(found: Endpoint) -> None:
+    """Raises ValueError: the address is wrong."""
+    if found.protocol != "tf_serving_grpc":
+        found.make_protocol()
+        return
+    # Its messages bring TensorFlow with them, for which a mistake should not wait.
+    from inference.protocols.urls import grpc_address, version_number
+
+    grpc_address(found.target.url)
+    version_number(found.target)
+
+
+def _unreadable(found: Endpoint) -> list[str]:
+    """What is wrong with the file of certificates."""
+    from inference.transports import trusted
+
+    try:
+        trusted(found.ca_file)
+    except ssl.SSLError:
+        return [f"model.ca_file: {found.ca_file} has no certificates in PEM"]
+    except OSError as error:
+        return [f"model.ca_file: {found.ca_file}: {error.strerror or error}"]
+    return []
+
+
 def endpoint(config: EndpointConfig) -> Endpoint:
-    """The endpoint that a config means."""
+    """The endpoint that a config means. Raises ValueError: a header cannot be sent."""
     from inference.client import Endpoint
     from inference.protocols.base import Target
     from inference.retries import Patience
@@ -130,6 +155,8 @@ def _signature(config: EndpointConfig, found: Endpoint) -> Signature:
     else:
         from inference.asking import ask_signature
 
+        with cli.quiet_imports():
+            found.make_protocol()
         # A person waits for the answer.
         signature = ask_signature(replace(found, patience=Patience(max_attempts=3, deadline_s=20)))
     from inference.asking import check_inputs
@@ -142,26 +169,27 @@ def _plain(tensors: dict[str, str | DeclaredTensor]) -> dict[str, Any]:
     return {name: value if isinstance(value, str) else value.model_dump() for name, value in tensors.items()}
 
 
-def _unreachable(found: Endpoint) -> str | None:
+def _unreachable(found: Endpoint) -> list[str]:
     """Whether nothing listens at the endpoint's address. Where a proxy is between, that cannot be told."""
     from inference.transports import is_loopback
 
     url = found.target.url
     if url is None:
-        return None
+        return []
     parts = urlsplit(url if "://" in url else f"//{url}")
     port = parts.port or (80 if parts.scheme == "http" else 443)
     host = parts.hostname or ""
     if getproxies() and not is_loopback(host):
-        return None
+        return []
     try:
         socket.create_connection((host, port), timeout=found.connect_timeout_s).close()
     except socket.gaierror:
-        return f"model.url: there is no host {host}; check the address"
+        return [f"model.url: there is no host {host}; check the address"]
     except OSError as error:
         reason = error.strerror or "no answer in time"
-        return f"model.url: cannot connect to {host}:{port} ({reason.lower()}); start the server, or check the address"
-    return None
+        said = f"cannot connect to {host}:{port} ({reason.lower()})"
+        return [f"model.url: {said}; start the server, or check the address"]
+    return []
 
 
 def make_handler(

@@ -25,6 +25,8 @@ class Summary:
       dead_letter_fraction: share of the rows read.
       max_fraction: the largest share allowed.
       ok: all rows accounted for, and not too many dead-lettered.
+      requests: sent to a model server, if the model is on one.
+      requests_repeated: how many of them were further attempts.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Summary:
     dead_letter_fraction: float
     max_fraction: float
     ok: bool
+    requests: int = 0
+    requests_repeated: int = 0
 
     def to_json(self) -> str:
         """One JSON object on one line."""
@@ -71,6 +75,8 @@ def print_summary(console: Any, summary: Summary) -> None:
         ("runner", summary.runner),
         ("output", summary.output),
     ]
+    if summary.requests:
+        rows.insert(5, ("requests", f"{summary.requests:,} ({summary.requests_repeated:,} of them repeated)"))
     if summary.dead_letters:
         rows.append(("dead letters", summary.dead_letters))
     if not console.is_terminal:
