@@ -14,7 +14,7 @@ from inference.batches import Call
 from inference.binding import Binding
 from inference.client import Client, Endpoint
 from inference.columnar import VERSION_COLUMN, Columnar
-from inference.errors import Failure
+from inference.errors import ENDPOINT_METRICS, Failure
 from inference.examples import encode_examples
 from model.specs import Signature
 
@@ -114,7 +114,7 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
             return self.predict(batch, make_call, explain, model.pool, max_rows)
         finally:
             for name, count in model.counts().items():
-                Metrics.counter("predict", name).inc(count)
+                Metrics.counter(ENDPOINT_METRICS, name).inc(count)
 
     def get_metrics_namespace(self) -> str:
         return "Endpoint"

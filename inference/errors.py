@@ -29,6 +29,9 @@ import pyarrow.compute as pc
 
 ERROR_COLUMN = "__error"
 ROW_COLUMN = "__row"
+ENDPOINT_METRICS = "endpoint"
+"""Namespace of the counters of requests."""
+
 ERROR_TYPE = pa.struct(
     [("stage", pa.string()), ("error", pa.string()), ("message", pa.string()), ("attempts", pa.int32())]
 )

@@ -35,7 +35,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from inference.binding import did_you_mean
-from inference.errors import EndpointConfigError
+from inference.errors import ENDPOINT_METRICS, EndpointConfigError
 from inference.transports import is_loopback
 from pipelines import files, publish, shards
 from pipelines.config import ConfigError
@@ -330,17 +330,15 @@ class _Interruptible:
 def _summary(
     plan: Plan, options: PipelineOptions, output: str, result: Any, seconds: float, startup_seconds: float
 ) -> Summary:
-    counts = {
-        metric.key.metric.name: metric.committed
-        for metric in result.metrics().query(MetricsFilter().with_namespace(publish.NAMESPACE))["counters"]
-    }
-    read = int(counts.get("rows_read", 0))
-    dead = int(counts.get("rows_dead_lettered", 0))
+    counts = _counters(result, publish.NAMESPACE)
+    asked = _counters(result, ENDPOINT_METRICS)
+    read = counts.get("rows_read", 0)
+    dead = counts.get("rows_dead_lettered", 0)
     config = plan.config
-    letters = int(counts.get("dead_letter_shards", 0))
+    letters = counts.get("dead_letter_shards", 0)
     extension = writer_class(config.output.format).extension
     fraction = dead / read if read else 0.0
-    written = int(counts.get("rows_written", 0))
+    written = counts.get("rows_written", 0)
     return Summary(
         name=config.name,
         runner=runner_name(options),
@@ -350,14 +348,19 @@ def _summary(
         seconds=seconds,
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
-        output=shards.pattern(output, int(counts.get("shards", 0)), extension),
+        output=shards.pattern(output, counts.get("shards", 0), extension),
         dead_letters=shards.pattern(config.dead_letters_path, letters, "jsonl") if letters else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,
-        requests=int(counts.get("requests", 0)),
-        requests_repeated=int(counts.get("requests_repeated", 0)),
+        requests=asked.get("requests", 0),
+        requests_repeated=asked.get("requests_repeated", 0),
         ok=read == written + dead and fraction <= config.dead_letters.max_fraction,
     )
+
+
+def _counters(result: Any, namespace: str) -> dict[str, int]:
+    found = result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]
+    return {metric.key.metric.name: int(metric.committed) for metric in found}
 
 
 def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], console: Any) -> int:

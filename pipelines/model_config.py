@@ -66,6 +66,7 @@ class EndpointConfig(Strict):
     protocol: Literal["ai_platform", "vertex", "tf_serving_rest", "tf_serving_grpc", "kserve_v1", "kserve_v2"]
     url: Name | None = Field(
         None,
+        repr=False,
         description="The server (http://127.0.0.1:8501; for gRPC 127.0.0.1:8500 or grpcs://host:port), or the whole "
         "address of the prediction. For ai_platform and vertex it replaces Google's host.",
     )

@@ -34,7 +34,7 @@ class Target:
       binary: the Open Inference Protocol: all tensors as bytes behind the JSON, in place of lists of numbers.
     """
 
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)  # it may hold a key
     resource: str | None = None
     model: str = DEFAULT_MODEL
     version: str | None = None
