@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -193,20 +194,22 @@ def test_most_of_a_quota_is_used_and_few_requests_are_refused(protocol: str) -> 
         )
         client = Client(asked.endpoint)
         batch = keyed(1_234)[0].slice(10, 900)
-        begun, done, refused = time.monotonic(), [], []
+        over = threading.Event()
+
+        def work(_: int) -> None:
+            while not over.is_set():
+                asked.run_inference([batch.slice(0, 300)], client)
+
         with ThreadPoolExecutor(2) as workers:
-
-            def work(_: int) -> None:
-                while time.monotonic() - begun < 10:
-                    asked.run_inference([batch.slice(0, 300)], client)
-                    now = time.monotonic() - begun
-                    done.append((now, 300))
-                    refused.append((now, client.retries.counts()["requests_refused_for_quota"]))
-
-            list(workers.map(work, range(2)))
+            working = [workers.submit(work, worker) for worker in range(2)]
+            time.sleep(4)
+            begun, before = time.monotonic(), client.retries.counts()
+            time.sleep(6)
+            seconds, after = time.monotonic() - begun, client.retries.counts()
+            over.set()
+            for worker in working:
+                worker.result()
         client.close()
-    settled = sum(count for at, count in done if 4 <= at < 10)
-    assert settled >= 0.85 * quota * rows * 6
-    before = max((count for at, count in refused if at < 4), default=0)
-    late = refused[-1][1] - before
-    assert late < 0.2 * (settled / rows + late)
+    sent, refused = (after[name] - before[name] for name in ("requests", "requests_refused_for_quota"))
+    assert sent - refused >= 0.85 * quota * seconds
+    assert refused < 0.2 * sent
