@@ -28,6 +28,7 @@ class Columnar:
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
       model_version: whether the outputs have a column "model_version".
       batching: further arguments of Beam's BatchElements.
+      gather: whether small batches are gathered to larger ones; if not, each goes to the model as it comes.
 
     Attributes:
       signature: the same.
@@ -43,6 +44,7 @@ class Columnar:
         max_batch_size: int,
         model_version: bool,
         batching: Mapping[str, Any],
+        gather: bool = True,
     ) -> None:
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size is {max_batch_size}; it must be at least 1")
@@ -55,6 +57,7 @@ class Columnar:
         self._fixed_rows = _fixed_rows(signature)
         self._max_rows = min(max_batch_size, self._fixed_rows or max_batch_size)
         self._batching = dict(batching)
+        self._gather = gather
         self._bindings: dict[pa.Schema, Binding] = {}
 
     def bind(self, schema: pa.Schema) -> Binding:
@@ -117,6 +120,10 @@ class Columnar:
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
         """Bytes of the columns of batches."""
         return column_nbytes(batch)
+
+    def should_skip_batching(self) -> bool:
+        """Whether batches go to the model one by one (`Predict` makes a list of each)."""
+        return not self._gather
 
     def batch_elements_kwargs(self) -> dict[str, Any]:
         """BatchElements counts rows: a batch counts as its rows, a large one as a full batch."""

@@ -44,6 +44,7 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
       defaults: model input (or column) -> value of rows that miss it.
       max_batch_size: rows in a request; also the size to which small batches are gathered.
       model_version: adds column "model_version": the version that answered, null where the answer does not tell.
+      gather: whether small batches are gathered; a stream forms its own, and must not wait for the next.
       batching: further arguments of Beam's BatchElements.
 
     Raises:
@@ -60,6 +61,7 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
         defaults: Mapping[str, Any] | None = None,
         max_batch_size: int = MAX_BATCH_SIZE,
         model_version: bool = False,
+        gather: bool = True,
         **batching: Any,
     ) -> None:
         RemoteModelHandler.__init__(self, namespace=__name__, retry_filter=_not_again)
@@ -72,6 +74,7 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
             max_batch_size=max_batch_size,
             model_version=model_version,
             batching=batching,
+            gather=gather,
         )
         check_inputs(self.signature)
 

@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 
 from inference.coders import typed
 from inference.errors import ERROR_COLUMN, ROW_COLUMN, Failure, PredictionError, failures_of
@@ -60,13 +60,33 @@ class Predict(beam.PTransform):  # type: ignore[misc]  # Beam's classes are unty
         return self
 
     def expand(self, pcoll: beam.PCollection) -> Any:
-        results = pcoll | "RunInference" >> RunInference(self._handler, **self._run_inference)
+        batches = pcoll
+        if self._handler.should_skip_batching():
+            alone = pcoll | "Alone" >> beam.Map(_in_a_list)
+            batches = typed(alone, list[pcoll.element_type]) if pcoll.element_type else alone
+        results = batches | "RunInference" >> RunInference(self._handler, **self._run_inference)
         typed(results, pcoll.element_type)
         separated = results | "Separate" >> beam.ParDo(_Separate(self._separates)).with_outputs(
             _REJECTED, main="predicted"
         )
         predicted = typed(separated.predicted, pcoll.element_type)
         return (predicted, separated[_REJECTED]) if self._separates else predicted
+
+
+class Keyed(KeyedModelHandler):  # type: ignore[misc]
+    """Beam's KeyedModelHandler; the handler in it decides whether small batches are gathered, too."""
+
+    def __init__(self, handler: ModelHandler[Any, Any, Any]) -> None:
+        super().__init__(handler)
+        self._gathers = not handler.should_skip_batching()
+
+    def should_skip_batching(self) -> bool:
+        """As the handler says."""
+        return not self._gathers
+
+
+def _in_a_list(element: Any) -> list[Any]:
+    return [element]
 
 
 class _Separate(beam.DoFn):  # type: ignore[misc]

@@ -45,6 +45,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
       defaults: model input (or column) -> value of rows that miss it.
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
       model_version: adds column "model_version": the name of the model's folder.
+      gather: whether small batches are gathered; a stream forms its own, and must not wait for the next.
       batching: further arguments of Beam's BatchElements, such as `min_batch_size` (rows) and
         `max_batch_duration_secs`.
 
@@ -75,6 +76,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         defaults: Mapping[str, Any] | None = None,
         max_batch_size: int = MAX_BATCH_SIZE,
         model_version: bool = False,
+        gather: bool = True,
         **batching: Any,
     ) -> None:
         self.path = model_files.resolve(path, version)
@@ -85,6 +87,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
             max_batch_size=max_batch_size,
             model_version=model_version,
             batching=batching,
+            gather=gather,
         )
 
     @property

@@ -38,6 +38,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
 
     flags = run_command.beam_flags(flags)
     config = load(arguments.config, arguments.set)
+    run_command.refuse_streams(config)
     plan = make_plan(config, offline=run_command.is_set(flags, "dry_run"))
     return run_command.execute(plan, arguments, flags, started)
 

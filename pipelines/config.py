@@ -15,12 +15,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, Tag, ValidationError
 
-from pipelines.model_config import MODEL_TYPES, ModelConfig, Name, Strict
+from pipelines.model_config import EndpointConfig, ModelConfig, SavedModelConfig
+from pipelines.source_config import FileSource, SimulatedSource, SourceConfig
+from pipelines.variants import Name, Strict, variant
+
+__all__ = ["ConfigError", "FileSource", "RunConfig", "SimulatedSource", "load"]
 
 SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
 PACKAGED = "configs/natality.json"
+PACKAGED_STREAM = "configs/natality-stream.json"
 
 
 class ConfigError(ValueError):
@@ -36,31 +41,6 @@ class ConfigError(ValueError):
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class FileSource(Strict):
-    """Files of records, local or on any Beam file system."""
-
-    type: Literal["file"] = "file"
-    format: Literal["csv", "json", "avro", "parquet", "orc", "tfrecord"] = Field(
-        description="json is newline-delimited JSON; tfrecord holds tf.Examples."
-    )
-    path: Name | Annotated[list[Name], Field(min_length=1)] = Field(
-        description="A path, a glob, a folder, or a list of them. gs:// works. .gz, .bz2 and .zst are "
-        "decompressed where the format is text."
-    )
-    key: Name | None = Field(None, description="The column that identifies a row; without one, <file>:<offset>.")
-    columns: dict[Name, Name] = Field({}, description="Model input -> source column, where the names differ.")
-    defaults: dict[Name, Any] = Field(
-        {}, description='Model input -> value for rows that miss it. "NaN" is a float that is not a number.'
-    )
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="Of CSV files; a comma by default."
-    )
-    null_values: list[str] | None = Field(
-        None, description='Texts that mean a missing value in CSV files; [""] by default.'
-    )
-    column_names: list[Name] | None = Field(None, description="Of CSV files that have no header line.")
 
 
 class Batching(Strict):
@@ -89,6 +69,36 @@ class FileOutput(Strict):
     record: Literal["example", "prediction_log"] | None = Field(
         None, description="What a TFRecord holds: tf.Examples, or PredictionLogs as TFX's BulkInferrer writes."
     )
+    window_s: Annotated[float, Field(gt=0)] = Field(
+        60, description="Of a stream: a file is published when it is so many seconds old."
+    )
+    show: Annotated[int, Field(ge=0)] = Field(
+        0, description="Of a stream: so many rows a second are shown on the console too."
+    )
+
+
+class ConsoleOutput(Strict):
+    """A stream's predictions on the console, for people to look at: some rows a second, as lines of JSON."""
+
+    type: Literal["console"]
+    columns: Annotated[list[Name], Field(min_length=1)] | None = Field(
+        None, description="Input columns and model outputs to show; by default the key, then all outputs."
+    )
+    show: Annotated[int, Field(ge=1)] = Field(10, description="Rows a second.")
+    window_s: Annotated[float, Field(gt=0)] = Field(60, description="Of the dead letters' files.")
+
+    @property
+    def path(self) -> str:
+        """There is no file."""
+        return ""
+
+    @property
+    def format(self) -> str:
+        """Of a row."""
+        return "json"
+
+
+OutputConfig = Annotated[Annotated[FileOutput, Tag("file")] | Annotated[ConsoleOutput, Tag("console")], variant("file")]
 
 
 class DeadLetters(Strict):
@@ -103,17 +113,25 @@ class RunConfig(Strict):
 
     schema_: str | None = Field(None, alias="$schema", description="For editors: schema.json.")
     name: Annotated[str, Field(pattern=r"^[a-zA-Z]([-a-zA-Z0-9_]*[a-zA-Z0-9])?$")] = "predict"
-    source: FileSource
+    source: SourceConfig
     model: ModelConfig
     batching: Batching = Batching.model_construct(max_rows=16384, max_wait_ms=50)
-    output: FileOutput
+    output: OutputConfig
     dead_letters: DeadLetters = DeadLetters.model_construct(path=None, max_fraction=0.01)
 
     @property
     def dead_letters_path(self) -> str:
         """Prefix of the dead letters' shards."""
-        path = self.output.path
+        path = self.output.path or "out/"
         return self.dead_letters.path or (path + "dead_letters" if path.endswith("/") else path + "-dead_letters")
+
+
+_TYPES: dict[str, dict[str, type[Strict]]] = {
+    "source": {"file": FileSource, "simulated": SimulatedSource},
+    "model": {"saved_model": SavedModelConfig, "endpoint": EndpointConfig},
+    "output": {"file": FileOutput, "console": ConsoleOutput},
+}
+"""The variants of the objects that have a `type`."""
 
 
 def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -142,10 +160,9 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def _find(path: str | None) -> str:
-    if path is not None:
-        return path
-    packaged = Path(__file__).resolve().parent.parent / PACKAGED
-    return PACKAGED if os.path.exists(PACKAGED) else str(packaged)
+    path = path or PACKAGED
+    packaged = Path(__file__).resolve().parent.parent / path
+    return str(packaged) if path in (PACKAGED, PACKAGED_STREAM) and not os.path.exists(path) else path
 
 
 def _parse(file: str) -> dict[str, Any]:
@@ -229,17 +246,22 @@ def _with_environment(value: Any, path: str, problems: list[str]) -> Any:
 def _explain(details: Any) -> str:
     """One of pydantic's errors as a line: path, what is wrong, what would be right."""
     location = [part for part in details["loc"] if not _is_internal(str(part))]
-    where = ".".join(str(part) for part in location if part not in MODEL_TYPES)
+    if len(location) > 1 and location[1] in _TYPES.get(str(location[0]), {}):
+        variant_of = _TYPES[str(location[0])][str(location.pop(1))]
+    else:
+        variant_of = None
+    where = ".".join(str(part) for part in location)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known = _known_keys(location[:-1], variant_of)
         return f"{where}: unknown key{_near(str(location[-1]), known)} (known here: {', '.join(known)})"
     if kind == "missing":
         return f"{where}: missing; it is required"
     given = details["input"]
     if kind == "union_tag_invalid":
         type = str(given.get("type")) if isinstance(given, dict) else ""
-        return f"{where}.type: {type!r} is not one of {', '.join(MODEL_TYPES)}{_near(type, list(MODEL_TYPES))}"
+        types = list(_TYPES[where])
+        return f"{where}.type: {type!r} is not one of {', '.join(types)}{_near(type, types)}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         return f"{where}: {given!r} is not one of {', '.join(choices)}{_near(str(given), choices)}"
@@ -254,16 +276,15 @@ def _is_internal(part: str) -> bool:
     return part in ("str", "constrained-str", "DeclaredTensor") or part.startswith(("list[", "function-"))
 
 
-def _known_keys(location: Sequence[Any]) -> list[str]:
+def _known_keys(location: Sequence[Any], variant_of: type[Strict] | None) -> list[str]:
     model: Any = RunConfig
     for part in location:
-        if part in MODEL_TYPES:
-            model = MODEL_TYPES[part]
-            continue
         field = model.model_fields.get(part)
         if field is None:
             return []
-        model = field.annotation if isinstance(field.annotation, type) else model
+        model = variant_of if part in _TYPES else field.annotation
+        if not isinstance(model, type):
+            return []
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

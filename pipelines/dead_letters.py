@@ -9,12 +9,14 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
+from typing_extensions import Self
 
 from inference.predict import Rejected
 from pipelines import files, shards
 from pipelines.accounting import DEAD_LETTERS, ShardWritten
 from pipelines.progress import TALLY
 from pipelines.rows import DeadLetter, Origin, RejectedRow
+from pipelines.streams.rolling import RollingFile
 
 RECEIPTS = "receipts"
 EXTENSION = "jsonl"
@@ -55,6 +57,25 @@ class DeadLetterFile:
             yield ShardWritten(DEAD_LETTERS, self._path, self._rows)
 
 
+class RollingDeadLetters(DeadLetterFile):
+    """The dead letters of one step of a stream; durable at the end of each bundle, published by windows."""
+
+    def __init__(self, prefix: str, window_s: float) -> None:
+        super().__init__(prefix, "")
+        self._rolling = RollingFile(prefix, EXTENSION, window_s)
+
+    def write(self, letter: DeadLetter) -> None:
+        """Appends one."""
+        self._rolling.open().write(letter.to_json())
+        self._counter.inc()
+        TALLY.add(dead_lettered=1)
+
+    def close(self) -> Iterator[ShardWritten]:
+        """Ends a bundle."""
+        self._rolling.flush()
+        yield from ()
+
+
 class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
     """A step that can put rows into dead letters; gives their receipts in output "receipts".
 
@@ -69,8 +90,24 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
         self._run_id = run_id
         self._model = model
 
+    _rolled: RollingDeadLetters | None = None
+    _window_s: float | None = None
+
+    def rolling(self, window_s: float) -> Self:
+        """Dead letters are published by windows of that many seconds, as a stream's are; there are no receipts."""
+        self._window_s = window_s
+        return self
+
     def start_bundle(self) -> None:
-        self._letters = DeadLetterFile(self._prefix, self._run_id)
+        if self._window_s is None:
+            self._letters = DeadLetterFile(self._prefix, self._run_id)
+            return
+        if self._rolled is None:
+            self._rolled = RollingDeadLetters(self._prefix, self._window_s)
+        self._letters = self._rolled
+        # The window may have ended while nothing came.
+        for _ in self._letters.close():
+            pass
 
     def finish_bundle(self) -> Iterator[Any]:
         for receipt in self._letters.close():

@@ -150,7 +150,7 @@ def check_options(options: PipelineOptions) -> list[str]:
 def unreachable_paths(plan: Plan) -> list[str]:
     """Paths of the config that only this machine can read or write, one line each."""
     config = plan.config
-    sources = [config.source.path] if isinstance(config.source.path, str) else config.source.path
+    sources = [config.source.path] if isinstance(config.source.path, str) else config.source.path or []
     named = [("source.path", path) for path in sources]
     named += [("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)]
     packaged = _SETUP.parent / "model"
@@ -170,14 +170,26 @@ def unreachable_paths(plan: Plan) -> list[str]:
     ]
 
 
+def is_in_process(options: PipelineOptions) -> bool:
+    """Whether workers are threads of this process."""
+    direct = options.view_as(DirectOptions)
+    in_process = options.view_as(StandardOptions).runner == _IN_PROCESS
+    return in_process and direct.direct_running_mode in ("multi_threading", "in_memory")
+
+
 def runner_name(options: PipelineOptions) -> str:
     """The runner, as the summary names it."""
     name = str(options.view_as(StandardOptions).runner)
     if name != _IN_PROCESS:
         return name
     direct = options.view_as(DirectOptions)
-    workers = {"multi_threading": "threads in this process", "multi_processing": "processes"}
-    return f"{name}, {direct.direct_num_workers} {workers.get(direct.direct_running_mode, 'worker')}"
+    count = direct.direct_num_workers
+    one, several = {
+        "multi_threading": ("thread in this process", "threads in this process"),
+        "multi_processing": ("process", "processes"),
+    }.get(direct.direct_running_mode, ("worker", "workers"))
+    words = one if count == 1 else several
+    return f"{name}, {count} {words}"
 
 
 def import_libraries(options: PipelineOptions, plan: Plan) -> None:
@@ -241,7 +253,7 @@ def run(
       ConfigError: it failed because a model server refuses the caller, or does not know the model.
     """
     total_bytes = sum(file.size for file in plan.files)
-    pipeline = _pipeline(options)
+    pipeline = make_pipeline(options)
     build(pipeline)
     begun = time.monotonic()
     try:
@@ -250,7 +262,7 @@ def run(
             result.wait_until_finish()
     except Exception as error:
         clean_up(plan, output)
-        raise _failed(error) from error
+        raise failed(error) from error
     seconds = time.monotonic() - begun
     return _summary(plan, options, output, result, seconds, begun - started)
 
@@ -273,7 +285,7 @@ def _said_once() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _pipeline(options: PipelineOptions) -> beam.Pipeline:
+def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """A pipeline; what Beam finds wrong with its options is a ConfigError."""
     try:
         return beam.Pipeline(options=options)
@@ -281,12 +293,13 @@ def _pipeline(options: PipelineOptions) -> beam.Pipeline:
         raise ConfigError([f"Beam options: {error}"]) from None
 
 
-def _failed(error: Exception) -> RunFailedError | ConfigError:
+def failed(error: Exception, consequence: str = "nothing was published") -> RunFailedError | ConfigError:
+    """What a pipeline's exception means, on one line, and what became of the output."""
     text = str(error)
     details = traceback.format_exc()
     if EndpointConfigError.__name__ in text:
         said = text.split(EndpointConfigError.__name__ + ":", 1)[-1].split("[while running")[0].strip()
-        return ConfigError([f"model: {said.splitlines()[0] if said else 'the server refuses'}; nothing was published"])
+        return ConfigError([f"model: {said.splitlines()[0] if said else 'the server refuses'}; {consequence}"])
     if publish.UnbalancedError.__name__ in text:
         said = text.split(publish.UnbalancedError.__name__ + ":", 1)[1].split("[while running")[0]
         return RunFailedError(f"rows are missing, so nothing was published: {said.strip()}", details, incomplete=True)
@@ -295,7 +308,7 @@ def _failed(error: Exception) -> RunFailedError | ConfigError:
         (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
     )
     said = re.sub(r"^(RuntimeError: *:? *)+", "", said.split(" [while running")[0]).strip(" :")
-    return RunFailedError(f"{said[:500] or type(error).__name__}; nothing was published", details)
+    return RunFailedError(f"{said[:500] or type(error).__name__}; {consequence}", details)
 
 
 def clean_up(plan: Plan, output: str) -> None:
@@ -352,8 +365,8 @@ def _summary(
         dead_letters=shards.pattern(config.dead_letters_path, letters, "jsonl") if letters else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,
-        requests=asked.get("requests", 0),
-        requests_repeated=asked.get("requests_repeated", 0),
+        requests=asked.get("requests"),
+        requests_repeated=asked.get("requests_repeated"),
         ok=read == written + dead and fraction <= config.dead_letters.max_fraction,
     )
 
@@ -365,7 +378,7 @@ def _counters(result: Any, namespace: str) -> dict[str, int]:
 
 def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], console: Any) -> int:
     """Builds the job as the runner would get it, checks its options, and says what it is made of."""
-    pipeline = _pipeline(options)
+    pipeline = make_pipeline(options)
     build(pipeline)
     # Without credentials, looking for some takes Beam half a minute.
     os.environ.setdefault("NO_GCE_CHECK", "true")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import apache_beam as beam
-from apache_beam.ml.inference.base import KeyedModelHandler
 
-from inference.predict import Predict
+from inference.predict import Keyed, Predict
 from pipelines.dead_letters import RECEIPTS, RejectUnpredicted
 from pipelines.formats import reader_class, writer_class
 from pipelines.models import make_handler
@@ -19,8 +18,8 @@ def output_options(plan: Plan) -> dict[str, object]:
     """The output format's own settings."""
     output = plan.config.output
     options = {
-        "delimiter": output.delimiter,
-        "record": output.record,
+        "delimiter": getattr(output, "delimiter", None),
+        "record": getattr(output, "record", None),
         "outputs": [column.name for column in plan.output if column.origin == "model"],
         "model": plan.config.name,
         "signature": plan.signature.name,
@@ -56,7 +55,7 @@ def connect(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: 
     )
 
     batches, read_receipts = pipeline | "Source" >> read
-    predicted, rejected = batches | "Predict" >> Predict(KeyedModelHandler(handler)).with_exception_handling()
+    predicted, rejected = batches | "Predict" >> Predict(Keyed(handler)).with_exception_handling()
     unpredicted = rejected | "DeadLetters" >> beam.ParDo(
         RejectUnpredicted(letters, run_id, plan.model.id, plan.key_column)
     ).with_outputs(RECEIPTS)

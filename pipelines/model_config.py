@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    SecretStr,
-    Tag,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
 
-Name = Annotated[str, Field(min_length=1)]
-
-
-class Strict(BaseModel):
-    """Unknown keys are mistakes; what is read stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+from pipelines.variants import Name, Strict, variant
 
 
 class SavedModelConfig(Strict):
@@ -128,13 +113,7 @@ class EndpointConfig(Strict):
         return self
 
 
-def _arm(value: Any) -> Any:
-    """Which model a config means: its type, saved_model where it names none."""
-    return value.get("type", "saved_model") if isinstance(value, dict) else getattr(value, "type", "saved_model")
-
-
 ModelConfig = Annotated[
     Annotated[SavedModelConfig, Tag("saved_model")] | Annotated[EndpointConfig, Tag("endpoint")],
-    Discriminator(_arm),
+    variant("saved_model"),
 ]
-MODEL_TYPES: dict[str, type[Strict]] = {"saved_model": SavedModelConfig, "endpoint": EndpointConfig}

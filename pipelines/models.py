@@ -193,7 +193,13 @@ def _unreachable(found: Endpoint) -> list[str]:
 
 
 def make_handler(
-    model: Model, *, columns: dict[str, str], defaults: dict[str, Any], max_rows: int, model_version: bool
+    model: Model,
+    *,
+    columns: dict[str, str],
+    defaults: dict[str, Any],
+    max_rows: int,
+    model_version: bool,
+    gather: bool = True,
 ) -> SavedModelHandler | EndpointHandler:
     """The one object that decides how the model is called."""
     options: dict[str, Any] = {
@@ -201,6 +207,7 @@ def make_handler(
         "defaults": defaults,
         "max_batch_size": max_rows,
         "model_version": model_version,
+        "gather": gather,
     }
     if isinstance(model.config, SavedModelConfig):
         from inference.saved_model import SavedModelHandler

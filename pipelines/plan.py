@@ -19,7 +19,7 @@ from inference.errors import BindingError, OutputError
 from inference.tensors import output_type
 from model.specs import Signature
 from pipelines import files, models
-from pipelines.config import ConfigError, FileSource, RunConfig
+from pipelines.config import ConfigError, FileSource, RunConfig, SimulatedSource
 from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, reader_class, writer_class
 from pipelines.models import Model
@@ -107,7 +107,11 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     problems: list[str] = []
     model = models.find(config.model, problems, offline=offline)
     source_problems: list[str] = []
-    found, schema, notes = _look_at_source(config.source, source_problems, offline)
+    if isinstance(config.source, FileSource):
+        found, schema, notes = _look_at_source(config.source, source_problems, offline)
+    else:
+        # What messages have shows only when they come.
+        found, schema, notes = [], pa.schema([]), []
     if source_may_be_gone and source_problems:
         found, schema, notes = [], pa.schema([]), ["the source cannot be read any more; its columns are presumed"]
     else:
@@ -150,7 +154,7 @@ def _fit(
     return Plan(config, tuple(found), model, schema, binding, read, columns, notes=tuple(notes))
 
 
-def _unknown_key(source: FileSource, schema: pa.Schema) -> list[str]:
+def _unknown_key(source: FileSource | SimulatedSource, schema: pa.Schema) -> list[str]:
     key = source.key
     if key is None or key in schema.names:
         return []
@@ -202,19 +206,15 @@ def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
     source = config.source
     names = [source.columns.get(spec.name, spec.name) for spec in signature.inputs]
     types = {name: arrow_type(spec.dtype) for name, spec in zip(names, signature.inputs, strict=True)}
-    outputs = {spec.name for spec in signature.outputs} | {KEY}
+    outputs = {spec.name for spec in signature.outputs} | {KEY, VERSION_COLUMN}
     others = [*([source.key] if source.key else []), *(config.output.columns or [])]
     types.update({name: pa.string() for name in others if name not in types and name not in outputs})
     return pa.schema([(name, type or pa.string()) for name, type in types.items()])
 
 
-def source_options(source: FileSource) -> dict[str, Any]:
+def source_options(source: FileSource | SimulatedSource) -> dict[str, Any]:
     """The format's own settings."""
-    options = {
-        "delimiter": source.delimiter,
-        "null_values": source.null_values,
-        "column_names": source.column_names,
-    }
+    options = {name: getattr(source, name, None) for name in ("delimiter", "null_values", "column_names")}
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -235,7 +235,7 @@ def _unwritable(config: RunConfig) -> list[str]:
     """Whether the folders to write to exist or can be made, without making them."""
     problems = []
     for where, path in (("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)):
-        if files.is_remote(path):
+        if files.is_remote(path) or not path:
             continue
         folder = path if path.endswith("/") else os.path.dirname(path) or "."
         while folder and not os.path.lexists(folder):

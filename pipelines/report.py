@@ -27,6 +27,8 @@ class Summary:
       ok: all rows accounted for, and not too many dead-lettered.
       requests: sent to a model server, if the model is on one.
       requests_repeated: how many of them were further attempts.
+      latency_ms: of a stream, from the event to its row being written: percentiles by name.
+      stage_latency_ms: likewise of each stage, see streams/latency.py.
     """
 
     name: str
@@ -42,12 +44,15 @@ class Summary:
     dead_letter_fraction: float
     max_fraction: float
     ok: bool
-    requests: int = 0
-    requests_repeated: int = 0
+    requests: int | None = None
+    requests_repeated: int | None = None
+    latency_ms: dict[str, float] | None = None
+    stage_latency_ms: dict[str, dict[str, float]] | None = None
 
     def to_json(self) -> str:
         """One JSON object on one line."""
-        return json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(self).items()})
+        found = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()})
 
     def problems(self) -> list[str]:
         """Why the run is not ok, one line each."""
@@ -75,14 +80,17 @@ def print_summary(console: Any, summary: Summary) -> None:
         ("runner", summary.runner),
         ("output", summary.output),
     ]
+    for stage, found in (summary.stage_latency_ms or {}).items():
+        rows.insert(-2, (f"latency, {stage}", ", ".join(f"{name} {value:,.1f} ms" for name, value in found.items())))
     if summary.requests:
         rows.insert(5, ("requests", f"{summary.requests:,} ({summary.requests_repeated:,} of them repeated)"))
     if summary.dead_letters:
         rows.append(("dead letters", summary.dead_letters))
     if not console.is_terminal:
+        width = max(15, 2 + max(len(name) for name, _ in rows))
         console.print(f"{summary.name}: done" if summary.ok else f"{summary.name}: FAILED", highlight=False)
         for name, value in rows:
-            console.print(f"{name + ':':<15}{value}", highlight=False, soft_wrap=True)
+            console.print(f"{name + ':':<{width}}{value}", highlight=False, soft_wrap=True)
         return
     from rich.table import Table
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines import cli
-from pipelines.config import ConfigError
+from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.plan import Plan
 
@@ -81,6 +81,17 @@ def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.P
     reader = reader_class(plan.config.source.format)(plan.read)
     read = ReadDeadLetters(replayed, reader, plan.config.dead_letters_path, plan.run_id)
     return lambda pipeline: graph.connect(pipeline, plan, read, output, always_publish=False), output
+
+
+def refuse_streams(config: RunConfig) -> None:
+    """Raises ConfigError for a config whose run has no end, or whose output is only to be looked at."""
+    problems = []
+    if not isinstance(config.source, FileSource):
+        problems.append(f"source.type: {config.source.type} is a stream: run python -m pipelines.stream")
+    if config.output.type != "file":
+        problems.append(f"output.type: {config.output.type} is for streams: give a file")
+    if problems:
+        raise ConfigError(problems)
 
 
 def beam_flags(flags: Sequence[str]) -> list[str]:

@@ -151,7 +151,24 @@ class TextReader(Reader):
                 yield from self.decode(split.file, offset, raw, split.context)
 
     def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
-        yield from self.decode(name, 0, payload, self.context_from(context))
+        if context.get("message"):
+            yield self._decode_message(name, payload, self.context_from(context))
+        else:
+            yield from self.decode(name, 0, payload, self.context_from(context))
+
+    def _decode_message(self, name: str, payload: bytes, context: Any) -> Block | RejectedRow:
+        """Decodes a payload that has to be one row."""
+        pieces = list(self._isolate(name, 0, self.one_line(payload), context, self.format_of(context)))
+        rows = sum(piece.batch.num_rows if isinstance(piece, Block) else 1 for piece in pieces)
+        if rows != 1:
+            message = f"the message holds {rows} rows, and one is expected" if rows else "the message is empty"
+            return RejectedRow(payload, 0, message, key=self.key_of(payload, context) if self.spec.key else None)
+        piece = pieces[0]
+        return piece if isinstance(piece, Block) else replace(piece, payload=payload)
+
+    def one_line(self, payload: bytes) -> bytes:
+        """A message as it would stand in a file, where the format allows more line ends in it than a file does."""
+        return payload
 
     def context_from(self, format: Mapping[str, Any]) -> Any:
         """The context of a split, from the format of a dead letter."""

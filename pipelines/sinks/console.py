@@ -1,0 +1,77 @@
+"""Rows of a stream on the console, some of them a second. No guarantee: it is for people to look at."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines.plan import OutputColumn
+from pipelines.progress import TALLY
+from pipelines.rows import Origin
+from pipelines.streams.latency import note_total
+
+_lock = threading.Lock()
+_shown = {"second": 0, "rows": 0}
+
+
+class ShowRows(beam.DoFn):  # type: ignore[misc]
+    """(Origin, record batch) -> lines of JSON on standard output, or standard error.
+
+    Args:
+      columns: what to show.
+      key_column: the source column that is the key, if there is one.
+      rows: at most so many a second.
+      to_stderr: standard output is taken.
+      last: nothing else is done with the rows: they are accounted for here.
+    """
+
+    def __init__(
+        self, columns: tuple[OutputColumn, ...], key_column: str | None, rows: int, to_stderr: bool, last: bool
+    ) -> None:
+        self._columns = columns
+        self._key_column = key_column
+        self._rows = rows
+        self._to_stderr = to_stderr
+        self._last = last
+
+    def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
+        origin, batch = element
+        self._show(origin, batch)
+        if self._last:
+            TALLY.add(written=batch.num_rows)
+            note_total(origin, batch)
+
+    def _show(self, origin: Origin, batch: pa.RecordBatch) -> None:
+        count = self._take(batch.num_rows)
+        if not count:
+            return
+        batch = batch.slice(0, count)
+        names = [self._key_column if c.origin == "key" and self._key_column else c.name for c in self._columns]
+        found: dict[str, list[Any]] = {
+            column.name: batch[name].to_pylist()
+            if name in batch.schema.names
+            else [origin.source(row) for row in range(count)]
+            for column, name in zip(self._columns, names, strict=True)
+        }
+        lines = [
+            json.dumps(dict(zip(found, values, strict=True)), default=str)
+            for values in zip(*found.values(), strict=True)
+        ]
+        with _lock:
+            print("\n".join(lines), file=sys.stderr if self._to_stderr else sys.stdout, flush=True)
+
+    def _take(self, wanted: int) -> int:
+        """How many of `wanted` rows may be shown in this second."""
+        with _lock:
+            second = int(time.monotonic())
+            if second != _shown["second"]:
+                _shown.update(second=second, rows=0)
+            taken = max(0, min(wanted, self._rows - _shown["rows"]))
+            _shown["rows"] += taken
+            return taken

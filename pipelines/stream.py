@@ -1,0 +1,62 @@
+"""`python -m pipelines.stream`: predictions for a stream of messages, from one JSON config."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines import cli
+
+_APPENDED = ("csv", "json")
+_DESCRIPTION = """\
+Takes messages, predicts each with a TensorFlow model in micro-batches, writes the predictions; what fails goes to dead
+letters. Without --config: configs/natality-stream.json, 10,000 simulated messages at 500 a second.
+
+Ctrl-C or SIGTERM ends it in order: nothing more is taken, what was taken is finished. A second Ctrl-C stops at once.
+
+All other options are Beam's own and are passed through; the default runner is Beam's FnApiRunner in this process.
+
+exit codes: 0 all messages accounted for, 1 the run failed, 2 the config or the command line is wrong,
+  3 messages are missing or too many were dead-lettered"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    started = time.monotonic()
+    parser = cli.parser("stream", _DESCRIPTION)
+    parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    parser.add_argument("--max-messages", type=int, metavar="N", help="end after N messages")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so many seconds")
+    arguments, flags = parser.parse_known_args(argv)
+    return cli.guarded(lambda: _run(arguments, flags, started))
+
+
+def _run(arguments: Any, flags: list[str], started: float) -> int:
+    from pipelines import run_command
+    from pipelines.config import PACKAGED_STREAM, ConfigError, SimulatedSource, load
+    from pipelines.plan import make_plan
+    from pipelines.streams import command
+
+    flags = run_command.beam_flags(flags)
+    limits = {"messages": arguments.max_messages, "duration_s": arguments.duration}
+    given = {name: value for name, value in limits.items() if value is not None}
+    if any(value <= 0 for value in given.values()):
+        raise ConfigError(["--max-messages and --duration: must be more than 0"])
+    config = load(arguments.config or PACKAGED_STREAM, arguments.set)
+    problems = []
+    if not isinstance(config.source, SimulatedSource):
+        problems.append(f"source.type: {config.source.type} has an end: run python -m pipelines.batch")
+    if config.output.type == "file" and config.output.format not in _APPENDED:
+        problems.append(
+            f"output.format: {config.output.format} files cannot be appended to; "
+            f"a stream writes {' or '.join(_APPENDED)}"
+        )
+    if problems or not isinstance(config.source, SimulatedSource):
+        raise ConfigError(problems)
+    return command.execute(make_plan(config), config.source.model_copy(update=given), arguments, flags, started)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Files of a stream: published by windows, durable before that, recovered after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.streams import rolling
+from pipelines.streams.rolling import RollingFile
+from tests.conftest import ROOT
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shown(folder: Path) -> dict[str, str]:
+    """Published files and their content."""
+    return {path.name: path.read_text() for path in sorted(folder.glob("p-*"))}
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob(".*.part"))
+
+
+def test_a_window_is_published_when_it_is_over(tmp_path: Path) -> None:
+    clock = Clock()
+    file = RollingFile(str(tmp_path / "p"), "csv", 60, clock)
+    file.open().write(b"a\n")
+    file.flush()
+    assert shown(tmp_path) == {}
+    assert (tmp_path / hidden(tmp_path)[0]).read_text() == "a\n", "durable at the end of the bundle"
+    file.open().write(b"b\n")
+    clock.now += 61
+    file.flush()
+    assert list(shown(tmp_path).values()) == ["a\nb\n"]
+    assert hidden(tmp_path) == []
+    assert not file.is_open
+    file.open().write(b"c\n")
+    file.close()
+    assert sorted(shown(tmp_path).values()) == ["a\nb\n", "c\n"]
+
+
+def test_names_tell_the_window(tmp_path: Path) -> None:
+    file = RollingFile(str(tmp_path / "p"), "jsonl", 60, Clock())
+    file.open().write(b"{}\n")
+    file.close()
+    [name] = shown(tmp_path)
+    assert name.startswith("p-19700112T134600Z-")
+    assert name.endswith(".jsonl")
+    assert rolling.pattern(str(tmp_path / "p"), "jsonl") == str(tmp_path / "p-*.jsonl")
+
+
+def test_a_folder_as_prefix(tmp_path: Path) -> None:
+    file = RollingFile(f"{tmp_path}/new/", "csv", 60, Clock())
+    file.open().write(b"a\n")
+    file.close()
+    assert [path.read_text() for path in (tmp_path / "new").iterdir()] == ["a\n"]
+
+
+def test_close_all_publishes_what_is_open(tmp_path: Path) -> None:
+    for _ in range(2):
+        RollingFile(str(tmp_path / "p"), "csv", 60).open().write(b"x\n")
+    rolling.close_all()
+    assert list(shown(tmp_path).values()) == ["x\n", "x\n"]
+
+
+@pytest.mark.parametrize("torn", [b"", b"half a ro", b"x" * 200_000])
+def test_what_a_killed_run_left_is_published_without_its_torn_line(tmp_path: Path, torn: bytes) -> None:
+    code = (
+        "import sys, time; from pipelines.streams.rolling import RollingFile\n"
+        "file = RollingFile(sys.argv[1], 'csv', 60); file.open().write(b'head\\nrow\\n'); file.flush()\n"
+        "file.open().write(bytes.fromhex(sys.argv[2])); file.open().flush(); print('ready', flush=True); time.sleep(60)"
+    )
+    prefix = str(tmp_path / "p")
+    arguments = [sys.executable, "-c", code, prefix, torn[:50_000].hex()]
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert rolling.recover(prefix, "csv") == 0, "another run has it open"
+        os.kill(process.pid, signal.SIGKILL)
+    assert shown(tmp_path) == {}
+    assert rolling.recover(prefix, "csv") == 1
+    assert list(shown(tmp_path).values()) == ["head\nrow\n"]
+    assert rolling.recover(prefix, "csv") == 0
