@@ -44,6 +44,8 @@ Explain = Callable[[Response], str]
 
 _HTTP_CONFIG = frozenset({401, 403, 404, 405, 501})
 _HTTP_TRANSIENT = frozenset({408, 502, 503, 504})
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+_UNTRUSTED_ADVICE = "the server's certificate is not trusted; name its authority's in ca_file, or check the address"
 _ADVICE = {
     401: "; check the credentials",
     403: "; check the credentials and their permissions",
@@ -121,6 +123,8 @@ class HttpTransport:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise EndpointConfigError(f"the address is wrong: {error}") from None
         except (httpx.HTTPError, httpx.StreamError) as error:
+            if _UNTRUSTED in str(error):
+                raise EndpointConfigError(_UNTRUSTED_ADVICE) from None
             raise TransientError(f"no connection: {str(error) or type(error).__name__}") from None
         if 200 <= status < 300:
             return response
@@ -252,6 +256,8 @@ _GRPC_TRANSIENT = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "A
 
 def _grpc_error(code: str, said: str) -> EndpointError:
     text = f"{code}: {said}" if said else code
+    if _UNTRUSTED in said:
+        return EndpointConfigError(_UNTRUSTED_ADVICE)
     if code in _GRPC_CONFIG:
         advice = {"NOT_FOUND": 404, "UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403}.get(code, 0)
         return EndpointConfigError(f"the server answers {text}{_ADVICE.get(advice, '')}")
