@@ -1,7 +1,7 @@
 """How fast a sender may ask a server that limits it: slower after refusals, then carefully faster again.
 
 As TCP does, with the curve of its CUBIC congestion control (RFC 9438). The first slowing down tells little: from what
-was taken until then the rate doubles each second up to the second one. From then on it falls to a tenth less than what
+was taken until then the rate doubles each second up to the second one. From then on it falls a little below what
 the server last took, comes back to that within some seconds, stays a while around it, then grows ever faster. So the
 sender finds the quota, stays near it, and notices when it is raised. A few refusals among many answers, as servers
 give that share a quota among clients, do not slow it down.
@@ -14,8 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-DECREASE = 0.9
-"""Share of the accepted rate to go on with after a refusal."""
+DECREASE = 0.95
+"""Share of the accepted rate to go on with after slowing down."""
 
 PLATEAU_S = 2.0
 PLATEAU_REQUESTS = 25
