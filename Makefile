@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-endpoint serve lock schema model clean
+.PHONY: help setup demo test check bench bench-endpoint bench-stream serve lock schema model clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ bench: setup  ## Measure throughput, growth and cold start against named baselin
 
 bench-endpoint: setup  ## Measure protocols, request sizes and requests at a time against named baselines.
 	@$(BIN)/python -m tests.benchmarks.endpoint
+
+bench-stream: setup  ## Measure latency and throughput of streams.
+	@$(BIN)/python -m tests.benchmarks.stream
 
 serve: setup  ## Serve the packaged model on this machine (REST 8501, gRPC 8500).
 	@$(BIN)/python -m model.serve --model model/trained/v1
