@@ -40,10 +40,11 @@ def _check(arguments: Any) -> int:
 
 
 def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
+    """The first rows of the source's files."""
     from pipelines.formats import FormatError, reader_class
     from pipelines.plan import source_options
 
-    reader = reader_class(plan.config.source.format)
+    reader = reader_class(plan.config.source.reads)
     for file in plan.files:
         try:
             found = reader.sample(file.path, source_options(plan.config.source), rows).to_pylist()
@@ -100,22 +101,34 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
 def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
     out, _ = cli.consoles()
     config = plan.config
-    size = sum(file.size for file in plan.files)
-    files = f"{len(plan.files):,} file{'s' * (len(plan.files) != 1)}, {size / 1e6:,.1f} MB"
     out.print(f"config   {config.name}: valid")
-    out.print(f"source   {files}, {config.source.format}; key: {config.source.key or '<file>:<offset>'}")
+    out.print(f"source   {_source(plan)}, {config.source.format}; key: {config.source.key or '<file>:<offset>'}")
     out.print(f"model    {plan.model.path}, signature {plan.signature.name}")
     for note in plan.notes:
         out.print(f"note     {note}")
     inputs = _mapping(plan)
     _table(out, "column -> model input", list(inputs[0]) if inputs else [], [list(row.values()) for row in inputs])
     written = [[column.name, str(column.type), column.origin] for column in plan.output]
-    _table(out, f"output: {config.output.path}-*.{config.output.format}", ["column", "type", "from"], written)
-    if sample:
+    _table(out, f"output: {_output(config.output)}", ["column", "type", "from"], written)
+    if config.source.type != "file":
+        out.print("what messages have shows when they come; these fields are presumed")
+    elif sample:
         names = list(sample[0])
         _table(out, "first rows of the source", names, [[_cell(row[name]) for name in names] for row in sample])
     else:
         out.print("the source has no rows")
+
+
+def _output(output: Any) -> str:
+    return "the console" if output.type == "console" else f"{output.path}-*.{output.format}"
+
+
+def _source(plan: Any) -> str:
+    """The source in words."""
+    if plan.config.source.type != "file":
+        return str(plan.config.source.describe())
+    size = sum(file.size for file in plan.files)
+    return f"{len(plan.files):,} file{'s' * (len(plan.files) != 1)}, {size / 1e6:,.1f} MB"
 
 
 def _cell(value: Any) -> str:

@@ -18,10 +18,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag, ValidationError
 
 from pipelines.model_config import EndpointConfig, ModelConfig, SavedModelConfig
-from pipelines.source_config import FileSource, SimulatedSource, SourceConfig
+from pipelines.source_config import FileSource, PubSubSource, SimulatedSource, SourceConfig
 from pipelines.variants import Name, Strict, variant
 
-__all__ = ["ConfigError", "FileSource", "RunConfig", "SimulatedSource", "load"]
+__all__ = ["ConfigError", "FileSource", "PubSubSource", "RunConfig", "SimulatedSource", "load"]
 
 SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
 PACKAGED = "configs/natality.json"
@@ -127,7 +127,7 @@ class RunConfig(Strict):
 
 
 _TYPES: dict[str, dict[str, type[Strict]]] = {
-    "source": {"file": FileSource, "simulated": SimulatedSource},
+    "source": {"file": FileSource, "simulated": SimulatedSource, "pubsub": PubSubSource},
     "model": {"saved_model": SavedModelConfig, "endpoint": EndpointConfig},
     "output": {"file": FileOutput, "console": ConsoleOutput},
 }

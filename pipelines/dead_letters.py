@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
@@ -138,7 +139,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
         source = origin.source(row)
         self._letters.write(
             DeadLetter(
-                key=key if key is not None else source,
+                key=key if key is not None else origin.names(np.array([row]))[0].as_py(),
                 payload=origin.payload(row),
                 stage=stage,
                 error=error,

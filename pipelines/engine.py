@@ -150,7 +150,8 @@ def check_options(options: PipelineOptions) -> list[str]:
 def unreachable_paths(plan: Plan) -> list[str]:
     """Paths of the config that only this machine can read or write, one line each."""
     config = plan.config
-    sources = [config.source.path] if isinstance(config.source.path, str) else config.source.path or []
+    path = getattr(config.source, "path", None) or []
+    sources = [path] if isinstance(path, str) else path
     named = [("source.path", path) for path in sources]
     named += [("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)]
     packaged = _SETUP.parent / "model"
@@ -202,7 +203,7 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
         if plan.model.needs_tensorflow:
             import tensorflow  # noqa: F401
 
-        reader, writer = reader_class(plan.config.source.format), writer_class(plan.config.output.format)
+        reader, writer = reader_class(plan.config.source.reads), writer_class(plan.config.output.format)
         for name in (*reader.libraries, *writer.libraries):
             importlib.import_module(name)
         _sample_states_often()

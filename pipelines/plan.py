@@ -19,10 +19,11 @@ from inference.errors import BindingError, OutputError
 from inference.tensors import output_type
 from model.specs import Signature
 from pipelines import files, models
-from pipelines.config import ConfigError, FileSource, RunConfig, SimulatedSource
+from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, reader_class, writer_class
 from pipelines.models import Model
+from pipelines.source_config import SourceConfig
 
 KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
@@ -137,7 +138,7 @@ def _fit(
     if not len(schema):
         schema = _presumed(config, signature)
     visible = schema
-    wants_record = source.format == "tfrecord" and signature.examples_input is not None
+    wants_record = source.reads == "tfrecord" and signature.examples_input is not None
     if wants_record:
         visible = schema.append(pa.field(str(signature.examples_input), pa.binary()))
     try:
@@ -154,7 +155,7 @@ def _fit(
     return Plan(config, tuple(found), model, schema, binding, read, columns, notes=tuple(notes))
 
 
-def _unknown_key(source: FileSource | SimulatedSource, schema: pa.Schema) -> list[str]:
+def _unknown_key(source: SourceConfig, schema: pa.Schema) -> list[str]:
     key = source.key
     if key is None or key in schema.names:
         return []
@@ -209,10 +210,13 @@ def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
     outputs = {spec.name for spec in signature.outputs} | {KEY, VERSION_COLUMN}
     others = [*([source.key] if source.key else []), *(config.output.columns or [])]
     types.update({name: pa.string() for name in others if name not in types and name not in outputs})
+    listed = source_options(source).get("column_names")
+    if listed and not isinstance(source, FileSource):
+        types = {name: types.get(name) for name in listed}
     return pa.schema([(name, type or pa.string()) for name, type in types.items()])
 
 
-def source_options(source: FileSource | SimulatedSource) -> dict[str, Any]:
+def source_options(source: SourceConfig) -> dict[str, Any]:
     """The format's own settings."""
     options = {name: getattr(source, name, None) for name in ("delimiter", "null_values", "column_names")}
     return {name: value for name, value in options.items() if value is not None}
@@ -285,7 +289,7 @@ def _read_spec(
     record_signature: Signature | None,
 ) -> ReadSpec:
     """The columns that the model, the key and the output need, with the types to decode them to."""
-    format = config.source.format
+    format = config.source.reads
     types: dict[str, pa.DataType] = {}
     for bound in binding.inputs:
         if bound.column is not None:

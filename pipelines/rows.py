@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Positions = npt.NDArray[np.int64]
 
@@ -47,6 +48,10 @@ class Origin(ABC):
     def source(self, row: int) -> str:
         """`<file>:<position>` of row `row`."""
         return f"{self.file}:{self.positions()[row]}"
+
+    def names(self, rows: Positions) -> pa.Array:
+        """What identifies rows that have no key column, string [rows]: <file>:<position>."""
+        return pc.binary_join_element_wise(self.file, pa.array(self.positions()[rows]).cast(pa.string()), ":")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, model_validator
+from typing_extensions import Self
 
 from pipelines.variants import Name, Strict, variant
 
@@ -33,6 +34,11 @@ class FileSource(Strict):
     )
     column_names: list[Name] | None = Field(None, description="Of CSV files that have no header line.")
 
+    @property
+    def reads(self) -> str:
+        """The file format whose reader decodes it."""
+        return self.format
+
 
 class SimulatedSource(Strict):
     """Messages at a set rate: generated births, or the lines of a file over and over. Only for streams."""
@@ -50,6 +56,11 @@ class SimulatedSource(Strict):
     columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
     defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
 
+    @property
+    def reads(self) -> str:
+        """The file format whose reader decodes it."""
+        return self.format
+
     def describe(self) -> str:
         """The source in words."""
         count = f"{self.messages:,} " if self.messages else ""
@@ -57,6 +68,62 @@ class SimulatedSource(Strict):
         return f"{count}simulated messages, {rate}"
 
 
+class PubSubSource(Strict):
+    """Messages of a Pub/Sub subscription, each acknowledged when its prediction is durable. Only for streams."""
+
+    type: Literal["pubsub"]
+    subscription: Annotated[str, Field(pattern=r"^projects/[^/]+/subscriptions/[^/]+$")] | None = Field(
+        None, description="projects/<project>/subscriptions/<name>"
+    )
+    topic: Annotated[str, Field(pattern=r"^projects/[^/]+/topics/[^/]+$")] | None = Field(
+        None,
+        description="projects/<project>/topics/<name>, in place of a subscription: a temporary one is made, "
+        "which gets what is published from then on, and is deleted at the end.",
+    )
+    format: Literal["json", "csv", "tfexample"] = Field(
+        "json", description="Of a message: one object of JSON, one row of CSV, one serialized tf.Example."
+    )
+    key: Name | None = Field(None, description="The field that identifies a message.")
+    key_attribute: Name | None = Field(
+        None, description="The attribute that does, in place of a field. Without either, it is the message's id."
+    )
+    timestamp_attribute: Name | None = Field(
+        None,
+        description="The attribute with the event time, RFC 3339 or milliseconds since the epoch; the time of "
+        "publishing by default.",
+    )
+    columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
+    defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    column_names: Annotated[list[Name], Field(min_length=1)] | None = Field(
+        None, description="Of messages of CSV: their fields, in order."
+    )
+    pullers: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Threads that pull at the same time.")
+    messages: Annotated[int, Field(ge=1)] | None = Field(None, description="End after so many.")
+    duration_s: Annotated[float, Field(gt=0)] | None = Field(None, description="End after so long.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.subscription is None) == (self.topic is None):
+            raise ValueError("give either a subscription or a topic")
+        if self.key and self.key_attribute:
+            raise ValueError("give key or key_attribute, not both")
+        if (self.format == "csv") != (self.column_names is not None):
+            raise ValueError("column_names: messages of CSV need it, others have none")
+        return self
+
+    @property
+    def reads(self) -> str:
+        """The file format whose reader decodes it."""
+        return "tfrecord" if self.format == "tfexample" else self.format
+
+    def describe(self) -> str:
+        """The source in words."""
+        return f"messages of {self.subscription or self.topic}"
+
+
 SourceConfig = Annotated[
-    Annotated[FileSource, Tag("file")] | Annotated[SimulatedSource, Tag("simulated")], variant("file")
+    Annotated[FileSource, Tag("file")]
+    | Annotated[SimulatedSource, Tag("simulated")]
+    | Annotated[PubSubSource, Tag("pubsub")],
+    variant("file"),
 ]

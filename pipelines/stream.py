@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines import run_command
-    from pipelines.config import PACKAGED_STREAM, ConfigError, SimulatedSource, load
+    from pipelines.config import PACKAGED_STREAM, ConfigError, FileSource, load
     from pipelines.plan import make_plan
     from pipelines.streams import command
 
@@ -46,14 +46,14 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
         raise ConfigError(["--max-messages and --duration: must be more than 0"])
     config = load(arguments.config or PACKAGED_STREAM, arguments.set)
     problems = []
-    if not isinstance(config.source, SimulatedSource):
+    if isinstance(config.source, FileSource):
         problems.append(f"source.type: {config.source.type} has an end: run python -m pipelines.batch")
     if config.output.type == "file" and config.output.format not in _APPENDED:
         problems.append(
             f"output.format: {config.output.format} files cannot be appended to; "
             f"a stream writes {' or '.join(_APPENDED)}"
         )
-    if problems or not isinstance(config.source, SimulatedSource):
+    if problems or isinstance(config.source, FileSource):
         raise ConfigError(problems)
     return command.execute(make_plan(config), config.source.model_copy(update=given), arguments, flags, started)
 

@@ -9,15 +9,16 @@ import time
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
+from inference.errors import ROW_COLUMN
 from pipelines.plan import OutputColumn
 from pipelines.progress import TALLY
 from pipelines.rows import Origin
 from pipelines.streams.latency import note_total
 
 _lock = threading.Lock()
-_shown = {"second": 0, "rows": 0}
 
 
 class ShowRows(beam.DoFn):  # type: ignore[misc]
@@ -39,6 +40,7 @@ class ShowRows(beam.DoFn):  # type: ignore[misc]
         self._rows = rows
         self._to_stderr = to_stderr
         self._last = last
+        self._second = self._shown = 0
 
     def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
         origin, batch = element
@@ -53,10 +55,9 @@ class ShowRows(beam.DoFn):  # type: ignore[misc]
             return
         batch = batch.slice(0, count)
         names = [self._key_column if c.origin == "key" and self._key_column else c.name for c in self._columns]
+        rows = batch[ROW_COLUMN].to_numpy() if ROW_COLUMN in batch.schema.names else np.arange(count, dtype=np.int64)
         found: dict[str, list[Any]] = {
-            column.name: batch[name].to_pylist()
-            if name in batch.schema.names
-            else [origin.source(row) for row in range(count)]
+            column.name: batch[name].to_pylist() if name in batch.schema.names else origin.names(rows).to_pylist()
             for column, name in zip(self._columns, names, strict=True)
         }
         lines = [
@@ -68,10 +69,9 @@ class ShowRows(beam.DoFn):  # type: ignore[misc]
 
     def _take(self, wanted: int) -> int:
         """How many of `wanted` rows may be shown in this second."""
-        with _lock:
-            second = int(time.monotonic())
-            if second != _shown["second"]:
-                _shown.update(second=second, rows=0)
-            taken = max(0, min(wanted, self._rows - _shown["rows"]))
-            _shown["rows"] += taken
-            return taken
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._shown = second, 0
+        taken = max(0, min(wanted, self._rows - self._shown))
+        self._shown += taken
+        return taken

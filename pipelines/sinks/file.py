@@ -110,12 +110,11 @@ class WriteShards(DeadLetterDoFn):
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
     def _keys(self, origin: Origin, batch: pa.RecordBatch, rows: Positions) -> pa.Array:
-        """The key column; where it is missing, and where there is none, <file>:<position>."""
+        """The key column; where it is missing, and where there is none, the origin's names."""
         given = batch[self._key_column] if self._key_column else None
         if given is not None and not given.null_count:
             return given
-        places = pa.array(origin.positions()[rows]).cast(pa.string())
-        named = pc.binary_join_element_wise(origin.file, places, ":")
+        named = origin.names(rows)
         return named if given is None else pc.coalesce(to_output(given, pa.string()), named)
 
     def finish_bundle(self) -> Iterator[Any]:

@@ -75,3 +75,10 @@ class MessageOrigin(Origin):
         """When what the rows tell happened, microseconds since the epoch, int64 [rows]."""
         found = self.messages.event_us
         return found if self.rows is None else found[self.rows]
+
+    def names(self, rows: Positions) -> pa.Array:
+        """The keys of rows; where the source has none, <source>:<position>."""
+        keys = self.messages.keys
+        if keys is None:
+            return super().names(rows)
+        return keys.take(pa.array(rows if self.rows is None else self.rows[rows]))

@@ -1,0 +1,128 @@
+"""Google's own in-memory Pub/Sub, as a process: built with Go on first use, into .tools."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import httpx
+import pytest
+from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1.services.publisher.transports.grpc import PublisherGrpcTransport
+from google.pubsub_v1.services.subscriber.transports.grpc import SubscriberGrpcTransport
+
+_SOURCE = Path(__file__).resolve().parent / "pubsub"
+_TOOLS = _SOURCE.parent.parent.parent / ".tools"
+_MOST = 1_000
+
+TOPIC = "projects/test-project/topics/births"
+SUBSCRIPTION = "projects/test-project/subscriptions/births"
+
+
+class Counts(NamedTuple):
+    """How often a message was delivered, and acknowledged."""
+
+    deliveries: int
+    acks: int
+
+
+class Emulator:
+    """An emulator with a topic and a subscription to it.
+
+    Attributes:
+      host: for PUBSUB_EMULATOR_HOST.
+      process: the emulator's.
+    """
+
+    def __init__(self, host: str, counts: str, process: subprocess.Popen[str]) -> None:
+        self.host = host
+        self.process = process
+        self._counts = f"http://{counts}"
+        self._channel = grpc.insecure_channel(host)
+        self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
+        self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
+        self._publisher.create_topic(name=TOPIC)
+        # The shortest that Pub/Sub allows.
+        self.subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC, "ack_deadline_seconds": 10})
+
+    def publish(self, payloads: Sequence[bytes], attributes: Sequence[Mapping[str, str]] = ()) -> list[str]:
+        """Publishes messages; gives their ids."""
+        messages = [{"data": payload} for payload in payloads]
+        for message, given in zip(messages, attributes, strict=False):
+            message["attributes"] = dict(given)  # type: ignore[assignment]
+        ids: list[str] = []
+        for first in range(0, len(messages), _MOST):
+            request: dict[str, Any] = {"topic": TOPIC, "messages": messages[first : first + _MOST]}
+            ids += self._publisher.publish(request=request).message_ids
+        return ids
+
+    def counts(self) -> dict[str, Counts]:
+        """What became of each message published, by its id."""
+        found = httpx.get(self._counts, timeout=30, trust_env=False).json()
+        return {id: Counts(**each) for id, each in found.items()}
+
+    def acknowledged(self) -> int:
+        """How many messages were."""
+        return sum(each.acks > 0 for each in self.counts().values())
+
+    def wait_for_acknowledged(self, wanted: int, within_s: float = 30) -> None:
+        """Until at least so many messages are."""
+        until = time.monotonic() + within_s
+        while (found := self.acknowledged()) < wanted:
+            assert time.monotonic() < until, f"{found} acknowledged, not {wanted}"
+            time.sleep(0.05)
+
+    def subscriptions(self) -> list[str]:
+        """Names of all."""
+        return [each.name for each in self.subscriber.list_subscriptions(project="projects/test-project")]
+
+    def close(self) -> None:
+        """Disconnects."""
+        self._channel.close()
+
+
+@contextlib.contextmanager
+def pubsub_emulator() -> Iterator[Emulator]:
+    """An emulator that ends with the block, or with this process: its standard input does then."""
+    process = subprocess.Popen([_built()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        emulator = Emulator(ready["pubsub"], ready["counts"], process)
+        try:
+            yield emulator
+        finally:
+            emulator.close()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _built() -> str:
+    """The program; built if it is not there or older than its source."""
+    if shutil.which("go") is None:
+        pytest.skip("the Pub/Sub emulator is built with Go, which is not installed")
+    program = _TOOLS / "pubsub-emulator"
+    _TOOLS.mkdir(exist_ok=True)
+    with open(_TOOLS / "pubsub-emulator.lock", "wb") as file:
+        # Tests run in several processes. Not a lock of go.mod: Go takes that itself.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        newest = max((_SOURCE / name).stat().st_mtime for name in ("main.go", "go.mod", "go.sum"))
+        if not program.exists() or program.stat().st_mtime < newest:
+            print("building the Pub/Sub emulator (a minute the first time) ...", file=sys.stderr)
+            with tempfile.TemporaryDirectory(dir=_TOOLS) as folder:
+                made = Path(folder) / "emulator"
+                subprocess.run(["go", "build", "-o", str(made), "."], cwd=_SOURCE, check=True)
+                os.replace(made, program)
+    return str(program)
