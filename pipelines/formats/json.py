@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import IO, Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
@@ -15,6 +16,7 @@ from pipelines import files
 from pipelines.formats.base import FormatError, Split, Writer
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.text import TextReader, compression_of, first_block
+from pipelines.rows import Positions
 
 _SAMPLE_BYTES = 1 << 20
 
@@ -115,6 +117,15 @@ class JsonReader(TextReader):
 
     def one_line(self, payload: bytes) -> bytes:
         return payload.translate(LINE_ENDS_TO_TABS).strip(b" \t")
+
+    def are_rows(self, raw: bytes, starts: Positions, ends: Positions) -> bool:
+        # Two objects on a line, and one on two lines, would cancel out.
+        found = np.frombuffer(raw, np.uint8)
+        whole = (found[starts] == ord("{")) & (found[ends - 1] == ord("}"))
+        return all(
+            (row := raw[starts[i] : ends[i]].strip()).startswith(b"{") and row.endswith(b"}")
+            for i in np.flatnonzero(~whole).tolist()
+        )
 
     def stage_of(self, error: Exception) -> str:
         return "coerce" if "changed from" in str(error) or "conversion error" in str(error) else "decode"

@@ -212,11 +212,17 @@ class TextReader(Reader):
         format = self.format_of(context)
         if batch is not None:
             origin = TextOrigin(name, offset, raw, self.dialect, format)
-            if (rows_are_lines and self.lines_are_checked and len(raw) <= MAX_ROW_BYTES) or _agree(origin, batch):
+            if (rows_are_lines and self.lines_are_checked and len(raw) <= MAX_ROW_BYTES) or (
+                _agree(origin, batch) and self.are_rows(raw, origin.spans().starts, origin.spans().ends)
+            ):
                 if batch.num_rows:
                     yield Block(origin, batch)
                 return
         yield from self._isolate(name, offset, raw, context, format)
+
+    def are_rows(self, raw: bytes, starts: Positions, ends: Positions) -> bool:
+        """Whether each of these pieces of a block that could be parsed is one row: as many of both is not enough."""
+        return True
 
     lines_are_checked = True
     """Whether `parse` itself makes sure that every line is one row."""
@@ -243,7 +249,9 @@ class TextReader(Reader):
                 continue
             try:
                 rows = self.parse(raw[start:stop], context)
-                if rows.num_rows != high - low:
+                if rows.num_rows != high - low or not (
+                    alone or self.are_rows(raw, spans.starts[low:high], spans.ends[low:high])
+                ):
                     raise pa.ArrowInvalid(f"{rows.num_rows} rows where one was expected")
                 good.append((low, high))
             except (pa.ArrowInvalid, UnicodeError) as error:
