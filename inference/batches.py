@@ -203,7 +203,7 @@ def _call_in_slices(
         except Exception as error:  # whatever the model raises is about these rows, or settle() says not
             return error
 
-    if pool is None or len(pending) == 1:
+    if pool is None:
         while pending:
             piece = pending.pop()
             pending += done.settle(piece, attempt(piece), explain)[::-1]

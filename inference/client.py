@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from inference.errors import EndpointConfigError, EndpointError, RequestTooLargeError
 from inference.protocols import protocol_class
 from inference.protocols.base import Answer, Protocol, Response, Target
+from inference.protocols.urls import VERBS
 from inference.retries import Patience, Retries
 from inference.secrets import FixedHeaders, GoogleHeaders, Headers, Secret, check_headers, masked, masked_bytes
 from inference.throttle import Throttle
-from inference.transports import Connection, GrpcTransport, HttpTransport, Transport, is_loopback
+from inference.transports import Connection, GrpcTransport, HttpTransport, Transport, address, is_loopback
 from model.specs import Signature, TensorSpec
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Endpoint:
         if target.resource:
             return f"{self.protocol}:{target.resource}"
         url = (target.url or "").partition("?")[0].rstrip("/")
-        whole = (":" in url.rpartition("/")[2] and urlsplit(url).path) or url.endswith("/infer")
+        whole = url.endswith(VERBS)
         version = f"/{target.version or target.label}" if target.version or target.label else ""
         return f"{self.protocol}:{url}" + ("" if whole else f"/{target.model}{version}")
 
@@ -106,7 +106,6 @@ class Client:
         self.throttle = Throttle(clock, sleep)
         self.retries = Retries(endpoint.patience, self.throttle, clock, sleep)
         self.pool = ThreadPoolExecutor(endpoint.max_in_flight, "request")
-        self._in_flight = threading.BoundedSemaphore(endpoint.max_in_flight)
         self._limit = endpoint.max_request_bytes or self.protocol.max_request_bytes
         self._lock = threading.Lock()
         self._counts = {"requests": 0, "requests_repeated": 0, "requests_refused_for_quota": 0}
@@ -132,8 +131,7 @@ class Client:
         self._check_size(len(request.body or b""), rows)
 
         def send() -> Answer:
-            with self._in_flight:
-                response = self._transport.send(request, self.protocol.error_message)
+            response = self._transport.send(request, self.protocol.error_message)
             return self._read(lambda answer: self.protocol.read(answer, rows, outputs), response)
 
         return self._named(lambda: self.retries.call(send, rows, deadline))
@@ -220,7 +218,7 @@ def _host(endpoint: Endpoint) -> str:
     url = endpoint.target.url
     if url is None:
         return ""
-    return urlsplit(url if "://" in url else f"//{url}").netloc
+    return address(url).netloc
 
 
 def _headers(endpoint: Endpoint, host: str) -> Headers:

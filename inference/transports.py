@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
@@ -199,6 +199,11 @@ def trusted(ca_file: str | None) -> Any:
     import ssl
 
     return ssl.create_default_context(cafile=ca_file)
+
+
+def address(url: str) -> SplitResult:
+    """The parts of an address that may lack a scheme, as gRPC's do."""
+    return urlsplit(url if "://" in url else f"//{url}")
 
 
 def is_loopback(host: str) -> bool:

@@ -9,14 +9,13 @@ called so: `--max-batch-rows 1`.
 """
 
 import argparse
-import contextlib
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from model.errors import ModelError
+from model.quiet import swallowed_stderr
 from model.serving.options import ERROR_KINDS, Options
 from model.serving.ports import bind, choose_grpc_port
 
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         try:
             _check_model(options)
-            with _quiet():
+            with swallowed_stderr():
                 from model.serving.app import run
             return run(options, listener, grpc_port)
         except (ModelError, OSError) as error:
@@ -75,25 +74,6 @@ def _check_model(options: Options) -> None:
 def _fail(message: str) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Swallows what TensorFlow prints to standard error while it is imported; gives it back if that fails."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            said.seek(0)
-            os.write(saved, said.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from model.quiet import swallowed_stderr
+
 OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
 
 
@@ -65,24 +67,9 @@ def guarded(main: Callable[[], int]) -> int:
 @contextmanager
 def quiet_imports() -> Iterator[None]:
     """Swallows what C++ libraries print to standard error while they load; gives it back if loading fails."""
-    import tempfile
-
     quiet_libraries()
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            sys.stderr.flush()
-            said.seek(0)
-            os.write(saved, said.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
+    with swallowed_stderr():
+        yield
 
 
 def quiet_libraries() -> None:

@@ -41,14 +41,17 @@ class DeadLetterFile:
 
     def write(self, letter: DeadLetter) -> None:
         """Appends one."""
+        self._open().write(letter.to_json())
+        self._rows += 1
+        self._counter.inc()
+        TALLY.add(dead_lettered=1)
+
+    def _open(self) -> IO[bytes]:
         if self._file is None:
             self._path = shards.temporary_path(self._prefix, self._run_id, EXTENSION)
             self._file = files.open_output(self._path)
             self._rows = 0
-        self._file.write(letter.to_json())
-        self._rows += 1
-        self._counter.inc()
-        TALLY.add(dead_lettered=1)
+        return self._file
 
     def close(self) -> Iterator[ShardWritten]:
         """Closes the file and gives its receipt, if there is one."""
@@ -65,11 +68,8 @@ class RollingDeadLetters(DeadLetterFile):
         super().__init__(prefix, "")
         self._rolling = RollingFile(prefix, EXTENSION, window_s)
 
-    def write(self, letter: DeadLetter) -> None:
-        """Appends one."""
-        self._rolling.open().write(letter.to_json())
-        self._counter.inc()
-        TALLY.add(dead_lettered=1)
+    def _open(self) -> IO[bytes]:
+        return self._rolling.open()
 
     def close(self) -> Iterator[ShardWritten]:
         """Ends a bundle."""

@@ -20,7 +20,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
@@ -36,7 +35,7 @@ from apache_beam.options.pipeline_options_validator import PipelineOptionsValida
 
 from inference.binding import did_you_mean
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError
-from inference.transports import is_loopback
+from inference.transports import address, is_loopback
 from pipelines import files, publish, shards
 from pipelines.config import ConfigError
 from pipelines.formats import reader_class, writer_class
@@ -158,8 +157,7 @@ def unreachable_paths(plan: Plan) -> list[str]:
     problems = []
     model = plan.model.config
     if isinstance(model, EndpointConfig):
-        url = model.url or ""
-        host = urlsplit(url if "://" in url else f"//{url}").hostname
+        host = address(model.url or "").hostname
         if host and is_loopback(host):
             problems.append(f"model.url: {host} is this machine, and the workers are not; give an address they reach")
     elif not Path(plan.model.path).resolve().is_relative_to(packaged):

@@ -6,7 +6,6 @@ import socket
 import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from inference import model_files
@@ -171,12 +170,12 @@ def _plain(tensors: dict[str, str | DeclaredTensor]) -> dict[str, Any]:
 
 def _unreachable(found: Endpoint) -> list[str]:
     """Whether nothing listens at the endpoint's address. Where a proxy is between, that cannot be told."""
-    from inference.transports import is_loopback
+    from inference.transports import address, is_loopback
 
     url = found.target.url
     if url is None:
         return []
-    parts = urlsplit(url if "://" in url else f"//{url}")
+    parts = address(url)
     port = parts.port or (80 if parts.scheme == "http" else 443)
     host = parts.hostname or ""
     if getproxies() and not is_loopback(host):

@@ -9,7 +9,9 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from inference.protocols.base import Target
 
-_VERBS = (":predict", ":rawPredict", "/infer")
+VERBS = (":predict", ":rawPredict", "/infer")
+"""What the whole address of a prediction ends with."""
+
 _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
@@ -53,7 +55,7 @@ def http_address(target: Target, verbs: Sequence[str], default: str | None = Non
     if parts.fragment:
         raise ValueError("url: it has a fragment (#...), which is never sent; leave it out")
     path = parts.path.rstrip("/")
-    verb = next((verb for verb in _VERBS if path.endswith(verb)), "")
+    verb = next((verb for verb in VERBS if path.endswith(verb)), "")
     if verb and verb not in verbs:
         known = " or ".join(verbs)
         raise ValueError(f"url: it ends with {verb}, which is another protocol's; this one's end with {known}")

@@ -7,7 +7,6 @@ what it wrote is durable; only then may its messages be acknowledged.
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,11 +30,7 @@ from pipelines.sinks.rolling_file import WriteRolling
 from pipelines.streams.decode import MessageDecoder
 from pipelines.streams.latency import LATENCIES
 from pipelines.streams.messages import MessageOrigin, Messages
-
-
-def now_us() -> int:
-    """Microseconds since the epoch."""
-    return time.time_ns() // 1000
+from pipelines.streams.schedule import now_us
 
 
 class Decode(DeadLetterDoFn):

@@ -6,7 +6,6 @@ Durations fall into buckets that grow by 4%, from a microsecond to hours; a perc
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from inference.errors import ROW_COLUMN
+from pipelines.streams.schedule import now_us
 
 _GROWTH = 1.04
 _SMALLEST_US = 1.0
@@ -67,4 +67,4 @@ def note_total(origin: Any, batch: pa.RecordBatch) -> None:
     event_us = origin.event_us()
     if ROW_COLUMN in batch.schema.names:
         event_us = event_us[batch[ROW_COLUMN].to_numpy()]
-    LATENCIES.add("total", time.time_ns() // 1000 - event_us)
+    LATENCIES.add("total", now_us() - event_us)
