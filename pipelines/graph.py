@@ -13,6 +13,8 @@ from pipelines.publish import Publish
 from pipelines.sinks.file import WriteShards
 from pipelines.sources.file import ReadFiles
 
+_LARGE_FILE_BYTES = 8 << 20
+
 
 def output_options(plan: Plan) -> dict[str, object]:
     """The output format's own settings."""
@@ -25,6 +27,12 @@ def output_options(plan: Plan) -> dict[str, object]:
         "signature": plan.signature.name,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def reads_large_blocks(plan: Plan) -> bool:
+    """Whether the files give batches that are large as they come, so that gathering would only hold them up."""
+    sizes = [file.size for file in plan.files if file.size]
+    return bool(sizes) and sum(sizes) / len(sizes) >= _LARGE_FILE_BYTES
 
 
 def build(pipeline: beam.Pipeline, plan: Plan) -> None:
@@ -52,6 +60,7 @@ def connect(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: 
         defaults=plan.config.source.defaults,
         max_rows=plan.config.batching.max_rows,
         model_version=plan.tells_version,
+        gather=not reads_large_blocks(plan),
     )
 
     batches, read_receipts = pipeline | "Source" >> read

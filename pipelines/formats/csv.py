@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import mmap
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -238,9 +237,7 @@ class RowFinder:
         self._file = file
         self._dialect = dialect
         self._quote = cast(bytes, dialect.quote)
-        local = isinstance(file, io.FileIO)
-        self._reach = MAX_ROW_BYTES if local else _WINDOW
-        self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if local else None
+        self._reach = MAX_ROW_BYTES if isinstance(file, io.FileIO) else _WINDOW
         self._clear = (0, 0)
 
     def next_row(self, wanted: int) -> int | None:
@@ -276,11 +273,6 @@ class RowFinder:
         at, end = start, start + self._reach
         if self._clear[0] <= start < self._clear[1]:
             at = self._clear[1]
-        if self._mapped is not None:
-            # Not mmap.find(), which compares byte by byte: a search for one literal uses memchr().
-            match = re.compile(re.escape(self._quote)).search(self._mapped, at, end)
-            self._clear = (start, match.start() if match else end)
-            return match.start() if match else None
         while at < end:
             data = self._read(at, min(_WINDOW, end - at))
             if not data:
