@@ -109,7 +109,7 @@ def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
     inputs = _mapping(plan)
     _table(out, "column -> model input", list(inputs[0]) if inputs else [], [list(row.values()) for row in inputs])
     written = [[column.name, str(column.type), column.origin] for column in plan.output]
-    _table(out, f"output: {_output(config.output)}", ["column", "type", "from"], written)
+    _table(out, f"output: {config.output.describe()}", ["column", "type", "from"], written)
     if config.source.type != "file":
         out.print("what messages have shows when they come; these fields are presumed")
     elif sample:
@@ -117,10 +117,6 @@ def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
         _table(out, "first rows of the source", names, [[_cell(row[name]) for name in names] for row in sample])
     else:
         out.print("the source has no rows")
-
-
-def _output(output: Any) -> str:
-    return "the console" if output.type == "console" else f"{output.path}-*.{output.format}"
 
 
 def _source(plan: Any) -> str:

@@ -13,13 +13,14 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, Tag, ValidationError
+from pydantic import Field, ValidationError
 
 from pipelines.model_config import EndpointConfig, ModelConfig, SavedModelConfig
+from pipelines.output_config import ConsoleOutput, DeadLetters, FileOutput, OutputConfig
 from pipelines.source_config import FileSource, PubSubSource, SimulatedSource, SourceConfig
-from pipelines.variants import Name, Strict, variant
+from pipelines.variants import Strict
 
 __all__ = ["ConfigError", "FileSource", "PubSubSource", "RunConfig", "SimulatedSource", "load"]
 
@@ -40,9 +41,6 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
 class Batching(Strict):
     """How many rows the model gets at a time."""
 
@@ -52,60 +50,6 @@ class Batching(Strict):
     max_wait_ms: Annotated[float, Field(ge=0)] = Field(
         50, description="How long a stream waits for a batch to fill; a batch run never waits."
     )
-
-
-class FileOutput(Strict):
-    """Files of predictions, published whole at the end of the run."""
-
-    type: Literal["file"] = "file"
-    format: Literal["csv", "json", "parquet", "avro", "tfrecord"]
-    path: Name = Field(description="Prefix of the shards (<path>-00000-of-00002.csv); a folder if it ends in /.")
-    columns: Annotated[list[Name], Field(min_length=1)] | None = Field(
-        None, description="Input columns and model outputs to write; by default the key, then all outputs."
-    )
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="Of CSV files; a comma by default."
-    )
-    record: Literal["example", "prediction_log"] | None = Field(
-        None, description="What a TFRecord holds: tf.Examples, or PredictionLogs as TFX's BulkInferrer writes."
-    )
-    window_s: Annotated[float, Field(gt=0)] = Field(
-        60, description="Of a stream: a file is published when it is so many seconds old."
-    )
-    show: Annotated[int, Field(ge=0)] = Field(
-        0, description="Of a stream: so many rows a second are shown on the console too."
-    )
-
-
-class ConsoleOutput(Strict):
-    """A stream's predictions on the console, for people to look at: some rows a second, as lines of JSON."""
-
-    type: Literal["console"]
-    columns: Annotated[list[Name], Field(min_length=1)] | None = Field(
-        None, description="Input columns and model outputs to show; by default the key, then all outputs."
-    )
-    show: Annotated[int, Field(ge=1)] = Field(10, description="Rows a second.")
-    window_s: Annotated[float, Field(gt=0)] = Field(60, description="Of the dead letters' files.")
-
-    @property
-    def path(self) -> str:
-        """There is no file."""
-        return ""
-
-    @property
-    def format(self) -> str:
-        """Of a row."""
-        return "json"
-
-
-OutputConfig = Annotated[Annotated[FileOutput, Tag("file")] | Annotated[ConsoleOutput, Tag("console")], variant("file")]
-
-
-class DeadLetters(Strict):
-    """Where rows go that could not be processed, and how many of them are too many."""
-
-    path: Name | None = Field(None, description="Prefix of the shards; <output.path>-dead_letters by default.")
-    max_fraction: Fraction = Field(0.01, description="A larger share of the rows makes the run fail (exit code 3).")
 
 
 class RunConfig(Strict):

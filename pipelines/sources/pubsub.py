@@ -2,8 +2,6 @@
 
 A message is acknowledged when the runner has committed the bundle that it was in, and what the bundle wrote is durable.
 What was not acknowledged when a run ends, or is killed, Pub/Sub delivers again.
-
-The reader forms the micro-batches itself: time-based batching behind a source costs a shuffle and state.
 """
 
 from __future__ import annotations
@@ -15,21 +13,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.coders import Coder, registry
-from apache_beam.io.unbounded_source import CheckpointMark, ReadFromUnboundedSource, UnboundedReader, UnboundedSource
+from apache_beam.io.unbounded_source import UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
-from inference.coders import typed
+from pipelines.sources.unbounded import IDLE_LINGER_S, LINGER_S, Mark, MarkCoder
 from pipelines.streams.messages import Messages
 from pipelines.streams.schedule import now_us
 from pipelines.streams.stop import STOPPING
 from pipelines.streams.subscription import Session
-
-LINGER_S = 0.05
-IDLE_LINGER_S = 1.0
 
 _sessions: dict[bytes, Session] = {}
 """What is read in this process: marks travel through the runner, connections cannot."""
@@ -54,7 +48,7 @@ def finish(timeout_s: float = 30.0) -> int:
 
 
 @dataclass(frozen=True)
-class PubSubMark(CheckpointMark):  # type: ignore[misc]  # Beam's classes are untyped
+class PubSubMark(Mark):
     """How far a session has got.
 
     Attributes:
@@ -63,6 +57,8 @@ class PubSubMark(CheckpointMark):  # type: ignore[misc]  # Beam's classes are un
       messages: how many were read, in this session and those before it.
       start_us: when the first session began, microseconds since the epoch.
     """
+
+    FORMAT = struct.Struct("<16sqqq")
 
     token: bytes
     taken: int
@@ -76,22 +72,10 @@ class PubSubMark(CheckpointMark):  # type: ignore[misc]  # Beam's classes are un
             session.acknowledge(self.taken)
 
 
-class PubSubMarkCoder(Coder):  # type: ignore[misc]
-    """16 bytes, and three integers of 8."""
+class PubSubMarkCoder(MarkCoder):
+    """Of a mark."""
 
-    _FORMAT = struct.Struct("<16sqqq")
-
-    def encode(self, value: PubSubMark) -> bytes:
-        return self._FORMAT.pack(value.token, value.taken, value.messages, value.start_us)
-
-    def decode(self, encoded: bytes) -> PubSubMark:
-        return PubSubMark(*self._FORMAT.unpack(encoded))
-
-    def is_deterministic(self) -> bool:
-        return True
-
-    def to_type_hint(self) -> Any:
-        return PubSubMark
+    mark = PubSubMark
 
 
 registry.register_coder(PubSubMark, PubSubMarkCoder)
@@ -219,30 +203,3 @@ class PubSubReader(UnboundedReader):  # type: ignore[misc]
     def close(self) -> None:
         """Pulls no more. What was handed out can still be acknowledged: its bundle is not committed yet."""
         self._session.stop()
-
-
-class ReadPubSub(beam.PTransform):  # type: ignore[misc]
-    """Reads a subscription; gives `Messages`.
-
-    Args:
-      source: what is read.
-      max_read_time_seconds: of a bundle.
-      max_records_per_bundle: micro-batches of a bundle.
-    """
-
-    def __init__(
-        self, source: PubSubSource, max_read_time_seconds: float = 0.2, max_records_per_bundle: int = 10_000
-    ) -> None:
-        super().__init__()
-        self._source = source
-        self._max_read_time_seconds = max_read_time_seconds
-        self._max_records_per_bundle = max_records_per_bundle
-
-    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
-        read = pbegin | "Read" >> ReadFromUnboundedSource(
-            self._source,
-            poll_interval=0.005,
-            max_records_per_bundle=self._max_records_per_bundle,
-            max_read_time_seconds=self._max_read_time_seconds,
-        )
-        return typed(read, Messages)

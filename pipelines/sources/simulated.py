@@ -1,7 +1,4 @@
-"""Simulated messages at an exact rate. Each is emitted exactly once, also over checkpoints, if the runner keeps them.
-
-The reader forms the micro-batches itself: time-based batching behind a source costs a shuffle and state.
-"""
+"""Simulated messages at an exact rate. Each is emitted once, also over checkpoints, if the runner keeps them."""
 
 from __future__ import annotations
 
@@ -15,22 +12,22 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.coders import Coder, registry
-from apache_beam.io.unbounded_source import CheckpointMark, ReadFromUnboundedSource, UnboundedReader, UnboundedSource
+from apache_beam.io.unbounded_source import UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from inference.coders import typed
+from pipelines.sources.unbounded import LINGER_S, Mark, MarkCoder, ReadUnbounded
 from pipelines.streams.births import births_at, prepare
 from pipelines.streams.messages import Messages
 from pipelines.streams.schedule import Schedule, messages_within, now_us
 from pipelines.streams.stop import STOPPING
 
-LINGER_S = 0.05
 _NO_LIMIT = 1 << 62
 _NAME = "simulated"
 
 
 @dataclass(frozen=True)
-class SimulatedMark(CheckpointMark):  # type: ignore[misc]  # Beam's classes are untyped
+class SimulatedMark(Mark):
     """A position in a simulated stream.
 
     Attributes:
@@ -38,26 +35,16 @@ class SimulatedMark(CheckpointMark):  # type: ignore[misc]  # Beam's classes are
       index: of the next message, among those of its puller.
     """
 
+    FORMAT = struct.Struct("<qq")
+
     start_us: int
     index: int
 
 
-class SimulatedMarkCoder(Coder):  # type: ignore[misc]
-    """Two integers of 8 bytes."""
+class SimulatedMarkCoder(MarkCoder):
+    """Of a position."""
 
-    _FORMAT = struct.Struct("<qq")
-
-    def encode(self, value: SimulatedMark) -> bytes:
-        return self._FORMAT.pack(value.start_us, value.index)
-
-    def decode(self, encoded: bytes) -> SimulatedMark:
-        return SimulatedMark(*self._FORMAT.unpack(encoded))
-
-    def is_deterministic(self) -> bool:
-        return True
-
-    def to_type_hint(self) -> Any:
-        return SimulatedMark
+    mark = SimulatedMark
 
 
 registry.register_coder(SimulatedMark, SimulatedMarkCoder)
@@ -249,36 +236,22 @@ class ReadSimulated(beam.PTransform):  # type: ignore[misc]
     Args:
       source: what is read.
       payloads: binary; sent again and again in place of births, each with its number as its key.
-      max_read_time_seconds: of a bundle.
-      max_records_per_bundle: micro-batches of a bundle.
+      limits: of a bundle, see `ReadUnbounded`.
     """
 
-    def __init__(
-        self,
-        source: SimulatedSource,
-        payloads: pa.Array | None = None,
-        max_read_time_seconds: float = 0.2,
-        max_records_per_bundle: int = 10_000,
-    ) -> None:
+    def __init__(self, source: SimulatedSource, payloads: pa.Array | None = None, **limits: Any) -> None:
         super().__init__()
         if payloads is not None and not len(payloads):
             raise ValueError("there are no payloads to send")
-        self._source = source if payloads is None else replace(source, seed=None)
+        self._read = ReadUnbounded(source if payloads is None else replace(source, seed=None), **limits)
         self._payloads = payloads
-        self._max_read_time_seconds = max_read_time_seconds
-        self._max_records_per_bundle = max_records_per_bundle
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
-        read = pbegin | "Read" >> ReadFromUnboundedSource(
-            self._source,
-            poll_interval=0.005,
-            max_records_per_bundle=self._max_records_per_bundle,
-            max_read_time_seconds=self._max_read_time_seconds,
-        )
-        if self._payloads is not None:
-            # Not in the source: that travels with every bundle, this once.
-            read = read | "FillIn" >> beam.ParDo(FillIn(self._payloads))
-        return typed(read, Messages)
+        read = pbegin | self._read
+        if self._payloads is None:
+            return read
+        # Not in the source: that travels with every bundle, this once.
+        return typed(read | "FillIn" >> beam.ParDo(FillIn(self._payloads)), Messages)
 
 
 class FillIn(beam.DoFn):  # type: ignore[misc]

@@ -7,10 +7,11 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.config import ConfigError
-from pipelines.formats import reader_class, writer_class
+from pipelines.formats import reader_class
 from pipelines.plan import Plan
 from pipelines.source_config import PubSubSource, SimulatedSource
-from pipelines.streams import rolling, sources, stop
+from pipelines.streams import sources, stop
+from pipelines.streams.destinations import Destination, destination, recovered
 
 
 def execute(
@@ -25,12 +26,20 @@ def execute(
       flags: the rest of the command line, for Beam.
       started: time.monotonic() at the start of the command.
     """
+    to = destination(plan)
     with sources.opened(source) as opened:
-        return _execute(plan, opened, source.describe(), arguments, flags, started)
+        to.check()
+        return _execute(plan, opened, to, source.describe(), arguments, flags, started)
 
 
 def _execute(
-    plan: Plan, opened: sources.Opened, description: str, arguments: Any, flags: list[str], started: float
+    plan: Plan,
+    opened: sources.Opened,
+    to: Destination,
+    description: str,
+    arguments: Any,
+    flags: list[str],
+    started: float,
 ) -> int:
     out, err = cli.consoles()
     for note in plan.notes:
@@ -45,7 +54,7 @@ def _execute(
         if not engine.is_in_process(options):
             raise ConfigError([f"--runner {engine.runner_name(options)}: streams run in this process only"])
         engine.import_libraries(options, plan)
-    _recover(plan, err)
+    _recover(plan, to, err)
     read = opened.read(plan.config.batching)
     reader = reader_class(plan.config.source.reads)(plan.read)
     err.print(f"running on {engine.runner_name(options)}; Ctrl-C ends it in order")
@@ -69,13 +78,7 @@ def _execute(
     return cli.OK if summary.ok else cli.INCOMPLETE
 
 
-def _recover(plan: Plan, err: Any) -> None:
-    """Publishes what a killed run left."""
-    config = plan.config
-    prefixes = [(config.dead_letters_path, "jsonl")]
-    if config.output.type == "file":
-        prefixes.append((config.output.path, writer_class(config.output.format).extension))
-    for prefix, extension in prefixes:
-        count = rolling.recover(prefix, extension)
-        if count:
-            err.print(f"note: published {count} file{'s' * (count > 1)} that a stopped run left at {prefix}")
+def _recover(plan: Plan, to: Destination, err: Any) -> None:
+    """Completes what a killed run left."""
+    for line in [*recovered(plan.config.dead_letters_path, "jsonl"), *to.recover()]:
+        err.print(f"note: {line}")

@@ -19,15 +19,14 @@ from inference.predict import Keyed, Predict
 from pipelines.coders import Rows
 from pipelines.dead_letters import DeadLetterDoFn, RejectUnpredicted
 from pipelines.formats.base import Reader
-from pipelines.graph import output_options
 from pipelines.models import make_handler
 from pipelines.plan import Plan
 from pipelines.progress import TALLY
 from pipelines.publish import NAMESPACE
 from pipelines.rows import Block, RejectedRow
 from pipelines.sinks.console import ShowRows
-from pipelines.sinks.rolling_file import WriteRolling
 from pipelines.streams.decode import MessageDecoder
+from pipelines.streams.destinations import destination
 from pipelines.streams.latency import LATENCIES
 from pipelines.streams.messages import MessageOrigin, Messages
 from pipelines.streams.schedule import now_us
@@ -97,10 +96,9 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Re
     reject = RejectUnpredicted(letters, "", plan.model.id, plan.key_column).rolling(window_s)
     _ = rejected | "DeadLetters" >> beam.ParDo(reject)
     predicted = typed(predicted | "Measure" >> beam.ParDo(Measure()), Rows)
-    last = config.output.type == "console"
-    if config.output.show or last:
-        _ = predicted | "Show" >> beam.ParDo(
-            ShowRows(plan.output, plan.key_column, config.output.show, to_stderr, last)
-        )
-    if config.output.type == "file":
-        _ = predicted | "Sink" >> beam.ParDo(WriteRolling(plan, output_options(plan), window_s).rolling(window_s))
+    sink = destination(plan).sink()
+    if config.output.show:
+        show = ShowRows(plan.output, plan.key_column, config.output.show, to_stderr, last=sink is None)
+        _ = predicted | "Show" >> beam.ParDo(show)
+    if sink is not None:
+        _ = predicted | "Sink" >> beam.ParDo(sink.rolling(window_s))

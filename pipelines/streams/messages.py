@@ -26,6 +26,7 @@ class Messages:
       received_us: when the first of them was received.
       pulled_us: when the pull was complete: the difference is the time that the batch was waited for.
       keys: the attribute that identifies each, string [messages]; None if the source has none.
+      attributes: what came with each beside its payload, map<string, binary> [messages]; None if nobody wants it.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Messages:
     received_us: int
     pulled_us: int
     keys: pa.Array | None = None
+    attributes: pa.MapArray | None = None
 
     def __len__(self) -> int:
         return len(self.payloads)
@@ -75,6 +77,11 @@ class MessageOrigin(Origin):
         """When what the rows tell happened, microseconds since the epoch, int64 [rows]."""
         found = self.messages.event_us
         return found if self.rows is None else found[self.rows]
+
+    def attributes(self, rows: Positions) -> pa.MapArray | None:
+        """What came with rows beside their payloads, map<string, binary> [rows]."""
+        found = self.messages.attributes
+        return None if found is None else found.take(pa.array(rows if self.rows is None else self.rows[rows]))
 
     def names(self, rows: Positions) -> pa.Array:
         """The keys of rows; where the source has none, <source>:<position>."""

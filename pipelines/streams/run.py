@@ -11,11 +11,11 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import engine
-from pipelines.formats import writer_class
 from pipelines.plan import Plan
 from pipelines.progress import TALLY
 from pipelines.report import Summary
 from pipelines.streams import in_process, rolling
+from pipelines.streams.destinations import destination
 from pipelines.streams.latency import LATENCIES, STAGES
 from pipelines.streams.stop import STOPPING
 
@@ -64,7 +64,7 @@ def _summary(plan: Plan, options: PipelineOptions, seconds: float, startup_secon
         seconds=seconds,
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
-        output=_place(plan),
+        output=destination(plan).place(),
         dead_letters=rolling.pattern(config.dead_letters_path, "jsonl") if dead else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,
@@ -72,13 +72,6 @@ def _summary(plan: Plan, options: PipelineOptions, seconds: float, startup_secon
         latency_ms={} if not read else LATENCIES.percentiles("total"),
         stage_latency_ms={stage: found for stage in STAGES if (found := LATENCIES.percentiles(stage))},
     )
-
-
-def _place(plan: Plan) -> str:
-    output = plan.config.output
-    if output.type == "console":
-        return "the console"
-    return rolling.pattern(output.path, writer_class(output.format).extension)
 
 
 class _LiveStream:

@@ -93,6 +93,7 @@ class _PubSub(Opened):
 
     def read(self, batching: Batching) -> beam.PTransform:
         from pipelines.sources import pubsub
+        from pipelines.sources.unbounded import ReadUnbounded
 
         self._finish = pubsub.finish
         source = pubsub.PubSubSource(
@@ -105,7 +106,7 @@ class _PubSub(Opened):
             max_rows=batching.max_rows,
             max_wait_ms=batching.max_wait_ms,
         )
-        return pubsub.ReadPubSub(source)
+        return ReadUnbounded(source)
 
     def finish(self) -> int:
         return 0 if self._finish is None else self._finish()

@@ -21,12 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.sources.simulated import (
-    LINGER_S,
     ReadSimulated,
     SimulatedMark,
     SimulatedReader,
     SimulatedSource,
 )
+from pipelines.sources.unbounded import LINGER_S
 from pipelines.streams import in_process, stop
 from pipelines.streams.messages import Messages
 from pipelines.streams.schedule import Schedule, messages_within, now_us

@@ -1,0 +1,82 @@
+"""What the sources of streams have in common: how far they got as a few bytes, and the transform that reads them.
+
+A reader forms the micro-batches itself: time-based batching behind a source costs a shuffle and state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from typing import Any, ClassVar
+
+import apache_beam as beam
+from apache_beam.coders import Coder
+from apache_beam.io.unbounded_source import CheckpointMark, ReadFromUnboundedSource, UnboundedSource
+
+from inference.coders import typed
+from pipelines.streams.messages import Messages
+
+LINGER_S = 0.05
+"""How long a reader waits for a first message while its bundle has others: they are acknowledged when it ends."""
+IDLE_LINGER_S = 1.0
+"""The same, while nothing comes: each return costs a bundle."""
+
+
+class Mark(CheckpointMark):  # type: ignore[misc]  # Beam's classes are untyped
+    """How far a reader has got: a dataclass whose fields are packed in their order.
+
+    Attributes:
+      FORMAT: of `struct`, one item for each field.
+    """
+
+    FORMAT: ClassVar[struct.Struct]
+
+
+class MarkCoder(Coder):  # type: ignore[misc]
+    """Marks as bytes of a fixed length.
+
+    Attributes:
+      mark: their class.
+    """
+
+    mark: ClassVar[type[Any]]
+
+    def encode(self, value: Any) -> bytes:
+        found: bytes = self.mark.FORMAT.pack(*dataclasses.astuple(value))
+        return found
+
+    def decode(self, encoded: bytes) -> Any:
+        return self.mark(*self.mark.FORMAT.unpack(encoded))
+
+    def is_deterministic(self) -> bool:
+        return True
+
+    def to_type_hint(self) -> Any:
+        return self.mark
+
+
+class ReadUnbounded(beam.PTransform):  # type: ignore[misc]
+    """Reads a source of a stream; gives `Messages`.
+
+    Args:
+      source: what is read.
+      max_read_time_seconds: of a bundle.
+      max_records_per_bundle: micro-batches of a bundle.
+    """
+
+    def __init__(
+        self, source: UnboundedSource, max_read_time_seconds: float = 0.2, max_records_per_bundle: int = 10_000
+    ) -> None:
+        super().__init__()
+        self._source = source
+        self._max_read_time_seconds = max_read_time_seconds
+        self._max_records_per_bundle = max_records_per_bundle
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
+        read = pbegin | "Read" >> ReadFromUnboundedSource(
+            self._source,
+            poll_interval=0.005,
+            max_records_per_bundle=self._max_records_per_bundle,
+            max_read_time_seconds=self._max_read_time_seconds,
+        )
+        return typed(read, Messages)
