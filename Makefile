@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-endpoint bench-stream serve lock schema model clean
+.PHONY: help setup demo test check bench bench-endpoint bench-stream serve prism flink lock schema model clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,12 @@ bench-stream: setup  ## Measure latency and throughput of streams.
 
 serve: setup  ## Serve the packaged model on this machine (REST 8501, gRPC 8500).
 	@$(BIN)/python -m model.serve --model model/trained/v1
+
+prism: setup  ## Build Beam's Prism into .tools, for --runner PrismRunner (needs Go).
+	@$(BIN)/python -m tests.servers.prism
+
+flink: setup  ## Start a Flink job server on this machine, for --runner FlinkRunner (needs Java and Maven).
+	@$(BIN)/python -m tests.servers.flink
 
 schema: setup  ## Regenerate configs/schema.json from pipelines/config.py.
 	@$(BIN)/python -m pipelines.config --write

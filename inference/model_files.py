@@ -94,6 +94,19 @@ def local_copy(path: str) -> str:
         return _copies[path]
 
 
+def forget_copy(path: str) -> None:
+    """Removes the copy of a remote folder, if there is one; what was loaded from it stays loaded."""
+    with _lock:
+        copy = _copies.pop(path, None)
+    if copy is not None:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def name(path: str) -> str:
+    """The name of a model's folder: its version, where that is how versions are kept."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
 def _copy(folder: str) -> str:
     found = _filesystems().match([f"{folder}/**"])[0].metadata_list
     if not found:

@@ -15,6 +15,7 @@ from inference.binding import Binding
 from inference.columnar import VERSION_COLUMN, Columnar
 from inference.errors import Failure
 from inference.examples import encode_examples
+from inference.followed import Followed, Version
 from inference.tensors import Words, from_tensor, to_tensors
 from model.savedmodel import SavedModel
 from model.signature import read_signature
@@ -22,7 +23,7 @@ from model.signature import read_signature
 MAX_BATCH_SIZE = 16384
 
 
-class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, SavedModel]):
+class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, SavedModel | Followed]):
     """Predicts record batches with a SavedModel that runs inside the worker.
 
     Each input batch gives one output batch: the same rows in the same order, the input's columns, then one
@@ -41,6 +42,8 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         once. With `version`, the folder that holds the versions.
       signature: which signature to call.
       version: name of a version's folder, or "latest": the newest when the handler is made.
+      follow_s: with "latest": a newer version that appears while the model is used replaces it, between two
+        batches; looked for after so many seconds, again and again. None: the model stays.
       columns: model input -> column, for inputs whose column has another name.
       defaults: model input (or column) -> value of rows that miss it.
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
@@ -77,9 +80,14 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         max_batch_size: int = MAX_BATCH_SIZE,
         model_version: bool = False,
         gather: bool = True,
+        follow_s: float | None = None,
         **batching: Any,
     ) -> None:
+        if follow_s is not None and version != model_files.LATEST:
+            raise ValueError('follow_s: only version "latest" can be followed')
         self.path = model_files.resolve(path, version)
+        self._folder = path
+        self._follow_s = follow_s
         super().__init__(
             read_signature(self.path, signature, read_bytes=model_files.read_bytes),
             columns=columns,
@@ -91,16 +99,14 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         )
 
     @property
-    def _version(self) -> str:
-        return self.path.rstrip("/").rpartition("/")[2]
-
-    @property
     def model_id(self) -> str:
         """The model as dead letters name it: path and signature."""
         return f"{self.path}:{self.signature.name}"
 
-    def load_model(self) -> SavedModel:
+    def load_model(self) -> SavedModel | Followed:
         """Loads the model and calls it once; Beam does this once in a process."""
+        if self._follow_s is not None:
+            return Followed(self._folder, self.path, self.signature, self._follow_s)
         loaded = SavedModel(model_files.local_copy(self.path), self.signature.name)
         loaded.warm_up()
         return loaded
@@ -108,25 +114,26 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
     def run_inference(
         self,
         batch: Sequence[pa.RecordBatch],
-        model: SavedModel,
+        model: SavedModel | Followed,
         inference_args: dict[str, Any] | None = None,
     ) -> Iterable[pa.RecordBatch]:
         """Predicts batches of one or more schemas, each as the class says."""
         tf = importlib.import_module("tensorflow")
+        version = model.now if isinstance(model, Followed) else Version(self.path, model)
 
         def make_call(binding: Binding) -> Call:
             words: Words = {}
 
             def call(arrays: list[pa.Array]) -> dict[str, pa.Array]:
                 rows = len(arrays[0])
-                outputs = model(
+                outputs = version.model(
                     _examples(tf, arrays, binding) if binding.encode_examples else _named(tf, arrays, binding, words)
                 )
                 columns = {
                     spec.name: from_tensor(tf, outputs[spec.name], spec, rows) for spec in self.signature.outputs
                 }
                 if self._tells_version:
-                    columns[VERSION_COLUMN] = pa.repeat(pa.scalar(self._version), rows)
+                    columns[VERSION_COLUMN] = pa.repeat(pa.scalar(version.name), rows)
                 return columns
 
             return call

@@ -44,6 +44,8 @@ def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
     from pipelines.formats import FormatError, reader_class
     from pipelines.plan import source_options
 
+    if not plan.files:
+        return []
     reader = reader_class(plan.config.source.reads)
     for file in plan.files:
         try:
@@ -111,7 +113,8 @@ def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
     written = [[column.name, str(column.type), column.origin] for column in plan.output]
     _table(out, f"output: {config.output.describe()}", ["column", "type", "from"], written)
     if config.source.type != "file":
-        out.print("what messages have shows when they come; these fields are presumed")
+        if config.source.format not in ("avro", "protobuf"):
+            out.print("what messages have shows when they come; these fields are presumed")
     elif sample:
         names = list(sample[0])
         _table(out, "first rows of the source", names, [[_cell(row[name]) for name in names] for row in sample])

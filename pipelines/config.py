@@ -13,16 +13,30 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
 from pipelines.model_config import EndpointConfig, ModelConfig, SavedModelConfig
-from pipelines.output_config import ConsoleOutput, DeadLetters, FileOutput, OutputConfig
-from pipelines.source_config import FileSource, PubSubSource, SimulatedSource, SourceConfig
+from pipelines.output_config import (
+    BigQueryDeadLetters,
+    BigQueryOutput,
+    BigtableOutput,
+    ConsoleOutput,
+    DeadLetters,
+    DeadLettersConfig,
+    FileOutput,
+    KafkaDeadLetters,
+    KafkaOutput,
+    OutputConfig,
+    PubSubDeadLetters,
+    PubSubOutput,
+)
+from pipelines.source_config import FileSource, KafkaSource, PubSubSource, SimulatedSource, SourceConfig
+from pipelines.streams.dedupe import Window
 from pipelines.variants import Strict
 
-__all__ = ["ConfigError", "FileSource", "PubSubSource", "RunConfig", "SimulatedSource", "load"]
+__all__ = ["ConfigError", "FileSource", "KafkaSource", "PubSubSource", "RunConfig", "SimulatedSource", "load"]
 
 SCHEMA_PATH = Path(__file__).resolve().parent.parent / "configs" / "schema.json"
 PACKAGED = "configs/natality.json"
@@ -41,14 +55,43 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
+_PULLED_WHEN_SINGLE = 64
+
+
 class Batching(Strict):
     """How many rows the model gets at a time."""
 
     max_rows: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
-        16384, description="Rows in a call of the model; 1 is single-record mode."
+        16384,
+        description="Rows in a call of the model; 1 is single-record mode: a stream's messages are taken as they come, "
+        "without waiting, and predicted one by one.",
     )
     max_wait_ms: Annotated[float, Field(ge=0)] = Field(
         50, description="How long a stream waits for a batch to fill; a batch run never waits."
+    )
+    latency_budget_ms: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Of a stream, in place of max_wait_ms: rows are to be written within this time of their events. "
+        "How long batches wait and how large they get, up to max_rows, is chosen as the stream goes, and reported.",
+    )
+
+    @property
+    def pulled_rows(self) -> int:
+        """How many messages a source hands on at a time, at most."""
+        return self.max_rows if self.max_rows > 1 else _PULLED_WHEN_SINGLE
+
+    @property
+    def pulled_wait_ms(self) -> float:
+        """How long a source waits for them."""
+        return self.max_wait_ms if self.max_rows > 1 else 0.0
+
+
+class Dedupe(Strict):
+    """Of a stream: messages with a key that came before are dropped."""
+
+    window_s: Annotated[float, Field(gt=0)] = Field(600, description="How long a key is remembered.")
+    max_keys: Annotated[int, Field(ge=1)] = Field(
+        10_000_000, description="How many keys are remembered; about 120 bytes each. The oldest are forgotten first."
     )
 
 
@@ -59,21 +102,42 @@ class RunConfig(Strict):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z]([-a-zA-Z0-9_]*[a-zA-Z0-9])?$")] = "predict"
     source: SourceConfig
     model: ModelConfig
-    batching: Batching = Batching.model_construct(max_rows=16384, max_wait_ms=50)
+    batching: Batching = Batching.model_construct(max_rows=16384, max_wait_ms=50, latency_budget_ms=None)
     output: OutputConfig
-    dead_letters: DeadLetters = DeadLetters.model_construct(path=None, max_fraction=0.01)
+    dead_letters: DeadLettersConfig = DeadLetters.model_construct(path=None, max_fraction=0.01)
+    dedupe: Dedupe | None = Field(None, description="Of a stream: drop repeats of a key; by default they are kept.")
+
+    @property
+    def repeats_within(self) -> Window | None:
+        """The window in which repeats are dropped, if they are."""
+        return Window(self.dedupe.window_s, self.dedupe.max_keys) if self.dedupe else None
 
     @property
     def dead_letters_path(self) -> str:
-        """Prefix of the dead letters' shards."""
+        """Prefix of the dead letters' shards; empty if they go elsewhere."""
+        if not isinstance(self.dead_letters, DeadLetters):
+            return ""
         path = self.output.path or "out/"
         return self.dead_letters.path or (path + "dead_letters" if path.endswith("/") else path + "-dead_letters")
 
 
 _TYPES: dict[str, dict[str, type[Strict]]] = {
-    "source": {"file": FileSource, "simulated": SimulatedSource, "pubsub": PubSubSource},
+    "source": {"file": FileSource, "simulated": SimulatedSource, "pubsub": PubSubSource, "kafka": KafkaSource},
     "model": {"saved_model": SavedModelConfig, "endpoint": EndpointConfig},
-    "output": {"file": FileOutput, "console": ConsoleOutput},
+    "output": {
+        "file": FileOutput,
+        "console": ConsoleOutput,
+        "pubsub": PubSubOutput,
+        "kafka": KafkaOutput,
+        "bigquery": BigQueryOutput,
+        "bigtable": BigtableOutput,
+    },
+    "dead_letters": {
+        "file": DeadLetters,
+        "pubsub": PubSubDeadLetters,
+        "kafka": KafkaDeadLetters,
+        "bigquery": BigQueryDeadLetters,
+    },
 }
 """The variants of the objects that have a `type`."""
 
@@ -101,6 +165,28 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
     if problems:
         raise ConfigError([f"{file}: {problem}" for problem in problems])
     return config
+
+
+_Part = TypeVar("_Part", bound=Strict)
+
+
+def load_part(path: str, kind: type[_Part]) -> _Part:
+    """Reads a file that holds one object of a config alone, with environment variables as in configs.
+
+    Raises:
+      ConfigError: with every mistake found.
+    """
+    problems: list[str] = []
+    content = _with_environment(_parse(path), "", problems)
+    try:
+        part = kind.model_validate(content)
+    except ValidationError as error:
+        for each in error.errors():
+            where = "".join(f"{name}: " for name in each["loc"])
+            problems.append(f"{where}{each['msg'].removeprefix('Value error, ')}")
+    if problems:
+        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    return part
 
 
 def _find(path: str | None) -> str:
@@ -165,6 +251,8 @@ def _override(content: dict[str, Any], override: str) -> str | None:
     return None
 
 
+_SECRET = {"headers", "password", "key_password"}
+"""Values under these keys are not shown."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -212,7 +300,7 @@ def _explain(details: Any) -> str:
     if kind == "value_error":
         return f"{where}: {context.get('error', '')!s}"
     message = f"{where}: {details['msg'][0].lower()}{details['msg'][1:]}"
-    return message if "headers" in location else f"{message}, not {given!r}"[:400]
+    return message if _SECRET & set(location) else f"{message}, not {given!r}"[:400]
 
 
 def _is_internal(part: str) -> bool:

@@ -15,9 +15,9 @@ from typing_extensions import Self
 from inference.predict import Rejected
 from pipelines import files, shards
 from pipelines.accounting import DEAD_LETTERS, ShardWritten
+from pipelines.letters import LetterBox, LetterPlace
 from pipelines.progress import TALLY
 from pipelines.rows import DeadLetter, Origin, RejectedRow
-from pipelines.streams.rolling import RollingFile
 
 RECEIPTS = "receipts"
 EXTENSION = "jsonl"
@@ -28,8 +28,8 @@ def at_bundle_end(value: Any) -> WindowedValue:
     return WindowedValue(value, GlobalWindow().max_timestamp(), [GlobalWindow()])
 
 
-class DeadLetterFile:
-    """The dead letters of one bundle of one step; the file is made when the first comes."""
+class DeadLetterFile(LetterBox):
+    """The dead letters of one bundle of one step; the file is made when the first comes, and published with the run."""
 
     def __init__(self, prefix: str, run_id: str) -> None:
         self._prefix = prefix
@@ -37,44 +37,26 @@ class DeadLetterFile:
         self._file: IO[bytes] | None = None
         self._path = ""
         self._rows = 0
-        self._counter = Metrics.counter("predict", "rows_dead_lettered")
+
+    def begin_bundle(self) -> None:
+        self._file = None
 
     def write(self, letter: DeadLetter) -> None:
-        """Appends one."""
-        self._open().write(letter.to_json())
-        self._rows += 1
-        self._counter.inc()
-        TALLY.add(dead_lettered=1)
-
-    def _open(self) -> IO[bytes]:
         if self._file is None:
             self._path = shards.temporary_path(self._prefix, self._run_id, EXTENSION)
             self._file = files.open_output(self._path)
             self._rows = 0
-        return self._file
+        self._file.write(letter.to_json())
+        self._rows += 1
 
-    def close(self) -> Iterator[ShardWritten]:
-        """Closes the file and gives its receipt, if there is one."""
+    def end_bundle(self) -> Iterator[ShardWritten]:
         if self._file is not None:
             self._file.close()
             self._file = None
             yield ShardWritten(DEAD_LETTERS, self._path, self._rows)
 
-
-class RollingDeadLetters(DeadLetterFile):
-    """The dead letters of one step of a stream; durable at the end of each bundle, published by windows."""
-
-    def __init__(self, prefix: str, window_s: float) -> None:
-        super().__init__(prefix, "")
-        self._rolling = RollingFile(prefix, EXTENSION, window_s)
-
-    def _open(self) -> IO[bytes]:
-        return self._rolling.open()
-
-    def close(self) -> Iterator[ShardWritten]:
-        """Ends a bundle."""
-        self._rolling.flush()
-        yield from ()
+    def close(self) -> None:
+        self._file = None
 
 
 class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
@@ -90,34 +72,47 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
         self._prefix = prefix
         self._run_id = run_id
         self._model = model
+        self._rejected = Metrics.counter("predict", "rows_dead_lettered")
 
-    _rolled: RollingDeadLetters | None = None
-    _window_s: float | None = None
+    _letter_place: LetterPlace | None = None
+    _letters: LetterBox | None = None
 
-    def rolling(self, window_s: float) -> Self:
-        """Dead letters are published by windows of that many seconds, as a stream's are; there are no receipts."""
-        self._window_s = window_s
+    def into(self, place: LetterPlace) -> Self:
+        """Dead letters go to another place than shards, as a stream's do; there are no receipts."""
+        self._letter_place = place
         return self
 
+    @property
+    def letters(self) -> LetterBox:
+        """What takes them in this worker."""
+        if self._letters is None:
+            self._letters = (
+                self._letter_place.open() if self._letter_place else DeadLetterFile(self._prefix, self._run_id)
+            )
+        return self._letters
+
     def start_bundle(self) -> None:
-        if self._window_s is None:
-            self._letters = DeadLetterFile(self._prefix, self._run_id)
-            return
-        if self._rolled is None:
-            self._rolled = RollingDeadLetters(self._prefix, self._window_s)
-        self._letters = self._rolled
-        # The window may have ended while nothing came.
-        for _ in self._letters.close():
-            pass
+        self.letters.begin_bundle()
 
     def finish_bundle(self) -> Iterator[Any]:
-        for receipt in self._letters.close():
+        for receipt in self.letters.end_bundle():
             yield beam.pvalue.TaggedOutput(RECEIPTS, at_bundle_end(receipt))
+
+    def teardown(self) -> None:
+        if self._letters is not None:
+            self._letters.close()
+            self._letters = None
+
+    def put(self, letter: DeadLetter) -> None:
+        """Takes a letter, and counts it."""
+        self.letters.write(letter)
+        self._rejected.inc()
+        TALLY.add(dead_lettered=1)
 
     def reject_undecoded(self, row: RejectedRow, file: str, format: dict[str, Any], attempts: int = 1) -> None:
         """A row that the format could not decode."""
         source = f"{file}:{row.position}"
-        self._letters.write(
+        self.put(
             DeadLetter(
                 key=source if row.key is None else row.key,
                 payload=row.payload,
@@ -137,7 +132,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
     ) -> None:
         """A decoded row that a later step could not process."""
         source = origin.source(row)
-        self._letters.write(
+        self.put(
             DeadLetter(
                 key=key if key is not None else origin.names(np.array([row]))[0].as_py(),
                 payload=origin.payload(row),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import io
 import logging
 import os
 import re
@@ -17,39 +16,30 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import (
-    DirectOptions,
-    GoogleCloudOptions,
-    PipelineOptions,
-    SetupOptions,
-    StandardOptions,
-    TestOptions,
-)
-from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
 
-from inference.binding import did_you_mean
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError
-from inference.transports import address, is_loopback
-from pipelines import files, publish, shards
+from pipelines import publish, runners, shards
 from pipelines.config import ConfigError
-from pipelines.formats import reader_class, writer_class
-from pipelines.model_config import EndpointConfig
+from pipelines.formats import row_reader_class, writer_class
+from pipelines.options import is_here, is_remote_runner, runner_name
 from pipelines.plan import Plan
 from pipelines.progress import LiveProgress
 from pipelines.report import Summary
 from pipelines.sources.file import split_bytes_for
 
-_IN_PROCESS = "FnApiRunner"
 _SAMPLING_PERIOD_MS = 10
-_REPEATING = ("inference.endpoint", "apache_beam.runners.common", "apache_beam.runners.worker.sdk_worker")
-_SETUP = Path(__file__).resolve().parent.parent / "setup.py"
-_WORDS_FOR_IN_PROCESS = ("", "directrunner", "fnapirunner")
+_REPEATING = (
+    "inference.endpoint",
+    "apache_beam.runners.common",
+    "apache_beam.runners.worker.sdk_worker",
+    "apache_beam.runners.worker.data_plane",
+)
 
 
 class RunFailedError(Exception):
@@ -61,139 +51,9 @@ class RunFailedError(Exception):
         self.incomplete = incomplete
 
 
-def options_from(flags: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the command line, with our defaults. Raises ConfigError for an unknown one."""
-    _refuse_unknown(flags)
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            options = PipelineOptions(list(flags))
-            options.get_all_options()
-    except SystemExit:
-        reason = said.getvalue().strip().rpartition("error: ")[2] or " ".join(flags)
-        raise ConfigError([f"Beam options: {reason}"]) from None
-    standard = options.view_as(StandardOptions)
-    if (standard.runner or "").lower() in _WORDS_FOR_IN_PROCESS:
-        standard.runner = _IN_PROCESS
-        direct = options.view_as(DirectOptions)
-        given = " ".join(flags)
-        if "direct_num_workers" not in given:
-            direct.direct_num_workers = os.cpu_count() or 1
-        if "direct_running_mode" not in given:
-            direct.direct_running_mode = "multi_threading"
-    setup = options.view_as(SetupOptions)
-    if is_remote_runner(options) and not setup.setup_file and _SETUP.exists():
-        setup.setup_file = str(_SETUP)
-    return options
-
-
-def _refuse_unknown(flags: Sequence[str]) -> None:
-    known = {"--help"}
-    for cls in PipelineOptions.__subclasses__():
-        parser = _Flags()
-        try:
-            cls._add_argparse_args(parser)
-        except (TypeError, AttributeError, ValueError):
-            continue
-        known |= parser.names
-    problems = []
-    for flag in flags:
-        name = flag.split("=", 1)[0]
-        if name.startswith("--") and name not in known and name.replace("-", "_").replace("__", "--", 1) not in known:
-            problems.append(f"{name}: unknown option{did_you_mean(name, sorted(known))}")
-    if problems:
-        raise ConfigError(problems)
-
-
-class _Flags:
-    """Stands in for an argument parser and only collects the names of the options."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-
-    def add_argument(self, *names: str, **_: Any) -> None:
-        self.names.update(name for name in names if name.startswith("--"))
-
-    add_value_provider_argument = add_argument
-
-    def add_argument_group(self, *_: Any, **__: Any) -> _Flags:
-        return self
-
-    add_mutually_exclusive_group = add_argument_group
-
-
-def is_remote_runner(options: PipelineOptions) -> bool:
-    """Whether workers run on other machines."""
-    return "dataflow" in (options.view_as(StandardOptions).runner or "").lower()
-
-
-def check_options(options: PipelineOptions) -> list[str]:
-    """What the runner needs and does not get, one line each."""
-    if not is_remote_runner(options):
-        return []
-    cloud = options.view_as(GoogleCloudOptions)
-    problems = [
-        f"--{name}: missing; DataflowRunner needs it" for name in ("project", "region") if not getattr(cloud, name)
-    ]
-    # Beam would otherwise look for (and create) a default bucket in place of a location that it cannot use.
-    validator = PipelineOptionsValidator(options, None)
-    for name in ("temp_location", "staging_location"):
-        value = getattr(cloud, name)
-        if value and validator.validate_gcs_path(cloud, name):
-            problems.append(f"--{name}={value}: not a gs:// path in a bucket with a valid name")
-    if not cloud.temp_location:
-        problems.append("--temp_location: missing; DataflowRunner needs a gs:// path for temporary files")
-    return problems
-
-
-def unreachable_paths(plan: Plan) -> list[str]:
-    """Paths of the config that only this machine can read or write, one line each."""
-    config = plan.config
-    path = getattr(config.source, "path", None) or []
-    sources = [path] if isinstance(path, str) else path
-    named = [("source.path", path) for path in sources]
-    named += [("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)]
-    packaged = _SETUP.parent / "model"
-    problems = []
-    model = plan.model.config
-    if isinstance(model, EndpointConfig):
-        host = address(model.url or "").hostname
-        if host and is_loopback(host):
-            problems.append(f"model.url: {host} is this machine, and the workers are not; give an address they reach")
-    elif not Path(plan.model.path).resolve().is_relative_to(packaged):
-        named.append(("model.path", plan.model.path))
-    return problems + [
-        f"{where}: {path} is on this machine, and the workers are not; put it on gs://"
-        for where, path in named
-        if not files.is_remote(path)
-    ]
-
-
-def is_in_process(options: PipelineOptions) -> bool:
-    """Whether workers are threads of this process."""
-    direct = options.view_as(DirectOptions)
-    in_process = options.view_as(StandardOptions).runner == _IN_PROCESS
-    return in_process and direct.direct_running_mode in ("multi_threading", "in_memory")
-
-
-def runner_name(options: PipelineOptions) -> str:
-    """The runner, as the summary names it."""
-    name = str(options.view_as(StandardOptions).runner)
-    if name != _IN_PROCESS:
-        return name
-    direct = options.view_as(DirectOptions)
-    count = direct.direct_num_workers
-    one, several = {
-        "multi_threading": ("thread in this process", "threads in this process"),
-        "multi_processing": ("process", "processes"),
-    }.get(direct.direct_running_mode, ("worker", "workers"))
-    words = one if count == 1 else several
-    return f"{name}, {count} {words}"
-
-
 def import_libraries(options: PipelineOptions, plan: Plan) -> None:
     """Imports TensorFlow and what the formats need before the clock starts, where they will run in this process."""
-    if options.view_as(StandardOptions).runner == _IN_PROCESS:
+    if is_here(options):
         if _pieces(plan) >= 4 * options.view_as(DirectOptions).direct_num_workers:
             # The workers keep all cores busy; threads of TensorFlow's own would only get in their way.
             os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
@@ -201,7 +61,7 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
         if plan.model.needs_tensorflow:
             import tensorflow  # noqa: F401
 
-        reader, writer = reader_class(plan.config.source.reads), writer_class(plan.config.output.format)
+        reader, writer = row_reader_class(plan.config.source.reads), writer_class(plan.config.output.format)
         for name in (*reader.libraries, *writer.libraries):
             importlib.import_module(name)
         _sample_states_often()
@@ -241,7 +101,7 @@ def run(
 
     Args:
       plan: what is run; its temporary files are removed if the run fails.
-      options: see `options_from`.
+      options: see `options.options_from`.
       build: adds the flow to a pipeline.
       output: prefix of the output's shards.
       console: for progress.
@@ -252,22 +112,23 @@ def run(
       ConfigError: it failed because a model server refuses the caller, or does not know the model.
     """
     total_bytes = sum(file.size for file in plan.files)
-    pipeline = make_pipeline(options)
-    build(pipeline)
-    begun = time.monotonic()
-    try:
-        with _Interruptible(plan, output), LiveProgress(console, total_bytes), _said_once():
-            result = pipeline.run()
-            result.wait_until_finish()
-    except Exception as error:
-        clean_up(plan, output)
-        raise failed(error) from error
-    seconds = time.monotonic() - begun
-    return _summary(plan, options, output, result, seconds, begun - started)
+    with said_once(), runners.started(options) as ready:
+        pipeline = make_pipeline(ready)
+        build(pipeline)
+        begun = time.monotonic()
+        try:
+            with _Interruptible(plan, output), LiveProgress(console, total_bytes):
+                result = pipeline.run()
+                result.wait_until_finish()
+        except Exception as error:
+            clean_up(plan, output)
+            raise failed(error) from error
+        seconds = time.monotonic() - begun
+        return _summary(plan, options, output, result, seconds, begun - started)
 
 
 @contextlib.contextmanager
-def _said_once() -> Iterator[None]:
+def said_once() -> Iterator[None]:
     """Silences Beam's workers in this process about what fails a run: they say it four times, and the run once more."""
     from apache_beam.runners.worker import sdk_worker
 
@@ -372,7 +233,24 @@ def _summary(
 
 def _counters(result: Any, namespace: str) -> dict[str, int]:
     found = result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]
-    return {metric.key.metric.name: int(metric.committed) for metric in found}
+    # Flink knows only of attempts.
+    counts = ((each.key.metric.name, each.attempted if each.committed is None else each.committed) for each in found)
+    return {name: int(count) for name, count in counts}
+
+
+def hand_over(options: PipelineOptions, build: Callable[[beam.Pipeline], None]) -> str:
+    """Builds a pipeline and starts it where it runs on without this process; gives the job's id.
+
+    Raises:
+      RunFailedError: it could not be started.
+    """
+    pipeline = make_pipeline(options)
+    build(pipeline)
+    try:
+        result = pipeline.run()
+    except Exception as error:
+        raise failed(error, "nothing was started") from error
+    return str(result.job_id() if is_remote_runner(options) else result._job_id)
 
 
 def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], console: Any) -> int:
@@ -389,8 +267,3 @@ def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], co
     if setup_file:
         console.print(f"packages for the workers: {setup_file}")
     return 0
-
-
-def is_dry_run(options: PipelineOptions) -> bool:
-    """Whether the job is only to be built."""
-    return bool(options.view_as(TestOptions).dry_run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import apache_beam as beam
 
 from inference.predict import Keyed, Predict
@@ -42,7 +44,15 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     connect(pipeline, plan, read, plan.config.output.path, always_publish=True)
 
 
-def connect(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: str, *, always_publish: bool) -> None:
+def connect(
+    pipeline: beam.Pipeline,
+    plan: Plan,
+    read: beam.PTransform,
+    output: str,
+    *,
+    always_publish: bool,
+    replaced: Sequence[str] = (),
+) -> None:
     """Adds source -> Predict -> sink and the account of it.
 
     Args:
@@ -51,6 +61,7 @@ def connect(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: 
       read: gives (Origin, record batch), and receipts.
       output: prefix of the output's shards.
       always_publish: an output without rows is published too (it has a header at least).
+      replaced: files that the dead letters take the place of, besides the shards of earlier runs.
     """
     letters, run_id = plan.config.dead_letters_path, plan.run_id
     writer = writer_class(plan.config.output.format)
@@ -73,5 +84,7 @@ def connect(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, output: 
     written = predicted | "Sink" >> beam.ParDo(sink).with_outputs(RECEIPTS, main="shards")
 
     receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
-    publish = Publish(output, letters, run_id, writer, (plan.output_schema, options) if always_publish else None)
+    publish = Publish(
+        output, letters, run_id, writer, (plan.output_schema, options) if always_publish else None, replaced
+    )
     _ = pipeline | "End" >> beam.Create([None]) | "Publish" >> beam.ParDo(publish, beam.pvalue.AsList(receipts))

@@ -16,7 +16,12 @@ class SavedModelConfig(Strict):
     path: Name = Field(description="Folder of the SavedModel, local or gs://; with version, of its versions.")
     signature: Name = "serving_default"
     version: Name | None = Field(
-        None, description='A version\'s folder in path, or "latest": the newest when the run starts.'
+        None,
+        description='A version\'s folder in path, or "latest": the newest when a batch run starts; a stream goes over '
+        "to a newer one as soon as it is there.",
+    )
+    refresh_s: Annotated[float, Field(gt=0)] = Field(
+        10, description='Of a stream with version "latest": it looks for a newer one after so many seconds.'
     )
 
 

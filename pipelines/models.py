@@ -199,8 +199,19 @@ def make_handler(
     max_rows: int,
     model_version: bool,
     gather: bool = True,
+    follow: bool = False,
 ) -> SavedModelHandler | EndpointHandler:
-    """The one object that decides how the model is called."""
+    """The one object that decides how the model is called.
+
+    Args:
+      model: as it was found.
+      columns: see the handlers.
+      defaults: see the handlers.
+      max_rows: in a call.
+      model_version: see the handlers.
+      gather: see the handlers.
+      follow: whether newer versions replace the model, where the config wants the latest.
+    """
     options: dict[str, Any] = {
         "columns": columns,
         "defaults": defaults,
@@ -211,6 +222,9 @@ def make_handler(
     if isinstance(model.config, SavedModelConfig):
         from inference.saved_model import SavedModelHandler
 
+        if follow and model.config.version == model_files.LATEST:
+            options |= {"version": model_files.LATEST, "follow_s": model.config.refresh_s}
+            return SavedModelHandler(model.config.path, model.config.signature, **options)
         return SavedModelHandler(model.path, model.config.signature, **options)
     from inference.endpoint import EndpointHandler
 

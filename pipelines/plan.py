@@ -16,19 +16,21 @@ from inference.binding import Binding, arrow_type, bind, did_you_mean
 from inference.coercion import is_text
 from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
+from inference.model_files import LATEST
 from inference.tensors import output_type
 from model.specs import Signature
-from pipelines import files, models
+from pipelines import files, message_files, models
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, reader_class, writer_class
+from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
-from pipelines.source_config import SourceConfig
+from pipelines.source_config import MessageSource, SourceConfig
 
 KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
 
-_SELF_DESCRIBING = ("avro", "parquet", "orc")
+_SELF_DESCRIBING = ("avro", "avro_message", "orc", "parquet", "protobuf")
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -108,8 +110,13 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     problems: list[str] = []
     model = models.find(config.model, problems, offline=offline)
     source_problems: list[str] = []
+    options = source_options(config.source)
     if isinstance(config.source, FileSource):
         found, schema, notes = _look_at_source(config.source, source_problems, offline)
+    elif isinstance(config.source, MessageSource):
+        found, notes = [], []
+        schema, described = message_files.look_at(config.source, problems)
+        options |= described
     else:
         # What messages have shows only when they come.
         found, schema, notes = [], pa.schema([]), []
@@ -122,7 +129,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
         if schema is not None and len(schema):
             problems += _unknown_key(config.source, schema)
         raise ConfigError(problems)
-    return _fit(config, found, schema, model, notes, problems)
+    return _fit(config, found, schema, model, notes, options, problems)
 
 
 def _fit(
@@ -131,6 +138,7 @@ def _fit(
     schema: pa.Schema,
     model: Model,
     notes: list[str],
+    options: dict[str, Any],
     problems: list[str],
 ) -> Plan:
     """The plan, once source and model are known one by one: do they fit together, and the output?"""
@@ -150,7 +158,7 @@ def _fit(
     output = _output_columns(config, visible, signature, problems)
     if problems or binding is None:
         raise ConfigError(problems)
-    read = _read_spec(config, visible, binding, output, signature if wants_record else None)
+    read = _read_spec(config, visible, binding, output, options, signature if wants_record else None)
     columns = _typed(output, read.columns, signature, config)
     return Plan(config, tuple(found), model, schema, binding, read, columns, notes=tuple(notes))
 
@@ -248,7 +256,7 @@ def _unwritable(config: RunConfig) -> list[str]:
             problems.append(f"{where}: cannot write to {path}: {folder} is not a folder")
         elif not os.access(folder, os.W_OK | os.X_OK):
             problems.append(f"{where}: cannot write to {path}: no permission to create files in {folder}")
-    if config.output.path == config.dead_letters_path:
+    if config.output.path and config.output.path == config.dead_letters_path:
         problems.append("dead_letters.path: is the same as output.path; give them different prefixes")
     return problems
 
@@ -259,7 +267,8 @@ def _output_columns(
     """(name, origin) of each column to write."""
     outputs = [spec.name for spec in signature.outputs]
     key = config.source.key
-    names = config.output.columns or list(dict.fromkeys([key or KEY, *outputs]))
+    by_default = [key or KEY, *outputs, *([VERSION_COLUMN] if _changes_models(config) else [])]
+    names = config.output.columns or list(dict.fromkeys(by_default))
     chosen = []
     for name in names:
         if name in outputs:
@@ -281,11 +290,18 @@ def _output_columns(
     return chosen
 
 
+def _changes_models(config: RunConfig) -> bool:
+    """Whether rows of one run may be predicted by different versions."""
+    follows = isinstance(config.model, SavedModelConfig) and config.model.version == LATEST
+    return follows and not isinstance(config.source, FileSource)
+
+
 def _read_spec(
     config: RunConfig,
     schema: pa.Schema,
     binding: Binding,
     output: list[tuple[str, str]],
+    options: dict[str, Any],
     record_signature: Signature | None,
 ) -> ReadSpec:
     """The columns that the model, the key and the output need, with the types to decode them to."""
@@ -301,9 +317,8 @@ def _read_spec(
     for name, origin in output:
         if origin == "source":
             types.setdefault(name, schema.field(name).type)
-    options = source_options(config.source)
     if record_signature is not None and record_signature.examples_input in types:
-        options["record_column"] = record_signature.examples_input
+        options = {**options, "record_column": record_signature.examples_input}
     return ReadSpec(pa.schema(list(types.items())), options, config.source.key)
 
 

@@ -15,23 +15,27 @@ class Tally:
     rows_read: int = 0
     rows_written: int = 0
     rows_dead_lettered: int = 0
+    rows_repeated: int = 0
     bytes_read: int = 0
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
 
-    def add(self, *, read: int = 0, written: int = 0, dead_lettered: int = 0, nbytes: int = 0) -> None:
+    def add(
+        self, *, read: int = 0, written: int = 0, dead_lettered: int = 0, repeated: int = 0, nbytes: int = 0
+    ) -> None:
         """Adds to the counts; from any thread."""
         with self._lock:
             self.rows_read += read
             self.rows_written += written
             self.rows_dead_lettered += dead_lettered
+            self.rows_repeated += repeated
             self.bytes_read += nbytes
 
     def clear(self) -> None:
         """Starts from zero."""
         with self._lock:
-            self.rows_read = self.rows_written = self.rows_dead_lettered = self.bytes_read = 0
+            self.rows_read = self.rows_written = self.rows_dead_lettered = self.rows_repeated = self.bytes_read = 0
 
 
 TALLY = Tally()

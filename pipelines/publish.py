@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -29,16 +29,24 @@ class Publish(beam.DoFn):  # type: ignore[misc]
       writer: of the output's format, for the header of an output without rows.
       empty: arguments of the writer behind the file: schema and options; None if an output without rows needs
         no file.
+      replaced: files, besides the shards of earlier runs, that the dead letters take the place of.
     """
 
     def __init__(
-        self, output: str, dead_letters: str, run_id: str, writer: type[Writer], empty: tuple[Any, Any] | None
+        self,
+        output: str,
+        dead_letters: str,
+        run_id: str,
+        writer: type[Writer],
+        empty: tuple[Any, Any] | None,
+        replaced: Sequence[str] = (),
     ) -> None:
         self._output = output
         self._dead_letters = dead_letters
         self._run_id = run_id
         self._writer = writer
         self._empty = empty
+        self._replaced = replaced
 
     def process(self, _: Any, receipts: Iterable[Receipt]) -> Iterable[Account]:
         receipts = list(receipts)
@@ -54,7 +62,7 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         letters = [shard.path for shard in written if shard.kind == DEAD_LETTERS]
         if output:
             shards.publish(self._output, output, self._writer.extension)
-        shards.publish(self._dead_letters, letters, "jsonl")
+        shards.publish(self._dead_letters, letters, "jsonl", self._replaced)
         shards.clean_up_all(self._output)
         shards.clean_up_all(self._dead_letters)
         Metrics.counter(NAMESPACE, "shards").inc(len(output))

@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines import cli
+from pipelines.config import ConfigError
+
+if TYPE_CHECKING:
+    from pipelines.config import RunConfig
 
 _DESCRIPTION = """\
 Runs the dead letters of a config again. What succeeds now is appended to the output, in shards of its own
@@ -35,11 +39,14 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines import files, run_command, shards
     from pipelines.config import load
     from pipelines.plan import make_plan
+    from pipelines.streams import rolling
 
     flags = run_command.beam_flags(flags)
     # Rows that fail again were too many before; only a row that is lost makes a replay fail.
     config = load(arguments.config, [*arguments.set, "dead_letters.max_fraction=1"])
-    letters = [found for path in shards.published(config.dead_letters_path) for found in files.match(path)]
+    _refuse_services(config)
+    paths = [*shards.published(config.dead_letters_path), *rolling.published(config.dead_letters_path, "jsonl")]
+    letters = [found for path in paths for found in files.match(path)]
     if not letters:
         print(f"no dead letters at {config.dead_letters_path}*: nothing to replay", file=sys.stderr)
         if arguments.json:
@@ -47,6 +54,23 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
         return cli.OK
     plan = replace(make_plan(config, source_may_be_gone=True), files=tuple(letters))
     return run_command.execute(plan, arguments, flags, started, replayed=letters)
+
+
+def _refuse_services(config: RunConfig) -> None:
+    """Raises ConfigError unless dead letters and output are files."""
+    problems = []
+    if config.dead_letters.type != "file":
+        problems.append(
+            f"dead_letters.type: replay reads files, not {config.dead_letters.type}: save the letters as lines of "
+            'letters-00000-of-00001.jsonl, and set dead_letters to {"path": "letters"}'
+        )
+    if config.output.type != "file":
+        problems.append(
+            f"output.type: replay writes files, not {config.output.type}: set output to "
+            '{"type": "file", "format": "json", "path": "out/replayed"}, for example'
+        )
+    if problems:
+        raise ConfigError(problems)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ class Summary:
       ok: all rows accounted for, and not too many dead-lettered.
       requests: sent to a model server, if the model is on one.
       requests_repeated: how many of them were further attempts.
+      rows_repeated: of a stream, dropped because their key had come before; None if repeats are kept.
+      batching: of a stream with a latency budget: what was chosen at the end, `max_rows` and `max_wait_ms`.
       latency_ms: of a stream, from the event to its row being written: percentiles by name.
       stage_latency_ms: likewise of each stage, see streams/latency.py.
     """
@@ -46,6 +48,8 @@ class Summary:
     ok: bool
     requests: int | None = None
     requests_repeated: int | None = None
+    rows_repeated: int | None = None
+    batching: dict[str, float] | None = None
     latency_ms: dict[str, float] | None = None
     stage_latency_ms: dict[str, dict[str, float]] | None = None
 
@@ -54,12 +58,16 @@ class Summary:
         found = {name: value for name, value in asdict(self).items() if value is not None}
         return json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()})
 
+    @property
+    def missing(self) -> int:
+        """Rows read of which nobody knows what became; less than 0 if there are too many."""
+        return self.rows_read - self.rows_written - self.rows_dead_lettered - (self.rows_repeated or 0)
+
     def problems(self) -> list[str]:
         """Why the run is not ok, one line each."""
         found = []
-        missing = self.rows_read - self.rows_written - self.rows_dead_lettered
-        if missing:
-            found.append(f"{abs(missing):,} rows {'are missing' if missing > 0 else 'are too many'}")
+        if self.missing:
+            found.append(f"{abs(self.missing):,} rows {'are missing' if self.missing > 0 else 'are too many'}")
         if self.dead_letter_fraction > self.max_fraction:
             found.append(
                 f"{self.dead_letter_fraction:.2%} of the rows were dead-lettered, and dead_letters.max_fraction "
@@ -80,6 +88,11 @@ def print_summary(console: Any, summary: Summary) -> None:
         ("runner", summary.runner),
         ("output", summary.output),
     ]
+    if summary.batching:
+        chosen = "at most {max_rows:,} rows, {max_wait_ms:,.1f} ms".format(**summary.batching)
+        rows.insert(-2, ("batches, chosen", chosen))
+    if summary.rows_repeated is not None:
+        rows.insert(3, ("repeats dropped", f"{summary.rows_repeated:,}"))
     for stage, found in (summary.stage_latency_ms or {}).items():
         rows.insert(-2, (f"latency, {stage}", ", ".join(f"{name} {value:,.1f} ms" for name, value in found.items())))
     if summary.requests:

@@ -115,7 +115,10 @@ class Block:
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that a decoder could not turn into a row of a batch. `key` where it can be told nevertheless."""
+    """A row that a decoder could not turn into a row of a batch. `key` where it can be told nevertheless.
+
+    `file` where what is decoded together comes from several.
+    """
 
     payload: bytes
     position: int
@@ -124,3 +127,4 @@ class RejectedRow:
     stage: str = "decode"
     truncated: bool = False
     key: str | None = None
+    file: str | None = None

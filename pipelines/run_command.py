@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines import cli
+from pipelines import cli, job_server
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.plan import Plan
@@ -27,6 +27,7 @@ def execute(
       started: time.monotonic() at the start of the command.
       replayed: shards of dead letters to run instead of the plan's files.
     """
+    job_server.check_flags(flags)
     out, err = cli.consoles()
     for note in plan.notes:
         err.print(f"note: {note}")
@@ -35,13 +36,13 @@ def execute(
     size = sum(file.size for file in plan.files) / 1e6
     err.print(f"{plan.config.name}: {len(plan.files):,} {what}, {size:,.1f} MB; loading Beam and TensorFlow ...")
     with cli.quiet_imports():
-        from pipelines import engine, report
+        from pipelines import engine, options, report
 
-    options = engine.options_from(flags)
-    dry_run = engine.is_dry_run(options)
-    problems = engine.check_options(options)
-    if engine.is_remote_runner(options):
-        unreachable = engine.unreachable_paths(plan)
+    given = options.options_from(flags)
+    dry_run = options.is_dry_run(given)
+    problems = options.check_options(given)
+    if options.is_remote_runner(given):
+        unreachable = options.unreachable_paths(plan)
         problems += [] if dry_run else unreachable
         for problem in unreachable if dry_run else []:
             err.print(f"warning: {problem}")
@@ -49,12 +50,12 @@ def execute(
         raise ConfigError(problems)
     build, output = _flow(plan, replayed)
     if dry_run:
-        return engine.dry_run(options, build, out)
+        return engine.dry_run(given, build, out)
     with cli.quiet_imports():
-        engine.import_libraries(options, plan)
-    err.print(f"running on {engine.runner_name(options)}")
+        engine.import_libraries(given, plan)
+    err.print(f"running on {options.runner_name(given)}")
     try:
-        summary = engine.run(plan, options, build, output, err, started)
+        summary = engine.run(plan, given, build, output, err, started)
     except engine.RunFailedError as error:
         print(f"{error.details}\nerror: {error}", file=sys.stderr)
         return cli.INCOMPLETE if error.incomplete else cli.FAILED
@@ -74,13 +75,14 @@ def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.P
     output = plan.config.output.path
     if replayed is None:
         return lambda pipeline: graph.build(pipeline, plan), output
-    from pipelines.formats import reader_class
+    from pipelines.formats import row_reader_class
     from pipelines.sources.dead_letters import ReadDeadLetters, identity
 
     output = f"{output}{'' if output.endswith('/') else '-'}replay-{identity(replayed)}"
-    reader = reader_class(plan.config.source.format)(plan.read)
+    reader = row_reader_class(plan.config.source.reads)(plan.read)
     read = ReadDeadLetters(replayed, reader, plan.config.dead_letters_path, plan.run_id)
-    return lambda pipeline: graph.connect(pipeline, plan, read, output, always_publish=False), output
+    replaced = [letters.path for letters in replayed]
+    return lambda pipeline: graph.connect(pipeline, plan, read, output, always_publish=False, replaced=replaced), output
 
 
 def refuse_streams(config: RunConfig) -> None:
@@ -90,6 +92,10 @@ def refuse_streams(config: RunConfig) -> None:
         problems.append(f"source.type: {config.source.type} is a stream: run python -m pipelines.stream")
     if config.output.type != "file":
         problems.append(f"output.type: {config.output.type} is for streams: give a file")
+    if config.dead_letters.type != "file":
+        problems.append(f"dead_letters.type: {config.dead_letters.type} is for streams: leave it out, and give a path")
+    if config.dedupe is not None:
+        problems.append("dedupe: is for streams: remove it")
     if problems:
         raise ConfigError(problems)
 

@@ -67,10 +67,16 @@ def _is_shard(path: str, prefix: str) -> bool:
     return bool(_SHARD.match(rest if not prefix.endswith("/") else "-" + rest))
 
 
-def publish(prefix: str, temporary: Sequence[str], extension: str) -> list[str]:
+def publish(prefix: str, temporary: Sequence[str], extension: str, replaced: Sequence[str] = ()) -> list[str]:
     """Moves finished shards to their names and removes those of earlier runs.
 
     May be run again after it was interrupted: what was moved already stays.
+
+    Args:
+      prefix: of the shards.
+      temporary: where they are.
+      extension: of their names.
+      replaced: files of other names that they take the place of too.
 
     Returns:
       The paths of the shards.
@@ -78,7 +84,7 @@ def publish(prefix: str, temporary: Sequence[str], extension: str) -> list[str]:
     names = [shard_path(prefix, i, len(temporary), extension) for i in range(len(temporary))]
     waiting = {name: source for name, source in zip(names, sorted(temporary), strict=True) if _exists(source)}
     moved = set(names) - set(waiting)
-    files.delete([path for path in published(prefix) if path not in moved])
+    files.delete([path for path in sorted({*published(prefix), *replaced}) if path not in moved])
     for name, source in waiting.items():
         files.rename(source, name)
     return names

@@ -1,40 +1,92 @@
-"""`python -m pipelines.simulate`: messages as lines on standard output, at an exact rate."""
+"""`python -m pipelines.simulate`: messages to standard output, Pub/Sub or Kafka, at an exact rate."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import os
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipelines import cli
 
 if TYPE_CHECKING:
+    from pipelines.streams.kafka_client import Cluster
     from pipelines.streams.lines import Lines
+    from pipelines.streams.publishers import Publisher
 
 _DESCRIPTION = """\
-Prints births as JSON objects, one a line, message n at n / rate seconds after the start. Without --messages and
---duration it goes on until it is interrupted or nobody reads any more.
+Publishes births as JSON objects, message n at n / rate seconds after the start. Without --messages and --duration it
+goes on until it is interrupted (then what was sent is finished), or nobody reads any more.
+
+  --to -                             lines on standard output (default)
+  --to pubsub:projects/p/topics/t    attributes source_id (the key) and timestamp (the event time)
+  --to kafka:births --bootstrap-servers localhost:9092
+                                     the key is the message's, the event time its timestamp
 
 What a stream does to its readers can be rehearsed, with the same outcome for the same seed:
-  --duplicates 0.01   of the messages are replaced by one of the 1,000 before them, byte for byte
+  --duplicates 0.01   of the messages are replaced by one of the 1,000 before them, byte for byte, key and all
   --malformed 0.001   are cut or garbled, so that they are not JSON
   --late 0.005        have a timestamp 2 to 30 minutes in the past
 
-exit codes: 0 done, interrupted or no longer read; 1 cannot write, 2 the command line is wrong"""
+exit codes: 0 done, interrupted or no longer read; 1 cannot send, or messages were refused; 2 the command line is wrong,
+or the topic is not there"""
 
-_CHUNK = 8_192
 _TICK_US = 2_000
+_SAY_EVERY_S = 10.0
+_PUBSUB = re.compile(r"projects/[^/]+/topics/[^/]+")
+_KAFKA = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_SERVERS = re.compile(r"[^\s,/]+:\d+(,[^\s,/]+:\d+)*")
+
+
+@dataclass
+class _Sent:
+    """What has been done.
+
+    Attributes:
+      count: messages sent.
+      refused: messages that were refused, in their place.
+      why: one of the reasons.
+      seconds: that it took.
+    """
+
+    count: int = 0
+    refused: int = 0
+    why: str = ""
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Messages a second."""
+        return self.count / self.seconds if self.seconds else 0.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     arguments = _parser().parse_args(argv)
+    problem = _mistake(arguments)
+    return cli.fail([problem]) if problem else cli.guarded(lambda: _run(arguments))
+
+
+def _mistake(arguments: Any) -> str | None:
+    """What is wrong with options together."""
     if arguments.duplicates + arguments.malformed + arguments.late > 1:
-        return cli.fail(["--duplicates, --malformed and --late are more than 1 together"])
+        return "--duplicates, --malformed and --late are more than 1 together"
+    kafka = arguments.to[0] == "kafka"
+    if kafka and arguments.bootstrap_servers is None:
+        return "--bootstrap-servers: --to kafka:... needs it, such as localhost:9092"
+    if not kafka and (arguments.bootstrap_servers or arguments.security):
+        return "--bootstrap-servers and --security: only --to kafka:... has them"
+    return None
+
+
+def _run(arguments: Any) -> int:
     from pipelines.streams import stop
     from pipelines.streams.lines import Lines, rows_of
 
@@ -45,49 +97,103 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return cli.fail([f"--source: {arguments.source}: {error}"])
     lines = Lines(arguments.seed, arguments.duplicates, arguments.malformed, arguments.late, rows)
+    publisher = _publisher(arguments)
+    publisher.open()
     stop.reset()
+    sent = _Sent()
+    failure = ""
     try:
-        with stop.on_signals(), _progress(_limit(arguments)) as show:
-            sent, seconds = _send(lines, arguments, show)
+        with stop.on_signals(), _progress(_limit(arguments), arguments.to[0] == "-") as show:
+            _send(lines, publisher, arguments, sent, show)
     except BrokenPipeError:
         # Python would complain when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return cli.OK
     except OSError as error:
-        print(f"error: cannot write: {error.strerror or error}", file=sys.stderr)
+        failure = f"cannot write: {error.strerror or error}"
+    except Exception as error:  # of the service's client: it said what it tried for as long as it could
+        from pipelines.streams.asking import first_line
+
+        failure = f"cannot send: {first_line(error)}"
+    finally:
+        stop.reset()
+        publisher.close()
+    _conclude(sent, publisher, arguments)
+    if sent.refused:
+        failure = failure or f"{sent.refused:,} message{'s' * (sent.refused > 1)} refused: {sent.why}"
+    if failure:
+        print(f"error: {failure}", file=sys.stderr)
         return cli.FAILED
-    rate = sent / seconds if seconds else 0.0
-    print(f"sent {sent:,} message{'' if sent == 1 else 's'} in {seconds:.1f} s ({rate:,.1f}/s)", file=sys.stderr)
     return cli.OK
 
 
-def _send(lines: Lines, arguments: Any, show: Callable[[int], None]) -> tuple[int, float]:
-    """Prints messages when they are due; gives their number and the seconds that it took."""
+def _conclude(sent: _Sent, publisher: Publisher, arguments: Any) -> None:
+    """The closing line, or object; standard output has the messages if they go there."""
+    if arguments.json:
+        found = {
+            "sent": sent.count,
+            "refused": sent.refused,
+            "seconds": round(sent.seconds, 3),
+            "messages_per_second": round(sent.rate, 1),
+            "to": publisher.name,
+        }
+        print(json.dumps(found), file=sys.stderr if arguments.to[0] == "-" else sys.stdout)
+        return
+    messages = f"{sent.count:,} message{'' if sent.count == 1 else 's'}"
+    print(f"sent {messages} in {sent.seconds:.1f} s ({sent.rate:,.1f}/s)", file=sys.stderr)
+
+
+def _publisher(arguments: Any) -> Publisher:
+    from pipelines.streams.publishers import ToKafka, ToOutput, ToPubSub
+
+    kind, name = arguments.to
+    if kind == "pubsub":
+        return ToPubSub(name)
+    return ToKafka(name, _cluster(arguments)) if kind == "kafka" else ToOutput()
+
+
+def _cluster(arguments: Any) -> Cluster:
+    from pipelines.config import load_part
+    from pipelines.kafka_config import KafkaSecurity
+    from pipelines.streams.kafka_client import Cluster
+
+    security = load_part(arguments.security, KafkaSecurity) if arguments.security else KafkaSecurity.model_validate({})
+    return Cluster(arguments.bootstrap_servers, security)
+
+
+def _send(lines: Lines, publisher: Publisher, arguments: Any, sent: _Sent, show: Callable[[int], None]) -> None:
+    """Publishes messages when they are due; keeps the account in `sent`."""
     import numpy as np
 
     from pipelines.streams.schedule import Schedule, now_us
     from pipelines.streams.stop import STOPPING
 
-    out = sys.stdout.buffer
     limit = _limit(arguments)
     start = now = now_us()
     end = math.inf if arguments.duration is None else start + arguments.duration * 1e6
     schedule = Schedule(start, arguments.rate) if arguments.rate else None
-    sent = 0
-    while sent < limit and not STOPPING.is_set() and (schedule or now < end):
-        count = int(min(limit - sent, _CHUNK, schedule.due_by(now) - sent if schedule else _CHUNK))
-        out.write(lines.make(sent, schedule.due_times(sent, count) if schedule else np.full(count, now)))
-        out.flush()
-        sent += count
-        show(sent)
-        if schedule and sent < limit:
-            # At high rates, a few messages at a time: one by one, this would be all that the core does.
-            _wait_until(max(schedule.due_us(sent), now + _TICK_US))
-        now = now_us()
-    if schedule and sent == limit:
-        # The last message has its 1 / rate seconds too: n messages take n / rate.
-        _wait_until(schedule.due_us(sent))
-    return sent, (now_us() - start) / 1e6
+    made = 0
+    try:
+        while made < limit and not STOPPING.is_set() and (schedule or now < end):
+            most = publisher.most
+            count = int(min(limit - made, most, schedule.due_by(now) - made if schedule else most))
+            if count:
+                messages = lines.make(made, schedule.due_times(made, count) if schedule else np.full(count, now))
+                refused = publisher.send(messages)
+                made += count
+                sent.count += count - len(refused)
+                sent.refused += len(refused)
+                sent.why = sent.why or next(iter(refused.values()), "")
+                show(sent.count)
+            if schedule and made < limit:
+                # At high rates, a few messages at a time: one by one, this would be all that the core does.
+                _wait_until(max(schedule.due_us(made), now + _TICK_US))
+            now = now_us()
+        if schedule and made == limit:
+            # The last message has its 1 / rate seconds too: n messages take n / rate.
+            _wait_until(schedule.due_us(made))
+    finally:
+        sent.seconds = (now_us() - start) / 1e6
 
 
 def _wait_until(us: int) -> None:
@@ -108,10 +214,13 @@ def _limit(arguments: Any) -> float:
 
 
 @contextlib.contextmanager
-def _progress(limit: float) -> Iterator[Callable[[int], None]]:
-    """What shows how many were sent: a moving line, if standard error is a terminal and the messages go elsewhere."""
-    if not sys.stderr.isatty() or sys.stdout.isatty():
+def _progress(limit: float, to_output: bool) -> Iterator[Callable[[int], None]]:
+    """What shows how many were sent: a moving line on a terminal without messages, else a line now and then."""
+    if to_output and sys.stdout.isatty():
         yield lambda sent: None
+        return
+    if not sys.stderr.isatty():
+        yield _Lines(limit)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -120,6 +229,21 @@ def _progress(limit: float) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("sending", total=None if limit == math.inf else limit)
         yield lambda sent: bar.update(task, completed=sent)
+
+
+class _Lines:
+    """Says every now and then how many were sent, for a pipe or a file."""
+
+    def __init__(self, limit: float) -> None:
+        self._of = "" if limit == math.inf else f" of {limit:,.0f}"
+        self._last = (time.monotonic(), 0)
+
+    def __call__(self, sent: int) -> None:
+        then, before = self._last
+        now = time.monotonic()
+        if now - then >= _SAY_EVERY_S:
+            self._last = (now, sent)
+            print(f"sent {sent:,}{self._of}, {(sent - before) / (now - then):,.0f}/s", file=sys.stderr, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -135,6 +259,10 @@ def _parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add("--to", type=_place, default=("-", ""), metavar="WHERE", help="-, pubsub:TOPIC or kafka:TOPIC (default: -)")
+    add("--bootstrap-servers", type=_servers, metavar="HOST:PORT,...", help="of Kafka")
+    add("--security", metavar="FILE", help="of Kafka: a file of JSON with what configs have as `security`")
+    add("--json", action="store_true", help="the closing line as an object of JSON, on standard output if that is free")
     add("--rate", type=_amount, default=500.0, metavar="N", help="messages a second; 0: as fast as possible (500)")
     add("--messages", type=_count, metavar="N", help="stop after so many")
     add("--duration", type=_amount, metavar="SECONDS", help="stop after so long")
@@ -144,6 +272,23 @@ def _parser() -> _Parser:
     add("--malformed", type=_share, default=0.0, metavar="SHARE", help="messages that are not JSON, 0 to 1")
     add("--late", type=_share, default=0.0, metavar="SHARE", help="messages with a timestamp in the past, 0 to 1")
     return parser
+
+
+def _place(text: str) -> tuple[str, str]:
+    kind, _, name = text.partition(":")
+    if kind == "-" and not name:
+        return kind, name
+    if kind == "pubsub" and _PUBSUB.fullmatch(name):
+        return kind, name
+    if kind == "kafka" and _KAFKA.fullmatch(name):
+        return kind, name
+    raise argparse.ArgumentTypeError(f"{text!r} is not -, pubsub:projects/<project>/topics/<name> or kafka:<topic>")
+
+
+def _servers(text: str) -> str:
+    if not _SERVERS.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, or several with commas between them")
+    return text
 
 
 def _number(text: str) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, Tag, field_validator, model_validator
 from typing_extensions import Self
 
+from pipelines.kafka_config import KafkaSecurity, KafkaTopic, Servers
 from pipelines.variants import Name, Strict, variant
 
 
@@ -68,7 +70,63 @@ class SimulatedSource(Strict):
         return f"{count}simulated messages, {rate}"
 
 
-class PubSubSource(Strict):
+class MessageSource(Strict):
+    """What all sources of messages have in common; a subclass adds `type` and where the messages are."""
+
+    format: Literal["json", "csv", "tfexample", "avro", "protobuf"] = Field(
+        "json",
+        description="Of a message: one object of JSON, one row of CSV, one serialized tf.Example, one datum of Avro, "
+        "one message of protobuf.",
+    )
+    key: Name | None = Field(None, description="The field that identifies a message.")
+    columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
+    defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    column_names: Annotated[list[Name], Field(min_length=1)] | None = Field(
+        None, description="Of messages of CSV: their fields, in order."
+    )
+    schema_: Name | None = Field(
+        None, alias="schema", description="Of messages of Avro: the file with the schema that they are written with."
+    )
+    descriptor: Name | None = Field(
+        None,
+        description="Of messages of protobuf: the file with their descriptors, made by "
+        "`protoc --include_imports --descriptor_set_out=FILE`.",
+    )
+    message: Name | None = Field(
+        None, description="Of messages of protobuf: the full name of their type, such as shop.v1.Order."
+    )
+    framing: Literal["none", "single_object", "confluent"] = Field(
+        "none",
+        description="What stands before an Avro datum or a protobuf message: nothing; the fingerprint of Avro's "
+        "single-object encoding, which has to be the schema's; or the id that Confluent's serializers write, which "
+        "is not looked at.",
+    )
+    messages: Annotated[int, Field(ge=1)] | None = Field(None, description="End after so many.")
+    duration_s: Annotated[float, Field(gt=0)] | None = Field(None, description="End after so long.")
+
+    @model_validator(mode="after")
+    def _has_what_its_format_needs(self) -> Self:
+        if (self.format == "csv") != (self.column_names is not None):
+            raise ValueError("column_names: messages of CSV need it, others have none")
+        if (self.format == "avro") != (self.schema_ is not None):
+            raise ValueError("schema: messages of Avro need it, others have none")
+        if (self.format == "protobuf") != (self.descriptor is not None):
+            raise ValueError("descriptor: messages of protobuf need it, others have none")
+        if (self.format == "protobuf") != (self.message is not None):
+            raise ValueError("message: messages of protobuf need it, others have none")
+        framings = {"avro": ("none", "single_object", "confluent"), "protobuf": ("none", "confluent")}
+        allowed = framings.get(self.format, ("none",))
+        if self.framing not in allowed:
+            raise ValueError(f"framing: messages of {self.format} have {' or '.join(allowed)}, not {self.framing}")
+        return self
+
+    @property
+    def reads(self) -> str:
+        """The format whose reader decodes it."""
+        return {"tfexample": "tfrecord", "avro": "avro_message"}.get(self.format, self.format)
+
+
+class PubSubSource(MessageSource):
     """Messages of a Pub/Sub subscription, each acknowledged when its prediction is durable. Only for streams."""
 
     type: Literal["pubsub"]
@@ -80,10 +138,6 @@ class PubSubSource(Strict):
         description="projects/<project>/topics/<name>, in place of a subscription: a temporary one is made, "
         "which gets what is published from then on, and is deleted at the end.",
     )
-    format: Literal["json", "csv", "tfexample"] = Field(
-        "json", description="Of a message: one object of JSON, one row of CSV, one serialized tf.Example."
-    )
-    key: Name | None = Field(None, description="The field that identifies a message.")
     key_attribute: Name | None = Field(
         None, description="The attribute that does, in place of a field. Without either, it is the message's id."
     )
@@ -92,14 +146,7 @@ class PubSubSource(Strict):
         description="The attribute with the event time, RFC 3339 or milliseconds since the epoch; the time of "
         "publishing by default.",
     )
-    columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
-    defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
-    column_names: Annotated[list[Name], Field(min_length=1)] | None = Field(
-        None, description="Of messages of CSV: their fields, in order."
-    )
     pullers: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Threads that pull at the same time.")
-    messages: Annotated[int, Field(ge=1)] | None = Field(None, description="End after so many.")
-    duration_s: Annotated[float, Field(gt=0)] | None = Field(None, description="End after so long.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -107,23 +154,68 @@ class PubSubSource(Strict):
             raise ValueError("give either a subscription or a topic")
         if self.key and self.key_attribute:
             raise ValueError("give key or key_attribute, not both")
-        if (self.format == "csv") != (self.column_names is not None):
-            raise ValueError("column_names: messages of CSV need it, others have none")
         return self
-
-    @property
-    def reads(self) -> str:
-        """The file format whose reader decodes it."""
-        return "tfrecord" if self.format == "tfexample" else self.format
 
     def describe(self) -> str:
         """The source in words."""
         return f"messages of {self.subscription or self.topic}"
 
 
+class KafkaSource(MessageSource):
+    """Messages of Kafka topics, each committed when its prediction is durable. Only for streams."""
+
+    type: Literal["kafka"]
+    bootstrap_servers: Servers = Field(description="host:port of brokers to begin with, commas between them.")
+    topic: KafkaTopic | Annotated[list[KafkaTopic], Field(min_length=1)] = Field(description="A topic, or a list.")
+    group: Name = Field(
+        description="The consumer group: Kafka keeps for it how far it has got, and shares the partitions among all "
+        "that read with it."
+    )
+    start: str = Field(
+        "earliest",
+        description="Where a group begins that has not committed anything: earliest, latest, or a time such as "
+        "2024-05-01T12:00:00Z.",
+    )
+    security: KafkaSecurity = KafkaSecurity.model_construct()
+    key: Name | None = Field(
+        None,
+        description="The field that identifies a message. Without one, it is the record's key, or "
+        "<topic>[<partition>]:<offset> where it has none.",
+    )
+
+    @field_validator("start")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        if value not in ("earliest", "latest"):
+            try:
+                time = datetime.fromisoformat(value.replace("Z", "+00:00"))
+            except ValueError:
+                raise ValueError(f"{value!r} is not earliest, latest, or a time like 2024-05-01T12:00:00Z") from None
+            if time.tzinfo is None:
+                raise ValueError(f"{value!r} has no time zone; for UTC write {value}Z")
+        return value
+
+    @property
+    def topics(self) -> list[str]:
+        """All of them."""
+        return [self.topic] if isinstance(self.topic, str) else self.topic
+
+    @property
+    def begins(self) -> str | int:
+        """Where a new group does: "earliest", "latest", or milliseconds since the epoch."""
+        if self.start in ("earliest", "latest"):
+            return self.start
+        return int(datetime.fromisoformat(self.start.replace("Z", "+00:00")).timestamp() * 1000)
+
+    def describe(self) -> str:
+        """The source in words."""
+        return f"messages of Kafka's {' and '.join(self.topics)}, as group {self.group}"
+
+
 SourceConfig = Annotated[
     Annotated[FileSource, Tag("file")]
     | Annotated[SimulatedSource, Tag("simulated")]
-    | Annotated[PubSubSource, Tag("pubsub")],
+    | Annotated[PubSubSource, Tag("pubsub")]
+    | Annotated[KafkaSource, Tag("kafka")],
     variant("file"),
 ]

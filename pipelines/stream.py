@@ -16,7 +16,9 @@ letters. Without --config: configs/natality-stream.json, 10,000 simulated messag
 
 Ctrl-C or SIGTERM ends it in order: nothing more is taken, what was taken is finished. A second Ctrl-C stops at once.
 
-All other options are Beam's own and are passed through; the default runner is Beam's FnApiRunner in this process.
+All other options are Beam's own and are passed through (docs/running.md):
+  --runner PrismRunner, --runner FlinkRunner, --runner DataflowRunner; the default is Beam's FnApiRunner in this process
+  --dry_run                build the job and check its options, without running it
 
 exit codes: 0 all messages accounted for, 1 the run failed, 2 the config or the command line is wrong,
   3 messages are missing or too many were dead-lettered"""

@@ -208,7 +208,7 @@ class CloudStorage(Storage):
 
     def _open(self, uri: str) -> tuple[Any, str, dict[str, Any]]:
         from google.auth.credentials import AnonymousCredentials
-        from google.cloud import storage  # type: ignore[import-untyped]
+        from google.cloud import storage  # type: ignore[attr-defined]
 
         emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
         credentials = AnonymousCredentials() if emulated else self._auth.credentials()  # type: ignore[no-untyped-call]

@@ -5,9 +5,19 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from pipelines.formats.base import FormatError, Reader, ReadSpec, Split, Writer
+from pipelines.formats.base import FormatError, Reader, ReadSpec, RowReader, Split, Writer
 
-__all__ = ["FormatError", "ReadSpec", "Reader", "Split", "Writer", "reader_class", "writer_class"]
+__all__ = [
+    "FormatError",
+    "ReadSpec",
+    "Reader",
+    "RowReader",
+    "Split",
+    "Writer",
+    "reader_class",
+    "row_reader_class",
+    "writer_class",
+]
 
 _READERS = {
     "csv": "csv.CsvReader",
@@ -16,6 +26,10 @@ _READERS = {
     "parquet": "parquet.ParquetReader",
     "orc": "orc.OrcReader",
     "tfrecord": "tfrecord.TFRecordReader",
+}
+_MESSAGE_READERS = {
+    "avro_message": "avro_message.AvroMessageReader",
+    "protobuf": "protobuf.ProtobufReader",
 }
 _WRITERS = {
     "csv": "csv.CsvWriter",
@@ -27,8 +41,13 @@ _WRITERS = {
 
 
 def reader_class(format: str) -> type[Reader]:
-    """The reader of a format."""
+    """The reader of a format's files."""
     return cast(type[Reader], _load(_READERS[format]))
+
+
+def row_reader_class(format: str) -> type[RowReader]:
+    """The reader of a format's rows: the reader of its files, where it has files."""
+    return cast(type[RowReader], _load((_READERS | _MESSAGE_READERS)[format]))
 
 
 def writer_class(format: str) -> type[Writer]:

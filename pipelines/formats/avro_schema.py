@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 from pipelines.formats.avro_container import CorruptError
 from pipelines.formats.base import FormatError
 
-_PRIMITIVES = {
+PRIMITIVES = {
     "null": pa.null(),
     "boolean": pa.bool_(),
     "int": pa.int32(),
@@ -83,7 +83,7 @@ def resolve(schema: Any, name: str) -> Node:
         raise FormatError(f"{name}: the Avro schema is not a record with fields: rows need columns")
     try:
         return _Resolver().node(schema, "", 0)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise FormatError(f"{name}: the Avro schema is not valid: {error!r}") from None
 
 
@@ -134,7 +134,7 @@ class _Resolver:
         if isinstance(schema, list):
             return self._union(schema, space, depth)
         if isinstance(schema, str):
-            if schema in _PRIMITIVES:
+            if schema in PRIMITIVES:
                 return _primitive(schema, {})
             full = schema if "." in schema else f"{space}.{schema}".lstrip(".")
             full = full if full in self.named else schema
@@ -151,7 +151,7 @@ class _Resolver:
         if kind == "map":
             value = self.node(schema["values"], space, depth + 1)
             return _list("map", self._struct(self._name(), {"key": _primitive("string", {}), "value": value}))
-        if kind in _PRIMITIVES:
+        if kind in PRIMITIVES:
             return _primitive(kind, schema)
         return self.node(kind, space, depth + 1)
 
@@ -197,7 +197,7 @@ class _Resolver:
         kinds = {node.kind for node in others}
         for wide, narrow in (("long", {"int", "long"}), ("double", {"int", "float", "double"})):
             if kinds and kinds <= narrow:
-                return Node(wide, simple, _PRIMITIVES[wide], {}, nullable=True, columnar=False)
+                return Node(wide, simple, PRIMITIVES[wide], {}, nullable=True, columnar=False)
         return _text_node(simple)
 
     def _name(self) -> str:
@@ -213,7 +213,7 @@ def _primitive(kind: str, schema: Mapping[str, Any]) -> Node:
         return _decimal("bytes", schema)
     if kind == "string":
         return Node("string", "bytes", pa.string(), {})
-    return Node(kind, kind, _PRIMITIVES[kind], {}, columnar=kind != "null")
+    return Node(kind, kind, PRIMITIVES[kind], {}, columnar=kind != "null")
 
 
 def _decimal(simple: Any, schema: Mapping[str, Any]) -> Node:

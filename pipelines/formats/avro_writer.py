@@ -69,8 +69,8 @@ class AvroWriter(Writer):
         batch.validate(full=True)
         arrays = [_plain(column) for column in batch.columns]
         table = pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
-        # polars 1.44 writes the wrong lists of a column in which some are null.
-        encode = self._encode_rows if any(_has_null_list(array) for array in arrays) else self._encode
+        # polars 1.44 writes the wrong items after a list that is null or empty.
+        encode = self._encode_rows if any(_has_bare_list(array) for array in arrays) else self._encode
         step = max(1, batch.num_rows * BLOCK_BYTES // max(batch.nbytes, 1))
         blocks = [encode(table.slice(at, step)) for at in range(0, batch.num_rows, step)]
         self._append(b"".join(blocks))
@@ -185,10 +185,12 @@ def _union(type: pa.DataType, counter: Any) -> list[Any]:
     return ["null", found]
 
 
-def _has_null_list(array: pa.Array) -> bool:
+def _has_bare_list(array: pa.Array) -> bool:
+    """Whether a list, at any depth, is null or empty."""
     if pa.types.is_large_list(array.type):
-        return array.null_count > 0 or _has_null_list(array.values)
-    return pa.types.is_struct(array.type) and any(_has_null_list(column) for column in array.flatten())
+        empty = np.any(np.diff(array.offsets.to_numpy()) == 0)
+        return array.null_count > 0 or bool(empty) or _has_bare_list(array.values)
+    return pa.types.is_struct(array.type) and any(_has_bare_list(column) for column in array.flatten())
 
 
 def _plain(array: pa.Array) -> pa.Array:

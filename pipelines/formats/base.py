@@ -65,8 +65,8 @@ class Split:
     context: Any = None
 
 
-class Reader(ABC):
-    """Decodes files of one format.
+class RowReader(ABC):
+    """Decodes rows of one format that come one by one: as messages, or out of dead letters.
 
     Attributes:
       libraries: modules that are imported only when rows are decoded; a run imports them before its clock starts.
@@ -77,8 +77,19 @@ class Reader(ABC):
     def __init__(self, spec: ReadSpec) -> None:
         self.spec = spec
 
+    @abstractmethod
     def format_of(self, context: Any) -> dict[str, Any]:
         """The `format` of dead letters read with the context of a split."""
+
+    @abstractmethod
+    def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
+        """Decodes the payload of a dead letter whose `format` was `context` (see `Origin.payload`)."""
+
+
+class Reader(RowReader):
+    """Decodes files of one format."""
+
+    def format_of(self, context: Any) -> dict[str, Any]:
         return {"type": type(self).__name__.removesuffix("Reader").lower()}
 
     @classmethod
@@ -107,10 +118,6 @@ class Reader(ABC):
 
         Every batch has exactly the columns of `spec.columns`, in that order. I/O errors propagate.
         """
-
-    @abstractmethod
-    def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
-        """Decodes the payload of a dead letter whose `format` was `context` (see `Origin.payload`)."""
 
 
 class Writer(ABC):

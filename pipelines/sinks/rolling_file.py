@@ -32,7 +32,7 @@ class WriteRolling(WriteShards):
         output = plan.config.output
         super().__init__(
             writer_class(output.format), plan.output, plan.key_column, options, output.path,
-            plan.config.dead_letters_path, "", plan.model.id,
+            "", "", plan.model.id,
         )  # fmt: skip
         self._file_window_s = window_s
 
@@ -62,3 +62,4 @@ class WriteRolling(WriteShards):
 
     def teardown(self) -> None:
         self._rolling.close()
+        super().teardown()

@@ -92,17 +92,18 @@ class WriteRows(DeadLetterDoFn):
         """The columns to write, of the types to write."""
         arrays = []
         for column in self._columns:
-            array = self.keys(origin, batch, rows) if column.origin == "key" else batch[column.name]
+            array = keys_of(self._key_column, origin, batch, rows) if column.origin == "key" else batch[column.name]
             arrays.append(to_output(array, column.type))
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
-    def keys(self, origin: Origin, batch: pa.RecordBatch, rows: Positions) -> pa.Array:
-        """The key column; where it is missing, and where there is none, the origin's names."""
-        given = batch[self._key_column] if self._key_column else None
-        if given is not None and not given.null_count:
-            return given
-        named = origin.names(rows)
-        return named if given is None else pc.coalesce(to_output(given, pa.string()), named)
+
+def keys_of(key_column: str | None, origin: Origin, batch: pa.RecordBatch, rows: Positions) -> pa.Array:
+    """The key column of a batch; where it is missing, and where there is none, the origin's names of its rows."""
+    given = batch[key_column] if key_column else None
+    if given is not None and not given.null_count:
+        return given
+    named = origin.names(rows)
+    return named if given is None else pc.coalesce(to_output(given, pa.string()), named)
 
 
 def to_output(array: pa.Array, type: pa.DataType) -> pa.Array:

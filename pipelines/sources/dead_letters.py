@@ -18,7 +18,7 @@ from pipelines.accounting import FilePlanned, PieceRead
 from pipelines.coders import Rows
 from pipelines.dead_letters import RECEIPTS, DeadLetterDoFn
 from pipelines.files import FileInfo
-from pipelines.formats.base import MAX_PAYLOAD_BYTES, Reader
+from pipelines.formats.base import MAX_PAYLOAD_BYTES, RowReader
 from pipelines.progress import TALLY
 from pipelines.rows import Block, DeadLetter, Origin, Positions
 
@@ -53,7 +53,7 @@ def identity(shards: list[FileInfo]) -> str:
 
 
 class _ReadLetters(DeadLetterDoFn):
-    def __init__(self, reader: Reader, prefix: str, run_id: str) -> None:
+    def __init__(self, reader: RowReader, prefix: str, run_id: str) -> None:
         super().__init__(prefix, run_id, "")
         self._reader = reader
 
@@ -65,7 +65,7 @@ class _ReadLetters(DeadLetterDoFn):
             if reason is not None:
                 rows += 1
                 tried = dataclasses.replace(letter, attempts=letter.attempts + 1, message=reason)
-                self._letters.write(tried)
+                self.put(tried)
             for block in blocks:
                 rows += block.batch.num_rows
                 yield LetterOrigin(letter, block.batch.num_rows), block.batch
@@ -103,7 +103,7 @@ def _lines(path: str) -> Iterator[bytes]:
 class ReadDeadLetters(beam.PTransform):  # type: ignore[misc]
     """Reads shards of dead letters; gives the pairs and the receipts."""
 
-    def __init__(self, shards: list[FileInfo], reader: Reader, prefix: str, run_id: str) -> None:
+    def __init__(self, shards: list[FileInfo], reader: RowReader, prefix: str, run_id: str) -> None:
         super().__init__()
         self._shards = shards
         self._reader = reader

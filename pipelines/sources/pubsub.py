@@ -21,6 +21,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from pipelines.sources.unbounded import IDLE_LINGER_S, LINGER_S, Mark, MarkCoder
 from pipelines.streams.messages import Messages
+from pipelines.streams.pace import PACE
 from pipelines.streams.schedule import now_us
 from pipelines.streams.stop import STOPPING
 from pipelines.streams.subscription import Session
@@ -29,10 +30,11 @@ _sessions: dict[bytes, Session] = {}
 """What is read in this process: marks travel through the runner, connections cannot."""
 
 
-def finish(timeout_s: float = 30.0) -> int:
+def finish(all_is_done: bool = False, timeout_s: float = 30.0) -> int:
     """Waits for the acknowledgements under way in this process, and gives all else back.
 
     Args:
+      all_is_done: what was handed out is acknowledged too, though the runner has not told of it.
       timeout_s: how long to wait.
 
     Returns:
@@ -42,6 +44,8 @@ def finish(timeout_s: float = 30.0) -> int:
     for token in list(_sessions):
         session = _sessions.pop(token)
         session.stop()
+        if all_is_done:
+            session.acknowledge(session.number)
         left += session.drain(timeout_s)
         session.close()
     return left
@@ -90,6 +94,7 @@ class PubSubSource(UnboundedSource):  # type: ignore[misc]
       key: whether messages carry keys: the attribute that is one ("" for the message's id); None: they do not.
       timestamp: the attribute with the event time; None: the time of publishing.
       pullers: threads that pull at the same time.
+      attributes: whether the messages' attributes are kept beside their payloads.
       messages: the reader ends after so many; None: no limit.
       duration_s: the reader ends after so long; None: no limit.
       max_rows: of a micro-batch.
@@ -100,6 +105,7 @@ class PubSubSource(UnboundedSource):  # type: ignore[misc]
     key: str | None = ""
     timestamp: str | None = None
     pullers: int = 4
+    attributes: bool = False
     messages: int | None = None
     duration_s: float | None = None
     max_rows: int = 16_384
@@ -129,7 +135,9 @@ class PubSubReader(UnboundedReader):  # type: ignore[misc]
     def __init__(self, source: PubSubSource, mark: PubSubMark | None = None) -> None:
         self._source = source
         self._mark = PubSubMark(uuid.uuid4().bytes, 0, *((mark.messages, mark.start_us) if mark else (0, 0)))
-        self._session = Session(source.subscription, source.key or None, source.timestamp, source.pullers)
+        self._session = Session(
+            source.subscription, source.key or None, source.timestamp, source.pullers, source.attributes
+        )
         self._current: Messages | None = None
         self._marked = 0
         self._finished = False
@@ -149,11 +157,12 @@ class PubSubReader(UnboundedReader):  # type: ignore[misc]
         """
         self._current = None
         source, mark = self._source, self._mark
-        rows = source.max_rows if source.messages is None else min(source.max_rows, source.messages - mark.messages)
+        pace = PACE.or_else(source.max_rows, source.max_wait_ms)
+        rows = pace.max_rows if source.messages is None else min(pace.max_rows, source.messages - mark.messages)
         if rows > 0 and not self._is_over():
             # A bundle that has messages is to end soon: they are acknowledged then.
             linger_s = IDLE_LINGER_S if mark.taken == self._marked else LINGER_S
-            chunks = self._session.take(rows, linger_s, source.max_wait_ms / 1000, self._is_over)
+            chunks = self._session.take(rows, linger_s, pace.max_wait_ms / 1000, self._is_over)
             if chunks:
                 self._current = self._formed(chunks)
                 self._mark = replace(
@@ -174,7 +183,11 @@ class PubSubReader(UnboundedReader):  # type: ignore[misc]
         event_us = np.concatenate([np.array(chunk.event_us, np.int64) for chunk in chunks])
         numbers = np.arange(first, first + len(payloads))
         received_us = min(chunk.received_us for chunk in chunks)
-        return Messages(source.subscription, payloads, numbers, event_us, received_us, now_us(), keys)
+        attributes = None
+        if source.attributes:
+            came = itertools.chain.from_iterable(chunk.attributes for chunk in chunks)
+            attributes = pa.array([list(each.items()) for each in came], pa.map_(pa.string(), pa.binary()))
+        return Messages(source.subscription, payloads, numbers, event_us, received_us, now_us(), keys, attributes)
 
     def _is_over(self) -> bool:
         if STOPPING.is_set():

@@ -16,9 +16,10 @@ from apache_beam.io.unbounded_source import UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from inference.coders import typed
-from pipelines.sources.unbounded import LINGER_S, Mark, MarkCoder, ReadUnbounded
+from pipelines.sources.unbounded import IDLE_LINGER_S, LINGER_S, Mark, MarkCoder, ReadUnbounded
 from pipelines.streams.births import births_at, prepare
 from pipelines.streams.messages import Messages
+from pipelines.streams.pace import PACE
 from pipelines.streams.schedule import Schedule, messages_within, now_us
 from pipelines.streams.stop import STOPPING
 
@@ -136,6 +137,7 @@ class SimulatedReader(UnboundedReader):  # type: ignore[misc]
         self._mark = mark
         self._current: Messages | None = None
         self._finished = False
+        self._marked = 0
 
     def start(self) -> bool:
         prepare()
@@ -151,7 +153,8 @@ class SimulatedReader(UnboundedReader):  # type: ignore[misc]
         """
         mark = self._position
         self._current = None
-        rows = min(self._source.max_rows, self._source.limit - mark.index)
+        self._pace = PACE.or_else(self._source.max_rows, self._source.max_wait_ms)
+        rows = min(self._pace.max_rows, self._source.limit - mark.index)
         self._finished = self._wait(0) or rows <= 0 or self._is_over()
         if self._finished:
             return False
@@ -166,13 +169,14 @@ class SimulatedReader(UnboundedReader):  # type: ignore[misc]
         first_due = schedule.due_us(index)
         now = self._now()
         if first_due > now:
-            self._finished = self._wait_until(min(first_due, now + int(LINGER_S * 1e6)))
+            linger_s = IDLE_LINGER_S if index == self._marked else LINGER_S
+            self._finished = self._wait_until(min(first_due, now + int(linger_s * 1e6)))
             now = self._now()
             if self._finished or first_due > now:
                 return False
         received = now
         self._finished = self._wait_until(
-            min(schedule.due_us(index + rows - 1), first_due + int(self._source.max_wait_ms * 1000))
+            min(schedule.due_us(index + rows - 1), first_due + int(self._pace.max_wait_ms * 1000))
         )
         if self._finished:
             return False
@@ -227,6 +231,7 @@ class SimulatedReader(UnboundedReader):  # type: ignore[misc]
         return Timestamp(micros=self._schedule.due_us(self._position.index))
 
     def get_checkpoint_mark(self) -> SimulatedMark:
+        self._marked = self._position.index
         return self._position
 
 

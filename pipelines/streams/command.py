@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from pipelines import cli
+from pipelines import cli, job_server
 from pipelines.config import ConfigError
-from pipelines.formats import reader_class
+from pipelines.formats import row_reader_class
 from pipelines.plan import Plan
-from pipelines.source_config import PubSubSource, SimulatedSource
-from pipelines.streams import sources, stop
-from pipelines.streams.destinations import Destination, destination, recovered
+from pipelines.source_config import KafkaSource, PubSubSource, SimulatedSource
+from pipelines.streams import launch, sources, stop
+from pipelines.streams.destinations import Destination, destination, remember
+from pipelines.streams.letters import letter_place
 
 
 def execute(
-    plan: Plan, source: SimulatedSource | PubSubSource, arguments: Any, flags: list[str], started: float
+    plan: Plan, source: SimulatedSource | PubSubSource | KafkaSource, arguments: Any, flags: list[str], started: float
 ) -> int:
     """Runs a plan until its source ends, or somebody ends it, and prints the summary.
 
@@ -26,9 +32,13 @@ def execute(
       flags: the rest of the command line, for Beam.
       started: time.monotonic() at the start of the command.
     """
+    if launch.is_elsewhere(flags):
+        return launch.launch(plan, source, flags)
+    job_server.check_flags(flags)
     to = destination(plan)
     with sources.opened(source) as opened:
         to.check()
+        letter_place(plan.config).check()
         return _execute(plan, opened, to, source.describe(), arguments, flags, started)
 
 
@@ -46,27 +56,37 @@ def _execute(
         err.print(f"note: {note}")
     err.print(f"{plan.config.name}: {description}; loading Beam and TensorFlow ...")
     with cli.quiet_imports():
-        from pipelines import engine, report
-        from pipelines.streams import flow, run
+        from pipelines import engine, options, report
+        from pipelines.streams import ending, flow, run
 
         # One worker is fast enough, and several would wait for each other at the end of each bundle.
-        options = engine.options_from([*flags, "--streaming", "--direct_num_workers=1"])
-        if not engine.is_in_process(options):
-            raise ConfigError([f"--runner {engine.runner_name(options)}: streams run in this process only"])
-        engine.import_libraries(options, plan)
+        given = options.options_from([*flags, "--streaming", "--direct_num_workers=1"])
+        problems = options.check_options(given)
+        if problems:
+            raise ConfigError(problems)
+        engine.import_libraries(given, plan)
+    read = opened.read(plan.config.batching, plan.config.output.passes_attributes)
+    if options.keeps_jobs(given):
+        read = ending.ReadAndTell(read)
+    reader = row_reader_class(plan.config.source.reads)(plan.read)
+
+    def build(pipeline: Any) -> None:
+        flow.build(pipeline, plan, read, reader, arguments.json)
+
+    if options.is_dry_run(given):
+        return engine.dry_run(given, build, out)
     _recover(plan, to, err)
-    read = opened.read(plan.config.batching)
-    reader = reader_class(plan.config.source.reads)(plan.read)
-    err.print(f"running on {engine.runner_name(options)}; Ctrl-C ends it in order")
+    err.print(f"running on {options.runner_name(given)}; Ctrl-C ends it in order")
     try:
-        with stop.on_signals():
-            summary = run.run(plan, options, lambda p: flow.build(p, plan, read, reader, arguments.json), err, started)
+        with _second_signal_ends(), stop.on_signals():
+            summary = run.run(plan, given, build, opened.backlog, err, started)
     except engine.RunFailedError as error:
         print(f"{error.details}\nerror: {error}", file=sys.stderr)
         return cli.FAILED
     finally:
         stop.reset()
-    left = opened.finish()
+    # The job has succeeded: all that it was handed is done with, whether its runner said so or not.
+    left = opened.finish(all_is_done=not summary.missing)
     if left:
         err.print(f"note: {left:,} messages could not be acknowledged: they will be delivered again")
     if arguments.json:
@@ -78,7 +98,29 @@ def _execute(
     return cli.OK if summary.ok else cli.INCOMPLETE
 
 
+@contextmanager
+def _second_signal_ends() -> Iterator[None]:
+    """While it lasts, Ctrl-C and SIGTERM end the process at once; `stop.on_signals` puts the end in order before it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        os.write(2, b"\nstopped at once: what was written stays, what was not acknowledged comes again\n")
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _recover(plan: Plan, to: Destination, err: Any) -> None:
     """Completes what a killed run left."""
-    for line in [*recovered(plan.config.dead_letters_path, "jsonl"), *to.recover()]:
+    for line in [*letter_place(plan.config).recover(), *to.recover()]:
         err.print(f"note: {line}")
+    known = remember(plan, to)
+    if known:
+        err.print(f"note: {known:,} keys of what was written lately are known, and dropped if they come again")

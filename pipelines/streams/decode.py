@@ -5,6 +5,8 @@
 | json | one JSON object, on one line or several |
 | csv | one row without a header; the reader's option `column_names` names its fields |
 | tfexample | one serialized tf.Example |
+| avro | one datum of the schema in the file `schema` |
+| protobuf | one serialized message of the type `message` in the file `descriptor` |
 
 The messages of a pull are decoded together, in columns. Those that the others could not be decoded with are decoded
 one by one, exactly as a replay of their dead letter would.
@@ -23,8 +25,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.formats.base import MAX_PAYLOAD_BYTES, MAX_ROW_BYTES, FormatError, Reader
+from pipelines.formats.base import MAX_PAYLOAD_BYTES, MAX_ROW_BYTES, FormatError, RowReader
 from pipelines.formats.json import LINE_ENDS_TO_TABS
+from pipelines.formats.message import MessageReader, Piece
 from pipelines.formats.text import TextReader
 from pipelines.rows import Block, Positions, RejectedRow
 from pipelines.streams.messages import MessageOrigin, Messages
@@ -33,13 +36,10 @@ if TYPE_CHECKING:
     from pipelines.formats.tf_examples import ExampleDecoder
     from pipelines.formats.tfrecord import TFRecordReader
 
-READERS = {"json": "json", "csv": "csv", "tfexample": "tfrecord"}
-"""The file format whose reader decodes messages of a format."""
+READERS = {"json": "json", "csv": "csv", "tfexample": "tfrecord", "avro": "avro_message", "protobuf": "protobuf"}
+"""The format whose reader decodes messages of a format."""
 
 Mask = npt.NDArray[np.bool_]
-Piece = tuple[Positions, pa.RecordBatch]
-"""Decoded messages: their indices, and their rows."""
-
 _FEW = 4
 """So few messages are not halved any more: most of the parses would be of the last halves."""
 
@@ -48,8 +48,8 @@ class MessageDecoder:
     """Decodes messages, one thread at a time.
 
     Args:
-      reader: of the file format that READERS gives for `format`, made for the columns wanted.
-      format: json, csv or tfexample.
+      reader: of the format that READERS gives for `format`, made for the columns wanted.
+      format: of the messages.
 
     Attributes:
       format: the `format` of dead letters, with which `reader.replay` takes a payload for one row.
@@ -58,7 +58,7 @@ class MessageDecoder:
       FormatError: messages of CSV have no header, so the reader needs the option `column_names`.
     """
 
-    def __init__(self, reader: Reader, format: str) -> None:
+    def __init__(self, reader: RowReader, format: str) -> None:
         context: Any = None
         if format == "csv":
             context = tuple(reader.spec.options.get("column_names") or ())
@@ -67,7 +67,9 @@ class MessageDecoder:
         self.format: dict[str, Any] = {**reader.format_of(context), "message": True}
         self._reader = reader
         self._batches: _Batches
-        if format == "tfexample":
+        if isinstance(reader, MessageReader):
+            self._batches = _Own(reader)
+        elif format == "tfexample":
             self._batches = _Examples(cast("TFRecordReader", reader))
         else:
             self._batches = {"json": _Json, "csv": _Csv}[format](cast(TextReader, reader), context)
@@ -107,7 +109,9 @@ class MessageDecoder:
         if isinstance(found, Block):
             return found
         key = None if messages.keys is None else messages.keys[row].as_py()
-        return replace(found, position=int(messages.positions[row]), key=found.key if key is None else str(key))
+        file = None if messages.files is None else messages.files[row].as_py()
+        key = found.key if key is None else str(key)
+        return replace(found, position=int(messages.positions[row]), key=key, file=file)
 
     def _blocks(self, messages: Messages, pieces: list[Piece]) -> Iterator[Block]:
         alike: dict[pa.Schema, list[Piece]] = {}
@@ -129,6 +133,16 @@ class _Batches(ABC):
     @abstractmethod
     def decode(self, payloads: pa.LargeBinaryArray) -> list[Piece]:
         """The payloads that can be decoded with others; those that are missing have to be decoded alone."""
+
+
+class _Own(_Batches):
+    """Payloads of a format that is one of messages."""
+
+    def __init__(self, reader: MessageReader) -> None:
+        self.reader = reader
+
+    def decode(self, payloads: pa.LargeBinaryArray) -> list[Piece]:
+        return self.reader.together(payloads)
 
 
 class _Text(_Batches):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
+from pipelines.config import ConfigError
 from pipelines.formats import writer_class
-from pipelines.output_config import ConsoleOutput, FileOutput
-from pipelines.streams import rolling
+from pipelines.output_config import BigQueryOutput, BigtableOutput, ConsoleOutput, FileOutput, KafkaOutput, PubSubOutput
+from pipelines.plan import KEY
+from pipelines.streams import bigquery_tables, bigtable_tables, dedupe, kafka_client, pubsub, rolling, written
+from pipelines.streams.letters import letter_place
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
@@ -29,6 +36,14 @@ class Destination(ABC):
         """Completes what a killed run left; gives what a person should know of it, one line each."""
         return []
 
+    def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
+        """The keys of the rows that were written in the last seconds, where they can be read: (age in seconds, keys).
+
+        Raises:
+          ConfigError: they could be read if they were written.
+        """
+        yield from ()
+
     @abstractmethod
     def sink(self) -> WriteRows | None:
         """What writes the rows; None if nothing does but the console."""
@@ -43,13 +58,28 @@ def destination(plan: Plan) -> Destination:
     output = plan.config.output
     if isinstance(output, FileOutput):
         return _Files(plan, output)
+    if isinstance(output, PubSubOutput):
+        return _PubSub(plan, output)
+    if isinstance(output, KafkaOutput):
+        return _Kafka(plan, output)
+    if isinstance(output, BigQueryOutput):
+        return _BigQuery(plan, output)
+    if isinstance(output, BigtableOutput):
+        return _Bigtable(plan, output)
     return _Console(output)
 
 
-def recovered(prefix: str, extension: str) -> list[str]:
-    """Publishes the files that a killed run left; gives a line about them."""
-    count = rolling.recover(prefix, extension)
-    return [f"published {count} file{'s' * (count > 1)} that a stopped run left at {prefix}"] if count else []
+def remember(plan: Plan, to: Destination) -> int:
+    """Reads back the keys that a stream has written within its window, so that they count as seen; gives how many."""
+    window = plan.config.repeats_within
+    if window is None:
+        return 0
+    dedupe.forget()
+    seen = dedupe.seen(window)
+    letters = letter_place(plan.config).written_keys(window.seconds)
+    for age_s, keys in itertools.chain(to.written_keys(window.seconds), letters):
+        seen.add(set(keys.drop_null().to_pylist()), age_s)
+    return len(seen)
 
 
 class _Console(Destination):
@@ -73,10 +103,26 @@ class _Files(Destination):
         self._extension = writer_class(output.format).extension
 
     def check(self) -> None:
-        """The plan has looked at the folder."""
+        # The plan has looked at the folder.
+        if self._plan.config.dedupe is not None:
+            self._key_name()
 
     def recover(self) -> list[str]:
-        return recovered(self._output.path, self._extension)
+        return rolling.recovered(self._output.path, self._extension)
+
+    def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
+        output = self._output
+        yield from written.keys(
+            output.path, self._extension, self._key_name(), seconds, output.window_s, output.delimiter
+        )
+
+    def _key_name(self) -> str:
+        """The column of the files with the key."""
+        name = next((column.name for column in self._plan.output if column.origin == "key"), None)
+        if name is None:
+            key = self._plan.key_column or KEY
+            raise ConfigError([f"output.columns: add '{key}': dedupe reads it from the files after a restart"])
+        return name
 
     def sink(self) -> WriteRows:
         from pipelines.graph import output_options
@@ -86,3 +132,87 @@ class _Files(Destination):
 
     def place(self) -> str:
         return rolling.pattern(self._output.path, self._extension)
+
+
+class _PubSub(Destination):
+    def __init__(self, plan: Plan, output: PubSubOutput) -> None:
+        self._plan = plan
+        self._output = output
+
+    def check(self) -> None:
+        column = self._output.ordering_key
+        known = {KEY, *self._plan.read.columns.names, *(each.name for each in self._plan.output)}
+        if column is not None and column not in known:
+            raise ConfigError(
+                [f"output.ordering_key: no row has '{column}'; name a column that the model reads or that is written"]
+            )
+        pubsub.check_topic("output.topic", self._output.topic)
+
+    def sink(self) -> WriteRows:
+        from pipelines.sinks.pubsub import WritePubSub
+
+        return WritePubSub(self._plan, self._output)
+
+    def place(self) -> str:
+        return self._output.describe()
+
+
+class _Kafka(Destination):
+    def __init__(self, plan: Plan, output: KafkaOutput) -> None:
+        self._plan = plan
+        self._output = output
+        self._cluster = kafka_client.Cluster(output.bootstrap_servers, output.security)
+
+    def check(self) -> None:
+        kafka_client.partitions_of("output", self._cluster, [self._output.topic])
+
+    def sink(self) -> WriteRows:
+        from pipelines.sinks.kafka import WriteKafka
+
+        return WriteKafka(self._plan, self._output, self._cluster)
+
+    def place(self) -> str:
+        return self._output.describe()
+
+
+class _BigQuery(Destination):
+    def __init__(self, plan: Plan, output: BigQueryOutput) -> None:
+        self._plan = plan
+        self._output = output
+
+    def check(self) -> None:
+        columns, added = bigquery_tables.table_columns(self._plan), self._output.event_time
+        if added in [column.name for column in columns]:
+            raise ConfigError([f"output.event_time: '{added}' is one of output.columns already; take another name"])
+        schema = bigquery_tables.table_schema(columns, added)
+        bigquery_tables.ready_table(
+            bigquery_tables.Table.parse(self._output.table), schema, "output", self._output.create
+        )
+
+    def sink(self) -> WriteRows:
+        from pipelines.sinks.bigquery import WriteBigQuery
+
+        return WriteBigQuery(self._plan, self._output)
+
+    def place(self) -> str:
+        return self._output.describe()
+
+
+class _Bigtable(Destination):
+    def __init__(self, plan: Plan, output: BigtableOutput) -> None:
+        self._plan = plan
+        self._output = output
+
+    def check(self) -> None:
+        problems = bigtable_tables.key_problems(self._plan, self._output.row_key)
+        if problems:
+            raise ConfigError(problems)
+        bigtable_tables.ready_table(self._output)
+
+    def sink(self) -> WriteRows:
+        from pipelines.sinks.bigtable import WriteBigtable
+
+        return WriteBigtable(self._plan, self._output)
+
+    def place(self) -> str:
+        return self._output.describe()

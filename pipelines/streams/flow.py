@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
@@ -18,16 +19,19 @@ from inference.coders import typed
 from inference.predict import Keyed, Predict
 from pipelines.coders import Rows
 from pipelines.dead_letters import DeadLetterDoFn, RejectUnpredicted
-from pipelines.formats.base import Reader
+from pipelines.formats.base import RowReader
 from pipelines.models import make_handler
 from pipelines.plan import Plan
 from pipelines.progress import TALLY
 from pipelines.publish import NAMESPACE
 from pipelines.rows import Block, RejectedRow
 from pipelines.sinks.console import ShowRows
+from pipelines.sinks.rows import keys_of, to_output
 from pipelines.streams.decode import MessageDecoder
+from pipelines.streams.dedupe import Repeats, Window
 from pipelines.streams.destinations import destination
 from pipelines.streams.latency import LATENCIES
+from pipelines.streams.letters import letter_place
 from pipelines.streams.messages import MessageOrigin, Messages
 from pipelines.streams.schedule import now_us
 
@@ -38,14 +42,28 @@ class Decode(DeadLetterDoFn):
     Args:
       reader: of the messages' format.
       format: its name.
-      dead_letters: prefix of the dead letters' files.
       model: the model as dead letters name it.
+      key_column: the column that identifies a row, if there is one.
+      window: in which repeats of a key are dropped; None: they are kept.
     """
 
-    def __init__(self, reader: Reader, format: str, dead_letters: str, model: str) -> None:
-        super().__init__(dead_letters, "", model)
+    def __init__(
+        self, reader: RowReader, format: str, model: str, key_column: str | None, window: Window | None
+    ) -> None:
+        super().__init__("", "", model)
         self._decoder = MessageDecoder(reader, format)
+        self._key_column = key_column
+        self._window = window
+        self._repeats: Repeats | None = None
         self._rows = Metrics.counter(NAMESPACE, "rows_read")
+
+    def setup(self) -> None:
+        self._repeats = Repeats(self._window) if self._window else None
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        if self._repeats is not None:
+            self._repeats.begin_bundle()
 
     def process(self, messages: Messages) -> Iterator[Any]:
         count = len(messages)
@@ -55,9 +73,33 @@ class Decode(DeadLetterDoFn):
         LATENCIES.add("wait", messages.pulled_us - messages.received_us, count)
         for piece in self._decoder.decode(messages):
             if isinstance(piece, Block) and isinstance(piece.origin, MessageOrigin):
-                yield dataclasses.replace(piece.origin, decoded_us=now_us()), piece.batch
-            elif isinstance(piece, RejectedRow):
-                self.reject_undecoded(piece, messages.source, self._decoder.format)
+                origin, batch = self._first_only(piece.origin, piece.batch)
+                if batch.num_rows:
+                    yield dataclasses.replace(origin, decoded_us=now_us()), batch
+            elif isinstance(piece, RejectedRow) and not self._came_before(piece, piece.file or messages.source):
+                self.reject_undecoded(piece, piece.file or messages.source, self._decoder.format)
+
+    def _first_only(self, origin: MessageOrigin, batch: pa.RecordBatch) -> tuple[MessageOrigin, pa.RecordBatch]:
+        """The rows whose keys come for the first time."""
+        if self._repeats is None:
+            return origin, batch
+        rows = np.arange(batch.num_rows)
+        keys = to_output(keys_of(self._key_column, origin, batch, rows), pa.string())
+        fresh = self._repeats.fresh(keys.to_pylist())
+        if fresh is None:
+            return origin, batch
+        TALLY.add(repeated=int(len(fresh) - fresh.sum()))
+        of_messages = rows if origin.rows is None else origin.rows
+        return dataclasses.replace(origin, rows=of_messages[fresh]), batch.filter(pa.array(fresh))
+
+    def _came_before(self, row: RejectedRow, source: str) -> bool:
+        if self._repeats is None:
+            return False
+        fresh = self._repeats.fresh([row.key or f"{source}:{row.position}"])
+        if fresh is None:
+            return False
+        TALLY.add(repeated=1)
+        return True
 
 
 class Measure(beam.DoFn):  # type: ignore[misc]
@@ -69,7 +111,7 @@ class Measure(beam.DoFn):  # type: ignore[misc]
         yield element
 
 
-def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Reader, to_stderr: bool) -> None:
+def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: RowReader, to_stderr: bool) -> None:
     """Adds the flow of a stream to a pipeline.
 
     Args:
@@ -80,7 +122,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Re
       to_stderr: rows that are shown go to standard error.
     """
     config = plan.config
-    letters, window_s = config.dead_letters_path, config.output.window_s
+    letters = letter_place(config)
     handler = make_handler(
         plan.model,
         columns=config.source.columns,
@@ -89,11 +131,12 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Re
         model_version=plan.tells_version,
         # The source has formed the micro-batch; it does not wait for another.
         gather=False,
+        follow=True,
     )
-    decode = Decode(reader, config.source.format, letters, plan.model.id).rolling(window_s)
-    batches = typed(pipeline | "Source" >> read | "Decode" >> beam.ParDo(decode), Rows)
+    decode = Decode(reader, config.source.format, plan.model.id, plan.key_column, config.repeats_within)
+    batches = typed(pipeline | "Source" >> read | "Decode" >> beam.ParDo(decode.into(letters)), Rows)
     predicted, rejected = batches | "Predict" >> Predict(Keyed(handler)).with_exception_handling()
-    reject = RejectUnpredicted(letters, "", plan.model.id, plan.key_column).rolling(window_s)
+    reject = RejectUnpredicted("", "", plan.model.id, plan.key_column).into(letters)
     _ = rejected | "DeadLetters" >> beam.ParDo(reject)
     predicted = typed(predicted | "Measure" >> beam.ParDo(Measure()), Rows)
     sink = destination(plan).sink()
@@ -101,4 +144,4 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Re
         show = ShowRows(plan.output, plan.key_column, config.output.show, to_stderr, last=sink is None)
         _ = predicted | "Show" >> beam.ParDo(show)
     if sink is not None:
-        _ = predicted | "Sink" >> beam.ParDo(sink.rolling(window_s))
+        _ = predicted | "Sink" >> beam.ParDo(sink.into(letters))

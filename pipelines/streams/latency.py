@@ -13,7 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from inference.errors import ROW_COLUMN
+from pipelines.streams.pace import PACE
 from pipelines.streams.schedule import now_us
+
+Counts = npt.NDArray[np.int64]
 
 _GROWTH = 1.04
 _SMALLEST_US = 1.0
@@ -44,19 +47,26 @@ class Latencies:
         with self._lock:
             self._counts[stage] += counted
 
-    def percentiles(self, stage: str, wanted: tuple[float, ...] = (50, 95, 99)) -> dict[str, float]:
-        """Milliseconds by name ("p50"); empty before the first row."""
+    def counts(self) -> dict[str, Counts]:
+        """What was added so far, by stage."""
         with self._lock:
-            counts = self._counts[stage].copy()
-        total = int(counts.sum())
-        if not total:
-            return {}
-        reached = np.cumsum(counts)
-        upper = _SMALLEST_US * _GROWTH ** (np.arange(_BUCKETS) + 1) / 1000
-        return {
-            f"p{percent:g}": round(float(upper[np.searchsorted(reached, total * percent / 100)]), 3)
-            for percent in wanted
-        }
+            return {stage: counts.copy() for stage, counts in self._counts.items()}
+
+    def percentiles(self, stage: str) -> dict[str, float]:
+        """Milliseconds by name ("p50"); empty before the first row."""
+        return percentiles(self.counts()[stage])
+
+
+def percentiles(counts: Counts, wanted: tuple[float, ...] = (50, 95, 99)) -> dict[str, float]:
+    """Milliseconds by name ("p50"), of what was counted in one stage; empty if nothing was."""
+    total = int(counts.sum())
+    if not total:
+        return {}
+    reached = np.cumsum(counts)
+    upper = _SMALLEST_US * _GROWTH ** (np.arange(_BUCKETS) + 1) / 1000
+    return {
+        f"p{percent:g}": round(float(upper[np.searchsorted(reached, total * percent / 100)]), 3) for percent in wanted
+    }
 
 
 LATENCIES = Latencies()
@@ -67,4 +77,7 @@ def note_total(origin: Any, batch: pa.RecordBatch) -> None:
     event_us = origin.event_us()
     if ROW_COLUMN in batch.schema.names:
         event_us = event_us[batch[ROW_COLUMN].to_numpy()]
-    LATENCIES.add("total", now_us() - event_us)
+    now = now_us()
+    LATENCIES.add("total", now - event_us)
+    messages = origin.messages
+    PACE.observe(len(messages), (now - messages.pulled_us) / 1000, messages.rows_per_second)

@@ -1,10 +1,11 @@
-"""Messages as lines, with what goes wrong in streams: duplicates, malformed ones, late ones.
+"""Messages to send, with what goes wrong in streams: duplicates, malformed ones, late ones.
 
 What happens to a message depends on the seed and its number only.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,50 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from pipelines.streams.births import births_at, hashed, mixed, prepare, timestamps
+from pipelines.streams.births import births_at, hashed, mixed, prepare, source_ids, timestamps
 
 _RECENT = 1_000
 _MINUTE_US = 60_000_000
 _GARBAGE = b'"#\xff'
 """Ends or begins a string, then is outside of one or is not UTF-8: never JSON, wherever it stands."""
 
+
+@dataclass(frozen=True)
+class Made:
+    """Messages, in order.
+
+    Attributes:
+      payloads: their bytes.
+      keys: what identifies each; a message that repeats another has its key.
+      event_us: when what they tell happened, microseconds since the epoch.
+    """
+
+    payloads: list[bytes] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    event_us: list[int] = field(default_factory=list)
+
+    def __add__(self, other: Made) -> Made:
+        return Made(self.payloads + other.payloads, self.keys + other.keys, self.event_us + other.event_us)
+
+    def after(self, first: int) -> Made:
+        """Those from an index on; a negative one counts from the end."""
+        return Made(self.payloads[first:], self.keys[first:], self.event_us[first:])
+
+    def repeat(self, of: int, at: int) -> None:
+        """Puts one in place of another."""
+        self.payloads[at], self.keys[at], self.event_us[at] = self.payloads[of], self.keys[of], self.event_us[of]
+
+    def lines(self) -> bytes:
+        """The payloads, newlines included."""
+        return b"".join(payload + b"\n" for payload in self.payloads)
+
+
 Row = tuple[bytes, bool]
 """A row of a file, and whether it is a JSON object; if so, without its opening brace and its timestamp."""
 
 
 class Lines:
-    """Makes the lines of a stream, in order.
+    """Makes the messages of a stream, in order.
 
     Args:
       seed: of the values and of what goes wrong.
@@ -38,18 +70,15 @@ class Lines:
         self._seed = seed
         self._ends = np.cumsum([duplicates, malformed, late])
         self._rows = rows
-        self._recent: list[bytes] = []
+        self._recent = Made()
         prepare()
 
-    def make(self, first: int, event_us: Any) -> bytes:
-        """The lines of the messages from number `first`, which must be where the last call ended.
+    def make(self, first: int, event_us: Any) -> Made:
+        """The messages from number `first`, which must be where the last call ended.
 
         Args:
           first: number of the first message.
           event_us: their event times, microseconds since the epoch, int64 [n].
-
-        Returns:
-          n lines, newlines included.
         """
         numbers = np.arange(first, first + len(event_us))
         # Other draws than those of the births' values.
@@ -59,17 +88,25 @@ class Lines:
         )
         draws = mixed(words)
         minutes = 2 + (draws % np.uint64(29)).astype(np.int64)
-        lines = self._payloads(numbers, np.where(late, event_us - minutes * _MINUTE_US, event_us))
+        event_us = np.where(late, event_us - minutes * _MINUTE_US, event_us)
+        payloads = self._payloads(numbers, event_us)
         for n in np.flatnonzero(malformed).tolist():
-            lines[n] = _spoiled(lines[n], int(draws[n]))
-        before = len(self._recent)
-        lines = self._recent + lines
+            payloads[n] = _spoiled(payloads[n], int(draws[n]))
+        before = len(self._recent.payloads)
+        made = self._recent + Made(payloads, self._keys(numbers), event_us.tolist())
         for n in np.flatnonzero(duplicate).tolist():
             # There is none before the first.
             if reach := min(_RECENT, first + n):
-                lines[before + n] = lines[before + n - 1 - int(draws[n]) % reach]
-        self._recent = lines[-_RECENT:]
-        return b"".join(line + b"\n" for line in lines[before:])
+                made.repeat(of=before + n - 1 - int(draws[n]) % reach, at=before + n)
+        self._recent = made.after(-_RECENT)
+        return made.after(before)
+
+    def _keys(self, numbers: Any) -> list[str]:
+        """Of births, their own; of rows that come again and again, their numbers."""
+        found: list[str] = (
+            source_ids(numbers) if self._rows is None else pa.array(numbers).cast(pa.string())
+        ).to_pylist()
+        return found
 
     def _payloads(self, numbers: Any, event_us: Any) -> list[bytes]:
         if self._rows is None:

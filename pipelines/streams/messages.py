@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.rows import Origin, Positions
 
@@ -27,6 +28,7 @@ class Messages:
       pulled_us: when the pull was complete: the difference is the time that the batch was waited for.
       keys: the attribute that identifies each, string [messages]; None if the source has none.
       attributes: what came with each beside its payload, map<string, binary> [messages]; None if nobody wants it.
+      files: the place where each has its number, dictionary of strings [messages]; None if that is `source`.
     """
 
     source: str
@@ -37,9 +39,17 @@ class Messages:
     pulled_us: int
     keys: pa.Array | None = None
     attributes: pa.MapArray | None = None
+    files: pa.DictionaryArray | None = None
 
     def __len__(self) -> int:
         return len(self.payloads)
+
+    @property
+    def rows_per_second(self) -> float:
+        """The rate of the events that they tell of."""
+        if len(self) < 2:
+            return 0.0
+        return (len(self) - 1) / max(1e-6, float(self.event_us.max() - self.event_us.min()) / 1e6)
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,17 @@ class MessageOrigin(Origin):
         found = self.messages.attributes
         return None if found is None else found.take(pa.array(rows if self.rows is None else self.rows[rows]))
 
+    def source(self, row: int) -> str:
+        """Where row `row` comes from: <source>:<position>."""
+        files = self.messages.files
+        return super().source(row) if files is None else f"{files[self._of(row)]}:{self.positions()[row]}"
+
     def names(self, rows: Positions) -> pa.Array:
         """The keys of rows; where the source has none, <source>:<position>."""
-        keys = self.messages.keys
+        keys, files = self.messages.keys, self.messages.files
         if keys is None:
-            return super().names(rows)
+            if files is None:
+                return super().names(rows)
+            places = files.take(pa.array(rows if self.rows is None else self.rows[rows])).dictionary_decode()
+            return pc.binary_join_element_wise(places, pa.array(self.positions()[rows]).cast(pa.string()), ":")
         return keys.take(pa.array(rows if self.rows is None else self.rows[rows]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+import re
 import threading
 import time
 import uuid
@@ -22,12 +23,13 @@ from typing import IO
 from pipelines import files
 
 _PART = ".part"
+_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\.[a-z]+$")
 _open_files: set[RollingFile] = set()
 _lock = threading.Lock()
 
 
 class RollingFile:
-    """Bytes that are appended, published by windows. Used by one thread at a time.
+    """Bytes that are appended, published by windows. Used by one thread at a time, but closed by any.
 
     Args:
       prefix: of the files; a folder if it ends in a slash.
@@ -44,6 +46,7 @@ class RollingFile:
         self._file: IO[bytes] | None = None
         self._part = self._final = ""
         self._until = 0.0
+        self._closing = threading.Lock()
         with _lock:
             _open_files.add(self)
 
@@ -86,7 +89,9 @@ class RollingFile:
 
     def close(self) -> None:
         """Publishes, and is forgotten."""
-        self.publish()
+        # At the end of a run a worker may do so at the same time as the run itself.
+        with self._closing:
+            self.publish()
         with _lock:
             _open_files.discard(self)
 
@@ -122,6 +127,12 @@ def recover(prefix: str, extension: str) -> int:
     return count
 
 
+def recovered(prefix: str, extension: str) -> list[str]:
+    """Publishes what a killed run left; gives a line about it."""
+    count = recover(prefix, extension)
+    return [f"published {count} file{'s' * (count > 1)} that a stopped run left at {prefix}"] if count else []
+
+
 def _cut_torn_line(file: IO[bytes]) -> None:
     """Cuts what stands behind the last line end."""
     end = file.seek(0, os.SEEK_END)
@@ -146,6 +157,12 @@ def _paths(prefix: str, name: str) -> tuple[str, str]:
 def _final_of(part: str) -> str:
     folder, name = os.path.split(part)
     return os.path.join(folder, name[1 : -len(_PART)])
+
+
+def published(prefix: str, extension: str) -> list[str]:
+    """The published files under a prefix, sorted."""
+    found = [file.path for file in files.match(pattern(prefix, extension))]
+    return sorted(path for path in found if _NAME.search(path))
 
 
 def pattern(prefix: str, extension: str) -> str:

@@ -1,34 +1,46 @@
-"""Runs a stream's pipeline on the in-process runner, shows how it goes, and collects the account of it."""
+"""Runs a stream's pipeline with workers in this process, shows how it goes, and collects the account of it."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import engine
+from pipelines import engine, runners
+from pipelines.options import runner_name
 from pipelines.plan import Plan
 from pipelines.progress import TALLY
 from pipelines.report import Summary
-from pipelines.streams import in_process, rolling
+from pipelines.streams import in_process, readers, rolling
 from pipelines.streams.destinations import destination
+from pipelines.streams.ending import ENDED, StreamEndedError
 from pipelines.streams.latency import LATENCIES, STAGES
-from pipelines.streams.stop import STOPPING
+from pipelines.streams.letters import letter_place
+from pipelines.streams.live import LiveStream
+from pipelines.streams.pace import PACE
 
 
 def run(
-    plan: Plan, options: PipelineOptions, build: Callable[[beam.Pipeline], None], console: Any, started: float
+    plan: Plan,
+    options: PipelineOptions,
+    build: Callable[[beam.Pipeline], None],
+    backlog: Callable[[], int | None],
+    console: Any,
+    started: float,
 ) -> Summary:
     """Builds and runs a pipeline until its source ends.
 
     Args:
       plan: what is run.
-      options: see `engine.options_from`.
+      options: see `options.options_from`.
       build: adds the flow to a pipeline.
+      backlog: how many messages wait to be read, if anybody knows.
       console: for progress.
       started: time.monotonic() at the start of the command.
 
@@ -37,18 +49,52 @@ def run(
       ConfigError: it failed because a model server refuses the caller, or does not know the model.
     """
     in_process.mend()
-    pipeline = engine.make_pipeline(options)
-    build(pipeline)
-    LATENCIES.clear()
-    begun = time.monotonic()
-    try:
-        with _LiveStream(console):
-            pipeline.run().wait_until_finish()
-    except Exception as error:
-        raise engine.failed(error, "what was written stays") from error
-    finally:
-        rolling.close_all()
+    readers.share()
+    with engine.said_once(), runners.started(options) as ready:
+        pipeline = engine.make_pipeline(ready)
+        build(pipeline)
+        LATENCIES.clear()
+        ENDED.clear()
+        PACE.begin(plan.config.batching.latency_budget_ms, plan.config.batching.max_rows)
+        begun = time.monotonic()
+        try:
+            with LiveStream(console, backlog):
+                _wait(pipeline.run())
+        except Exception as error:
+            raise engine.failed(error, "what was written stays") from error
+        finally:
+            rolling.close_all()
     return _summary(plan, options, time.monotonic() - begun, begun - started)
+
+
+def _wait(result: Any) -> None:
+    """Until the job has ended: by itself, or because all that its source will ever give has been processed."""
+    over = threading.Event()
+
+    def give_up() -> None:
+        while not over.wait(0.2):
+            if runners.RESTARTED.is_set():
+                result.cancel()
+                return
+
+    threading.Thread(target=give_up, name="restarts", daemon=True).start()
+    root = logging.getLogger()
+    root.addFilter(_tells_no_end)
+    try:
+        result.wait_until_finish()
+    except RuntimeError as error:
+        if runners.RESTARTED.is_set():
+            raise RuntimeError("a bundle failed, and the runner would start the job again: run it again") from error
+        if not ENDED.is_set():
+            raise
+    finally:
+        over.set()
+        root.removeFilter(_tells_no_end)
+
+
+def _tells_no_end(record: logging.LogRecord) -> bool:
+    """Not that a stream's work is done, which is how Flink is told."""
+    return StreamEndedError.__name__ not in record.getMessage()
 
 
 def _summary(plan: Plan, options: PipelineOptions, seconds: float, startup_seconds: float) -> Summary:
@@ -57,7 +103,7 @@ def _summary(plan: Plan, options: PipelineOptions, seconds: float, startup_secon
     fraction = dead / read if read else 0.0
     return Summary(
         name=config.name,
-        runner=engine.runner_name(options),
+        runner=runner_name(options),
         rows_read=read,
         rows_written=written,
         rows_dead_lettered=dead,
@@ -65,62 +111,12 @@ def _summary(plan: Plan, options: PipelineOptions, seconds: float, startup_secon
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
         output=destination(plan).place(),
-        dead_letters=rolling.pattern(config.dead_letters_path, "jsonl") if dead else "",
+        dead_letters=letter_place(config).describe() if dead else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,
-        ok=read == written + dead and fraction <= config.dead_letters.max_fraction,
+        batching=None if PACE.choice is None else asdict(PACE.choice),
+        rows_repeated=TALLY.rows_repeated if config.dedupe else None,
+        ok=read == written + dead + TALLY.rows_repeated and fraction <= config.dead_letters.max_fraction,
         latency_ms={} if not read else LATENCIES.percentiles("total"),
         stage_latency_ms={stage: found for stage in STAGES if (found := LATENCIES.percentiles(stage))},
     )
-
-
-class _LiveStream:
-    """A moving line on a terminal, a plain line now and then in a pipe."""
-
-    def __init__(self, console: Any, every_s: float = 10.0) -> None:
-        self._console = console
-        self._every = every_s if not console.is_terminal else 0.5
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
-        self._last = (0.0, 0)
-        self._said = False
-
-    def __enter__(self) -> _LiveStream:
-        TALLY.clear()
-        self._last = (time.monotonic(), 0)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def line(self) -> str:
-        """The present state in words."""
-        now, rows = time.monotonic(), TALLY.rows_read
-        rate = (rows - self._last[1]) / max(now - self._last[0], 1e-6)
-        self._last = now, rows
-        dead = f", {TALLY.rows_dead_lettered:,} dead-lettered" if TALLY.rows_dead_lettered else ""
-        total = LATENCIES.percentiles("total")
-        late = ", ".join(f"{name} {value:,.1f} ms" for name, value in total.items())
-        return f"{rows:,} messages read{dead}, {rate:,.0f} messages/s" + (f", {late}" if late else "")
-
-    def _watch(self) -> None:
-        if not self._console.is_terminal:
-            while self._goes_on():
-                self._console.print(self.line(), highlight=False)
-            return
-        with self._console.status("starting") as status:
-            while self._goes_on():
-                status.update(self.line())
-
-    def _goes_on(self) -> bool:
-        """Waits for the time of the next line; False at the end."""
-        until = time.monotonic() + self._every
-        while time.monotonic() < until:
-            if self._stop.wait(0.1):
-                return False
-            if STOPPING.is_set() and not self._said:
-                self._said = True
-                self._console.print("ending: finishing what was taken; once more stops at once", highlight=False)
-        return True

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from pipelines import files
 from pipelines.config import ConfigError
-from pipelines.source_config import PubSubSource, SimulatedSource
-from pipelines.streams import subscription
+from pipelines.source_config import KafkaSource, PubSubSource, SimulatedSource
+from pipelines.streams import kafka_client
+from pipelines.streams.asking import ANSWER_WITHIN_S
+from pipelines.streams.pubsub import asked, make_client
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -24,24 +24,35 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 256 << 20
 """Of a file of messages to repeat."""
-_ANSWER_WITHIN_S = 9.0
-_Answer = TypeVar("_Answer")
 
 
 class Opened(ABC):
     """A source that can be read."""
 
     @abstractmethod
-    def read(self, batching: Batching) -> beam.PTransform:
-        """The transform that gives Messages."""
+    def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
+        """The transform that gives Messages.
 
-    def finish(self) -> int:
-        """Ends reading; gives how many messages could not be acknowledged."""
+        Args:
+          batching: what a micro-batch is.
+          attributes: what comes with a message beside its payload is wanted.
+        """
+
+    def finish(self, all_is_done: bool = False) -> int:
+        """Ends reading; gives how many messages could not be acknowledged.
+
+        Args:
+          all_is_done: so is all that was handed out, also what the runner has not told of.
+        """
         return 0
+
+    def backlog(self) -> int | None:
+        """How many messages wait to be read; None if the source does not know. Asks nobody."""
+        return None
 
 
 @contextmanager
-def opened(source: SimulatedSource | PubSubSource) -> Iterator[Opened]:
+def opened(source: SimulatedSource | PubSubSource | KafkaSource) -> Iterator[Opened]:
     """Looks at what a config names, and holds it ready.
 
     Raises:
@@ -49,6 +60,13 @@ def opened(source: SimulatedSource | PubSubSource) -> Iterator[Opened]:
     """
     if isinstance(source, SimulatedSource):
         yield _Simulated(source)
+        return
+    if isinstance(source, KafkaSource):
+        reads = _Kafka(source)
+        try:
+            yield reads
+        finally:
+            reads.finish()
         return
     if source.subscription is not None:
         _check(source.subscription)
@@ -71,15 +89,15 @@ class _Simulated(Opened):
         self._source = source
         self._payloads = None if source.path is None else _lines(source.path)
 
-    def read(self, batching: Batching) -> beam.PTransform:
+    def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
         from pipelines.sources import simulated
 
         source = simulated.SimulatedSource(
             rate=self._source.rate,
             messages=self._source.messages,
             duration_s=self._source.duration_s,
-            max_rows=batching.max_rows,
-            max_wait_ms=batching.max_wait_ms,
+            max_rows=batching.pulled_rows,
+            max_wait_ms=batching.pulled_wait_ms,
             seed=self._source.seed,
         )
         return simulated.ReadSimulated(source, self._payloads)
@@ -89,9 +107,9 @@ class _PubSub(Opened):
     def __init__(self, source: PubSubSource, name: str) -> None:
         self._source = source
         self._name = name
-        self._finish: Callable[[], int] | None = None
+        self._finish: Callable[[bool], int] | None = None
 
-    def read(self, batching: Batching) -> beam.PTransform:
+    def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
         from pipelines.sources import pubsub
         from pipelines.sources.unbounded import ReadUnbounded
 
@@ -101,15 +119,50 @@ class _PubSub(Opened):
             key=None if self._source.key else self._source.key_attribute or "",
             timestamp=self._source.timestamp_attribute,
             pullers=self._source.pullers,
+            attributes=attributes,
             messages=self._source.messages,
             duration_s=self._source.duration_s,
-            max_rows=batching.max_rows,
-            max_wait_ms=batching.max_wait_ms,
+            max_rows=batching.pulled_rows,
+            max_wait_ms=batching.pulled_wait_ms,
         )
         return ReadUnbounded(source)
 
-    def finish(self) -> int:
-        return 0 if self._finish is None else self._finish()
+    def finish(self, all_is_done: bool = False) -> int:
+        return 0 if self._finish is None else self._finish(all_is_done)
+
+
+class _Kafka(Opened):
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+        self._cluster = kafka_client.Cluster(source.bootstrap_servers, source.security)
+        self._finish: Callable[[bool], int] | None = None
+        self._backlog: Callable[[], int | None] | None = None
+        partitions = kafka_client.partitions_of("source", self._cluster, source.topics)
+        kafka_client.begin("source", self._cluster, source.group, partitions, source.begins)
+
+    def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
+        from pipelines.sources import kafka
+        from pipelines.sources.unbounded import ReadUnbounded
+
+        self._finish, self._backlog = kafka.finish, kafka.backlog
+        source = kafka.KafkaSource(
+            cluster=self._cluster,
+            topics=tuple(self._source.topics),
+            group=self._source.group,
+            keys=self._source.key is None,
+            headers=attributes,
+            messages=self._source.messages,
+            duration_s=self._source.duration_s,
+            max_rows=batching.pulled_rows,
+            max_wait_ms=batching.pulled_wait_ms,
+        )
+        return ReadUnbounded(source)
+
+    def finish(self, all_is_done: bool = False) -> int:
+        return 0 if self._finish is None else self._finish(all_is_done)
+
+    def backlog(self) -> int | None:
+        return None if self._backlog is None else self._backlog()
 
 
 def _lines(path: str) -> pa.Array:
@@ -128,15 +181,15 @@ def _check(name: str) -> None:
     """Whether a subscription is there."""
 
     def look() -> None:
-        with subscription.make_client() as client:
+        with make_client() as client:
             try:
-                client.get_subscription(subscription=name, retry=None, timeout=_ANSWER_WITHIN_S)
+                client.get_subscription(subscription=name, retry=None, timeout=ANSWER_WITHIN_S)
             except Exception as error:
                 # Who may read a subscription may not always look at it.
                 if type(error).__name__ != "PermissionDenied":
                     raise
 
-    _asked("source.subscription", name, look)
+    asked("source.subscription", name, look)
 
 
 @contextmanager
@@ -146,58 +199,17 @@ def _temporary(topic: str) -> Iterator[str]:
     name = f"projects/{project}/subscriptions/predict-{uuid.uuid4().hex[:12]}"
 
     def make() -> None:
-        with subscription.make_client() as client:
+        with make_client() as client:
             # If this process is killed, Pub/Sub deletes it after a day.
             request = {"name": name, "topic": topic, "expiration_policy": {"ttl": {"seconds": 86_400}}}
-            client.create_subscription(request=request, retry=None, timeout=_ANSWER_WITHIN_S)
+            client.create_subscription(request=request, retry=None, timeout=ANSWER_WITHIN_S)
 
     def delete() -> None:
-        with subscription.make_client() as client, suppress(Exception):
-            client.delete_subscription(subscription=name, retry=None, timeout=_ANSWER_WITHIN_S)
+        with make_client() as client, suppress(Exception):
+            client.delete_subscription(subscription=name, retry=None, timeout=ANSWER_WITHIN_S)
 
-    _asked("source.topic", topic, make)
+    asked("source.topic", topic, make)
     try:
         yield name
     finally:
         delete()
-
-
-def _asked(where: str, name: str, ask: Callable[[], _Answer]) -> _Answer:
-    """What Pub/Sub answers; looking for credentials and hosts, its client can take minutes."""
-    os.environ.setdefault("GCE_METADATA_TIMEOUT", "1")
-    found: list[Any] = []
-
-    def run() -> None:
-        try:
-            found.append((ask(), None))
-        except Exception as error:  # of gRPC, of the client, of its credentials
-            found.append((None, error))
-
-    thread = threading.Thread(target=run, name="pubsub check", daemon=True)
-    thread.start()
-    thread.join(_ANSWER_WITHIN_S)
-    if not found:
-        raise ConfigError([f"{where}: {_host()} does not answer; check the network, or PUBSUB_EMULATOR_HOST"])
-    answer, error = found[0]
-    if error is not None:
-        raise ConfigError([f"{where}: {_meaning(name, error)}"])
-    return answer  # type: ignore[no-any-return]
-
-
-def _meaning(name: str, error: Exception) -> str:
-    kind = type(error).__name__
-    if kind == "NotFound":
-        return f"there is no {name}; check the project and the name, or create it"
-    if kind == "DefaultCredentialsError":
-        return (
-            "no Google credentials were found; run gcloud auth application-default login, set "
-            "GOOGLE_APPLICATION_CREDENTIALS, or PUBSUB_EMULATOR_HOST for an emulator"
-        )
-    if kind in ("ServiceUnavailable", "DeadlineExceeded"):
-        return f"{_host()} cannot be reached; check the network, or PUBSUB_EMULATOR_HOST"
-    return f"{name}: {kind}: {subscription.first_line(error)}"
-
-
-def _host() -> str:
-    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
-    return f"the Pub/Sub emulator at {emulator}" if emulator else "Pub/Sub"

@@ -7,7 +7,6 @@ acknowledgements. While the broker is away all of them try again; nothing is los
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -16,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from pipelines.streams.asking import first_line
+from pipelines.streams.pubsub import make_client
 from pipelines.streams.schedule import now_us
 
 MOST_PULLED = 1_000
@@ -55,6 +56,7 @@ class Chunk:
       ack_ids: by which they are acknowledged.
       received_us: when they came.
       pulled: the same, by the monotonic clock.
+      attributes: the attributes of each, if they are wanted.
       extended: when their deadline was last extended; None: never.
     """
 
@@ -64,6 +66,7 @@ class Chunk:
     ack_ids: list[str]
     received_us: int
     pulled: float
+    attributes: list[dict[str, str]] | None = None
     extended: float | None = None
 
     def __len__(self) -> int:
@@ -80,10 +83,11 @@ class Chunk:
 
     def _part(self, which: slice) -> Chunk:
         lists = self.payloads[which], self.keys[which], self.event_us[which], self.ack_ids[which]
-        return Chunk(*lists, self.received_us, self.pulled, self.extended)
+        attributes = None if self.attributes is None else self.attributes[which]
+        return Chunk(*lists, self.received_us, self.pulled, attributes, self.extended)
 
 
-def decoded(received: Any, key: str | None, timestamp: str | None) -> Chunk:
+def decoded(received: Any, key: str | None, timestamp: str | None, attributes: bool = False) -> Chunk:
     """A chunk of messages as Pub/Sub's protocol has them.
 
     Args:
@@ -91,6 +95,7 @@ def decoded(received: Any, key: str | None, timestamp: str | None) -> Chunk:
       key: the attribute that identifies a message; messages without it go by their ids.
       timestamp: the attribute with the event time, RFC 3339 or milliseconds since the epoch; messages without one
         that can be read, and all if it is None, have the time they were published.
+      attributes: whether the attributes are wanted.
     """
     payloads, keys, event_us, ack_ids = [], [], [], []
     for each in received:
@@ -101,7 +106,8 @@ def decoded(received: Any, key: str | None, timestamp: str | None) -> Chunk:
         event = parsed_time(message.attributes.get(timestamp, "")) if timestamp else None
         published = message.publish_time
         event_us.append(published.seconds * 1_000_000 + published.nanos // 1000 if event is None else event)
-    return Chunk(payloads, keys, event_us, ack_ids, now_us(), time.monotonic())
+    came = [dict(each.message.attributes) for each in received] if attributes else None
+    return Chunk(payloads, keys, event_us, ack_ids, now_us(), time.monotonic(), came)
 
 
 def parsed_time(text: str) -> int | None:
@@ -119,14 +125,6 @@ def parsed_time(text: str) -> int | None:
         return None
 
 
-def make_client(kind: str = "SubscriberClient") -> Any:
-    """A client of Pub/Sub, or of the emulator that PUBSUB_EMULATOR_HOST names."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    from google.cloud import pubsub_v1  # type: ignore[import-untyped]
-
-    return getattr(pubsub_v1, kind)()
-
-
 @dataclass
 class Session:
     """A subscription being read. Started once; the pullers end with `stop`, all else with `close`.
@@ -136,6 +134,7 @@ class Session:
       key: see `decoded`.
       timestamp: see `decoded`.
       pullers: threads that pull.
+      attributes: see `decoded`.
       most_bytes: pulled ahead, about: the pulls under way may exceed it.
       most_messages: the same.
     """
@@ -144,6 +143,7 @@ class Session:
     key: str | None = None
     timestamp: str | None = None
     pullers: int = 4
+    attributes: bool = False
     most_bytes: int = 64 << 20
     most_messages: int = 50_000
     _condition: threading.Condition = field(default_factory=threading.Condition)
@@ -280,7 +280,7 @@ class Session:
             received = () if response is None else type(response).pb(response).received_messages
             if not received:
                 continue
-            chunk = decoded(received, self.key, self.timestamp)
+            chunk = decoded(received, self.key, self.timestamp, self.attributes)
             with self._condition:
                 late = self._stopped.is_set()
                 if not late:
@@ -408,8 +408,3 @@ def _groups(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
         count += len(chunk)
     if group:
         yield group
-
-
-def first_line(error: BaseException) -> str:
-    """An error in words."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -49,12 +49,29 @@ class Emulator:
         self.host = host
         self.process = process
         self._counts = f"http://{counts}"
-        self._channel = grpc.insecure_channel(host)
+        self._channel = grpc.insecure_channel(host, options=[("grpc.max_receive_message_length", -1)])
         self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
         self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
         self._publisher.create_topic(name=TOPIC)
         # The shortest that Pub/Sub allows.
         self.subscriber.create_subscription(request={"name": SUBSCRIPTION, "topic": TOPIC, "ack_deadline_seconds": 10})
+
+    def add(self, name: str) -> tuple[str, str]:
+        """Makes a topic and an ordered subscription to it; gives their full names."""
+        topic, subscription = f"projects/test-project/topics/{name}", f"projects/test-project/subscriptions/{name}"
+        self._publisher.create_topic(name=topic)
+        self.subscriber.create_subscription(
+            request={"name": subscription, "topic": topic, "enable_message_ordering": True}
+        )
+        return topic, subscription
+
+    def taken(self, subscription: str) -> list[Any]:
+        """All messages of a subscription, acknowledged: PubsubMessages."""
+        found: list[Any] = []
+        while got := self.subscriber.pull(subscription=subscription, max_messages=_MOST).received_messages:
+            self.subscriber.acknowledge(subscription=subscription, ack_ids=[each.ack_id for each in got])
+            found += [each.message for each in got]
+        return found
 
     def publish(self, payloads: Sequence[bytes], attributes: Sequence[Mapping[str, str]] = ()) -> list[str]:
         """Publishes messages; gives their ids."""

@@ -396,6 +396,28 @@ def test_any_rows_are_written_and_read_exactly(rows: list[Any], skip: int, size:
     assert [row for block in found if isinstance(block, Block) for row in block.batch.to_pylist()] == rows[skip:]
 
 
+@pytest.mark.parametrize(
+    ("type", "values"),
+    [
+        (pa.list_(pa.float32()), [[], [], [1.0]]),
+        (pa.list_(pa.float32()), [[1.0], [], [None], [2.0, 3.0]]),
+        (pa.list_(pa.float32()), [[1.0], None, [2.0]]),
+        (pa.list_(pa.list_(pa.float32())), [[[], [None]]]),
+        (pa.list_(pa.list_(pa.float32())), [[], [[1.0], []], [[2.0]]]),
+        (pa.struct([("x", pa.list_(pa.binary()))]), [{"x": []}, {"x": [b"a"]}, None, {"x": [b"b"]}]),
+        (pa.list_(pa.struct([("x", pa.int64())])), [[], [{"x": 1}], [{"x": None}, None]]),
+    ],
+    ids=str,
+)
+def test_items_after_an_empty_list_are_their_own(type: pa.DataType, values: list[Any]) -> None:
+    table = pa.table({"v": pa.array(values, type), "after": range(len(values))})
+    content = written(table, {})
+    assert list(fastavro.reader(io.BytesIO(content))) == table.to_pylist()
+    (found,) = AvroReader(ReadSpec(table.schema)).replay(content, {}, "x")
+    assert isinstance(found, Block)
+    assert found.batch.to_pylist() == table.to_pylist()
+
+
 TABLE = pa.table(
     {
         "key": range(500),

@@ -35,7 +35,7 @@ def lines_of(
     maker = Lines(seed, duplicates, malformed, late, None)
     made, first = b"", 0
     for cut in cuts:
-        made += maker.make(first, EVENT + 1000 * np.arange(first, first + cut))
+        made += maker.make(first, EVENT + 1000 * np.arange(first, first + cut)).lines()
         first += cut
     return made.splitlines()
 

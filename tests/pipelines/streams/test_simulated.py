@@ -26,7 +26,7 @@ from pipelines.sources.simulated import (
     SimulatedReader,
     SimulatedSource,
 )
-from pipelines.sources.unbounded import LINGER_S
+from pipelines.sources.unbounded import IDLE_LINGER_S, LINGER_S
 from pipelines.streams import in_process, stop
 from pipelines.streams.messages import Messages
 from pipelines.streams.schedule import Schedule, messages_within, now_us
@@ -164,6 +164,17 @@ def test_a_backlog_is_not_waited_for() -> None:
     before = clock.us
     assert reading.advance()
     assert (clock.us, len(reading.get_current())) == (before, 1000)
+
+
+def test_a_bundle_without_messages_lingers_longer() -> None:
+    clock = Clock()
+    reading = reader(SimulatedSource(rate=0.1, max_wait_ms=0), clock)
+    assert reading.start()
+    assert not reading.advance()
+    reading.get_checkpoint_mark()
+    before = clock.us
+    assert not reading.advance()
+    assert clock.us == before + IDLE_LINGER_S * 1e6
 
 
 def test_an_idle_reader_lingers_a_little_and_says_how_far_it_is() -> None:

@@ -1,0 +1,75 @@
+"""Rows of a stream -> messages of a Kafka topic. At least once: effectively once for readers that drop repeated keys.
+
+What is sent again because an answer was lost is not written twice; rows whose messages come again from the source are.
+A message is one object of JSON. Its key, and its header `source_id`, is the row's key, the same whenever the row is
+written again; its timestamp is the event's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from inference.errors import ROW_COLUMN
+from pipelines.output_config import KafkaOutput
+from pipelines.plan import Plan
+from pipelines.rows import Positions
+from pipelines.sinks.answered import WriteAnswered
+from pipelines.sinks.payloads import payloads
+from pipelines.sinks.rows import keys_of, to_output
+from pipelines.streams.kafka_client import Cluster
+from pipelines.streams.kafka_topic import Topic
+from pipelines.streams.messages import MessageOrigin
+
+KEY_HEADER = "source_id"
+
+
+class WriteKafka(WriteAnswered):
+    """(MessageOrigin, record batch) -> nothing. When `write` returns, Kafka has its rows.
+
+    Args:
+      plan: what to do.
+      output: where to.
+      cluster: its brokers.
+    """
+
+    def __init__(self, plan: Plan, output: KafkaOutput, cluster: Cluster) -> None:
+        super().__init__(plan)
+        self._headers = output.headers
+        self._name = output.topic
+        self._cluster = cluster
+
+    def setup(self) -> None:
+        self._topic = Topic(self._cluster, self._name)
+
+    def teardown(self) -> None:
+        self._topic.close()
+        super().teardown()
+
+    def process(self, element: tuple[MessageOrigin, pa.RecordBatch]) -> None:  # type: ignore[override]
+        origin, batch = element
+        rows: Positions = (
+            batch[ROW_COLUMN].to_numpy() if ROW_COLUMN in batch.schema.names else np.arange(batch.num_rows)
+        )
+        self._keys = to_output(keys_of(self._key_column, origin, batch, rows), pa.string()).cast(pa.binary())
+        self._place = np.zeros(rows.max(initial=-1) + 1, np.int64)
+        self._place[rows] = np.arange(len(rows))
+        super().process(element)
+
+    def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str]:
+        keys = self._keys.take(pa.array(self._place[rows])).to_pylist()
+        times_ms = (origin.event_us()[rows] // 1000).tolist()
+        headers = self._headers_of(keys, origin, rows) if self._headers else [None] * len(keys)
+        return self._topic.send(keys, payloads(encoded), times_ms, headers)
+
+    @staticmethod
+    def _headers_of(keys: list[bytes], origin: MessageOrigin, rows: Positions) -> list[Any]:
+        passed = origin.attributes(rows)
+        if passed is None:
+            return [[(KEY_HEADER, key)] for key in keys]
+        return [
+            [*(each for each in came or () if each[0] != KEY_HEADER), (KEY_HEADER, key)]
+            for came, key in zip(passed.to_pylist(), keys, strict=True)
+        ]

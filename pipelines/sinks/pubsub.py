@@ -1,0 +1,95 @@
+"""Rows of a stream -> messages of a Pub/Sub topic. At least once: effectively once for readers that drop repeated keys.
+
+A message is one object of JSON. Its attribute `source_id` is the row's key, the same whenever the row is written again:
+Dataflow's `id_label` drops repeats by it.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+
+from inference.errors import ROW_COLUMN
+from pipelines.output_config import PubSubOutput
+from pipelines.plan import KEY, Plan
+from pipelines.rows import Positions
+from pipelines.sinks.answered import WriteAnswered
+from pipelines.sinks.payloads import payloads
+from pipelines.sinks.rows import RowRefusedError, keys_of, to_output
+from pipelines.streams.births import timestamps
+from pipelines.streams.messages import MessageOrigin
+from pipelines.streams.pubsub_topic import Topic
+
+KEY_ATTRIBUTE = "source_id"
+_PUBSUB_OWN = "goog"
+"""Attributes that begin like this are Pub/Sub's own; it refuses a message that brings them."""
+
+
+class WritePubSub(WriteAnswered):
+    """(MessageOrigin, record batch) -> nothing. When `send` returns, Pub/Sub has its rows.
+
+    Args:
+      plan: what to do.
+      output: where to.
+    """
+
+    def __init__(self, plan: Plan, output: PubSubOutput) -> None:
+        super().__init__(plan)
+        self._output = output
+        self._time_attribute: str | None = getattr(plan.config.source, "timestamp_attribute", None)
+
+    def setup(self) -> None:
+        self._topic = Topic(self._output.topic)
+
+    def teardown(self) -> None:
+        self._topic.close()
+        super().teardown()
+
+    def process(self, element: tuple[MessageOrigin, pa.RecordBatch]) -> None:  # type: ignore[override]
+        origin, batch = element
+        rows: Positions = (
+            batch[ROW_COLUMN].to_numpy() if ROW_COLUMN in batch.schema.names else np.arange(batch.num_rows)
+        )
+        self._keys = to_output(keys_of(self._key_column, origin, batch, rows), pa.string())
+        self._ordering = self._ordering_keys(batch)
+        self._place = np.zeros(rows.max(initial=-1) + 1, np.int64)
+        self._place[rows] = np.arange(len(rows))
+        super().process(element)
+
+    def _ordering_keys(self, batch: pa.RecordBatch) -> pa.Array | None:
+        column = self._output.ordering_key
+        if column is None:
+            return None
+        found = self._keys if column in (KEY, self._key_column) else to_output(batch[column], pa.string())
+        return found.fill_null("")
+
+    def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str]:
+        at = pa.array(self._place[rows])
+        keys = self._keys.take(at).to_pylist()
+        passed = origin.attributes(rows) if self._output.attributes else None
+        attributes = [{} for _ in keys] if passed is None else [_as_text(each) for each in passed.to_pylist()]
+        for each, key in zip(attributes, keys, strict=True):
+            each[KEY_ATTRIBUTE] = key
+        if self._time_attribute is not None:
+            times = timestamps(origin.event_us()[rows]).to_pylist()
+            for each, time in zip(attributes, times, strict=True):
+                each[self._time_attribute] = time
+        ordering = itertools.repeat("") if self._ordering is None else self._ordering.take(at).to_pylist()
+        return self._topic.publish(list(map(self._topic.message, payloads(encoded), attributes, ordering)))
+
+
+def _as_text(attributes: list[tuple[str, bytes | None]] | None) -> dict[str, str]:
+    found = {}
+    for name, value in attributes or ():
+        if name.startswith(_PUBSUB_OWN):
+            continue
+        try:
+            found[name] = (value or b"").decode()
+        except UnicodeDecodeError:
+            raise RowRefusedError(
+                f"{name} came with the message, but is no text, as attributes must be; output.attributes: false "
+                "leaves out all that came"
+            ) from None
+    return found

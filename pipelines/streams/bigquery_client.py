@@ -1,0 +1,129 @@
+"""The Storage Write API of BigQuery as it is used here: a connection on which appends are answered one by one."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from typing import Any
+
+import grpc
+
+_EMULATOR = "BIGQUERY_STORAGE_EMULATOR_HOST"
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.keepalive_time_ms", 60_000),
+]
+_ANSWER_WITHIN_S = 60.0
+
+
+class ServiceError(RuntimeError):
+    """What the service answers in place of taking rows.
+
+    Attributes:
+      code: gRPC's.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        self.code = code
+        super().__init__(message or code.name)
+
+
+def make_transport() -> Any:
+    """A transport to BigQuery, or to the emulator that BIGQUERY_STORAGE_EMULATOR_HOST names."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+
+    emulator = os.environ.get(_EMULATOR)
+    if emulator:
+        return BigQueryWriteGrpcTransport(channel=grpc.insecure_channel(emulator, _OPTIONS))
+    return BigQueryWriteGrpcTransport(channel=BigQueryWriteGrpcTransport.create_channel(options=_OPTIONS))
+
+
+def look_at(transport: Any, table: str, timeout_s: float) -> None:
+    """Asks for the default stream of a table, `projects/.../tables/...`.
+
+    Raises:
+      grpc.RpcError: it is not there, or cannot be seen, or nobody answers.
+    """
+    from google.cloud.bigquery_storage_v1 import types
+
+    name = f"{table}/streams/_default"
+    request = types.GetWriteStreamRequest(name=name)
+    transport.get_write_stream(request, timeout=timeout_s, metadata=[("x-goog-request-params", f"name={name}")])
+
+
+def make_stream(transport: Any, table: str) -> str:
+    """Makes a stream whose rows can be read as soon as they are appended, each at an offset; gives its name.
+
+    Raises:
+      ServiceError: it cannot be made.
+    """
+    from google.cloud.bigquery_storage_v1 import types
+
+    request = types.CreateWriteStreamRequest(
+        parent=table, write_stream=types.WriteStream(type_=types.WriteStream.Type.COMMITTED)
+    )
+    routing = [("x-goog-request-params", f"parent={table}")]
+    try:
+        return str(transport.create_write_stream(request, timeout=_ANSWER_WITHIN_S, metadata=routing).name)
+    except grpc.RpcError as error:
+        raise ServiceError(error.code(), told(error)) from None
+
+
+def told(error: grpc.RpcError) -> str:
+    """What an error of gRPC says, on one line."""
+    return f"{error.code().name}: {' '.join((error.details() or '').split())[:300]}"
+
+
+def code_of(number: int) -> grpc.StatusCode:
+    """gRPC's code by its number."""
+    return next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN)
+
+
+class Connection:
+    """A call of AppendRows: requests go out, answers come in the same order. Used by one thread at a time.
+
+    Args:
+      transport: see `make_transport`.
+      stream: to append to, `projects/.../streams/...`.
+    """
+
+    def __init__(self, transport: Any, stream: str) -> None:
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        routing = [("x-goog-request-params", f"write_stream={stream}")]
+        self._call = transport.append_rows(iter(self._requests.get, None), metadata=routing)
+        threading.Thread(target=self._read, name="bigquery answers", daemon=True).start()
+
+    def ask(self, request: Any) -> Any:
+        """The AppendRowsResponse to an AppendRowsRequest.
+
+        Raises:
+          ServiceError: the connection is lost, or the answer does not come. The rows may have been written.
+        """
+        self._requests.put(request)
+        try:
+            answer = self._answers.get(timeout=_ANSWER_WITHIN_S)
+        except queue.Empty:
+            raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {_ANSWER_WITHIN_S:g} s") from None
+        if isinstance(answer, ServiceError):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Ends the call; answers still to come are lost."""
+        # gRPC waits for the next request in a thread of its own.
+        self._requests.put(None)
+        self._call.cancel()
+
+    def _read(self) -> None:
+        try:
+            for answer in self._call:
+                self._answers.put(answer)
+            self._answers.put(ServiceError(grpc.StatusCode.UNAVAILABLE, "the connection was closed"))
+        except grpc.RpcError as error:
+            self._answers.put(ServiceError(error.code(), told(error)))

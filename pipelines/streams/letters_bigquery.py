@@ -1,0 +1,78 @@
+"""Dead letters of a stream as rows of a BigQuery table, whose columns are the keys of the files' objects of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipelines.letters import LetterBox, LetterPlace
+from pipelines.output_config import BigQueryDeadLetters
+from pipelines.rows import DeadLetter
+from pipelines.streams.bigquery_append import Appender
+from pipelines.streams.bigquery_tables import Table, ready_table
+from pipelines.streams.letters_sent import SentBox
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("payload", pa.binary()),
+        ("stage", pa.string()),
+        ("error", pa.string()),
+        ("message", pa.string()),
+        ("attempts", pa.int64()),
+        ("model", pa.string()),
+        ("source", pa.string()),
+        ("format", pa.string()),
+        ("payload_truncated", pa.bool_()),
+    ]
+)
+"""`format` is text of JSON."""
+
+
+@dataclass(frozen=True)
+class BigQueryLetters(LetterPlace):
+    """A table.
+
+    Attributes:
+      letters: which.
+    """
+
+    letters: BigQueryDeadLetters
+
+    def check(self) -> None:
+        ready_table(Table.parse(self.letters.table), SCHEMA, "dead_letters", self.letters.create)
+
+    def open(self) -> LetterBox:
+        return _BigQueryBox(Table.parse(self.letters.table))
+
+    def describe(self) -> str:
+        return f"table {self.letters.table}"
+
+
+class _BigQueryBox(SentBox):
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self._table = table
+        self._appender: Appender | None = None
+
+    def send(self, letters: Sequence[DeadLetter]) -> dict[int, str]:
+        if self._appender is None:
+            self._appender = Appender(self._table, SCHEMA)
+        arrays = [pa.array([_value(letter, field) for letter in letters], field.type) for field in SCHEMA]
+        return self._appender.append(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
+
+    def close(self) -> None:
+        if self._appender is not None:
+            self._appender.close()
+            self._appender = None
+
+
+def _value(letter: DeadLetter, field: pa.Field) -> object:
+    value: object = getattr(letter, field.name)
+    if isinstance(value, dict):
+        value = json.dumps(value, ensure_ascii=False)
+    # What is no text in a message of some error, say half of a pair of surrogates.
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

@@ -1,0 +1,59 @@
+"""Dead letters of a stream as messages of a Kafka topic: the object of JSON of the files, its key as the record's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.letters import LetterBox, LetterPlace
+from pipelines.output_config import KafkaDeadLetters
+from pipelines.rows import DeadLetter
+from pipelines.streams import kafka_client
+from pipelines.streams.kafka_client import Cluster
+from pipelines.streams.kafka_topic import Topic
+from pipelines.streams.letters_sent import SentBox
+
+
+@dataclass(frozen=True)
+class KafkaLetters(LetterPlace):
+    """A topic.
+
+    Attributes:
+      letters: which.
+    """
+
+    letters: KafkaDeadLetters
+
+    @property
+    def _cluster(self) -> Cluster:
+        return Cluster(self.letters.bootstrap_servers, self.letters.security)
+
+    def check(self) -> None:
+        kafka_client.partitions_of("dead_letters", self._cluster, [self.letters.topic])
+
+    def open(self) -> LetterBox:
+        return _KafkaBox(self._cluster, self.letters.topic)
+
+    def describe(self) -> str:
+        return self.letters.describe()
+
+
+class _KafkaBox(SentBox):
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        super().__init__()
+        self._cluster = cluster
+        self._name = name
+        self._topic: Topic | None = None
+
+    def send(self, letters: Sequence[DeadLetter]) -> dict[int, str]:
+        if self._topic is None:
+            self._topic = Topic(self._cluster, self._name)
+        keys = [letter.key.encode("utf-8", "backslashreplace") for letter in letters]
+        values = [letter.to_json().rstrip(b"\n") for letter in letters]
+        return self._topic.send(keys, values, [time.time_ns() // 1_000_000] * len(letters), [None] * len(letters))
+
+    def close(self) -> None:
+        if self._topic is not None:
+            self._topic.close()
+            self._topic = None

@@ -1,0 +1,60 @@
+"""Dead letters of a stream as messages of a Pub/Sub topic: the object of JSON of the files, its key as an attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.letters import LetterBox, LetterPlace
+from pipelines.output_config import PubSubDeadLetters
+from pipelines.rows import DeadLetter
+from pipelines.streams import pubsub
+from pipelines.streams.letters_sent import SentBox
+from pipelines.streams.pubsub_topic import Topic
+
+_LONGEST_ATTRIBUTE = 1_024
+
+
+@dataclass(frozen=True)
+class PubSubLetters(LetterPlace):
+    """A topic.
+
+    Attributes:
+      letters: which.
+    """
+
+    letters: PubSubDeadLetters
+
+    def check(self) -> None:
+        pubsub.check_topic("dead_letters.topic", self.letters.topic)
+
+    def open(self) -> LetterBox:
+        return _PubSubBox(self.letters.topic)
+
+    def describe(self) -> str:
+        return self.letters.topic
+
+
+class _PubSubBox(SentBox):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._topic: Topic | None = None
+
+    def send(self, letters: Sequence[DeadLetter]) -> dict[int, str]:
+        if self._topic is None:
+            self._topic = Topic(self._name)
+        message = self._topic.message
+        return self._topic.publish(
+            [message(letter.to_json().rstrip(b"\n"), {"source_id": _cut(letter.key)}) for letter in letters]
+        )
+
+    def close(self) -> None:
+        if self._topic is not None:
+            self._topic.close()
+            self._topic = None
+
+
+def _cut(key: str) -> str:
+    """What Pub/Sub takes as an attribute; the letter has all of it."""
+    return key.encode("utf-8", "backslashreplace")[:_LONGEST_ATTRIBUTE].decode("utf-8", "ignore")

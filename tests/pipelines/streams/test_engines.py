@@ -1,0 +1,246 @@
+"""The same on every engine: nothing lost, acknowledged when written, an end in order, nothing left behind."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.streams.births import births_at
+from tests.conftest import ROOT
+from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
+from tests.servers.flink import flink_job_server
+from tests.servers.prism import built_prism
+from tests.servers.pubsub_emulator import Emulator, pubsub_emulator
+
+ENGINES = ("FnApiRunner", "PrismRunner", "FlinkRunner")
+PUBSUB = ["--config", "configs/natality-pubsub.json"]
+SEED = 2001
+
+
+@pytest.fixture(scope="module")
+def flink() -> Iterator[str]:
+    """A job server of Flink's."""
+    with flink_job_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> list[str]:
+    """The flags for an engine."""
+    name = request.param
+    if name == "FlinkRunner":
+        return ["--runner", name, "--job_endpoint", request.getfixturevalue("flink")]
+    if name == "PrismRunner":
+        built_prism()
+    return ["--runner", name]
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with pubsub_emulator() as made:
+        yield made
+
+
+def births(count: int, first: int = 0) -> list[bytes]:
+    numbers = np.arange(first, first + count)
+    return [payload.as_py() for payload in births_at(numbers, SEED, np.full(count, time.time_ns() // 1000))]
+
+
+def keys(count: int, first: int = 0) -> set[str]:
+    return {f"b{n:09d}" for n in range(first, first + count)}
+
+
+@contextlib.contextmanager
+def running(module: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A command, ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"pipelines.{module}", *arguments],
+        cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def summary_of(process: subprocess.Popen[str], within_s: float = 90) -> dict[str, Any]:
+    """What --json printed at the end."""
+    out, err = process.communicate(timeout=within_s)
+    assert process.returncode == 0, err[-3000:]
+    assert "Traceback" not in err
+    return dict(json.loads(out))
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes that a process has started, and those that they have."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found, wanted = set(), {pid}
+    while wanted := {child for child, parent in parents.items() if parent in wanted}:
+        found |= wanted
+    return found
+
+
+def wait_until_gone(pids: set[int], within_s: float = 10) -> None:
+    """Until processes have ended."""
+    until = time.monotonic() + within_s
+    while left := {pid for pid in pids if is_running(pid)}:
+        assert time.monotonic() < until, f"{left} run on"
+        time.sleep(0.1)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def predictions(rows: list[dict[str, str]]) -> Mapping[str, np.float32]:
+    return {row["source_id"]: np.float32(row["predictions"]) for row in rows}
+
+
+def test_a_stream_predicts_what_a_batch_does_each_message_once(engine: list[str], tmp_path: Path) -> None:
+    arguments = sets(tmp_path, source__rate=2000, source__seed=SEED)
+    with running("stream", *engine, "--max-messages", "5000", *arguments, "--json") as process:
+        summary = summary_of(process)
+        left = descendants(process.pid)
+    wait_until_gone(left)
+    assert engine[1] in summary["runner"]
+    counts = (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"])
+    assert counts == (5_000, 5_000, 0)
+    assert summary["latency_ms"]["p50"] < 2_000
+    rows = written(tmp_path)
+    assert Counter(row["source_id"] for row in rows) == Counter(keys(5_000))
+    assert hidden(tmp_path) == []
+
+    file = tmp_path / "births.jsonl"
+    file.write_bytes(b"\n".join(births(5_000)))
+    config = {
+        "name": "births",
+        "source": {"type": "file", "format": "json", "path": str(file), "key": "source_id"},
+        "model": {"type": "saved_model", "path": "model/trained/v1"},
+        "output": {"type": "file", "format": "csv", "path": f"{tmp_path}/batch/p"},
+        "dead_letters": {"path": f"{tmp_path}/batch/d"},
+    }
+    (tmp_path / "batch.json").write_text(json.dumps(config))
+    with running("batch", *engine, "--config", f"{tmp_path}/batch.json", "--json") as process:
+        summary = summary_of(process)
+    assert (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"]) == (5_000, 5_000, 0)
+    (tmp_path / "batch").rename(tmp_path / "out2")
+    (tmp_path / "out").rename(tmp_path / "out1")
+    (tmp_path / "out2").rename(tmp_path / "out")
+    wanted = predictions(written(tmp_path))
+    assert len(wanted) == 5_000
+    assert predictions(rows) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_killed_stream_loses_nothing_and_its_successor_ends_in_order(
+    engine: list[str], emulator: Emulator, tmp_path: Path
+) -> None:
+    payloads = births(4_000)
+    bad = range(7, 4_000, 400)
+    for n in bad:
+        payloads[n] = payloads[n][:-9]
+    emulator.publish(payloads[:2_000])
+    arguments = [*engine, *PUBSUB, *sets(tmp_path, batching__max_rows=200), "--json"]
+    with running("stream", *arguments, PUBSUB_EMULATOR_HOST=emulator.host) as process:
+        wait_for_rows(tmp_path, 1_000, process)
+        emulator.publish(payloads[2_000:3_000])
+        started = descendants(process.pid)
+        process.kill()
+        process.wait()
+    wait_until_gone(started)
+    acknowledged = emulator.acknowledged()
+    before = letters(tmp_path)
+    assert acknowledged < 3_000
+    with running("stream", *arguments, PUBSUB_EMULATOR_HOST=emulator.host) as process:
+        emulator.publish(payloads[3_000:])
+        emulator.wait_for_acknowledged(4_000, within_s=90)
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        summary = summary_of(process)
+        assert time.monotonic() - began < 15
+    rows = Counter(row["source_id"] for row in written(tmp_path))
+    assert set(rows) == keys(4_000) - {f"b{n:09d}" for n in bad}
+    assert set(rows.values()) <= {1, 2}
+    dead = [base64.b64decode(letter["payload"]) for letter in letters(tmp_path)]
+    assert set(dead) == {payloads[n] for n in bad}
+    assert before == []
+    assert summary["rows_read"] == summary["rows_written"] + summary["rows_dead_lettered"]
+    # The second took what the first had not acknowledged.
+    assert 4_000 - acknowledged <= summary["rows_read"]
+    assert hidden(tmp_path) == []
+
+
+def test_sigterm_gives_back_what_was_not_taken(engine: list[str], emulator: Emulator, tmp_path: Path) -> None:
+    emulator.publish(births(20_000))
+    arguments = [*engine, *PUBSUB, *sets(tmp_path, batching__max_rows=5), "--json"]
+    with running("stream", *arguments, PUBSUB_EMULATOR_HOST=emulator.host) as process:
+        wait_for_rows(tmp_path, 300, process)
+        process.send_signal(signal.SIGTERM)
+        summary = summary_of(process, within_s=30)
+    rows = Counter(row["source_id"] for row in written(tmp_path))
+    assert set(rows.values()) == {1}
+    assert rows.total() == summary["rows_written"] == emulator.acknowledged() < 20_000
+    assert hidden(tmp_path) == []
+
+
+def test_a_second_signal_ends_it_at_once(engine: list[str], tmp_path: Path) -> None:
+    with running("stream", *engine, *sets(tmp_path, source__messages=None)) as process:
+        wait_for_rows(tmp_path, 10, process)
+        started = descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        process.wait(timeout=20)
+        assert time.monotonic() - began < 2
+        assert process.returncode == 128 + signal.SIGINT
+    wait_until_gone(started)
+
+
+@pytest.mark.parametrize("module", ["stream", "batch"])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--runner", "FlinkRunner", "--job_endpoint", "localhost:1"], "--job_endpoint localhost:1: nobody answers"),
+        (["--runner", "PortableRunner", "--job_endpoint=127.0.0.1"], "--job_endpoint 127.0.0.1: not host:port"),
+        (["--runner", "PrismRunner", "--prism_location", "/no/prism"], "--prism_location /no/prism: there is no such"),
+    ],
+)
+def test_what_is_wrong_with_an_engine_is_one_line(tmp_path: Path, module: str, flags: list[str], words: str) -> None:
+    began = time.monotonic()
+    paths = ["--set", f"output.path={tmp_path}/p", "--set", f"dead_letters.path={tmp_path}/d"]
+    with running(module, *flags, *paths) as process:
+        err = process.communicate(timeout=60)[1]
+    if "--job_endpoint" in words:
+        assert time.monotonic() - began < 10
+    assert process.returncode == 2, err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    assert words in lines[0]
+    assert "Traceback" not in err
+
+
+def test_a_program_that_is_not_prism_is_named(tmp_path: Path) -> None:
+    with running("stream", "--runner", "PrismRunner", "--prism_location", "/bin/false", *sets(tmp_path)) as process:
+        err = process.communicate(timeout=60)[1]
+    assert process.returncode == 2, err
+    assert "--prism_location /bin/false: did not start as Prism" in err

@@ -1,0 +1,507 @@
+"""A stream from Kafka, against a real broker: nothing lost, nothing committed before it is written."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.kafka_config import KafkaSecurity
+from pipelines.streams import kafka_session, rolling
+from pipelines.streams.births import births_at
+from pipelines.streams.kafka_client import Cluster
+from pipelines.streams.kafka_session import Session, Taken
+from tests.conftest import ROOT, Command
+from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
+from tests.servers.kafka import PASSWORD, USER, Broker, Record, kafka_broker
+
+CONFIG = ["--config", "configs/natality-kafka.json"]
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    with kafka_broker() as made:
+        yield made
+
+
+def births(count: int, first: int = 0) -> list[bytes]:
+    numbers = np.arange(first, first + count)
+    return [payload.as_py() for payload in births_at(numbers, 1, np.full(count, time.time_ns() // 1000))]
+
+
+def records(count: int, first: int = 0) -> list[Record]:
+    """Births with record keys, by which they are spread over partitions."""
+    return [(f"r{first + n}".encode(), payload) for n, payload in enumerate(births(count, first))]
+
+
+def keys(count: int, first: int = 0) -> set[str]:
+    return {f"b{n:09d}" for n in range(first, first + count)}
+
+
+def source(broker: Broker, of: str | list[str], **more: Any) -> dict[str, Any]:
+    group = f"group-{of if isinstance(of, str) else of[0]}"
+    found = {"type": "kafka", "bootstrap_servers": broker.address, "topic": of, "group": group, "key": "source_id"}
+    return {name: value for name, value in {**found, **more}.items() if value is not None}
+
+
+def start(folder: Path, source: dict[str, Any], *arguments: str, **changes: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines.stream", *CONFIG, *sets(folder, source=source, **changes), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Ends a stream in order; gives what it said."""
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def test_every_message_once_and_all_committed(command: Command, broker: Broker, tmp_path: Path) -> None:
+    topic = broker.create_topic(6)
+    sent = records(5_000)
+    bad = range(7, 5_000, 500)
+    for n in bad:
+        sent[n] = (sent[n][0], bytes(sent[n][1] or b"")[:-9])
+    broker.produce(topic, sent)
+    made = {
+        message.value(): f"{topic}[{message.partition()}]:{message.offset()}" for message in broker.consume_all(topic)
+    }
+    read = source(broker, topic, messages=5_000)
+    result = command("stream", *CONFIG, *sets(tmp_path, source=read, batching__max_rows=300), "--json")
+    assert result.code == 0, result
+    assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(keys(5_000) - {f"b{n:09d}" for n in bad})
+    found = {base64.b64decode(letter["payload"]): letter["source"] for letter in letters(tmp_path)}
+    assert found == {sent[n][1]: made[sent[n][1]] for n in bad}
+    assert sum(broker.committed(read["group"], topic).values()) == 5_000
+    assert broker.members(read["group"]) == 0
+
+
+def test_a_limited_stream_leaves_the_rest_to_the_next(command: Command, broker: Broker, tmp_path: Path) -> None:
+    topic = broker.create_topic(3)
+    broker.produce(topic, records(1_000))
+    read = source(broker, topic)
+    for limit, total in ((300, 300), (700, 1_000)):
+        result = command("stream", *CONFIG, "--max-messages", str(limit), *sets(tmp_path, source=read), "--json")
+        assert result.code == 0, result
+        assert result.summary["rows_written"] == limit
+        assert sum(broker.committed(read["group"], topic).values()) == total
+    assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(keys(1_000))
+
+
+def test_an_empty_topic(command: Command, broker: Broker, tmp_path: Path) -> None:
+    read = source(broker, broker.create_topic(2))
+    result = command("stream", *CONFIG, "--duration", "2", *sets(tmp_path, source=read), "--json")
+    assert result.code == 0, result
+    assert result.summary["rows_read"] == 0
+    assert written(tmp_path) == []
+
+
+def test_nothing_is_committed_before_it_is_written(
+    command: Command, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = broker.create_topic(3)
+    broker.produce(topic, records(600))
+    read = source(broker, topic)
+    stalled, go_on = threading.Event(), threading.Event()
+    flush = rolling.RollingFile.flush
+
+    def slow(self: rolling.RollingFile) -> None:
+        if self.is_open and not go_on.is_set():
+            stalled.set()
+            assert go_on.wait(60)
+        flush(self)
+
+    monkeypatch.setattr(rolling.RollingFile, "flush", slow)
+    seen: list[dict[int, int]] = []
+
+    def watch() -> None:
+        assert stalled.wait(60)
+        # The keeper has its turn too.
+        time.sleep(7)
+        seen.append(broker.committed(read["group"], topic))
+        go_on.set()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    result = command("stream", *CONFIG, "--max-messages", "600", *sets(tmp_path, source=read), "--json")
+    thread.join()
+    assert result.code == 0, result
+    assert seen == [{}]
+    assert sum(broker.committed(read["group"], topic).values()) == 600
+    assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(keys(600))
+
+
+def test_ledger_of_a_stream_that_is_killed_twice(broker: Broker, tmp_path: Path) -> None:
+    """20,000 messages, some malformed, some twice, over 6 partitions: each key is in the output or in a dead letter."""
+    topic = broker.create_topic(6)
+    draw = random.Random(7)
+    sent = records(20_000)
+    malformed = set(draw.sample(range(20_000), 200))
+    for n in malformed:
+        sent[n] = (sent[n][0], bytes(sent[n][1] or b"")[: draw.randrange(1, 60)])
+    twice = [sent[n] for n in draw.sample(range(20_000), 300)]
+    read = source(broker, topic)
+    total = len(sent) + len(twice)
+    settings = {"batching__max_rows": 100, "dead_letters__max_fraction": 0.1}
+    broker.produce(topic, sent[:8_000])
+    at_kills = []
+    for reached, more in ((2_000, sent[8_000:14_000]), (9_000, sent[14_000:] + twice)):
+        process = start(tmp_path, read, **settings)
+        wait_for_rows(tmp_path, reached, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        at_kills.append(broker.committed(read["group"], topic))
+        broker.produce(topic, more)
+    process = start(tmp_path, read, "--json", **settings)
+    broker.wait_for_committed(read["group"], topic, total, within_s=120)
+    end(process)
+    rows = Counter(row["source_id"] for row in written(tmp_path))
+    dead = Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path))
+    assert set(rows) == {f"b{n:09d}" for n in range(20_000) if n not in malformed}
+    assert set(dead) == {sent[n][1] for n in malformed}
+    # Again is only what was not committed when the stream was killed, and what was sent twice.
+    assert all(0 < sum(committed.values()) < total for committed in at_kills)
+    places = {message.value(): (message.partition(), message.offset()) for message in broker.consume_all(topic)}
+    by_key = {f"b{n:09d}": sent[n][1] for n in range(20_000)}
+    again = {by_key[key] for key, count in rows.items() if count > 1} - {value for _, value in twice}
+    assert all(any(places[value][1] >= committed.get(places[value][0], 0) for committed in at_kills) for value in again)
+    assert sum(broker.committed(read["group"], topic).values()) == total
+
+
+def test_sigterm_ends_in_order_and_leaves_the_rest(broker: Broker, tmp_path: Path) -> None:
+    topic = broker.create_topic(2)
+    broker.produce(topic, records(20_000))
+    read = source(broker, topic)
+    process = start(tmp_path, read, "--json", batching__max_rows=5)
+    wait_for_rows(tmp_path, 500, process)
+    out, _ = end(process)
+    rows = Counter(row["source_id"] for row in written(tmp_path))
+    assert set(rows.values()) == {1}
+    assert 500 < rows.total() == json.loads(out)["rows_written"] < 20_000
+    assert sum(broker.committed(read["group"], topic).values()) == rows.total()
+    assert hidden(tmp_path) == []
+
+
+def test_a_broker_that_is_killed_and_comes_back(tmp_path: Path) -> None:
+    with kafka_broker() as broker:
+        topic = broker.create_topic(3)
+        read = source(broker, topic)
+        broker.produce(topic, records(2_000))
+        process = start(tmp_path, read)
+        broker.wait_for_committed(read["group"], topic, 2_000, within_s=120)
+        broker.kill()
+        time.sleep(8)
+        assert process.poll() is None
+        broker.start()
+        broker.produce(topic, records(2_000, 2_000))
+        broker.wait_for_committed(read["group"], topic, 4_000)
+        _, err = end(process)
+    rows = Counter(row["source_id"] for row in written(tmp_path))
+    assert set(rows) == keys(4_000)
+    assert f"Kafka at {broker.address}: no broker answers, trying again" in err
+
+
+def test_a_second_process_joins_the_group(broker: Broker, tmp_path: Path) -> None:
+    topic = broker.create_topic(4)
+    read = source(broker, topic)
+    folders = [tmp_path / "first", tmp_path / "second"]
+    broker.produce(topic, records(2_000))
+    first = start(folders[0], read, batching__max_rows=50)
+    wait_for_rows(folders[0], 500, first)
+    second = start(folders[1], read, batching__max_rows=50)
+    sent = 2_000
+    until = time.monotonic() + 90
+    # Messages come all the time, also while partitions change hands.
+    while not any((folders[1] / "out").glob("*p-*")) and time.monotonic() < until:
+        broker.produce(topic, records(200, sent))
+        sent += 200
+        time.sleep(0.1)
+    assert broker.members(read["group"]) == 2
+    broker.produce(topic, records(2_000, sent))
+    sent += 2_000
+    broker.wait_for_committed(read["group"], topic, sent)
+    end(first)
+    end(second)
+    rows = [{row["source_id"] for row in written(folder)} for folder in folders]
+    assert rows[0] | rows[1] == keys(sent)
+    assert rows[0]
+    assert rows[1]
+    assert sum(broker.committed(read["group"], topic).values()) == sent
+
+
+def test_records_without_a_key_field(command: Command, broker: Broker, tmp_path: Path) -> None:
+    """Their keys are those of the records; where there is none, topic, partition and offset."""
+    topic = broker.create_topic()
+    payloads = births(5)
+    broker.produce(topic, [(b"a", payloads[0]), payloads[1], (b"\xff\x01", payloads[2]), (b"gone", None), (b"e", b"{")])
+    read = source(broker, topic, key=None, messages=5)
+    changes = {"source": read, "output__columns": None, "dead_letters__max_fraction": 1}
+    result = command("stream", *CONFIG, *sets(tmp_path, **changes), "--json")
+    assert result.code == 0, result
+    assert sorted(row["key"] for row in written(tmp_path)) == sorted(["a", f"{topic}[0]:1", "ff01"])
+    found = {letter["key"]: (letter["source"], letter["message"]) for letter in letters(tmp_path)}
+    assert found["gone"] == (f"{topic}[0]:3", "the message has no payload")
+    assert found["e"][0] == f"{topic}[0]:4"
+
+
+def test_malformed_messages_at_the_same_offset_of_two_partitions_are_not_repeats(
+    command: Command, broker: Broker, tmp_path: Path
+) -> None:
+    topic = broker.create_topic(2)
+    for partition in (0, 1):
+        broker.produce(topic, [b"{", b"["], partition)
+    changes = {"source": source(broker, topic, messages=4), "dedupe": {"window_s": 60}}
+    result = command("stream", *CONFIG, *sets(tmp_path, **changes, dead_letters__max_fraction=1), "--json")
+    assert result.code == 0, result
+    places = {f"{topic}[{partition}]:{offset}" for partition in (0, 1) for offset in (0, 1)}
+    assert Counter(letter["source"] for letter in letters(tmp_path)) == Counter(places)
+
+
+def test_several_topics(command: Command, broker: Broker, tmp_path: Path) -> None:
+    topics = [broker.create_topic(2), broker.create_topic(3)]
+    for n, topic in enumerate(topics):
+        broker.produce(topic, records(100, 100 * n))
+    read = source(broker, topics, messages=200)
+    result = command("stream", *CONFIG, *sets(tmp_path, source=read), "--json")
+    assert result.code == 0, result
+    assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(keys(200))
+    assert [sum(broker.committed(read["group"], topic).values()) for topic in topics] == [100, 100]
+
+
+def test_where_a_new_group_begins(command: Command, broker: Broker, tmp_path: Path) -> None:
+    topic = broker.create_topic(2)
+    broker.produce(topic, records(100))
+    time.sleep(0.01)
+    now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 1)) + "Z"
+    # A group that begins at the latest has begun, though it was given nothing.
+    latest = source(broker, topic, start="latest", group=f"{topic}-latest")
+    result = command("stream", *CONFIG, "--duration", "0.5", *sets(tmp_path / "a", source=latest), "--json")
+    assert (result.code, result.summary["rows_read"]) == (0, 0), result
+    time.sleep(1.1)
+    broker.produce(topic, records(50, 100))
+    at_a_time = source(broker, topic, start=now, group=f"{topic}-time")
+    for folder, read in ((tmp_path / "b", latest), (tmp_path / "c", at_a_time)):
+        result = command("stream", *CONFIG, "--max-messages", "50", *sets(folder, source=read), "--json")
+        assert result.code == 0, result
+        assert Counter(row["source_id"] for row in written(folder)) == Counter(keys(50, 100))
+
+
+def test_who_logs_in(command: Command, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = broker.create_topic()
+    broker.produce(topic, records(10))
+    monkeypatch.setenv("KAFKA_PASSWORD", PASSWORD)
+    security = {"protocol": "sasl_plaintext", "username": USER, "password": "${KAFKA_PASSWORD}"}
+    read = source(broker, topic, bootstrap_servers=broker.sasl_address, security=security, messages=10)
+    result = command("stream", *CONFIG, *sets(tmp_path, source=read), "--json")
+    assert result.code == 0, result
+    assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(keys(10))
+
+
+SECRET = "not-the-password"
+SASL = {"protocol": "sasl_plaintext", "username": USER, "password": SECRET}
+WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unreachable": ({"bootstrap_servers": "127.0.0.1:1"}, ["source.bootstrap_servers", "127.0.0.1:1", "refused"]),
+    "unknown host": ({"bootstrap_servers": "no-such-host.invalid:9092"}, ["source.bootstrap_servers", "resolve"]),
+    "malformed": ({"bootstrap_servers": "kafka"}, ["source.bootstrap_servers"]),
+    "no such topic": ({"topic": "birth-messages"}, ["source.topic", "did you mean", "births-messages"]),
+    "one of two": ({"topic": ["births-messages", "nothing-like-it"]}, ["source.topic", "'nothing-like-it'"]),
+    "credentials": ({"bootstrap_servers": "SASL", "security": SASL}, ["source.security", "credentials"]),
+    "no login": ({"bootstrap_servers": "SASL"}, ["source.bootstrap_servers", "security.protocol"]),
+    "no TLS there": ({"security": {"protocol": "ssl"}}, ["source.security", "TLS"]),
+    "no CA file": ({"security": {"protocol": "ssl", "ca_file": "no.pem"}}, ["source.security.ca_file", "no.pem"]),
+    "not a CA file": ({"security": {"protocol": "ssl", "ca_file": "setup.py"}}, ["source.security", "ca"]),
+    "no password": ({"security": {"protocol": "sasl_ssl", "username": "me"}}, ["source.security", "need both"]),
+    "password": ({"security": {**SASL, "password": [SECRET]}}, ["source.security.password"]),
+    "unknown key": ({"security": {"user": "me"}}, ["source.security.user", "did you mean 'username'"]),
+    "start": ({"start": "yesterday"}, ["source.start", "earliest, latest"]),
+    "no zone": ({"start": "2024-05-01T12:00:00"}, ["source.start", "no time zone"]),
+    "no group": ({"group": None}, ["source.group", "missing"]),
+}
+
+
+@pytest.mark.parametrize("what", list(WRONG))
+def test_mistakes_are_one_line_each(command: Command, broker: Broker, tmp_path: Path, what: str) -> None:
+    if "births-messages" not in broker.topics():
+        broker.create_topic(1, "births-messages")
+    changes, words = WRONG[what]
+    if changes.get("bootstrap_servers") == "SASL":
+        changes = {**changes, "bootstrap_servers": broker.sasl_address}
+    began = time.monotonic()
+    result = command("stream", *CONFIG, *sets(tmp_path, source=source(broker, "births-messages", **changes)))
+    assert time.monotonic() - began < 10
+    assert result.code == 2, result
+    assert len(result.errors) == 1, result
+    assert all(word in result.errors[0] for word in words), result.errors
+    assert SECRET not in result.err
+
+
+def test_an_unreachable_broker_is_told_within_ten_seconds_of_starting(tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.stream", *CONFIG, *sets(tmp_path)],
+        cwd=ROOT, env={**os.environ, "KAFKA_SERVERS": "127.0.0.1:1"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert time.monotonic() - began < 12
+    assert done.returncode == 2, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line]
+    assert line.startswith("error: source.bootstrap_servers: ")
+
+
+# Sessions, without a pipeline ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sessions(broker: Broker) -> Iterator[Any]:
+    made: list[Session] = []
+
+    def make(topic: str) -> Session:
+        session = Session(Cluster(broker.address, KafkaSecurity.model_construct()), [topic], f"group-{topic}")
+        made.append(session)
+        session.start()
+        return session
+
+    yield make
+    for session in made:
+        session.close()
+
+
+def taken(session: Session, wanted: int, most: int = 1_000_000) -> list[Taken]:
+    """Takes until there are so many messages."""
+    found: list[Taken] = []
+    until = time.monotonic() + 30
+    while (left := wanted - sum(len(each.messages) for each in found)) > 0:
+        assert time.monotonic() < until, f"{left} of {wanted} did not come"
+        each = session.take(min(most, left), 0.2, 0.05, lambda: False)
+        if each is not None:
+            found.append(each)
+    return found
+
+
+def places(takes: list[Taken]) -> Counter[tuple[int, int]]:
+    return Counter((message.partition(), message.offset()) for each in takes for message in each.messages)
+
+
+def test_the_backlog_is_what_was_not_taken(broker: Broker, sessions: Any) -> None:
+    topic = broker.create_topic(2)
+    for partition in (0, 1):
+        broker.produce(topic, births(500), partition)
+    session = sessions(topic)
+    taken(session, 600, most=100)
+    assert session.backlog() == 400
+    taken(session, 400)
+    assert session.backlog() == 0
+
+
+def test_partitions_with_few_messages_share_a_micro_batch(broker: Broker, sessions: Any) -> None:
+    topic = broker.create_topic(12)
+    session = sessions(topic)
+    assert session.take(10, 3.0, 0.05, lambda: False) is None
+    for partition in range(12):
+        broker.produce(topic, births(5), partition)
+    # All of them have been fetched ahead meanwhile.
+    time.sleep(1.0)
+    [each] = taken(session, 60)
+    assert len(each.partitions) == 12
+
+
+def test_what_was_acknowledged_is_committed_and_no_more(broker: Broker, sessions: Any) -> None:
+    topic = broker.create_topic(1)
+    broker.produce(topic, births(100))
+    session = sessions(topic)
+    taken(session, 100, most=10)
+    session.acknowledge(4)
+    assert session.drain(10) == 0
+    assert broker.committed(f"group-{topic}", topic) == {0: 40}
+    session.acknowledge(3)
+    session.acknowledge(7)
+    assert session.drain(10) == 0
+    assert broker.committed(f"group-{topic}", topic) == {0: 70}
+
+
+def test_a_reader_that_takes_nothing_for_long_stays_in_the_group(
+    broker: Broker, sessions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_session, "_PAUSES_AFTER_S", 0.2)
+    monkeypatch.setattr(kafka_session, "_KEEPER_PERIOD_S", 0.05)
+    topic = broker.create_topic(2)
+    for partition in (0, 1):
+        broker.produce(topic, births(300), partition)
+    session = sessions(topic)
+    found = taken(session, 50)
+    time.sleep(1.0)
+    for partition in (0, 1):
+        broker.produce(topic, births(200), partition)
+    found += taken(session, 950)
+    assert places(found) == Counter((partition, offset) for partition in (0, 1) for offset in range(500))
+
+
+def test_partitions_that_come_back_to_a_paused_member_are_read_on(
+    broker: Broker, sessions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = broker.create_topic(4)
+    first = sessions(topic)
+    assert first.take(10, 2.0, 0.0, lambda: False) is None
+    monkeypatch.setattr(kafka_session, "_PAUSES_AFTER_S", 0.1)
+    monkeypatch.setattr(kafka_session, "_KEEPER_PERIOD_S", 0.05)
+    second = sessions(topic)
+    until = time.monotonic() + 30
+    while len(second._tenures) < 2 and time.monotonic() < until:
+        second.take(10, 0.1, 0.0, lambda: False)
+    assert len(first._tenures) == 2
+    second.close()
+    for partition in range(4):
+        broker.produce(topic, births(100), partition)
+    # It takes nothing meanwhile, but keeps in touch.
+    while len(first._tenures) < 4 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert places(taken(first, 400)) == Counter((partition, offset) for partition in range(4) for offset in range(100))
+
+
+def test_partitions_that_went_to_another_member_are_not_committed_any_more(broker: Broker, sessions: Any) -> None:
+    topic = broker.create_topic(4)
+    group = f"group-{topic}"
+    for partition in range(4):
+        broker.produce(topic, births(100), partition)
+    first = sessions(topic)
+    takes = taken(first, 400, most=50)
+    halfway = len(takes) // 2
+    first.acknowledge(halfway)
+    assert first.drain(10) == 0
+    second = sessions(topic)
+    seen: list[Taken] = []
+    until = time.monotonic() + 30
+    # The first one gives partitions away while it takes; the second gets what the first has not committed.
+    while time.monotonic() < until and len(second._tenures) < 2:
+        assert first.take(100, 0.1, 0.0, lambda: False) is None
+        each = second.take(1_000, 0.1, 0.0, lambda: False)
+        seen += [each] if each is not None else []
+    given = {partition for _, partition in second._tenures}
+    assert len(given) == 2
+    before = broker.committed(group, topic)
+    done = dict(sorted(places(takes[:halfway])))
+    assert before == {partition: offset + 1 for partition, offset in done.items()}
+    first.acknowledge(len(takes))
+    assert first.drain(10) == 0
+    after = broker.committed(group, topic)
+    assert {partition: after.get(partition, 0) for partition in range(4)} == {
+        partition: before.get(partition, 0) if partition in given else 100 for partition in range(4)
+    }
+    wanted = sum(100 - before.get(partition, 0) for partition in given)
+    seen += taken(second, wanted - sum(len(each.messages) for each in seen))
+    assert places(seen) == Counter(
+        (partition, offset) for partition in given for offset in range(before.get(partition, 0), 100)
+    )

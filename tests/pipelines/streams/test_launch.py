@@ -1,0 +1,119 @@
+"""Streams whose workers are elsewhere: the job is complete, mistakes are named; nothing here has an account."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.io.gcp.pubsub import PubsubMessage
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.utils.timestamp import Timestamp
+
+from pipelines.source_config import PubSubSource
+from pipelines.sources.pubsub_native import Form, Note, ReadPubSubNative
+from pipelines.streams.launch import is_elsewhere
+from tests.conftest import ROOT, Command
+from tests.servers.pubsub_emulator import SUBSCRIPTION
+
+DATAFLOW = [
+    "--config", "configs/natality-pubsub.json", "--runner", "DataflowRunner", "--project", "test-project",
+    "--region", "us-central1", "--temp_location", "gs://bucket/tmp",
+]  # fmt: skip
+REMOTE = ["--set", "output.path=gs://bucket/p", "--set", "dead_letters.path=gs://bucket/d"]
+
+
+def test_a_dry_run_builds_the_whole_job(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    built: list[beam_runner_api_pb2.Pipeline] = []
+    to_proto = beam.Pipeline.to_runner_api
+
+    def seen(self: beam.Pipeline, *arguments: Any, **named: Any) -> Any:
+        made = to_proto(self, *arguments, **named)
+        built.append(made[0] if isinstance(made, tuple) else made)
+        return made
+
+    monkeypatch.setattr(beam.Pipeline, "to_runner_api", seen)
+    changes = ["--set", 'dedupe={"window_s": 600}', "--set", "source.key_attribute=order", "--set", "source.key=null"]
+    changes += ["--set", "source.timestamp_attribute=at", "--set", 'output.columns=["predictions"]']
+    result = command("stream", *DATAFLOW, *REMOTE, *changes, "--dry_run")
+    assert result.code == 0, result
+    assert "nothing was started" in result.out
+    assert "warning" not in result.err
+    steps = built[-1].components.transforms.values()
+    [read] = [each for each in steps if each.spec.urn == common_urns.composites.PUBSUB_READ.urn]
+    payload = beam_runner_api_pb2.PubSubReadPayload.FromString(read.spec.payload)
+    assert payload.subscription == SUBSCRIPTION
+    assert (payload.id_attribute, payload.timestamp_attribute, payload.with_attributes) == ("order", "at", True)
+    names = {each.unique_name.partition("/")[0] for each in steps}
+    assert {"Source", "Decode", "Predict", "Sink", "DeadLetters"} <= names
+
+
+WRONG: dict[str, tuple[list[str], list[str]]] = {
+    "paths of this machine": ([], ["output.path", "dead_letters.path"]),
+    "an end": ([*REMOTE, "--max-messages", "5"], ["without end"]),
+    "not from pubsub": ([*REMOTE, "--set", 'source={"type": "simulated"}'], ["not from simulated"]),
+    "no attribute to tell repeats by": ([*REMOTE, "--set", 'dedupe={"window_s": 600}'], ["source.key_attribute"]),
+    "the console": (["--set", 'output={"type": "console"}', *REMOTE[2:]], ["output.type"]),
+}
+
+
+@pytest.mark.parametrize("what", list(WRONG))
+def test_what_dataflow_cannot_do(command: Command, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("pipelines.streams.sources._check", lambda name: None)
+    flags, words = WRONG[what]
+    result = command("stream", *DATAFLOW, *flags)
+    assert result.code == 2, result
+    assert len(result.errors) == len(words), result
+    assert all(word in line for word, line in zip(words, result.errors, strict=True)), result
+
+
+def test_what_a_job_server_elsewhere_needs(command: Command, tmp_path: Path) -> None:
+    paths = ["--set", f"output.path={tmp_path}/p", "--set", f"dead_letters.path={tmp_path}/d"]
+    for flags, words in (
+        (["--runner", "PortableRunner"], "--job_endpoint: missing"),
+        (["--runner", "PortableRunner", "--environment_type", "DOCKER"], "--job_endpoint: missing"),
+    ):
+        result = command("stream", *flags, *paths)
+        assert result.code == 2, result
+        assert [words in line for line in result.errors] == [True], result
+
+
+def test_flags_that_send_a_stream_elsewhere() -> None:
+    assert is_elsewhere(["--runner=DataflowRunner"])
+    assert is_elsewhere(["--runner", "PortableRunner", "--environment_type", "DOCKER"])
+    assert not is_elsewhere([])
+    assert not is_elsewhere(["--runner", "FlinkRunner", "--environment_type=LOOPBACK"])
+
+
+def test_messages_keep_ids_times_and_attributes() -> None:
+    came = [
+        (PubsubMessage(json.dumps({"n": n}).encode(), {"order": f"o{n}"} if n else {}, f"{100 + n}"), 10.5 + n)
+        for n in range(3)
+    ]
+    note = Note("order")
+    noted = [each for message, time in came for each in note.process(message, Timestamp.of(time))]
+    [messages] = Form("a/subscription", True, True).process(noted)
+    assert messages.payloads.to_pylist() == [message.data for message, _ in came]
+    assert messages.keys is not None
+    assert messages.keys.to_pylist() == ["100", "o1", "o2"]
+    assert messages.positions.tolist() == [100, 101, 102]
+    assert messages.event_us.tolist() == [10_500_000, 11_500_000, 12_500_000]
+    assert messages.attributes is not None
+    assert messages.attributes.to_pylist()[2] == [("order", b"o2")]
+    [plain] = Form("a/subscription", False, False).process(noted)
+    assert (plain.keys, plain.attributes) == (None, None)
+    assert np.all(plain.pulled_us >= plain.received_us)
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+def test_the_native_read_gives_messages(rows: int) -> None:
+    pipeline = beam.Pipeline()
+    source = PubSubSource(type="pubsub", subscription=SUBSCRIPTION)
+    made = pipeline | ReadPubSubNative(source, rows, 20)
+    assert made.element_type.__name__ == "Messages"
