@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-endpoint bench-stream serve prism flink lock schema model clean
+.PHONY: help setup demo test ledger check bench bench-endpoint bench-stream serve prism flink lock schema model clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,9 @@ demo: setup  ## Predict the packaged births with the packaged model.
 
 test: setup  ## Run every test (the servers they need start by themselves).
 	@$(BIN)/python -m pytest -q
+
+ledger: setup  ## Kill streams on every engine, from Pub/Sub and Kafka, and count what comes out (20 minutes).
+	@$(BIN)/python -m pytest -q -n 0 -m long
 
 check: setup  ## Lint, types, import directions, schema.
 	@$(BIN)/ruff check --quiet .

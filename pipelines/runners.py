@@ -41,6 +41,8 @@ RESTARTED = threading.Event()
 _TOOLS = Path(__file__).resolve().parent.parent / ".tools"
 _READY_WITHIN_S = 20.0
 _DOWNLOAD_ANSWERS_WITHIN_S = 9.0
+_OF_WORKERS = ("run_worker_", "read_grpc_client_inputs")
+"""Names of the threads of Beam's workers that end with an error when a runner lets go of them."""
 _SERVING = "Serving JobManagement"
 _GUARD = '"$@" </dev/null & prism=$!; exec 2>/dev/null; cat; kill -9 $prism; wait $prism'
 """Of a shell: runs Prism until standard input ends, which it does with this process, however that ends."""
@@ -68,7 +70,7 @@ def started(options: PipelineOptions) -> Iterator[PipelineOptions]:
 
 def _tell(failure: threading.ExceptHookArgs) -> None:
     """In place of Python's own: a worker whose runner is gone says so in a page, and the job's state says it too."""
-    if failure.thread is None or not failure.thread.name.startswith("run_worker_"):
+    if failure.thread is None or not failure.thread.name.startswith(_OF_WORKERS):
         threading.__excepthook__(failure)
 
 

@@ -23,7 +23,8 @@ from confluent_kafka import Message
 
 from pipelines.sources.unbounded import IDLE_LINGER_S, LINGER_S, Mark, MarkCoder
 from pipelines.streams.kafka_client import Cluster
-from pipelines.streams.kafka_session import Session, Taken
+from pipelines.streams.kafka_session import Session
+from pipelines.streams.kafka_taken import Taken
 from pipelines.streams.messages import Messages
 from pipelines.streams.pace import PACE
 from pipelines.streams.schedule import now_us

@@ -1,7 +1,7 @@
 """Repeats of a key within a window of time, found and dropped.
 
-A key counts as seen when the bundle that it was in is complete: what it wrote is durable then. Until that, only the
-step that took it knows; if the bundle fails, the runner makes the step anew, and the message comes again.
+A key counts as seen as soon as it is taken, by any step of this process: a bundle that fails ends the run, and with it
+the process. So a message is never dropped for one that was lost.
 
 The keys are held in memory. After a restart they are read from what was written, where that can be read: a row that is
 in the output is a repeat when it is delivered again (see `Destination.written_keys`).
@@ -67,24 +67,39 @@ class Seen:
         """
         if not keys or age_s > self._window.seconds:
             return
-        length = self._window.seconds / _SLICES
-        begun = (self._clock() - age_s) // length * length
         with self._lock:
             self._forget()
-            for at, known in self._slices:
-                if at == begun:
-                    known |= keys
-                    break
-            else:
-                self._slices.append((begun, set(keys)))
-                if age_s:
-                    self._slices = deque(sorted(self._slices, key=lambda each: each[0]))
+            self._slice(self._clock() - age_s).update(keys)
 
-    def overlap(self, keys: set[str]) -> set[str]:
-        """Those of the keys that were seen."""
+    def fresh(self, keys: list[str]) -> Mask | None:
+        """Takes keys; which of them come for the first time, None for all."""
+        new = set(keys)
         with self._lock:
             self._forget()
-            return set().union(*(keys & known for _, known in self._slices if not keys.isdisjoint(known)))
+            known: set[str] = set()
+            for _, each in self._slices:
+                if not new.isdisjoint(each):
+                    known |= new & each
+            self._slice(self._clock()).update(new - known)
+        if not known and len(new) == len(keys):
+            return None
+        first = dict(zip(reversed(keys), itertools.count(len(keys) - 1, -1), strict=False))
+        found = np.zeros(len(keys), bool)
+        found[[at for key, at in first.items() if key not in known]] = True
+        return found
+
+    def _slice(self, at: float) -> set[str]:
+        """The keys that came about a time."""
+        length = self._window.seconds / _SLICES
+        begun = at // length * length
+        for each, keys in reversed(self._slices):
+            if each == begun:
+                return keys
+        made: set[str] = set()
+        self._slices.append((begun, made))
+        if len(self._slices) > 1 and self._slices[-2][0] > begun:
+            self._slices = deque(sorted(self._slices, key=lambda each: each[0]))
+        return made
 
     def _forget(self) -> None:
         now = self._clock()
@@ -115,32 +130,3 @@ def forget() -> None:
     """Forgets all keys, before a new run in this process."""
     with _lock:
         _all_seen.clear()
-
-
-class Repeats:
-    """Finds repeats for one step of a pipeline, in one thread.
-
-    Args:
-      window: what counts as a repeat.
-    """
-
-    def __init__(self, window: Window) -> None:
-        self._seen = seen(window)
-        self._taken: set[str] = set()
-
-    def begin_bundle(self) -> None:
-        """The bundle before is complete: its keys are seen from now on."""
-        self._seen.add(self._taken)
-        self._taken = set()
-
-    def fresh(self, keys: list[str]) -> Mask | None:
-        """Takes keys; which of them come for the first time, None for all."""
-        new = set(keys)
-        known = self._seen.overlap(new) | (new & self._taken)
-        self._taken |= new
-        if not known and len(new) == len(keys):
-            return None
-        first = dict(zip(reversed(keys), itertools.count(len(keys) - 1, -1), strict=False))
-        found = np.zeros(len(keys), bool)
-        found[[at for key, at in first.items() if key not in known]] = True
-        return found

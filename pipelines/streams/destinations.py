@@ -162,9 +162,15 @@ class _Kafka(Destination):
         self._plan = plan
         self._output = output
         self._cluster = kafka_client.Cluster(output.bootstrap_servers, output.security)
+        self._partitions: list[kafka_client.Partition] = []
 
     def check(self) -> None:
-        kafka_client.partitions_of("output", self._cluster, [self._output.topic])
+        self._partitions = kafka_client.partitions_of("output", self._cluster, [self._output.topic])
+
+    def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
+        from pipelines.streams import kafka_keys
+
+        yield from kafka_keys.written_keys("output.topic", self._cluster, self._partitions, seconds)
 
     def sink(self) -> WriteRows:
         from pipelines.sinks.kafka import WriteKafka

@@ -28,7 +28,7 @@ from pipelines.rows import Block, RejectedRow
 from pipelines.sinks.console import ShowRows
 from pipelines.sinks.rows import keys_of, to_output
 from pipelines.streams.decode import MessageDecoder
-from pipelines.streams.dedupe import Repeats, Window
+from pipelines.streams.dedupe import Seen, Window, seen
 from pipelines.streams.destinations import destination
 from pipelines.streams.latency import LATENCIES
 from pipelines.streams.letters import letter_place
@@ -54,16 +54,11 @@ class Decode(DeadLetterDoFn):
         self._decoder = MessageDecoder(reader, format)
         self._key_column = key_column
         self._window = window
-        self._repeats: Repeats | None = None
+        self._seen: Seen | None = None
         self._rows = Metrics.counter(NAMESPACE, "rows_read")
 
     def setup(self) -> None:
-        self._repeats = Repeats(self._window) if self._window else None
-
-    def start_bundle(self) -> None:
-        super().start_bundle()
-        if self._repeats is not None:
-            self._repeats.begin_bundle()
+        self._seen = seen(self._window) if self._window else None
 
     def process(self, messages: Messages) -> Iterator[Any]:
         count = len(messages)
@@ -81,11 +76,11 @@ class Decode(DeadLetterDoFn):
 
     def _first_only(self, origin: MessageOrigin, batch: pa.RecordBatch) -> tuple[MessageOrigin, pa.RecordBatch]:
         """The rows whose keys come for the first time."""
-        if self._repeats is None:
+        if self._seen is None:
             return origin, batch
         rows = np.arange(batch.num_rows)
         keys = to_output(keys_of(self._key_column, origin, batch, rows), pa.string())
-        fresh = self._repeats.fresh(keys.to_pylist())
+        fresh = self._seen.fresh(keys.to_pylist())
         if fresh is None:
             return origin, batch
         TALLY.add(repeated=int(len(fresh) - fresh.sum()))
@@ -93,9 +88,9 @@ class Decode(DeadLetterDoFn):
         return dataclasses.replace(origin, rows=of_messages[fresh]), batch.filter(pa.array(fresh))
 
     def _came_before(self, row: RejectedRow, source: str) -> bool:
-        if self._repeats is None:
+        if self._seen is None:
             return False
-        fresh = self._repeats.fresh([row.key or f"{source}:{row.position}"])
+        fresh = self._seen.fresh([row.key or f"{source}:{row.position}"])
         if fresh is None:
             return False
         TALLY.add(repeated=1)

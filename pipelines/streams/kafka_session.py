@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipelines.streams.kafka_client import Cluster, Partition
+from pipelines.streams.kafka_taken import Taken, handed_out
 from pipelines.streams.schedule import now_us
 
 if TYPE_CHECKING:
@@ -33,31 +33,11 @@ _RETRY_S = 0.5
 _PROBE_S = 1.0
 _LEAVES_WITHIN_S = 10.0
 
-Numbers = npt.NDArray[np.int64]
 _LOG = logging.getLogger(__name__)
 
 
 class TopicError(RuntimeError):
     """The topics cannot be read, and waiting does not help."""
-
-
-@dataclass(frozen=True)
-class Taken:
-    """Messages that were handed out together.
-
-    Attributes:
-      messages: as the client has them.
-      offsets: their numbers in their partitions, int64 [messages].
-      partitions: those that they come from.
-      places: index into `partitions` of each, int64 [messages].
-      received_us: when the first came.
-    """
-
-    messages: list[Message]
-    offsets: Numbers
-    partitions: list[Partition]
-    places: Numbers
-    received_us: int
 
 
 @dataclass(frozen=True)
@@ -199,7 +179,7 @@ class Session:
         return found + ([each for each in got if each.error() is None] if errors else got)
 
     def _hand_out(self, found: list[Message], received_us: int) -> Taken:
-        taken = self._columns(found, received_us)
+        taken = handed_out(found, self.topics, received_us)
         counts = np.bincount(taken.places, minlength=len(taken.partitions)).tolist()
         last = np.zeros(len(counts), np.int64)
         np.maximum.at(last, taken.places, taken.offsets)
@@ -213,19 +193,6 @@ class Session:
             self._next |= {place: part.next for place, part in parts.items()}
             self._away = False
         return taken
-
-    def _columns(self, found: list[Message], received_us: int) -> Taken:
-        from confluent_kafka import Message
-
-        count = len(found)
-        offsets = np.fromiter(map(Message.offset, found), np.int64, count)
-        codes = np.fromiter(map(Message.partition, found), np.int64, count)
-        if len(self.topics) > 1:
-            numbers = {topic: number for number, topic in enumerate(self.topics)}
-            codes += np.fromiter((numbers[str(each.topic())] << 32 for each in found), np.int64, count)
-        known, places = np.unique(codes, return_inverse=True)
-        partitions = [(self.topics[code >> 32], code & 0xFFFFFFFF) for code in known.tolist()]
-        return Taken(found, offsets, partitions, places, received_us)
 
     @property
     def number(self) -> int:

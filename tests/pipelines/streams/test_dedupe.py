@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.streams.births import births_at
-from pipelines.streams.dedupe import Repeats, Seen, Window, forget, seen
+from pipelines.streams.dedupe import Seen, Window, forget, seen
 from tests.conftest import Command
 from tests.pipelines.streams.test_stream import letters, sets, written
 
@@ -28,68 +28,59 @@ class Clock:
         return self.now
 
 
+def known(keys: Seen, *asked: str) -> set[str]:
+    """Which keys are repeats; asking takes the others."""
+    mask = keys.fresh(list(asked))
+    return set() if mask is None else {key for key, is_fresh in zip(asked, mask, strict=True) if not is_fresh}
+
+
 def test_a_key_is_seen_for_as_long_as_the_window_and_little_longer() -> None:
     clock = Clock()
-    known = Seen(Window(100, 1_000), clock)
-    known.add({"a"})
+    keys = Seen(Window(100, 1_000), clock)
+    assert known(keys, "a") == set()
     clock.now += 99
-    known.add({"b"})
-    assert known.overlap({"a", "b", "c"}) == {"a", "b"}
+    assert known(keys, "a", "b") == {"a"}
     clock.now += 12
-    assert known.overlap({"a", "b", "c"}) == {"b"}
-    clock.now += 100
-    assert known.overlap({"a", "b"}) == set()
-    assert len(known) == 0
+    assert known(keys, "a", "b", "c") == {"b"}
+    clock.now += 200
+    assert known(keys, "a", "b") == set()
+    assert len(keys) == 2
 
 
 def test_old_keys_are_added_by_their_age() -> None:
     clock = Clock()
-    known = Seen(Window(100, 1_000), clock)
-    known.add({"new"})
-    known.add({"old"}, age_s=95)
-    known.add({"too old"}, age_s=101)
-    assert known.overlap({"new", "old", "too old"}) == {"new", "old"}
-    clock.now += 20
-    assert known.overlap({"new", "old"}) == {"new"}
+    keys = Seen(Window(100, 1_000), clock)
+    keys.add({"new"})
+    keys.add({"old", "older"}, age_s=85)
+    keys.add({"too old"}, age_s=101)
+    assert known(keys, "new", "old", "too old") == {"new", "old"}
+    clock.now += 30
+    assert known(keys, "new", "older") == {"new"}
 
 
 def test_more_keys_than_allowed_push_the_oldest_out(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    known = Seen(Window(100, 50), clock)
+    keys = Seen(Window(100, 50), clock)
     for n in range(10):
-        known.add({f"{n}-{m}" for m in range(10)})
+        keys.add({f"{n}-{m}" for m in range(10)})
         clock.now += 10
-    assert len(known) <= 60
-    assert known.overlap({"9-1", "0-1"}) == {"9-1"}
+    assert len(keys) <= 60
+    assert known(keys, "9-1", "0-1") == {"9-1"}
     assert "dedupe.max_keys" in caplog.text
-
-
-def test_what_a_failed_bundle_took_is_not_a_repeat() -> None:
-    window = Window(60, 1_000)
-    failed = Repeats(window)
-    failed.begin_bundle()
-    assert failed.fresh(["a", "b"]) is None
-    anew = Repeats(window)
-    anew.begin_bundle()
-    assert anew.fresh(["a", "b"]) is None
-    anew.begin_bundle()
-    assert Repeats(window).fresh(["a"]).tolist() == [False]  # type: ignore[union-attr]
-    assert seen(window).overlap({"a", "b"}) == {"a", "b"}
 
 
 def test_any_mix_of_repeats_gives_every_key_once() -> None:
     generator = random.Random(5)
-    found = Repeats(Window(60, 100_000))
+    found = seen(Window(60, 100_000))
+    assert found is seen(Window(60, 100_000))
     taken: list[str] = []
-    for _ in range(200):
-        found.begin_bundle()
-        for _ in range(generator.randrange(1, 4)):
-            keys = [str(generator.randrange(3_000)) for _ in range(generator.randrange(1, 60))]
-            mask = found.fresh(keys)
-            fresh = keys if mask is None else [key for key, is_fresh in zip(keys, mask, strict=True) if is_fresh]
-            # The first of several is the one that is kept.
-            assert fresh == [key for key in dict.fromkeys(keys) if key not in taken]
-            taken += fresh
+    for _ in range(500):
+        keys = [str(generator.randrange(3_000)) for _ in range(generator.randrange(1, 60))]
+        mask = found.fresh(keys)
+        fresh = keys if mask is None else [key for key, is_fresh in zip(keys, mask, strict=True) if is_fresh]
+        # The first of several is the one that is kept.
+        assert fresh == [key for key in dict.fromkeys(keys) if key not in taken]
+        taken += fresh
     assert set(Counter(taken).values()) == {1}
 
 

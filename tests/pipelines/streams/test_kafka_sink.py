@@ -164,3 +164,16 @@ def test_a_message_at_the_limit_is_taken_and_one_above_it_is_refused(broker: Bro
     finally:
         topic.close()
     assert [len(message) for message in broker.consume_all(name)] == [10, 4_800, 1]
+
+
+def test_what_is_in_the_topic_is_not_written_again(command: Command, broker: Broker, tmp_path: Path) -> None:
+    first, second = broker.create_topic(3), broker.create_topic(4)
+    broker.produce(first, births(3_000))
+    for group, wanted in (("once", 0), ("again", 3_000)):
+        read = source(broker, first, messages=3_000, group=group)
+        changes = {"dedupe": {"window_s": 600}}
+        result = command("stream", *to_kafka(tmp_path, read, output(broker, second), **changes), "--json")
+        assert result.code == 0, result
+        assert result.summary["rows_repeated"] == wanted
+        assert ("3,000 keys of what was written lately are known" in result.err) == bool(wanted)
+    assert Counter((message.key() or b"").decode() for message in broker.consume_all(second)) == Counter(keys(3_000))

@@ -13,9 +13,11 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,9 @@ from tests.conftest import ROOT
 from tests.ledger import MODEL
 from tests.model.serving_process import serving
 from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
+from tests.servers.flink import flink_job_server
+from tests.servers.kafka import Broker, kafka_broker
+from tests.servers.prism import built_prism
 from tests.servers.pubsub_emulator import SUBSCRIPTION, Emulator, pubsub_emulator
 
 MESSAGES = 50_000
@@ -32,15 +37,74 @@ MALFORMED = 120
 REPEATED = 2_500
 
 
+class Feed(ABC):
+    """Where a stream's messages come from."""
+
+    source: dict[str, Any]
+
+    @abstractmethod
+    def publish(self, payloads: list[bytes], keys: list[str]) -> None:
+        """Publishes messages with their keys."""
+
+    @abstractmethod
+    def wait_until_done(self, messages: int) -> None:
+        """Until so many are acknowledged, or committed."""
+
+
+class PubSubFeed(Feed):
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self.source = {"type": "pubsub", "subscription": SUBSCRIPTION, "key_attribute": "k"}
+
+    def publish(self, payloads: list[bytes], keys: list[str]) -> None:
+        self._emulator.publish(payloads, [{"k": key} for key in keys])
+
+    def wait_until_done(self, messages: int) -> None:
+        # What the killed ones held is delivered again when its deadline is over.
+        self._emulator.wait_for_acknowledged(messages, within_s=300)
+
+
+class KafkaFeed(Feed):
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._topic = broker.create_topic(6)
+        self.source = {
+            "type": "kafka", "bootstrap_servers": broker.address, "topic": self._topic, "group": "ledger",
+        }  # fmt: skip
+
+    def publish(self, payloads: list[bytes], keys: list[str]) -> None:
+        records = [(key.encode(), payload) for key, payload in zip(keys, payloads, strict=True)]
+        self._broker.produce(self._topic, records)
+
+    def wait_until_done(self, messages: int) -> None:
+        self._broker.wait_for_committed("ledger", self._topic, messages, within_s=300)
+
+
 @pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    with pubsub_emulator() as made:
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", made.host)
-        yield made
+def feed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Feed]:
+    if request.param == "kafka":
+        with kafka_broker() as broker:
+            yield KafkaFeed(broker)
+        return
+    with pubsub_emulator() as emulator:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator.host)
+        yield PubSubFeed(emulator)
 
 
-def messages() -> tuple[list[bytes], list[dict[str, str]], set[str], set[str]]:
-    """Payloads and attributes, repeats among them; the keys of the good and of the malformed."""
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """The flags for an engine."""
+    if request.param == "FlinkRunner":
+        with flink_job_server() as endpoint:
+            yield ["--runner", request.param, "--job_endpoint", endpoint]
+        return
+    if request.param == "PrismRunner":
+        built_prism()
+    yield ["--runner", request.param]
+
+
+def messages() -> tuple[list[bytes], list[str], set[str], set[str]]:
+    """Payloads and keys, repeats among them; the keys of the good and of the malformed."""
     generator = random.Random(11)
     payloads = [each.as_py() for each in births_at(np.arange(MESSAGES), 1, np.zeros(MESSAGES, np.int64))]
     bad = set(generator.sample(range(MESSAGES), MALFORMED))
@@ -49,14 +113,15 @@ def messages() -> tuple[list[bytes], list[dict[str, str]], set[str], set[str]]:
     order = [*range(MESSAGES), *generator.choices(range(MESSAGES), k=REPEATED)]
     # A repeat is anywhere behind the message that it repeats, or before.
     generator.shuffle(order)
-    attributes = [{"k": f"k{n}"} for n in order]
     good = {f"k{n}" for n in range(MESSAGES) if n not in bad}
-    return [payloads[n] for n in order], attributes, good, {f"k{n}" for n in bad}
+    return [payloads[n] for n in order], [f"k{n}" for n in order], good, {f"k{n}" for n in bad}
 
 
-def start(folder: Path, url: str, *, most_bytes: int | None = None) -> subprocess.Popen[str]:
+def start(
+    folder: Path, source: dict[str, Any], url: str, engine: list[str], most_bytes: int | None = None
+) -> subprocess.Popen[str]:
     changes = {
-        "source": {"type": "pubsub", "subscription": SUBSCRIPTION, "key_attribute": "k"},
+        "source": source,
         "model": {
             "type": "endpoint", "protocol": "tf_serving_rest", "url": url, "deadline_s": 300, "max_attempts": 1000,
         },
@@ -69,7 +134,7 @@ def start(folder: Path, url: str, *, most_bytes: int | None = None) -> subproces
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.stream", *sets(folder, **changes), "--json"],
+        [sys.executable, "-m", "pipelines.stream", *sets(folder, **changes), "--json", *engine],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit,
     )  # fmt: skip
 
@@ -79,15 +144,31 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def test_nothing_is_lost_and_nothing_comes_twice(emulator: Emulator, tmp_path: Path) -> None:
-    payloads, attributes, good, malformed = messages()
-    published = emulator.publish(payloads, attributes)
+@pytest.mark.parametrize(
+    ("engine", "feed"),
+    [
+        ("FnApiRunner", "pubsub"),
+        pytest.param("FnApiRunner", "kafka", marks=pytest.mark.long),
+        pytest.param("PrismRunner", "pubsub", marks=pytest.mark.long),
+        pytest.param("PrismRunner", "kafka", marks=pytest.mark.long),
+        pytest.param("FlinkRunner", "pubsub", marks=pytest.mark.long),
+        pytest.param("FlinkRunner", "kafka", marks=pytest.mark.long),
+    ],
+    indirect=True,
+)
+def test_nothing_is_lost_and_nothing_comes_twice(engine: list[str], feed: Feed, tmp_path: Path) -> None:
+    payloads, keys, good, malformed = messages()
+    feed.publish(payloads, keys)
+
+    def run(most_bytes: int | None = None) -> subprocess.Popen[str]:
+        return start(tmp_path, feed.source, server.rest, engine, most_bytes)
+
     with serving(MODEL) as server:
         port = int(server.rest.rpartition(":")[2])
-        process = start(tmp_path, server.rest)
+        process = run()
         wait_for_rows(tmp_path, 8_000, process)
         kill(process)
-        process = start(tmp_path, server.rest)
+        process = run()
         wait_for_rows(tmp_path, 14_000, process)
         # The model's server dies under the stream.
         os.kill(server.process.pid, signal.SIGKILL)
@@ -97,16 +178,15 @@ def test_nothing_is_lost_and_nothing_comes_twice(emulator: Emulator, tmp_path: P
         wait_for_rows(tmp_path, 22_000, process)
         kill(process)
         # The disk takes no more.
-        process = start(tmp_path, server.rest, most_bytes=100_000)
+        process = run(most_bytes=100_000)
         _, err = process.communicate(timeout=120)
         assert process.returncode == 1, err
         assert "File too large" in err.strip().splitlines()[-1]
-        process = start(tmp_path, server.rest)
+        process = run()
         wait_for_rows(tmp_path, 35_000, process)
         kill(process)
-        process = start(tmp_path, server.rest)
-        # What the killed ones held is delivered again when its deadline is over.
-        emulator.wait_for_acknowledged(len(published), within_s=200)
+        process = run()
+        feed.wait_until_done(len(payloads))
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
