@@ -54,7 +54,7 @@ def _ours(broker: Broker, topic: str, output: str, group: str, messages: int) ->
         "source.topic": topic,
         "source.group": group,
         "batching.max_rows": "16384",
-        "output": json.dumps({"type": "kafka", "bootstrap_servers": broker.address, "topic": output}),
+        "output": json.dumps({"type": "kafka", "bootstrap_servers": broker.address, "topic": output, "headers": False}),
         "dead_letters.path": f"{tempfile.gettempdir()}/{output}",
     }
     parts = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
