@@ -110,10 +110,10 @@ class _PubSub(Opened):
         self._finish: Callable[[bool], int] | None = None
 
     def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
-        from pipelines.sources import pubsub
+        from pipelines.sources import acknowledged, pubsub
         from pipelines.sources.unbounded import ReadUnbounded
 
-        self._finish = pubsub.finish
+        self._finish = acknowledged.finish
         source = pubsub.PubSubSource(
             subscription=self._name,
             key=None if self._source.key else self._source.key_attribute or "",
@@ -141,10 +141,10 @@ class _Kafka(Opened):
         kafka_client.begin("source", self._cluster, source.group, partitions, source.begins)
 
     def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
-        from pipelines.sources import kafka
+        from pipelines.sources import acknowledged, kafka
         from pipelines.sources.unbounded import ReadUnbounded
 
-        self._finish, self._backlog = kafka.finish, kafka.backlog
+        self._finish, self._backlog = acknowledged.finish, kafka.backlog
         source = kafka.KafkaSource(
             cluster=self._cluster,
             topics=tuple(self._source.topics),
