@@ -31,6 +31,7 @@ _PAUSES_AFTER_S = 5.0
 _WARN_EVERY_S = 10.0
 _RETRY_S = 0.5
 _PROBE_S = 1.0
+_PROBES_EVERY_S = 3.0
 _LEAVES_WITHIN_S = 10.0
 
 _LOG = logging.getLogger(__name__)
@@ -90,6 +91,9 @@ class Session:
     _number: int = 0
     _tenure: int = 0
     _taken: float = 0.0
+    _came: float = 0.0
+    """When the last messages were handed out."""
+    _looked: float = 0.0
     _error: str = ""
     _warned: float = -_WARN_EVERY_S
 
@@ -116,7 +120,7 @@ class Session:
         self._consumer.subscribe(
             list(self.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
-        self._taken = time.monotonic()
+        self._taken = self._came = time.monotonic()
         for target, name in ((self._commit, "committer"), (self._keep, "keeper")):
             thread = threading.Thread(target=target, name=f"kafka {name}", daemon=True)
             self._threads.append(thread)
@@ -192,6 +196,7 @@ class Session:
             self._handed[self._number] = parts
             self._next |= {place: part.next for place, part in parts.items()}
             self._away = False
+            self._came = time.monotonic()
         return taken
 
     @property
@@ -305,7 +310,8 @@ class Session:
                     pass  # said to who takes next
                 finally:
                     self._polling.release()
-            if self._away:
+            # The client does not always say when brokers are gone.
+            if self._away or time.monotonic() - max(self._came, self._looked) > _PROBES_EVERY_S:
                 self._look_for_brokers()
 
     def _pause(self) -> None:
@@ -321,6 +327,7 @@ class Session:
     def _look_for_brokers(self) -> None:
         from confluent_kafka import KafkaException
 
+        self._looked = time.monotonic()
         try:
             self._consumer.list_topics(self.topics[0], timeout=_PROBE_S)
         except KafkaException as error:

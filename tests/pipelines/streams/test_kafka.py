@@ -204,7 +204,7 @@ def test_a_broker_that_is_killed_and_comes_back(tmp_path: Path) -> None:
         process = start(tmp_path, read)
         broker.wait_for_committed(read["group"], topic, 2_000, within_s=120)
         broker.kill()
-        time.sleep(8)
+        time.sleep(12)
         assert process.poll() is None
         broker.start()
         broker.produce(topic, records(2_000, 2_000))
@@ -212,7 +212,8 @@ def test_a_broker_that_is_killed_and_comes_back(tmp_path: Path) -> None:
         _, err = end(process)
     rows = Counter(row["source_id"] for row in written(tmp_path))
     assert set(rows) == keys(4_000)
-    assert f"Kafka at {broker.address}: no broker answers, trying again" in err
+    told = [line for line in err.splitlines() if f"Kafka at {broker.address}: " in line]
+    assert any("trying again" in line for line in told), err
 
 
 def test_a_second_process_joins_the_group(broker: Broker, tmp_path: Path) -> None:
