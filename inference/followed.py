@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inference import model_files
+from inference.saying import Seldom, first_line
 from model.errors import ModelError
 from model.savedmodel import SavedModel
 from model.specs import Signature
@@ -56,7 +57,7 @@ class Followed:
     def __init__(self, folder: str, path: str, signature: Signature, every_s: float) -> None:
         self._folder = folder
         self._signature = signature
-        self._warned = -_WARN_EVERY_S
+        self._warns = Seldom(_WARN_EVERY_S)
         self.now = Version(path, _loaded(path, signature.name))
         weak = weakref.WeakMethod(self.look)
         threading.Thread(target=_look, args=(weak, every_s), name="model versions", daemon=True).start()
@@ -79,9 +80,8 @@ class Followed:
         model_files.forget_copy(before.path)
 
     def _warn(self, error: Exception) -> None:
-        if time.monotonic() - self._warned >= _WARN_EVERY_S:
-            self._warned = time.monotonic()
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        if self._warns.may_say():
+            said = first_line(error)
             _LOG.warning("%s goes on answering; the newest version is not used: %s", self.now.name, said)
 
 

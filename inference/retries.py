@@ -12,6 +12,7 @@ from typing import TypeVar
 import tenacity
 
 from inference.errors import EndpointError, NoPredictionError, QuotaError, ServerError, TransientError
+from inference.saying import Seldom
 from inference.throttle import Throttle
 
 FIRST_PAUSE_S = 0.2
@@ -69,7 +70,7 @@ class Retries:
         self.throttle = throttle
         self._clock = clock
         self._sleep = sleep
-        self._said = -SAY_EVERY_S
+        self._warns = Seldom(SAY_EVERY_S, clock)
         self._lock = threading.Lock()
         self._counts = {"requests": 0, "requests_repeated": 0, "requests_refused_for_quota": 0}
         self._wait = tenacity.wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S)
@@ -149,7 +150,5 @@ class Retries:
 
     def _say(self, state: tenacity.RetryCallState) -> None:
         """One line every ten seconds at most: what goes wrong, and that it is tried again."""
-        now = self._clock()
-        if state.outcome is not None and now - self._said >= SAY_EVERY_S:
-            self._said = now
+        if state.outcome is not None and self._warns.may_say():
             _logger.warning("%s; trying again", state.outcome.exception())

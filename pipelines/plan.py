@@ -17,6 +17,7 @@ from inference.coercion import is_text
 from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
 from inference.model_files import LATEST
+from inference.saying import first_line
 from inference.tensors import output_type
 from model.specs import Signature
 from pipelines import files, message_files, models
@@ -182,7 +183,7 @@ def _look_at_source(
         try:
             matched = files.match(pattern)
         except Exception as error:  # a file system's own errors, of any class
-            problems.append(f"source.path: {pattern} cannot be listed: {_first_line(error)}")
+            problems.append(f"source.path: {pattern} cannot be listed: {first_line(error)}")
             continue
         if not matched:
             problems.append(f"source.path: nothing matches {pattern}{_near_path(pattern)}")
@@ -200,7 +201,7 @@ def _look_at_source(
         try:
             schema = reader.schema(file.path, options)
         except (FormatError, OSError) as error:
-            refused.append(_first_line(error))
+            refused.append(first_line(error))
     if found and schema is None and refused:
         problems.append(f"source: no file can be read as {source.format}: {refused[0]}; check source.format")
     elif refused:
@@ -237,10 +238,6 @@ def _near_path(pattern: str) -> str:
     if not os.path.isdir(folder):
         return f" (there is no folder {folder}); relative paths are relative to the working directory"
     return did_you_mean(os.path.basename(pattern), sorted(os.listdir(folder))) or "; check the path"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _unwritable(config: RunConfig) -> list[str]:

@@ -31,6 +31,7 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from apache_beam.runners.worker import sdk_worker_main, worker_pool_main
 from apache_beam.utils import thread_pool_executor
 
+from inference.saying import first_line
 from pipelines import job_server
 from pipelines.config import ConfigError
 from pipelines.options import is_loopback_job, is_prism
@@ -185,9 +186,11 @@ def _downloaded(options: PipelineOptions) -> str:
     try:
         return str(PrismJobServer.local_bin(PrismJobServer(options).path_to_binary()))
     except Exception as error:  # of the network, of the archive, of a file system
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            [f"--prism_location: missing, and Prism cannot be downloaded: {reason}; build it with make prism"]
+            [
+                f"--prism_location: missing, and Prism cannot be downloaded: {first_line(error)}; build it with make "
+                "prism"
+            ]
         ) from None
     finally:
         socket.setdefaulttimeout(before)

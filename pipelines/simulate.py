@@ -112,7 +112,7 @@ def _run(arguments: Any) -> int:
     except OSError as error:
         failure = f"cannot write: {error.strerror or error}"
     except Exception as error:  # of the service's client: it said what it tried for as long as it could
-        from pipelines.streams.asking import first_line
+        from inference.saying import first_line
 
         failure = f"cannot send: {first_line(error)}"
     finally:

@@ -9,13 +9,12 @@ import time
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 
-from inference.errors import ROW_COLUMN
 from pipelines.plan import OutputColumn
 from pipelines.progress import TALLY
 from pipelines.rows import Origin
+from pipelines.sinks.rows import rows_of
 from pipelines.streams.latency import note_total
 
 _lock = threading.Lock()
@@ -55,7 +54,7 @@ class ShowRows(beam.DoFn):  # type: ignore[misc]
             return
         batch = batch.slice(0, count)
         names = [self._key_column if c.origin == "key" and self._key_column else c.name for c in self._columns]
-        rows = batch[ROW_COLUMN].to_numpy() if ROW_COLUMN in batch.schema.names else np.arange(count, dtype=np.int64)
+        rows = rows_of(batch)
         found: dict[str, list[Any]] = {
             column.name: batch[name].to_pylist() if name in batch.schema.names else origin.names(rows).to_pylist()
             for column, name in zip(self._columns, names, strict=True)

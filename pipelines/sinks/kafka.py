@@ -9,24 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from inference.errors import ROW_COLUMN
 from pipelines.output_config import KafkaOutput
 from pipelines.plan import Plan
 from pipelines.rows import Positions
-from pipelines.sinks.answered import WriteAnswered
+from pipelines.sinks.messages import WriteMessages
 from pipelines.sinks.payloads import payloads
-from pipelines.sinks.rows import keys_of, to_output
 from pipelines.streams.kafka_client import Cluster
 from pipelines.streams.kafka_topic import Topic
-from pipelines.streams.messages import MessageOrigin
-
-KEY_HEADER = "source_id"
+from pipelines.streams.messages import KEY_NAME, MessageOrigin
 
 
-class WriteKafka(WriteAnswered):
+class WriteKafka(WriteMessages):
     """(MessageOrigin, record batch) -> nothing. When `write` returns, Kafka has its rows.
 
     Args:
@@ -48,18 +43,8 @@ class WriteKafka(WriteAnswered):
         self._topic.close()
         super().teardown()
 
-    def process(self, element: tuple[MessageOrigin, pa.RecordBatch]) -> None:  # type: ignore[override]
-        origin, batch = element
-        rows: Positions = (
-            batch[ROW_COLUMN].to_numpy() if ROW_COLUMN in batch.schema.names else np.arange(batch.num_rows)
-        )
-        self._keys = to_output(keys_of(self._key_column, origin, batch, rows), pa.string()).cast(pa.binary())
-        self._place = np.zeros(rows.max(initial=-1) + 1, np.int64)
-        self._place[rows] = np.arange(len(rows))
-        super().process(element)
-
     def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str]:
-        keys = self._keys.take(pa.array(self._place[rows])).to_pylist()
+        keys = self.keys.take(self.at(rows)).cast(pa.binary()).to_pylist()
         times_ms = (origin.event_us()[rows] // 1000).tolist()
         headers = self._headers_of(keys, origin, rows) if self._headers else [None] * len(keys)
         return self._topic.send(keys, payloads(encoded), times_ms, headers)
@@ -68,8 +53,8 @@ class WriteKafka(WriteAnswered):
     def _headers_of(keys: list[bytes], origin: MessageOrigin, rows: Positions) -> list[Any]:
         passed = origin.attributes(rows)
         if passed is None:
-            return [[(KEY_HEADER, key)] for key in keys]
+            return [[(KEY_NAME, key)] for key in keys]
         return [
-            [*(each for each in came or () if each[0] != KEY_HEADER), (KEY_HEADER, key)]
+            [*(each for each in came or () if each[0] != KEY_NAME), (KEY_NAME, key)]
             for came, key in zip(passed.to_pylist(), keys, strict=True)
         ]

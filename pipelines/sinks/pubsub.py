@@ -7,27 +7,25 @@ Dataflow's `id_label` drops repeats by it.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
-import numpy as np
 import pyarrow as pa
 
-from inference.errors import ROW_COLUMN
 from pipelines.output_config import PubSubOutput
 from pipelines.plan import KEY, Plan
 from pipelines.rows import Positions
-from pipelines.sinks.answered import WriteAnswered
+from pipelines.sinks.messages import WriteMessages
 from pipelines.sinks.payloads import payloads
-from pipelines.sinks.rows import RowRefusedError, keys_of, to_output
+from pipelines.sinks.rows import RowRefusedError, to_output
 from pipelines.streams.births import timestamps
-from pipelines.streams.messages import MessageOrigin
+from pipelines.streams.messages import KEY_NAME, MessageOrigin
 from pipelines.streams.pubsub_topic import Topic
 
-KEY_ATTRIBUTE = "source_id"
 _PUBSUB_OWN = "goog"
 """Attributes that begin like this are Pub/Sub's own; it refuses a message that brings them."""
 
 
-class WritePubSub(WriteAnswered):
+class WritePubSub(WriteMessages):
     """(MessageOrigin, record batch) -> nothing. When `send` returns, Pub/Sub has its rows.
 
     Args:
@@ -47,37 +45,27 @@ class WritePubSub(WriteAnswered):
         self._topic.close()
         super().teardown()
 
-    def process(self, element: tuple[MessageOrigin, pa.RecordBatch]) -> None:  # type: ignore[override]
-        origin, batch = element
-        rows: Positions = (
-            batch[ROW_COLUMN].to_numpy() if ROW_COLUMN in batch.schema.names else np.arange(batch.num_rows)
-        )
-        self._keys = to_output(keys_of(self._key_column, origin, batch, rows), pa.string())
-        self._ordering = self._ordering_keys(batch)
-        self._place = np.zeros(rows.max(initial=-1) + 1, np.int64)
-        self._place[rows] = np.arange(len(rows))
-        super().process(element)
-
-    def _ordering_keys(self, batch: pa.RecordBatch) -> pa.Array | None:
+    def _ordering_keys(self, at: pa.Array) -> Iterable[str]:
         column = self._output.ordering_key
         if column is None:
-            return None
-        found = self._keys if column in (KEY, self._key_column) else to_output(batch[column], pa.string())
-        return found.fill_null("")
+            return itertools.repeat("")
+        found = self.keys if column in (KEY, self._key_column) else to_output(self.batch[column], pa.string())
+        keys: list[str] = found.fill_null("").take(at).to_pylist()
+        return keys
 
     def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str]:
-        at = pa.array(self._place[rows])
-        keys = self._keys.take(at).to_pylist()
+        at = self.at(rows)
+        keys = self.keys.take(at).to_pylist()
         passed = origin.attributes(rows) if self._output.attributes else None
         attributes = [{} for _ in keys] if passed is None else [_as_text(each) for each in passed.to_pylist()]
         for each, key in zip(attributes, keys, strict=True):
-            each[KEY_ATTRIBUTE] = key
+            each[KEY_NAME] = key
         if self._time_attribute is not None:
             times = timestamps(origin.event_us()[rows]).to_pylist()
             for each, time in zip(attributes, times, strict=True):
                 each[self._time_attribute] = time
-        ordering = itertools.repeat("") if self._ordering is None else self._ordering.take(at).to_pylist()
-        return self._topic.publish(list(map(self._topic.message, payloads(encoded), attributes, ordering)))
+        messages = map(self._topic.message, payloads(encoded), attributes, self._ordering_keys(at))
+        return self._topic.publish(list(messages))
 
 
 def _as_text(attributes: list[tuple[str, bytes | None]] | None) -> dict[str, str]:

@@ -63,11 +63,7 @@ class WriteRows(DeadLetterDoFn):
 
     def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
         origin, batch = element
-        rows: Positions = (
-            batch[ROW_COLUMN].to_numpy()
-            if ROW_COLUMN in batch.schema.names
-            else np.arange(batch.num_rows, dtype=np.int64)
-        )
+        rows = rows_of(batch)
         pending = [(0, batch.num_rows)]
         while pending:
             low, high = pending.pop()
@@ -95,6 +91,14 @@ class WriteRows(DeadLetterDoFn):
             array = keys_of(self._key_column, origin, batch, rows) if column.origin == "key" else batch[column.name]
             arrays.append(to_output(array, column.type))
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+
+def rows_of(batch: pa.RecordBatch) -> Positions:
+    """Which rows of their origin those of a batch are."""
+    if ROW_COLUMN not in batch.schema.names:
+        return np.arange(batch.num_rows, dtype=np.int64)
+    found: Positions = batch[ROW_COLUMN].to_numpy()
+    return found
 
 
 def keys_of(key_column: str | None, origin: Origin, batch: pa.RecordBatch, rows: Positions) -> pa.Array:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from inference.saying import first_line
 from pipelines.config import ConfigError
 
 ANSWER_WITHIN_S = 8.0
@@ -61,8 +62,3 @@ def _meaning(host: str, variable: str, error: Exception) -> str:
     if kind in ("PermissionDenied", "Forbidden", "Unauthenticated", "Unauthorized", "RefreshError"):
         return f"{host} refuses these credentials: {first_line(error)}; check the account and its roles"
     return f"{host}: {kind}: {first_line(error)}"
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from inference.saying import Seldom
+
 Mask = npt.NDArray[np.bool_]
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ class Seen:
         self._clock = clock
         self._lock = threading.Lock()
         self._slices: deque[tuple[float, set[str]]] = deque()
-        self._warned = -_WARN_EVERY_S
+        self._warns = Seldom(_WARN_EVERY_S, clock)
 
     def __len__(self) -> int:
         return sum(len(keys) for _, keys in self._slices)
@@ -107,8 +109,7 @@ class Seen:
             self._slices.popleft()
         while len(self._slices) > 1 and len(self) > self._window.most:
             self._slices.popleft()
-            if now - self._warned >= _WARN_EVERY_S:
-                self._warned = now
+            if self._warns.may_say():
                 _LOG.warning(
                     "dedupe: more than %s keys came within the window, so the oldest are forgotten early; "
                     "raise dedupe.max_keys, or shorten dedupe.window_s",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inference.saying import Seldom
 from pipelines.streams.kafka_client import Cluster, Partition
 from pipelines.streams.kafka_taken import Taken, handed_out
 from pipelines.streams.schedule import now_us
@@ -95,7 +96,7 @@ class Session:
     """When the last messages were handed out."""
     _looked: float = 0.0
     _error: str = ""
-    _warned: float = -_WARN_EVERY_S
+    _warns: Seldom = field(default_factory=lambda: Seldom(_WARN_EVERY_S))
 
     def start(self) -> None:
         """Joins the group."""
@@ -380,9 +381,7 @@ class Session:
             self._away = True
 
     def _warn(self, what: str) -> None:
-        now = time.monotonic()
-        if now - self._warned >= _WARN_EVERY_S and not self._closed.is_set():
-            self._warned = now
+        if not self._closed.is_set() and self._warns.may_say():
             _LOG.warning("Kafka at %s: %s", self.cluster.servers, what)
 
 

@@ -10,6 +10,7 @@ from pipelines.output_config import PubSubDeadLetters
 from pipelines.rows import DeadLetter
 from pipelines.streams import pubsub
 from pipelines.streams.letters_sent import SentBox
+from pipelines.streams.messages import KEY_NAME
 from pipelines.streams.pubsub_topic import Topic
 
 _LONGEST_ATTRIBUTE = 1_024
@@ -46,7 +47,7 @@ class _PubSubBox(SentBox):
             self._topic = Topic(self._name)
         message = self._topic.message
         return self._topic.publish(
-            [message(letter.to_json().rstrip(b"\n"), {"source_id": _cut(letter.key)}) for letter in letters]
+            [message(letter.to_json().rstrip(b"\n"), {KEY_NAME: _cut(letter.key)}) for letter in letters]
         )
 
     def close(self) -> None:

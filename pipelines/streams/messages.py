@@ -14,6 +14,9 @@ from pipelines.rows import Origin, Positions
 
 Times = npt.NDArray[np.int64]
 
+KEY_NAME = "source_id"
+"""Of the attribute, or header, with a row's key, in the messages that are written here."""
+
 
 @dataclass(frozen=True)
 class Messages:

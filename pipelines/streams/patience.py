@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
+from inference.saying import Seldom, first_line
 from pipelines.streams.stop import STOPPING
 
 _LOG = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ def patiently(call: Callable[[], _T], waits: Callable[[BaseException], bool], wh
       waits: whether an error passes by itself: the service is away, or has too much to do.
       what: whom the call asks, for the warnings.
     """
-    warned = stopped = 0.0
+    stopped = 0.0
+    warns = Seldom(_WARN_EVERY_S)
 
     def stop(state: RetryCallState) -> bool:
         nonlocal stopped
@@ -39,12 +41,8 @@ def patiently(call: Callable[[], _T], waits: Callable[[BaseException], bool], wh
         return time.monotonic() - stopped > _STOPS_WITHIN_S
 
     def warn(state: RetryCallState) -> None:
-        nonlocal warned
-        now = time.monotonic()
-        if now - warned >= _WARN_EVERY_S and state.outcome is not None:
-            warned = now
-            error = state.outcome.exception()
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        if state.outcome is not None and warns.may_say():
+            said = first_line(state.outcome.exception())
             _LOG.warning("%s does not take rows, trying again: %s", what, said)
 
     retrying = Retrying(

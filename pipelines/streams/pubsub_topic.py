@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from zlib import crc32
 
-from pipelines.streams.asking import first_line
+from inference.saying import first_line
 from pipelines.streams.patience import patiently
 from pipelines.streams.pubsub import make_client
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pipelines.streams.asking import first_line
+from inference.saying import Seldom, first_line
 from pipelines.streams.pubsub import make_client
 from pipelines.streams.schedule import now_us
 
@@ -159,7 +159,7 @@ class Session:
     _messages: int = 0
     _number: int = 0
     _error: str = ""
-    _warned: float = -_WARN_EVERY_S
+    _warns: Seldom = field(default_factory=lambda: Seldom(_WARN_EVERY_S))
 
     def start(self) -> None:
         """Connects, and begins to pull."""
@@ -381,9 +381,7 @@ class Session:
         return True
 
     def _warn(self, error: Exception) -> None:
-        now = time.monotonic()
-        if now - self._warned >= _WARN_EVERY_S and not self._closed.is_set():
-            self._warned = now
+        if not self._closed.is_set() and self._warns.may_say():
             _LOG.warning("%s: Pub/Sub does not answer, trying again: %s", self.subscription, first_line(error))
 
 
