@@ -211,6 +211,5 @@ def test_most_of_a_quota_is_used_and_few_requests_are_refused(protocol: str) -> 
                 worker.result()
         client.close()
     sent, refused = (after[name] - before[name] for name in ("requests", "requests_refused_for_quota"))
-    # All of it but a tenth on a machine that does nothing else; tests share theirs.
-    assert sent - refused >= 0.75 * quota * seconds
+    assert sent - refused >= 0.85 * quota * seconds
     assert refused < 0.2 * sent

@@ -212,8 +212,7 @@ def test_a_broker_that_is_killed_and_comes_back(tmp_path: Path) -> None:
         _, err = end(process)
     rows = Counter(row["source_id"] for row in written(tmp_path))
     assert set(rows) == keys(4_000)
-    told = [line for line in err.splitlines() if f"Kafka at {broker.address}: " in line]
-    assert any("trying again" in line for line in told), err
+    assert f"Kafka at {broker.address}: no broker answers, trying again" in err
 
 
 def test_a_second_process_joins_the_group(broker: Broker, tmp_path: Path) -> None:
