@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,11 @@ class Keyed(KeyedModelHandler):  # type: ignore[misc]
     def should_skip_batching(self) -> bool:
         """As the handler says."""
         return not self._gathers
+
+    def get_num_bytes(self, batch: Sequence[tuple[Any, Any]]) -> int:
+        """Of the elements. Beam would pickle the keys to count theirs, and behind a key may be all of a block."""
+        found: int = self._unkeyed.get_num_bytes([element for _, element in batch])
+        return found
 
 
 def _in_a_list(element: Any) -> list[Any]:

@@ -68,6 +68,8 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
         # What the imports left behind stays for good; the collector need not walk over it again and again.
         gc.collect()
         gc.freeze()
+        # Nor need it look after every few hundred objects: messages come by tens of thousands, and are in no cycles.
+        gc.set_threshold(100_000, 20, 20)
 
 
 def _pieces(plan: Plan) -> int:

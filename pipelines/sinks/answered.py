@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.rows import Origin, Positions
-from pipelines.sinks.rows import RowRefusedError
+from pipelines.sinks.rows import RowRefusedError, WriteRows, rows_of
 from pipelines.sinks.stream import WriteStream
+from pipelines.streams.latency import note_total
 from pipelines.streams.messages import MessageOrigin
+
+Answers = Callable[[], dict[int, str]]
+"""Waits until all rows of a call are durable or refused; gives why they are refused, by their index."""
+
+_MANY_ROWS = 4_096
+"""So many came together because there are more: their answers are waited for while the next are read."""
 
 
 class WriteAnswered(WriteStream):
-    """(MessageOrigin, record batch) -> nothing. Rows are sent once, also while those refused are looked for."""
+    """(MessageOrigin, record batch) -> nothing. When a bundle ends, or the next element comes, its rows are durable."""
 
-    _refused: dict[int, str]
-    _settled: set[int]
+    _element: tuple[MessageOrigin, pa.RecordBatch] | None = None
+    """What is sent, and not settled yet."""
+    _asked: tuple[Answers, Positions] | None = None
+    """Of it, rows that are not answered for yet."""
 
     @abstractmethod
-    def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str]:
+    def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str] | Answers:
         """Writes rows.
 
         Args:
@@ -28,22 +40,49 @@ class WriteAnswered(WriteStream):
           rows: which rows of the origin they are.
 
         Returns:
-          Why rows are refused, by their index; all others are durable.
+          Why rows are refused, by their index, if all others are durable now; or else what waits for that.
         """
 
+    def start_bundle(self) -> None:
+        # What a bundle that failed has sent is read again.
+        self._element = self._asked = None
+        super().start_bundle()
+
     def process(self, element: tuple[MessageOrigin, pa.RecordBatch]) -> None:  # type: ignore[override]
-        self._refused, self._settled = {}, set()
-        super().process(element)
+        self._settle()
+        self._element = element
+        WriteRows.process(self, element)
+        if element[1].num_rows < _MANY_ROWS:
+            self._settle()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        self._settle()
+        yield from super().finish_bundle()
 
     def write(self, encoded: pa.RecordBatch, origin: Origin, rows: Positions) -> None:
         assert isinstance(origin, MessageOrigin)
-        if not len(rows):
+        self._take_answers()
+        if len(rows):
+            sent = self.send(encoded, origin, rows)
+            self._asked = (sent if callable(sent) else lambda: sent), rows
+
+    def wrote(self, rows: int) -> None:
+        """Nothing: they are counted when they are answered for."""
+
+    def _settle(self) -> None:
+        """Waits until what was sent is durable or refused."""
+        if self._element is not None:
+            self._take_answers()
+            note_total(*self._element)
+            self._element = None
+
+    def _take_answers(self) -> None:
+        if self._asked is None or self._element is None:
             return
-        # What is halved was sent when it was whole.
-        if int(rows[0]) not in self._settled:
-            found = self.send(encoded, origin, rows)
-            if found:
-                self._refused |= {int(rows[index]): why for index, why in found.items()}
-                self._settled.update(rows.tolist())
-        if self._refused and (at_fault := self._refused.keys() & rows.tolist()):
-            raise RowRefusedError(self._refused[min(at_fault)])
+        (answers, rows), (origin, batch) = self._asked, self._element
+        self._asked = None
+        refused = answers()
+        for index, why in refused.items():
+            row = int(rows[index])
+            self.reject(origin, batch, int(np.searchsorted(rows_of(batch), row)), row, RowRefusedError(why))
+        super().wrote(len(rows) - len(refused))

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipelines.output_config import KafkaOutput
 from pipelines.plan import Plan
 from pipelines.rows import Positions
+from pipelines.sinks.answered import Answers
 from pipelines.sinks.messages import WriteMessages
 from pipelines.sinks.payloads import payloads
 from pipelines.streams.kafka_client import Cluster
@@ -22,7 +23,7 @@ from pipelines.streams.messages import KEY_NAME, MessageOrigin
 
 
 class WriteKafka(WriteMessages):
-    """(MessageOrigin, record batch) -> nothing. When `write` returns, Kafka has its rows.
+    """(MessageOrigin, record batch) -> nothing. Kafka has its rows when the next element comes, or the bundle ends.
 
     Args:
       plan: what to do.
@@ -43,7 +44,7 @@ class WriteKafka(WriteMessages):
         self._topic.close()
         super().teardown()
 
-    def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str]:
+    def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> Answers:
         keys = self.keys.take(self.at(rows)).cast(pa.binary()).to_pylist()
         times_ms = (origin.event_us()[rows] // 1000).tolist()
         headers = self._headers_of(keys, origin, rows) if self._headers else [None] * len(keys)

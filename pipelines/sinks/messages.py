@@ -12,7 +12,7 @@ from pipelines.streams.messages import MessageOrigin
 
 
 class WriteMessages(WriteAnswered):
-    """(MessageOrigin, record batch) -> nothing. When `send` returns, a topic has its rows.
+    """(MessageOrigin, record batch) -> nothing. What it sends is a message a row.
 
     Attributes:
       batch: what is being written.

@@ -71,15 +71,20 @@ class WriteRows(DeadLetterDoFn):
                 self.write(self._encoded(origin, batch.slice(low, high - low), rows[low:high]), origin, rows[low:high])
             except (pa.ArrowException, FormatError, ValueError, UnicodeError) as error:
                 if high - low == 1:
-                    self._reject(origin, batch, low, int(rows[low]), error)
+                    self.reject(origin, batch, low, int(rows[low]), error)
                 else:
                     middle = (low + high) // 2
                     pending += [(middle, high), (low, middle)]
                 continue
-            self._written.inc(high - low)
-            TALLY.add(written=high - low)
+            self.wrote(high - low)
 
-    def _reject(self, origin: Origin, batch: pa.RecordBatch, index: int, row: int, error: Exception) -> None:
+    def wrote(self, rows: int) -> None:
+        """Counts rows that `write` has taken."""
+        self._written.inc(rows)
+        TALLY.add(written=rows)
+
+    def reject(self, origin: Origin, batch: pa.RecordBatch, index: int, row: int, error: Exception) -> None:
+        """A row, at an index of a batch, that cannot be written."""
         key = batch[self._key_column][index].as_py() if self._key_column else None
         message = " ".join(str(error).split())[:500]
         self.reject_row(origin, row, None if key is None else str(key), self.stage, type(error).__name__, message)

@@ -14,7 +14,7 @@ __all__ = ["WriteStream", "patiently"]
 
 
 class WriteStream(WriteRows):
-    """(MessageOrigin, record batch) -> nothing. When `write` returns, its rows are durable where they went.
+    """(MessageOrigin, record batch) -> nothing. Its rows are durable when the next come, or when the bundle ends.
 
     Args:
       plan: what to do.

@@ -65,7 +65,7 @@ class ReadUnbounded(beam.PTransform):  # type: ignore[misc]
     """
 
     def __init__(
-        self, source: UnboundedSource, max_read_time_seconds: float = 0.2, max_records_per_bundle: int = 10_000
+        self, source: UnboundedSource, max_read_time_seconds: float = 0.5, max_records_per_bundle: int = 10_000
     ) -> None:
         super().__init__()
         self._source = source

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.formats.base import MAX_PAYLOAD_BYTES, MAX_ROW_BYTES, FormatError, RowReader
-from pipelines.formats.json import LINE_ENDS_TO_TABS
+from pipelines.formats.json import LINE_ENDS_TO_TABS, JsonReader
 from pipelines.formats.message import MessageReader, Piece
 from pipelines.formats.text import TextReader
 from pipelines.rows import Block, Positions, RejectedRow
@@ -194,15 +194,20 @@ class _Text(_Batches):
                 pending += [(middle, high), (low, middle)]
         return found
 
+    def parsed(self, raw: bytes) -> pa.RecordBatch:
+        """The rows of payloads that have been joined."""
+        return self.reader.parse(raw, self.context)
+
     def _parsed(self, raw: bytes) -> pa.RecordBatch | None:
         try:
-            return self.reader.parse(raw, self.context)
+            return self.parsed(raw)
         except (pa.ArrowInvalid, UnicodeError):
             return None
 
 
 class _Json(_Text):
     white = " \t\r\n"
+    reader: JsonReader
 
     def fits(self, payloads: pa.LargeBinaryArray) -> pa.BooleanArray:
         # Where two payloads meet stands }\n{. No string can hold that line end, and within an object or a list nothing
@@ -217,6 +222,9 @@ class _Json(_Text):
         tabbed = bytearray(raw.translate(LINE_ENDS_TO_TABS))
         np.frombuffer(tabbed, np.uint8)[ends] = ord("\n")
         return bytes(tabbed)
+
+    def parsed(self, raw: bytes) -> pa.RecordBatch:
+        return self.reader.parse_lines(raw)
 
 
 class _Csv(_Text):

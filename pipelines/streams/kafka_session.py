@@ -1,7 +1,8 @@
 """Messages of Kafka topics: consumed as one of a group, committed when somebody says that they are done with.
 
 Threads of a session: a committer sends what is to be committed, a keeper stays in touch with the brokers while nobody
-takes messages. While brokers are away all of it waits; nothing is lost by that.
+takes messages, and of a stream that is behind the next messages are read while those before are worked on. While
+brokers are away all of it waits; nothing is lost by that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
 MOST_BYTES = 64 << 20
-"""Of a micro-batch, about; the same again is fetched ahead."""
+"""Of a micro-batch, about; the same is read ahead, and the same again fetched ahead."""
 _CHUNK = 2_000
 _POLL_S = 0.05
 _KEEPER_PERIOD_S = 1.0
@@ -87,6 +89,9 @@ class Session:
     _threads: list[threading.Thread] = field(default_factory=list)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _closed: threading.Event = field(default_factory=threading.Event)
+    _is_behind: threading.Event = field(default_factory=threading.Event)
+    _behind: int = 0
+    """How many messages the last take could have."""
     _paused: bool = False
     _away: bool = False
     _number: int = 0
@@ -112,6 +117,8 @@ class Session:
             "queued.max.messages.kbytes": MOST_BYTES >> 10,
             "fetch.max.bytes": MOST_BYTES // 2,
             "max.partition.fetch.bytes": 4 << 20,
+            # How long a full queue keeps from fetching. The client's own second is longer than the queue lasts.
+            "fetch.queue.backoff.ms": 10,
             # A member that was killed holds its partitions for so long.
             "session.timeout.ms": 10_000,
             "socket.timeout.ms": 15_000,
@@ -122,7 +129,7 @@ class Session:
             list(self.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
         self._taken = self._came = time.monotonic()
-        for target, name in ((self._commit, "committer"), (self._keep, "keeper")):
+        for target, name in ((self._commit, "committer"), (self._keep, "keeper"), (self._read_ahead, "reader ahead")):
             thread = threading.Thread(target=target, name=f"kafka {name}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -144,12 +151,12 @@ class Session:
         with self._polling:
             self._resume()
             # What is there already may have come right after the last take.
-            found = self._polled(self._left_over, max(1, rows - len(self._left_over)), 0.0)
-            self._left_over = []
+            there = self._there(self._left_over, rows)
+            found, self._left_over = there[:rows], there[rows:]
             there_is_more = len(found) >= _CHUNK
             received_us = now_us()
             until = self._taken + wait_s if found else time.monotonic() + linger_s
-            size = _size(found)
+            size = _size(found) if len(found) < rows else 0
             while len(found) < rows and size < MOST_BYTES and not stopping():
                 left = until - time.monotonic()
                 if left <= 0 and not there_is_more:
@@ -165,7 +172,21 @@ class Session:
             self._taken = time.monotonic()
             if stopping() or not found:
                 return None
+            if len(found) == rows:
+                self._behind = rows
+                self._is_behind.set()
             return self._hand_out(found, received_us)
+
+    def _there(self, found: list[Message], rows: int) -> list[Message]:
+        """`found`, and what else is there already, up to so many."""
+        size = _size(found)
+        while len(found) < rows and size < MOST_BYTES:
+            before, wanted = len(found), min(rows - len(found), _CHUNK)
+            found = self._polled(found, wanted, 0.0)
+            size += _size(found[before:])
+            if len(found) - before < wanted:
+                break
+        return found
 
     def _polled(self, found: list[Message], rows: int, timeout_s: float) -> list[Message]:
         """`found`, without what has been given away meanwhile, and what else there is."""
@@ -250,6 +271,7 @@ class Session:
         with self._condition:
             self._closed.set()
             self._condition.notify_all()
+        self._is_behind.set()
         # Brokers that are away are not waited for.
         leaving = threading.Thread(target=self._leave, name="kafka leaving", daemon=True)
         leaving.start()
@@ -314,6 +336,13 @@ class Session:
             # The client does not always say when brokers are gone.
             if self._away or time.monotonic() - max(self._came, self._looked) > _PROBES_EVERY_S:
                 self._look_for_brokers()
+
+    def _read_ahead(self) -> None:
+        """While what was taken is worked on: the client makes an object of each message, and that takes its time."""
+        while self._is_behind.wait() and not self._closed.is_set():
+            self._is_behind.clear()
+            with self._polling, suppress(TopicError):
+                self._left_over = self._there(self._left_over, self._behind)
 
     def _pause(self) -> None:
         """What is fetched ahead is dropped, and fetched again by `_resume`."""

@@ -1,8 +1,10 @@
-"""A Kafka topic to write to: every message is there when `send` returns, or is refused."""
+"""A Kafka topic to write to: every message that is sent is there when its answers have come, or is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -10,6 +12,7 @@ from pipelines.streams.kafka_client import Cluster, first_words, largest_message
 from pipelines.streams.patience import patiently
 
 Headers = list[tuple[str, str | bytes | None]]
+_Sent = tuple[bytes, bytes, int, Headers | None]
 _FLUSH_S = 5.0
 _OF_THE_MESSAGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP)
 
@@ -59,8 +62,8 @@ class Topic:
         values: Sequence[bytes],
         times_ms: Sequence[int],
         headers: Sequence[Headers | None],
-    ) -> dict[int, str]:
-        """Writes messages; returns when the brokers have them, on as many disks as the topic wants.
+    ) -> Callable[[], dict[int, str]]:
+        """Sends messages: they are on their way when it returns. The next are sent when these are answered for.
 
         Args:
           keys: of the messages.
@@ -69,39 +72,51 @@ class Topic:
           headers: of each, if it has any.
 
         Returns:
-          Why messages are refused, by their index; all others are written.
+          Waits until the brokers have them, on as many disks as the topic wants; gives why messages are refused, by
+          their index. All others are written.
 
-        Raises:
+        Raises, as what is returned does:
           TopicRefusesError: none can be written.
           NoAnswerError: the stream is to stop, and the brokers are away.
         """
-        messages = list(zip(keys, values, times_ms, headers, strict=True))
-        refused = self._sent(messages)
-        if refused:
-            # Brokers refuse what came together because of one of them.
-            at_fault = [index for index, (key, value, *_) in enumerate(messages) if (key, value) in refused]
-            alone = {index: self._sent(messages[index : index + 1]) for index in at_fault}
-            return {index: reason for index, found in alone.items() for reason in found.values()}
-        return {}
+        columns = keys, values, times_ms, headers
+        self._begin(zip(*columns, strict=True))
+        return partial(self._answers, columns)
 
-    def _sent(self, messages: Sequence[tuple[bytes, bytes, int, Headers | None]]) -> dict[tuple[bytes, bytes], str]:
-        """Writes messages; gives the keys and values of those refused, and why."""
+    def _answers(self, columns: tuple[Sequence[Any], ...]) -> dict[int, str]:
+        refused = self._refused()
+        if not refused:
+            return {}
+        # Brokers refuse what came together because of one of them.
+        found: dict[int, str] = {}
+        for index, message in enumerate(zip(*columns, strict=True)):
+            if message[:2] in refused:
+                self._begin([message])
+                for reason in self._refused().values():
+                    found[index] = reason
+        return found
+
+    def _begin(self, messages: Iterable[_Sent]) -> None:
+        """Hands messages to the client."""
         self._errors.clear()
         produce, name = self._producer.produce, self.name
         for key, value, time_ms, given in messages:
             while True:
                 try:
-                    produce(name, value, key, timestamp=time_ms, headers=given)
+                    produce(name, value, key, -1, None, None, time_ms, given)
                 except BufferError:
                     patiently(self._make_room, _passes, f"topic {name}")
                     continue
                 except KafkaException as raised:
                     self._errors.append((raised.args[0], key, value))
                 break
-        patiently(self._flush, _passes, f"topic {name}")
+
+    def _refused(self) -> dict[tuple[bytes, bytes], str]:
+        """Waits for the answers; gives the keys and values of messages refused, and why."""
+        patiently(self._flush, _passes, f"topic {self.name}")
         for error, *_ in self._errors:
             if error.code() not in _OF_THE_MESSAGE:
-                raise TopicRefusesError(f"topic {name}: {first_words(error)}")
+                raise TopicRefusesError(f"topic {self.name}: {first_words(error)}")
         return {(key, value): self._reason(error) for error, key, value in self._errors}
 
     def _failed(self, error: KafkaError, message: Message) -> None:

@@ -51,7 +51,7 @@ class _KafkaBox(SentBox):
             self._topic = Topic(self._cluster, self._name)
         keys = [letter.key.encode("utf-8", "backslashreplace") for letter in letters]
         values = [letter.to_json().rstrip(b"\n") for letter in letters]
-        return self._topic.send(keys, values, [time.time_ns() // 1_000_000] * len(letters), [None] * len(letters))
+        return self._topic.send(keys, values, [time.time_ns() // 1_000_000] * len(letters), [None] * len(letters))()
 
     def close(self) -> None:
         if self._topic is not None:

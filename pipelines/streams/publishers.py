@@ -135,7 +135,7 @@ class ToKafka(Publisher):
         assert self._topic is not None
         keys = [key.encode() for key in made.keys]
         times_ms = [event // 1000 for event in made.event_us]
-        return self._topic.send(keys, made.payloads, times_ms, [None] * len(keys))
+        return self._topic.send(keys, made.payloads, times_ms, [None] * len(keys))()
 
     def close(self) -> None:
         if self._topic is not None:

@@ -201,6 +201,15 @@ class Broker:
             consumer.close()
         return sorted(found, key=lambda message: (message.partition(), message.offset()))
 
+    def size(self, topic: str) -> int:
+        """How many messages are in a topic now."""
+        consumer = Consumer({**self._client(), "group.id": "tests"})
+        try:
+            parts = [TopicPartition(topic, number) for number in self.partitions(topic)]
+            return sum(high - low for low, high in (consumer.get_watermark_offsets(part) for part in parts))
+        finally:
+            consumer.close()
+
     def topics(self) -> list[str]:
         """Names of all."""
         return list(self._admin.list_topics(timeout=_ANSWER_WITHIN_S).topics)

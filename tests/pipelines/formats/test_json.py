@@ -50,3 +50,35 @@ def test_white_space_around_rows_is_none_of_them(tmp_path: Path) -> None:
     good, bad = read(tmp_path / "rows.json", b"\n".join(lines))
     assert set(good) == {"a", "b", "c"}
     assert bad == []
+
+
+ROW = b'{"k": "%d", "n": %d}'
+LINES: dict[str, list[bytes]] = {
+    "none": [],
+    "few": [ROW % (n, n) for n in range(10)],
+    "many": [ROW % (n, n) for n in range(200_000)],
+    "nested": [b'{"k": "%d", "more": {"a": {}}, "n": %d}' % (n, n) for n in range(60_000)],
+    "a row longer than a block": [
+        ROW % (n, n) if n != 70_000 else b'{"k": "%s", "n": 1}' % (b"x" * 3_000_000) for n in range(100_000)
+    ],
+    "lost columns": [b"{}" for _ in range(500_000)],
+}
+
+
+@pytest.mark.parametrize("what", list(LINES))
+def test_lines_on_all_cores_are_parsed_as_on_one(what: str) -> None:
+    reader = JsonReader(ReadSpec(pa.schema([("k", pa.string()), ("n", pa.int64())]), key="k"))
+    raw = b"\n".join(LINES[what])
+    assert reader.parse_lines(raw).equals(reader.parse(raw, None))
+
+
+@pytest.mark.parametrize("bad", [b"{} null {}", b'{"n": "text"}', b'{"k": {}}', b'{"n": 1'])
+@pytest.mark.parametrize("others", [20, 200_000])
+def test_lines_on_all_cores_are_refused_as_on_one(bad: bytes, others: int) -> None:
+    reader = JsonReader(ReadSpec(pa.schema([("k", pa.string()), ("n", pa.int64())]), key="k"))
+    lines = [ROW % (n, n) for n in range(others)]
+    raw = b"\n".join([*lines[: others // 2], bad, *lines[others // 2 :]])
+    with pytest.raises((pa.ArrowException, ValueError)):
+        reader.parse(raw, None)
+    with pytest.raises((pa.ArrowException, ValueError)):
+        reader.parse_lines(raw)

@@ -82,22 +82,62 @@ def test_without_headers(command: Command, broker: Broker, tmp_path: Path) -> No
     assert [message.headers() for message in broker.consume_all(second)] == [None] * 10
 
 
-def test_a_row_that_is_too_large_is_a_dead_letter_alone(command: Command, broker: Broker, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("messages", "max_rows"), [(500, 1_024), (30_000, 8_192)])
+def test_a_row_that_is_too_large_is_a_dead_letter_alone(
+    command: Command, broker: Broker, tmp_path: Path, messages: int, max_rows: int
+) -> None:
+    """The answers to large micro-batches are waited for while the next are read."""
     first, second = broker.create_topic(), broker.create_topic(2, max_message_bytes=2_000)
-    payloads = births(500)
-    large = {3, 4, 250, 499}
-    for n in range(500):
+    payloads = births(messages)
+    large = {3, 4, messages // 2, messages - 1}
+    for n in range(messages):
         payloads[n] = payloads[n][:-1] + f', "note": "{"x" * (3_000 if n in large else 100)}"}}'.encode()
     broker.produce(first, payloads)
     write = output(broker, second, columns=["source_id", "predictions", "note"])
-    changes = {"dead_letters.max_fraction": 0.1}
-    result = command("stream", *to_kafka(tmp_path, source(broker, first, messages=500), write, **changes), "--json")
+    read = source(broker, first, messages=messages)
+    changes = {"dead_letters.max_fraction": 0.1, "batching.max_rows": max_rows}
+    result = command("stream", *to_kafka(tmp_path, read, write, **changes), "--json")
     assert result.code == 0, result
+    assert result.summary["rows_written"] == messages - len(large)
     found = Counter((message.key() or b"").decode() for message in broker.consume_all(second))
-    assert found == Counter(keys(500) - {f"b{n:09d}" for n in large})
+    assert found == Counter(keys(messages) - {f"b{n:09d}" for n in large})
     assert Counter(letter["key"] for letter in letters(tmp_path)) == Counter(f"b{n:09d}" for n in large)
     assert {letter["stage"] for letter in letters(tmp_path)} == {"write"}
     assert all("larger than the 2,000 bytes" in letter["message"] for letter in letters(tmp_path))
+
+
+def test_large_micro_batches_are_committed_when_the_topic_has_their_rows(
+    command: Command, broker: Broker, tmp_path: Path
+) -> None:
+    first = broker.create_topic(2)
+    payloads = births(60_000)
+    broker.produce(first, payloads[:20_000])
+    read = source(broker, first, messages=60_000)
+    with kafka_broker() as another:
+        second = another.create_topic(3)
+        seen: list[int] = []
+
+        def stall() -> None:
+            until = time.monotonic() + 120
+            while another.size(second) < 20_000 and time.monotonic() < until:
+                time.sleep(0.05)
+            another.pause()
+            broker.produce(first, payloads[20_000:])
+            # The committer has its turn too.
+            time.sleep(5)
+            seen.append(sum(broker.committed(read["group"], first).values()))
+            another.resume()
+
+        thread = threading.Thread(target=stall)
+        thread.start()
+        write = output(another, second)
+        result = command("stream", *to_kafka(tmp_path, read, write, batching__max_rows=8_192), "--json")
+        thread.join()
+        assert result.code == 0, result
+        assert seen[0] <= 20_000
+        found = Counter((message.key() or b"").decode() for message in another.consume_all(second))
+        assert found == Counter(keys(60_000))
+    assert sum(broker.committed(read["group"], first).values()) == 60_000
 
 
 def test_a_broker_that_is_away_for_a_while_gets_every_row_once(
@@ -160,7 +200,7 @@ def test_a_message_at_the_limit_is_taken_and_one_above_it_is_refused(broker: Bro
     topic = Topic(Cluster(broker.address, KafkaSecurity.model_construct()), name)
     try:
         values = [b"x" * size for size in (10, 4_800, 5_000, 1)]
-        assert list(topic.send([b"k"] * 4, values, [1_700_000_000_000] * 4, [None] * 4)) == [2]
+        assert list(topic.send([b"k"] * 4, values, [1_700_000_000_000] * 4, [None] * 4)()) == [2]
     finally:
         topic.close()
     assert [len(message) for message in broker.consume_all(name)] == [10, 4_800, 1]
