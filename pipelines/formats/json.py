@@ -23,6 +23,8 @@ _SAMPLE_BYTES = 1 << 20
 LINE_ENDS_TO_TABS = bytes.maketrans(b"\r\n", b"\t\t")
 """A tab is white space where a line end is, and no more legal than that within a string."""
 
+_Raw = bytes | memoryview
+
 _LINES_AT_ONCE = 512 << 10
 
 _NULL = rb"[ \t\r\n]*(?:\xef\xbb\xbf)?[ \t\r\n]*null"
@@ -89,14 +91,14 @@ class JsonReader(TextReader):
         _refuse_null(raw)
         return self._columns(raw, _parse)
 
-    def parse_lines(self, raw: bytes) -> pa.RecordBatch:
+    def parse_lines(self, raw: memoryview) -> pa.RecordBatch:
         """The same, on all cores, of lines that begin with { and end with }."""
-        if raw.count(b"}") > raw.count(b"\n") + 1:
-            _refuse_null(raw)
+        if count(raw, b"}") > count(raw, b"\n") + 1:
+            _refuse_null(bytes(raw))
         return self._columns(raw, _parse_lines)
 
-    def _columns(self, raw: bytes, parse: Callable[[bytes, pa.Schema], pa.RecordBatch]) -> pa.RecordBatch:
-        if not raw or raw.isspace():
+    def _columns(self, raw: _Raw, parse: Callable[[_Raw, pa.Schema], pa.RecordBatch]) -> pa.RecordBatch:
+        if not raw or (isinstance(raw, bytes) and raw.isspace()):
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
         plain = pa.schema([pa.field(f.name, _value_type(f.type)) for f in self.spec.columns])
         batch = parse(raw, plain).select(plain.names)
@@ -142,6 +144,11 @@ class JsonReader(TextReader):
         return "coerce" if "changed from" in str(error) or "conversion error" in str(error) else "decode"
 
 
+def count(raw: memoryview, character: bytes) -> int:
+    """How often a character is in bytes: where that is often, several times as fast as bytes.count."""
+    return int(np.count_nonzero(np.frombuffer(raw, np.uint8) == character[0]))
+
+
 def _refuse_null(raw: bytes) -> None:
     """A row that is null would end the process (pyarrow 25). In a string the same letters mean reading it alone."""
     if b"null" in raw and (_NULL_FIRST.match(raw) or _NULL_NEXT.search(raw)):
@@ -170,7 +177,7 @@ def _natural(field: pa.Field) -> pa.Field:
     return field
 
 
-def _parse_lines(raw: bytes, schema: pa.Schema) -> pa.RecordBatch:
+def _parse_lines(raw: _Raw, schema: pa.Schema) -> pa.RecordBatch:
     if len(raw) <= 2 * _LINES_AT_ONCE:
         return _parse(raw, schema)
     try:
@@ -182,7 +189,7 @@ def _parse_lines(raw: bytes, schema: pa.Schema) -> pa.RecordBatch:
         return _parse(raw, schema)
 
 
-def _parse(raw: bytes, schema: pa.Schema | None, at_once: int = 0) -> pa.RecordBatch:
+def _parse(raw: _Raw, schema: pa.Schema | None, at_once: int = 0) -> pa.RecordBatch:
     """What the parser makes of rows, all at once, or on all cores so many bytes at once."""
     table = pajson.read_json(
         pa.BufferReader(raw),

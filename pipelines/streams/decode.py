@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.formats.base import MAX_PAYLOAD_BYTES, MAX_ROW_BYTES, FormatError, RowReader
-from pipelines.formats.json import LINE_ENDS_TO_TABS, JsonReader
+from pipelines.formats.json import LINE_ENDS_TO_TABS, JsonReader, count
 from pipelines.formats.message import MessageReader, Piece
 from pipelines.formats.text import TextReader
 from pipelines.rows import Block, Positions, RejectedRow
@@ -162,12 +162,11 @@ class _Text(_Batches):
     def fits(self, payloads: pa.LargeBinaryArray) -> pa.BooleanArray:
         """Which payloads can be parsed with others."""
 
-    def joined(self, payloads: pa.LargeBinaryArray, ends: Positions) -> bytes:
+    def joined(self, payloads: pa.LargeBinaryArray, ends: Positions) -> memoryview:
         """The payloads, each with a line end at its place in `ends`."""
         empty, line_end = (pa.scalar(text, pa.large_binary()) for text in (b"", b"\n"))
         lines = pc.binary_join_element_wise(payloads, empty, line_end)
-        joined: bytes = lines.buffers()[2].to_pybytes()
-        return joined
+        return memoryview(lines.buffers()[2])[: int(ends[-1]) + 1]
 
     def decode(self, payloads: pa.LargeBinaryArray) -> list[Piece]:
         fits = self.fits(payloads)
@@ -194,11 +193,11 @@ class _Text(_Batches):
                 pending += [(middle, high), (low, middle)]
         return found
 
-    def parsed(self, raw: bytes) -> pa.RecordBatch:
+    def parsed(self, raw: memoryview) -> pa.RecordBatch:
         """The rows of payloads that have been joined."""
-        return self.reader.parse(raw, self.context)
+        return self.reader.parse(bytes(raw), self.context)
 
-    def _parsed(self, raw: bytes) -> pa.RecordBatch | None:
+    def _parsed(self, raw: memoryview) -> pa.RecordBatch | None:
         try:
             return self.parsed(raw)
         except (pa.ArrowInvalid, UnicodeError):
@@ -214,16 +213,16 @@ class _Json(_Text):
         # follows a } without a comma: so each payload is one or more whole objects.
         return pc.and_(pc.starts_with(payloads, "{"), pc.ends_with(payloads, "}"))
 
-    def joined(self, payloads: pa.LargeBinaryArray, ends: Positions) -> bytes:
+    def joined(self, payloads: pa.LargeBinaryArray, ends: Positions) -> memoryview:
         raw = super().joined(payloads, ends)
-        if raw.count(b"\n") == len(ends) and b"\r" not in raw:
+        if count(raw, b"\n") == len(ends) and not count(raw, b"\r"):
             return raw
         # The parser cuts its input at a line end.
-        tabbed = bytearray(raw.translate(LINE_ENDS_TO_TABS))
+        tabbed = bytearray(bytes(raw).translate(LINE_ENDS_TO_TABS))
         np.frombuffer(tabbed, np.uint8)[ends] = ord("\n")
-        return bytes(tabbed)
+        return memoryview(tabbed)
 
-    def parsed(self, raw: bytes) -> pa.RecordBatch:
+    def parsed(self, raw: memoryview) -> pa.RecordBatch:
         return self.reader.parse_lines(raw)
 
 

@@ -56,7 +56,7 @@ def _ours(broker: Broker, topic: str, output: str, group: str, messages: int) ->
         "source.bootstrap_servers": broker.address,
         "source.topic": topic,
         "source.group": group,
-        "batching.max_rows": "16384",
+        "batching.max_rows": "32768",
         "output": json.dumps({"type": "kafka", "bootstrap_servers": broker.address, "topic": output, "headers": False}),
         "dead_letters.path": f"{tempfile.gettempdir()}/{output}",
     }
