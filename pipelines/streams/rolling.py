@@ -82,6 +82,9 @@ class RollingFile:
         if self._file is not None:
             if not files.is_remote(self._part):
                 self._file.flush()
+                # A write that failed, for want of space perhaps, has left a part of a row.
+                with open(self._part, "r+b") as written:
+                    _cut_torn_line(written)
                 os.fsync(self._file.fileno())
             self._file.close()
             self._file = None

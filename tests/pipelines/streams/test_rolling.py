@@ -91,3 +91,23 @@ def test_what_a_killed_run_left_is_published_without_its_torn_line(tmp_path: Pat
     assert rolling.recover(prefix, "csv") == 1
     assert list(shown(tmp_path).values()) == ["head\nrow\n"]
     assert rolling.recover(prefix, "csv") == 0
+
+
+def test_what_a_failed_write_left_of_a_row_is_not_published(tmp_path: Path) -> None:
+    """The disk takes no more in the middle of a row."""
+    code = (
+        "import resource, signal, sys\n"
+        "from pipelines.streams.rolling import RollingFile\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_003, 100_003))\n"
+        "file = RollingFile(sys.argv[1], 'csv', 1e9)\n"
+        "try:\n"
+        "    file.open().write(b'k1832,7.5\\n' * 20_000)\n"
+        "except OSError as error:\n"
+        "    print(error)\n"
+        "file.close()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "p")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "File too large" in result.stdout
+    assert list(shown(tmp_path).values()) == ["k1832,7.5\n" * 10_000]

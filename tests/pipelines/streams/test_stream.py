@@ -197,7 +197,7 @@ def test_sigterm_ends_a_stream_in_order(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_stream_had_written_is_published_by_the_next(command: Command, tmp_path: Path) -> None:
-    process = start(tmp_path, "--set", "source.rate=2000")
+    process = start(tmp_path, "--set", "source.rate=2000", "--set", "output.window_s=86400")
     wait_for_rows(tmp_path, 1_500, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
