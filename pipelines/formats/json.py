@@ -89,7 +89,7 @@ class JsonReader(TextReader):
 
     def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
         _refuse_null(raw)
-        return self._columns(raw, _parse)
+        return self._columns(b"" if raw.isspace() else raw, _parse)
 
     def parse_lines(self, raw: memoryview) -> pa.RecordBatch:
         """The same, on all cores, of lines that begin with { and end with }."""
@@ -98,7 +98,7 @@ class JsonReader(TextReader):
         return self._columns(raw, _parse_lines)
 
     def _columns(self, raw: _Raw, parse: Callable[[_Raw, pa.Schema], pa.RecordBatch]) -> pa.RecordBatch:
-        if not raw or (isinstance(raw, bytes) and raw.isspace()):
+        if not raw:
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
         plain = pa.schema([pa.field(f.name, _value_type(f.type)) for f in self.spec.columns])
         batch = parse(raw, plain).select(plain.names)

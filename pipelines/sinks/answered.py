@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.plan import Plan
 from pipelines.rows import Origin, Positions
 from pipelines.sinks.rows import RowRefusedError, WriteRows, rows_of
-from pipelines.sinks.stream import WriteStream
 from pipelines.streams.latency import note_total
 from pipelines.streams.messages import MessageOrigin
 
@@ -22,13 +22,22 @@ _MANY_ROWS = 4_096
 """So many came together because there are more: their answers are waited for while the next are read."""
 
 
-class WriteAnswered(WriteStream):
-    """(MessageOrigin, record batch) -> nothing. When a bundle ends, or the next element comes, its rows are durable."""
+class WriteAnswered(WriteRows):
+    """(MessageOrigin, record batch) -> nothing. When a bundle ends, or the next element comes, its rows are durable.
+
+    Args:
+      plan: what to do.
+    """
+
+    stage = "write"
 
     _element: tuple[MessageOrigin, pa.RecordBatch] | None = None
     """What is sent, and not settled yet."""
     _asked: tuple[Answers, Positions] | None = None
     """Of it, rows that are not answered for yet."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.output, plan.key_column, "", "", plan.model.id)
 
     @abstractmethod
     def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str] | Answers:
@@ -51,7 +60,7 @@ class WriteAnswered(WriteStream):
     def process(self, element: tuple[MessageOrigin, pa.RecordBatch]) -> None:  # type: ignore[override]
         self._settle()
         self._element = element
-        WriteRows.process(self, element)
+        super().process(element)
         if element[1].num_rows < _MANY_ROWS:
             self._settle()
 

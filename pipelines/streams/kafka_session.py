@@ -74,7 +74,7 @@ class Session:
     group: str
     _condition: threading.Condition = field(default_factory=threading.Condition)
     _polling: threading.Lock = field(default_factory=threading.Lock)
-    """Of who consumes: the one who takes messages, or the keeper."""
+    """Of who consumes: the one who takes messages, the keeper, or the reader ahead."""
     _committing: threading.RLock = field(default_factory=threading.RLock)
     """A partition is not given away while something of it is being committed."""
     _tenures: dict[Partition, int] = field(default_factory=dict)
