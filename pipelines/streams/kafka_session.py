@@ -1,8 +1,9 @@
 """Messages of Kafka topics: consumed as one of a group, committed when somebody says that they are done with.
 
-Threads of a session: a committer sends what is to be committed, a keeper stays in touch with the brokers while nobody
-takes messages, and of a stream that is behind the next messages are read while those before are worked on. While
-brokers are away all of it waits; nothing is lost by that.
+The client takes one call at a time, so that none may wait for brokers: who polls also sends what is to be committed,
+and hears later whether it was. Besides who takes messages there is a committer that polls while something is to be
+committed, a keeper that stays in touch with the brokers while nobody takes, and of a stream that is behind the next
+messages are read while those before are worked on. While brokers are away all of it waits; nothing is lost by that.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from inference.saying import Seldom
 from pipelines.streams.kafka_client import Cluster, Partition
+from pipelines.streams.kafka_offsets import Offsets, Part
 from pipelines.streams.kafka_taken import Taken, handed_out
 from pipelines.streams.schedule import now_us
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
+    from confluent_kafka.admin import AdminClient
 
 MOST_BYTES = 64 << 20
 """Of a micro-batch, about; the same is read ahead, and the same again fetched ahead."""
@@ -33,6 +35,7 @@ _KEEPER_PERIOD_S = 1.0
 _PAUSES_AFTER_S = 5.0
 _WARN_EVERY_S = 10.0
 _RETRY_S = 0.5
+_ANSWER_PERIOD_S = 0.01
 _PROBE_S = 1.0
 _PROBES_EVERY_S = 3.0
 _LEAVES_WITHIN_S = 10.0
@@ -42,21 +45,6 @@ _LOG = logging.getLogger(__name__)
 
 class TopicError(RuntimeError):
     """The topics cannot be read, and waiting does not help."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What a take had of a partition.
-
-    Attributes:
-      tenure: during which it was taken; another is another member's or begins anew.
-      next: the number of the message after the last.
-      messages: how many.
-    """
-
-    tenure: int
-    next: int
-    messages: int
 
 
 @dataclass
@@ -72,19 +60,15 @@ class Session:
     cluster: Cluster
     topics: Sequence[str]
     group: str
-    _condition: threading.Condition = field(default_factory=threading.Condition)
+    offsets: Offsets = field(default_factory=Offsets)
     _polling: threading.Lock = field(default_factory=threading.Lock)
-    """Of who consumes: the one who takes messages, the keeper, or the reader ahead."""
-    _committing: threading.RLock = field(default_factory=threading.RLock)
-    """A partition is not given away while something of it is being committed."""
-    _tenures: dict[Partition, int] = field(default_factory=dict)
-    """The partitions that are ours."""
-    _next: dict[Partition, int] = field(default_factory=dict)
-    _handed: dict[int, dict[Partition, _Part]] = field(default_factory=dict)
-    _due: dict[Partition, _Part] = field(default_factory=dict)
-    """To be committed."""
+    """Of who calls the client: the one who takes messages, the committer, the keeper, or the reader ahead."""
+    _sent: dict[Partition, Part] = field(default_factory=dict)
+    """To be committed, and not answered yet."""
+    _sends_after: float = 0.0
     _gone: set[Partition] = field(default_factory=set)
     """Given away since the last poll."""
+    _waiting: dict[Partition, int] = field(default_factory=dict)
     _left_over: list[Message] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -94,14 +78,14 @@ class Session:
     """How many messages the last take could have."""
     _paused: bool = False
     _away: bool = False
-    _number: int = 0
-    _tenure: int = 0
     _taken: float = 0.0
     _came: float = 0.0
     """When the last messages were handed out."""
     _looked: float = 0.0
+    _probe: AdminClient | None = None
     _error: str = ""
-    _warns: Seldom = field(default_factory=lambda: Seldom(_WARN_EVERY_S))
+    _warns: defaultdict[str, Seldom] = field(default_factory=lambda: defaultdict(lambda: Seldom(_WARN_EVERY_S)))
+    """By what they say: that brokers are away is not kept back because a commit failed just before."""
 
     def start(self) -> None:
         """Joins the group."""
@@ -123,6 +107,7 @@ class Session:
             "session.timeout.ms": 10_000,
             "socket.timeout.ms": 15_000,
             "error_cb": self._hear,
+            "on_commit": self._on_commit,
         }
         self._consumer = Consumer({**self.cluster.settings(), **settings})
         self._consumer.subscribe(
@@ -192,11 +177,11 @@ class Session:
         """`found`, without what has been given away meanwhile, and what else there is."""
         from confluent_kafka import Message
 
+        self._send_commits()
         got = self._consumer.consume(min(rows, _CHUNK), timeout_s)
         if self._gone:
-            with self._condition:
-                found = [each for each in found if _place(each) not in self._gone]
-                self._gone.clear()
+            found = [each for each in found if _place(each) not in self._gone]
+            self._gone.clear()
         errors = [each for each in map(Message.error, got) if each is not None]
         for error in errors:
             self._hear(error)
@@ -206,60 +191,40 @@ class Session:
 
     def _hand_out(self, found: list[Message], received_us: int) -> Taken:
         taken = handed_out(found, self.topics, received_us)
-        counts = np.bincount(taken.places, minlength=len(taken.partitions)).tolist()
-        last = np.zeros(len(counts), np.int64)
-        np.maximum.at(last, taken.places, taken.offsets)
-        with self._condition:
-            parts = {
-                place: _Part(self._tenures.get(place, 0), offset + 1, count)
-                for place, offset, count in zip(taken.partitions, last.tolist(), counts, strict=True)
-            }
-            self._number += 1
-            self._handed[self._number] = parts
-            self._next |= {place: part.next for place, part in parts.items()}
-            self._away = False
-            self._came = time.monotonic()
+        self.offsets.hand_out(taken)
+        self._waiting = self._watermarks()
+        self._away = False
+        self._came = time.monotonic()
         return taken
+
+    def backlog(self) -> int:
+        """How many messages had not been taken yet when there was a take last; asks nobody."""
+        return sum(self._waiting.values())
+
+    def _watermarks(self) -> dict[Partition, int]:
+        """How many messages there are in each partition after those taken, by what the brokers last told."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        found = {}
+        for place, offset in self.offsets.reached().items():
+            # It may just have been given away.
+            with suppress(KafkaException):
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+                found[place] = max(0, high - offset)
+        return found
 
     @property
     def number(self) -> int:
         """Of the last take that gave messages; 0 before."""
-        return self._number
-
-    def backlog(self) -> int:
-        """How many messages have not been taken yet, by what the brokers last told; asks nobody."""
-        from confluent_kafka import KafkaException, TopicPartition
-
-        with self._condition:
-            ours = {place: self._next[place] for place in self._tenures if place in self._next}
-        count = 0
-        for (topic, number), offset in ours.items():
-            try:
-                _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
-            except (KafkaException, RuntimeError):
-                # It has just been given away, or the consumer closed.
-                continue
-            count += max(0, high - offset)
-        return count
+        return self.offsets.number
 
     def acknowledge(self, number: int) -> None:
         """What was handed out up to a take is done with: it will be committed, soon."""
-        with self._condition:
-            for each in [each for each in self._handed if each <= number]:
-                for place, part in self._handed.pop(each).items():
-                    if self._tenures.get(place) == part.tenure:
-                        before = self._due.get(place)
-                        count = part.messages + (before.messages if before else 0)
-                        self._due[place] = _Part(part.tenure, part.next, count)
-            self._condition.notify_all()
+        self.offsets.acknowledge(number)
 
     def drain(self, timeout_s: float) -> int:
         """Waits until what `acknowledge` was told of has been committed; gives how many messages have not."""
-        until = time.monotonic() + timeout_s
-        with self._condition:
-            while self._due and (left := until - time.monotonic()) > 0:
-                self._condition.wait(left)
-            return sum(part.messages for part in self._due.values())
+        return self.offsets.wait_until_committed(timeout_s)
 
     def stop(self) -> None:
         """Takes no more, but stays in the group: what was handed out can still be committed."""
@@ -268,9 +233,9 @@ class Session:
     def close(self) -> None:
         """Leaves the group: what was not committed is delivered again."""
         self.stop()
-        with self._condition:
+        with self.offsets.changed:
             self._closed.set()
-            self._condition.notify_all()
+            self.offsets.changed.notify_all()
         self._is_behind.set()
         # Brokers that are away are not waited for.
         leaving = threading.Thread(target=self._leave, name="kafka leaving", daemon=True)
@@ -287,52 +252,58 @@ class Session:
 
     def _commit(self) -> None:
         while True:
-            with self._condition:
-                while not self._due and not self._closed.is_set():
-                    self._condition.wait(_KEEPER_PERIOD_S)
-                if self._closed.is_set():
-                    return
-            if not self._commit_due():
-                self._closed.wait(_RETRY_S)
+            with self.offsets.changed:
+                while not self.offsets.due() and not self._closed.is_set():
+                    self.offsets.changed.wait(_KEEPER_PERIOD_S)
+            if self._closed.wait(_ANSWER_PERIOD_S):
+                return
+            # Who takes messages meanwhile does it as well.
+            self._poll_aside(pause=self._stopped.is_set())
 
-    def _commit_due(self, only: Sequence[Partition] | None = None) -> bool:
-        """Commits what is due, of all partitions or some; False if a part of it could not be."""
-        from confluent_kafka import KafkaException, TopicPartition
+    def _send_commits(self) -> None:
+        """Sends what is due, unless something sent before has no answer yet, or was refused just now."""
+        from confluent_kafka import KafkaException
 
-        with self._committing:
-            with self._condition:
-                due = {place: part for place, part in self._due.items() if only is None or place in only}
-            if not due:
-                return True
-            offsets = [TopicPartition(topic, number, part.next) for (topic, number), part in due.items()]
-            failed: dict[Partition, Any] = {}
+        if self._sent or time.monotonic() < self._sends_after or not (due := self.offsets.due()):
+            return
+        self._sent = due
+        try:
+            self._consumer.commit(offsets=_offsets(due), asynchronous=True)
+        except KafkaException as raised:
+            self._on_commit(raised.args[0], _offsets(due))
+
+    def _on_commit(self, error: KafkaError | None, partitions: Sequence[Any]) -> None:
+        """The answer to what was sent; called by the client, while it polls."""
+        answers = {(each.topic, each.partition): each.error or error for each in partitions}
+        failed: dict[Partition, KafkaError] = {place: said for place, said in answers.items() if said is not None}
+        sent, self._sent = self._sent, {}
+        self.offsets.committed({place: part for place, part in sent.items() if place not in failed})
+        for said in failed.values():
+            self._sends_after = time.monotonic() + _RETRY_S
+            self._warn("cannot commit", said)
+
+    def _poll_aside(self, pause: bool) -> None:
+        """Serves the client, unless somebody else does.
+
+        Args:
+          pause: whether to fetch nothing from now on, until somebody takes messages.
+        """
+        if self._polling.acquire(blocking=False):
             try:
-                for each in self._consumer.commit(offsets=offsets, asynchronous=False):
-                    if each.error is not None:
-                        failed[each.topic, each.partition] = each.error
-            except KafkaException as raised:
-                failed = dict.fromkeys(due, raised.args[0])
-            with self._condition:
-                for place, part in due.items():
-                    if place not in failed and (now := self._due.pop(place, None)) is not None and now != part:
-                        self._due[place] = _Part(now.tenure, now.next, now.messages - part.messages)
-                self._condition.notify_all()
-        for error in failed.values():
-            self._warn(f"cannot commit, trying again: {error.str()}")
-        return not failed
+                if pause:
+                    self._pause()
+                self._left_over = self._polled(self._left_over, 1, 0.0)
+            except TopicError:
+                pass  # said to who takes next
+            finally:
+                self._polling.release()
 
     def _keep(self) -> None:
         while not self._closed.wait(_KEEPER_PERIOD_S):
             idle = time.monotonic() - self._taken
-            if (self._stopped.is_set() or idle > _PAUSES_AFTER_S) and self._polling.acquire(blocking=False):
+            if self._stopped.is_set() or idle > _PAUSES_AFTER_S:
                 # The brokers think that a member is dead which does not poll.
-                try:
-                    self._pause()
-                    self._left_over = self._polled(self._left_over, 1, 0.0)
-                except TopicError:
-                    pass  # said to who takes next
-                finally:
-                    self._polling.release()
+                self._poll_aside(pause=True)
             # The client does not always say when brokers are gone.
             if self._away or time.monotonic() - max(self._came, self._looked) > _PROBES_EVERY_S:
                 self._look_for_brokers()
@@ -355,44 +326,51 @@ class Session:
             self._consumer.resume(self._consumer.assignment())
 
     def _look_for_brokers(self) -> None:
+        """Asks them, as another client: who takes messages does not wait for what brokers that are away answer."""
         from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
 
+        if self._probe is None:
+            settings: dict[str, Any] = {**self.cluster.settings(), "error_cb": self._hear}
+            self._probe = AdminClient(settings)
         self._looked = time.monotonic()
         try:
-            self._consumer.list_topics(self.topics[0], timeout=_PROBE_S)
+            self._probe.list_topics(self.topics[0], timeout=_PROBE_S)
         except KafkaException as error:
-            self._warn(f"no broker answers, trying again: {error.args[0].str()}")
+            self._probe.poll(0)
+            self._warn("no broker answers", error.args[0])
         else:
             self._away = False
 
     # Called by the client, while it polls ----------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Any, partitions: Sequence[Any]) -> None:
-        with self._condition:
-            self._tenure += 1
-            for each in partitions:
-                self._tenures[each.topic, each.partition] = self._tenure
+        self.offsets.gain((each.topic, each.partition) for each in partitions)
         consumer.incremental_assign(partitions)
         # The client remembers whether they were paused when they were given away.
         (consumer.pause if self._paused else consumer.resume)(partitions)
 
-    def _on_revoke(self, _: Any, partitions: Sequence[Any]) -> None:
-        places = [(each.topic, each.partition) for each in partitions]
-        with self._committing:
-            self._commit_due(places)
-            self._forget(places)
+    def _on_revoke(self, consumer: Any, partitions: Sequence[Any]) -> None:
+        from confluent_kafka import KafkaException
+
+        places = {(each.topic, each.partition) for each in partitions}
+        if due := self.offsets.due(places):
+            # The last chance: it is waited for, and what fails is delivered again, to who has them next.
+            try:
+                answers = consumer.commit(offsets=_offsets(due), asynchronous=False)
+                errors: list[KafkaError] = [each.error for each in answers if each.error is not None]
+            except KafkaException as raised:
+                errors = [raised.args[0]]
+            for error in errors:
+                self._warn("cannot commit", error)
+        self._lose(places)
 
     def _on_lost(self, _: Any, partitions: Sequence[Any]) -> None:
-        with self._committing:
-            self._forget([(each.topic, each.partition) for each in partitions])
+        self._lose({(each.topic, each.partition) for each in partitions})
 
-    def _forget(self, places: Sequence[Partition]) -> None:
-        with self._condition:
-            for place in places:
-                for kept in (self._tenures, self._next, self._due):
-                    kept.pop(place, None)
-            self._gone.update(places)
-            self._condition.notify_all()
+    def _lose(self, places: set[Partition]) -> None:
+        self.offsets.lose(places)
+        self._gone |= places
 
     def _hear(self, error: KafkaError) -> None:
         """An error that came by itself."""
@@ -409,13 +387,20 @@ class Session:
         elif error.code() in (Error._ALL_BROKERS_DOWN, Error._AUTHENTICATION, Error._SSL):
             self._away = True
 
-    def _warn(self, what: str) -> None:
-        if not self._closed.is_set() and self._warns.may_say():
-            _LOG.warning("Kafka at %s: %s", self.cluster.servers, what)
+    def _warn(self, what: str, error: KafkaError) -> None:
+        if not self._closed.is_set() and self._warns[what].may_say():
+            _LOG.warning("Kafka at %s: %s, trying again: %s", self.cluster.servers, what, error.str())
 
 
 def _place(message: Message) -> Partition:
     return message.topic(), message.partition()  # type: ignore[return-value]
+
+
+def _offsets(parts: Mapping[Partition, Part]) -> list[Any]:
+    """As the client wants them."""
+    from confluent_kafka import TopicPartition
+
+    return [TopicPartition(topic, number, part.next) for (topic, number), part in parts.items()]
 
 
 def _size(messages: Sequence[Message]) -> int:

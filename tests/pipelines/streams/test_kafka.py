@@ -432,6 +432,35 @@ def test_what_was_acknowledged_is_committed_and_no_more(broker: Broker, sessions
     assert broker.committed(f"group-{topic}", topic) == {0: 70}
 
 
+def test_brokers_that_are_away_are_named_though_something_is_to_be_committed(caplog: pytest.LogCaptureFixture) -> None:
+    with kafka_broker() as broker:
+        topic = broker.create_topic(1)
+        broker.produce(topic, births(100))
+        session = Session(Cluster(broker.address, KafkaSecurity.model_construct()), [topic], "group")
+        session.start()
+        taken(session, 100)
+        broker.kill()
+        session.acknowledge(session.number)
+        until, longest = time.monotonic() + 8, 0.0
+        while time.monotonic() < until:
+            began = time.monotonic()
+            session.take(100, 0.2, 0.0, lambda: False)
+            longest = max(longest, time.monotonic() - began)
+        said = [record.message for record in caplog.records]
+        assert sum("no broker answers, trying again" in line for line in said) == 1
+        # The client takes one call at a time; none of ours waits for the brokers.
+        assert longest < 0.5
+        broker.start()
+        # Brokers that were away for long may have given its partition away: then all of it comes again.
+        until = time.monotonic() + 40
+        while broker.committed("group", topic) != {0: 100} and time.monotonic() < until:
+            session.take(100, 0.2, 0.0, lambda: False)
+            session.acknowledge(session.number)
+        assert broker.committed("group", topic) == {0: 100}
+        assert session.drain(10) == 0
+        session.close()
+
+
 def test_a_reader_that_takes_nothing_for_long_stays_in_the_group(
     broker: Broker, sessions: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,14 +488,14 @@ def test_partitions_that_come_back_to_a_paused_member_are_read_on(
     monkeypatch.setattr(kafka_session, "_KEEPER_PERIOD_S", 0.05)
     second = sessions(topic)
     until = time.monotonic() + 30
-    while len(second._tenures) < 2 and time.monotonic() < until:
+    while len(second.offsets.partitions) < 2 and time.monotonic() < until:
         second.take(10, 0.1, 0.0, lambda: False)
-    assert len(first._tenures) == 2
+    assert len(first.offsets.partitions) == 2
     second.close()
     for partition in range(4):
         broker.produce(topic, births(100), partition)
     # It takes nothing meanwhile, but keeps in touch.
-    while len(first._tenures) < 4 and time.monotonic() < until:
+    while len(first.offsets.partitions) < 4 and time.monotonic() < until:
         time.sleep(0.1)
     assert places(taken(first, 400)) == Counter((partition, offset) for partition in range(4) for offset in range(100))
 
@@ -485,11 +514,11 @@ def test_partitions_that_went_to_another_member_are_not_committed_any_more(broke
     seen: list[Taken] = []
     until = time.monotonic() + 30
     # The first one gives partitions away while it takes; the second gets what the first has not committed.
-    while time.monotonic() < until and len(second._tenures) < 2:
+    while time.monotonic() < until and len(second.offsets.partitions) < 2:
         assert first.take(100, 0.1, 0.0, lambda: False) is None
         each = second.take(1_000, 0.1, 0.0, lambda: False)
         seen += [each] if each is not None else []
-    given = {partition for _, partition in second._tenures}
+    given = {partition for _, partition in second.offsets.partitions}
     assert len(given) == 2
     before = broker.committed(group, topic)
     done = dict(sorted(places(takes[:halfway])))
