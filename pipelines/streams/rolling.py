@@ -1,7 +1,7 @@
 """Files that a stream appends to, published when their window of time is over.
 
 What a bundle wrote is on the disk when the bundle ends, before its messages are acknowledged; readers see a file when
-it is renamed to its place. What a killed run left unpublished is published by the next one: whole lines, a torn last
+it is renamed to its place. What a killed run left unpublished is published by the next one: whole rows, a torn last
 one is cut off. Where files cannot be appended to durably (gs://), each bundle's file is published at its end.
 
 A name is `<prefix>-<begin of the window, UTC>-<8 hex digits>.<extension>`.
@@ -20,9 +20,12 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import IO
 
+import numpy as np
+
 from pipelines import files
 
 _PART = ".part"
+_PIECE = 1 << 20
 _NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\.[a-z]+$")
 _open_files: set[RollingFile] = set()
 _lock = threading.Lock()
@@ -33,7 +36,7 @@ class RollingFile:
 
     Args:
       prefix: of the files; a folder if it ends in a slash.
-      extension: without a dot; the content must be lines.
+      extension: without a dot; the content must be lines, but that values of .csv may hold line ends in quotes.
       window_s: length of a window in seconds.
       clock: seconds since the epoch.
     """
@@ -46,6 +49,7 @@ class RollingFile:
         self._file: IO[bytes] | None = None
         self._part = self._final = ""
         self._until = 0.0
+        self._whole = 0
         self._closing = threading.Lock()
         with _lock:
             _open_files.add(self)
@@ -63,6 +67,7 @@ class RollingFile:
             stamp = datetime.fromtimestamp(begins, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
             self._part, self._final = _paths(self._prefix, f"{stamp}-{uuid.uuid4().hex[:8]}.{self._extension}")
             self._file = files.open_output(self._part)
+            self._whole = 0
             if not files.is_remote(self._part):
                 fcntl.flock(self._file, fcntl.LOCK_EX)
         return self._file
@@ -75,6 +80,7 @@ class RollingFile:
             self.publish()
             return
         self._file.flush()
+        self._whole = self._file.tell()
         os.fsync(self._file.fileno())
 
     def publish(self) -> None:
@@ -84,7 +90,7 @@ class RollingFile:
                 self._file.flush()
                 # A write that failed, for want of space perhaps, has left a part of a row.
                 with open(self._part, "r+b") as written:
-                    _cut_torn_line(written)
+                    _cut_torn_row(written, self._extension == "csv", self._whole)
                 os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
@@ -123,7 +129,7 @@ def recover(prefix: str, extension: str) -> int:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue
-            _cut_torn_line(file)
+            _cut_torn_row(file, extension == "csv")
             if os.path.exists(part):
                 os.replace(part, _final_of(part))
                 count += 1
@@ -136,18 +142,43 @@ def recovered(prefix: str, extension: str) -> list[str]:
     return [f"published {count} file{'s' * (count > 1)} that a stopped run left at {prefix}"] if count else []
 
 
-def _cut_torn_line(file: IO[bytes]) -> None:
-    """Cuts what stands behind the last line end."""
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        begin = max(0, end - (1 << 16))
-        file.seek(begin)
-        found = file.read(end - begin).rfind(b"\n")
-        if found >= 0:
-            end = begin + found + 1
+def _cut_torn_row(file: IO[bytes], has_quotes: bool, begin: int = 0) -> None:
+    """Cuts what stands behind the last whole row.
+
+    Args:
+      file: open for reading and writing.
+      has_quotes: a line end within double quotes is not the end of a row.
+      begin: where a row begins, or the file ends.
+    """
+    pieces = range(begin, file.seek(0, os.SEEK_END), _PIECE)
+    end = begin
+    for piece, is_quoted in reversed(list(zip(pieces, _quoted(file, pieces, has_quotes), strict=True))):
+        file.seek(piece)
+        content = file.read(_PIECE)
+        found = _last_end(content, is_quoted) if has_quotes else content.rfind(b"\n") + 1
+        if found:
+            end = piece + found
             break
-        end = begin
     file.truncate(end)
+
+
+def _quoted(file: IO[bytes], pieces: range, has_quotes: bool) -> list[bool]:
+    """Whether each piece begins within a quoted value."""
+    is_quoted, found = False, []
+    for piece in pieces:
+        found.append(is_quoted)
+        if has_quotes:
+            file.seek(piece)
+            is_quoted ^= bool(file.read(_PIECE).count(b'"') & 1)
+    return found
+
+
+def _last_end(content: bytes, is_quoted: bool) -> int:
+    """Where the last row ends that ends in some CSV; 0 if none does."""
+    data = np.frombuffer(content, np.uint8)
+    quotes = np.cumsum(data == ord('"'), dtype=np.int64) + is_quoted
+    ends = np.flatnonzero((data == ord("\n")) & (quotes & 1 == 0))
+    return int(ends[-1]) + 1 if len(ends) else 0
 
 
 def _paths(prefix: str, name: str) -> tuple[str, str]:

@@ -93,6 +93,24 @@ def test_what_a_killed_run_left_is_published_without_its_torn_line(tmp_path: Pat
     assert rolling.recover(prefix, "csv") == 0
 
 
+@pytest.mark.parametrize("rows", [1, 200_000])
+@pytest.mark.parametrize(
+    "torn", [b"", b'k2,"a\n', b'k2,"a\nb', b'k2,"a ""\n""', b'"', b'k2,"' + b"\n" * 2_000_000, b'"\n","\n",']
+)
+def test_what_is_torn_within_quotes_goes_with_its_row(tmp_path: Path, rows: int, torn: bytes) -> None:
+    whole = b'k,"a ""word"",\nand another"\n' * rows
+    (tmp_path / ".p-20240501T000000Z-01234567.csv.part").write_bytes(whole + torn)
+    assert rolling.recover(str(tmp_path / "p"), "csv") == 1
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [whole]
+
+
+def test_quotes_mean_nothing_in_lines_of_json(tmp_path: Path) -> None:
+    whole = b'{"inches": "7\\""}\n{"inches": "8"}\n'
+    (tmp_path / ".p-20240501T000000Z-01234567.jsonl.part").write_bytes(whole + b'{"inc')
+    assert rolling.recover(str(tmp_path / "p"), "jsonl") == 1
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [whole]
+
+
 def test_what_a_failed_write_left_of_a_row_is_not_published(tmp_path: Path) -> None:
     """The disk takes no more in the middle of a row."""
     code = (
@@ -101,6 +119,8 @@ def test_what_a_failed_write_left_of_a_row_is_not_published(tmp_path: Path) -> N
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_003, 100_003))\n"
         "file = RollingFile(sys.argv[1], 'csv', 1e9)\n"
+        "file.open().write(b'k1832,7.5\\n' * 1_000)\n"
+        "file.flush()\n"
         "try:\n"
         "    file.open().write(b'k1832,7.5\\n' * 20_000)\n"
         "except OSError as error:\n"
