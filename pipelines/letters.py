@@ -1,4 +1,4 @@
-"""Where dead letters go: what the kinds of places have in common."""
+"""Where a stream's rows and dead letters go: what the kinds of places have in common."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class LetterBox(ABC):
         """Lets go of what is held."""
 
 
-class LetterPlace(ABC):
-    """Where the dead letters of a stream go; it travels to the workers."""
+class Place(ABC):
+    """Where a stream writes to."""
 
     @abstractmethod
     def check(self) -> None:
-        """Whether letters can be written there.
+        """Whether it can be written to.
 
         Raises:
           ConfigError: it is not there, or does not take them.
@@ -50,13 +50,21 @@ class LetterPlace(ABC):
         return []
 
     def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
-        """The keys of the letters of the last seconds, where they can be read: (age in seconds, keys)."""
+        """The keys of what was written in the last seconds, where they can be read: (age in seconds, keys).
+
+        Raises:
+          ConfigError: they could be read if they were written.
+        """
         yield from ()
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Where it is, as the summary says it."""
+
+
+class LetterPlace(Place):
+    """Where the dead letters of a stream go; it travels to the workers."""
 
     @abstractmethod
     def open(self) -> LetterBox:
         """A box for one step."""
-
-    @abstractmethod
-    def describe(self) -> str:
-        """Where the letters are, as the summary says it."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
+
+from typing_extensions import Self
 
 
 @dataclass
@@ -41,8 +44,64 @@ class Tally:
 TALLY = Tally()
 
 
-class LiveProgress:
-    """Shows the tally while a run goes on: a moving line on a terminal, a plain line now and then in a pipe.
+class Live(ABC):
+    """Shows how a run goes, while it does: a moving line on a terminal, a plain line now and then in a pipe.
+
+    Args:
+      console: a rich console on standard error.
+      moves_every_s: seconds between two states of the moving line.
+      every_s: seconds between plain lines.
+    """
+
+    def __init__(self, console: Any, moves_every_s: float, every_s: float) -> None:
+        self._console = console
+        self._every = moves_every_s if console.is_terminal else every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        TALLY.clear()
+        self.begin()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """The run begins."""
+
+    @abstractmethod
+    def line(self) -> str:
+        """The present state in words."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Called ten times a second, between the lines."""
+
+    def _watch(self) -> None:
+        if not self._console.is_terminal:
+            while self._goes_on():
+                self._console.print(self.line(), highlight=False, soft_wrap=True)
+            return
+        with self._console.status("starting") as status:
+            while self._goes_on():
+                status.update(self.line())
+
+    def _goes_on(self) -> bool:
+        """Waits for the time of the next line; False at the end."""
+        until = time.monotonic() + self._every
+        while time.monotonic() < until:
+            if self._stop.wait(0.1):
+                return False
+            self.look()
+        return True
+
+
+class LiveProgress(Live):
+    """How a run with an end goes.
 
     Args:
       console: a rich console on standard error.
@@ -51,24 +110,13 @@ class LiveProgress:
     """
 
     def __init__(self, console: Any, total_bytes: int, every_s: float = 10.0) -> None:
-        self._console = console
+        super().__init__(console, 0.2, every_s)
         self._total = total_bytes
-        self._every = every_s if not console.is_terminal else 0.2
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
-    def __enter__(self) -> LiveProgress:
-        TALLY.clear()
+    def begin(self) -> None:
         self._started = time.monotonic()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def line(self) -> str:
-        """The present state in words."""
         seconds = max(time.monotonic() - self._started, 1e-6)
         share = min(1.0, TALLY.bytes_read / self._total) if self._total else 1.0
         left = f"{seconds / share * (1 - share):.0f} s left" if share > 0.02 else "..."
@@ -76,11 +124,5 @@ class LiveProgress:
         rate = TALLY.rows_read / seconds
         return f"{share:4.0%}  {TALLY.rows_read:,} rows read{dead}, {rate:,.0f} rows/s, {left}"
 
-    def _watch(self) -> None:
-        if not self._console.is_terminal:
-            while not self._stop.wait(self._every):
-                self._console.print(self.line(), highlight=False)
-            return
-        with self._console.status("starting") as status:
-            while not self._stop.wait(self._every):
-                status.update(self.line())
+    def look(self) -> None:
+        """There is nothing to say between the lines."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipelines.config import ConfigError
 from pipelines.formats import writer_class
+from pipelines.letters import Place
 from pipelines.output_config import BigQueryOutput, BigtableOutput, ConsoleOutput, FileOutput, KafkaOutput, PubSubOutput
 from pipelines.plan import KEY
 from pipelines.streams import bigquery_tables, bigtable_tables, dedupe, kafka_client, pubsub, rolling, written
@@ -21,36 +22,12 @@ if TYPE_CHECKING:
     from pipelines.sinks.rows import WriteRows
 
 
-class Destination(ABC):
+class Destination(Place):
     """Where the rows of a stream go."""
-
-    @abstractmethod
-    def check(self) -> None:
-        """Whether rows can be written there.
-
-        Raises:
-          ConfigError: it is not there, or does not take them.
-        """
-
-    def recover(self) -> list[str]:
-        """Completes what a killed run left; gives what a person should know of it, one line each."""
-        return []
-
-    def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
-        """The keys of the rows that were written in the last seconds, where they can be read: (age in seconds, keys).
-
-        Raises:
-          ConfigError: they could be read if they were written.
-        """
-        yield from ()
 
     @abstractmethod
     def sink(self) -> WriteRows | None:
         """What writes the rows; None if nothing does but the console."""
-
-    @abstractmethod
-    def place(self) -> str:
-        """Where the rows are, as the summary says it."""
 
 
 def destination(plan: Plan) -> Destination:
@@ -92,7 +69,7 @@ class _Console(Destination):
     def sink(self) -> None:
         return None
 
-    def place(self) -> str:
+    def describe(self) -> str:
         return self._output.describe()
 
 
@@ -130,7 +107,7 @@ class _Files(Destination):
 
         return WriteRolling(self._plan, output_options(self._plan), self._output.window_s)
 
-    def place(self) -> str:
+    def describe(self) -> str:
         return rolling.pattern(self._output.path, self._extension)
 
 
@@ -153,7 +130,7 @@ class _PubSub(Destination):
 
         return WritePubSub(self._plan, self._output)
 
-    def place(self) -> str:
+    def describe(self) -> str:
         return self._output.describe()
 
 
@@ -177,7 +154,7 @@ class _Kafka(Destination):
 
         return WriteKafka(self._plan, self._output, self._cluster)
 
-    def place(self) -> str:
+    def describe(self) -> str:
         return self._output.describe()
 
 
@@ -200,7 +177,7 @@ class _BigQuery(Destination):
 
         return WriteBigQuery(self._plan, self._output)
 
-    def place(self) -> str:
+    def describe(self) -> str:
         return self._output.describe()
 
 
@@ -220,5 +197,5 @@ class _Bigtable(Destination):
 
         return WriteBigtable(self._plan, self._output)
 
-    def place(self) -> str:
+    def describe(self) -> str:
         return self._output.describe()

@@ -52,22 +52,17 @@ class BigQueryLetters(LetterPlace):
         return f"table {self.letters.table}"
 
 
-class _BigQueryBox(SentBox):
+class _BigQueryBox(SentBox[Appender]):
     def __init__(self, table: Table) -> None:
         super().__init__()
         self._table = table
-        self._appender: Appender | None = None
 
-    def send(self, letters: Sequence[DeadLetter]) -> dict[int, str]:
-        if self._appender is None:
-            self._appender = Appender(self._table, SCHEMA)
+    def connected(self) -> Appender:
+        return Appender(self._table, SCHEMA)
+
+    def send(self, service: Appender, letters: Sequence[DeadLetter]) -> dict[int, str]:
         arrays = [pa.array([_value(letter, field) for letter in letters], field.type) for field in SCHEMA]
-        return self._appender.append(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
-
-    def close(self) -> None:
-        if self._appender is not None:
-            self._appender.close()
-            self._appender = None
+        return service.append(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
 
 
 def _value(letter: DeadLetter, field: pa.Field) -> object:

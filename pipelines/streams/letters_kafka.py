@@ -39,21 +39,16 @@ class KafkaLetters(LetterPlace):
         return self.letters.describe()
 
 
-class _KafkaBox(SentBox):
+class _KafkaBox(SentBox[Topic]):
     def __init__(self, cluster: Cluster, name: str) -> None:
         super().__init__()
         self._cluster = cluster
         self._name = name
-        self._topic: Topic | None = None
 
-    def send(self, letters: Sequence[DeadLetter]) -> dict[int, str]:
-        if self._topic is None:
-            self._topic = Topic(self._cluster, self._name)
+    def connected(self) -> Topic:
+        return Topic(self._cluster, self._name)
+
+    def send(self, service: Topic, letters: Sequence[DeadLetter]) -> dict[int, str]:
         keys = [letter.key.encode("utf-8", "backslashreplace") for letter in letters]
         values = [letter.to_json().rstrip(b"\n") for letter in letters]
-        return self._topic.send(keys, values, [time.time_ns() // 1_000_000] * len(letters), [None] * len(letters))()
-
-    def close(self) -> None:
-        if self._topic is not None:
-            self._topic.close()
-            self._topic = None
+        return service.send(keys, values, [time.time_ns() // 1_000_000] * len(letters), [None] * len(letters))()

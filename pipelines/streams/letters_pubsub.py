@@ -36,24 +36,19 @@ class PubSubLetters(LetterPlace):
         return self.letters.topic
 
 
-class _PubSubBox(SentBox):
+class _PubSubBox(SentBox[Topic]):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
-        self._topic: Topic | None = None
 
-    def send(self, letters: Sequence[DeadLetter]) -> dict[int, str]:
-        if self._topic is None:
-            self._topic = Topic(self._name)
-        message = self._topic.message
-        return self._topic.publish(
+    def connected(self) -> Topic:
+        return Topic(self._name)
+
+    def send(self, service: Topic, letters: Sequence[DeadLetter]) -> dict[int, str]:
+        message = service.message
+        return service.publish(
             [message(letter.to_json().rstrip(b"\n"), {KEY_NAME: _cut(letter.key)}) for letter in letters]
         )
-
-    def close(self) -> None:
-        if self._topic is not None:
-            self._topic.close()
-            self._topic = None
 
 
 def _cut(key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
 
 from pipelines.letters import LetterBox
 from pipelines.rows import DeadLetter
@@ -17,12 +18,23 @@ class LetterRefusedError(RuntimeError):
     """A service does not take a letter, not even without its payload."""
 
 
-class SentBox(LetterBox):
-    """Letters that wait for the end of their bundle, or until they are many."""
+class Service(Protocol):
+    """What letters are sent to."""
+
+    def close(self) -> None:
+        """Lets go of it."""
+
+
+S = TypeVar("S", bound=Service)
+
+
+class SentBox(LetterBox, Generic[S]):
+    """Letters that wait for the end of their bundle, or until they are many. Connected to when there is one."""
 
     def __init__(self) -> None:
         self._letters: list[DeadLetter] = []
         self._bytes = 0
+        self._service: S | None = None
 
     def begin_bundle(self) -> None:
         self._letters, self._bytes = [], 0
@@ -40,12 +52,23 @@ class SentBox(LetterBox):
     def _send_all(self) -> None:
         """Sends; what is too large for the service loses the end of its payload, and says so."""
         while self._letters:
-            refused = self.send(self._letters)
+            if self._service is None:
+                self._service = self.connected()
+            refused = self.send(self._service, self._letters)
             self._letters = [_shortened(self._letters[index], why) for index, why in sorted(refused.items())]
         self._bytes = 0
 
+    def close(self) -> None:
+        if self._service is not None:
+            self._service.close()
+            self._service = None
+
     @abstractmethod
-    def send(self, letters: Sequence[DeadLetter]) -> dict[int, str]:
+    def connected(self) -> S:
+        """The service, ready to send to."""
+
+    @abstractmethod
+    def send(self, service: S, letters: Sequence[DeadLetter]) -> dict[int, str]:
         """Sends letters, and waits until they are durable.
 
         Returns:

@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from pipelines.streams.lines import Made
+from pipelines.streams.messages import KEY_NAME
 
 if TYPE_CHECKING:
     from pipelines.streams import kafka_topic, pubsub_topic
     from pipelines.streams.kafka_client import Cluster
 
-KEY, TIMESTAMP = "source_id", "timestamp"
-"""Attributes of a message of Pub/Sub."""
+TIMESTAMP = "timestamp"
+"""The attribute of a message of Pub/Sub with the time of what it tells."""
 
 
 class Publisher(ABC):
@@ -95,7 +96,7 @@ class ToPubSub(Publisher):
         times = timestamps(np.array(made.event_us)).to_pylist()
         return self._topic.publish(
             [
-                message(payload, {KEY: key, TIMESTAMP: time})
+                message(payload, {KEY_NAME: key, TIMESTAMP: time})
                 for payload, key, time in zip(made.payloads, made.keys, times, strict=True)
             ]
         )

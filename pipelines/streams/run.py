@@ -110,7 +110,7 @@ def _summary(plan: Plan, options: PipelineOptions, seconds: float, startup_secon
         seconds=seconds,
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
-        output=destination(plan).place(),
+        output=destination(plan).describe(),
         dead_letters=letter_place(config).describe() if dead else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
     from pipelines.config import Batching
+    from pipelines.sources.acknowledged import AcknowledgedSource
 
 _MOST_BYTES = 256 << 20
 """Of a file of messages to repeat."""
@@ -58,30 +59,18 @@ def opened(source: SimulatedSource | PubSubSource | KafkaSource) -> Iterator[Ope
     Raises:
       ConfigError: it is not there, or cannot be read.
     """
-    if isinstance(source, SimulatedSource):
-        yield _Simulated(source)
-        return
-    if isinstance(source, KafkaSource):
-        reads = _Kafka(source)
-        try:
-            yield reads
-        finally:
-            reads.finish()
-        return
-    if source.subscription is not None:
-        _check(source.subscription)
-        found = _PubSub(source, source.subscription)
-        try:
-            yield found
-        finally:
-            found.finish()
-        return
-    with _temporary(str(source.topic)) as made:
-        found = _PubSub(source, made)
-        try:
-            yield found
-        finally:
-            found.finish()
+    with ExitStack() as stack:
+        if isinstance(source, SimulatedSource):
+            found: Opened = _Simulated(source)
+        elif isinstance(source, KafkaSource):
+            found = _Kafka(source)
+        elif source.subscription is not None:
+            _check(source.subscription)
+            found = _PubSub(source, source.subscription)
+        else:
+            found = _PubSub(source, stack.enter_context(_temporary(str(source.topic))))
+        stack.callback(found.finish)
+        yield found
 
 
 class _Simulated(Opened):
@@ -103,18 +92,35 @@ class _Simulated(Opened):
         return simulated.ReadSimulated(source, self._payloads)
 
 
-class _PubSub(Opened):
-    def __init__(self, source: PubSubSource, name: str) -> None:
-        self._source = source
-        self._name = name
-        self._finish: Callable[[bool], int] | None = None
+class _Acknowledged(Opened):
+    """A source whose messages are acknowledged when what they became is durable."""
+
+    _finish: Callable[[bool], int] | None = None
 
     def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
-        from pipelines.sources import acknowledged, pubsub
+        from pipelines.sources import acknowledged
         from pipelines.sources.unbounded import ReadUnbounded
 
         self._finish = acknowledged.finish
-        source = pubsub.PubSubSource(
+        return ReadUnbounded(self.source(batching, attributes))
+
+    @abstractmethod
+    def source(self, batching: Batching, attributes: bool) -> AcknowledgedSource:
+        """What is read, by the arguments of `read`."""
+
+    def finish(self, all_is_done: bool = False) -> int:
+        return 0 if self._finish is None else self._finish(all_is_done)
+
+
+class _PubSub(_Acknowledged):
+    def __init__(self, source: PubSubSource, name: str) -> None:
+        self._source = source
+        self._name = name
+
+    def source(self, batching: Batching, attributes: bool) -> AcknowledgedSource:
+        from pipelines.sources import pubsub
+
+        return pubsub.PubSubSource(
             subscription=self._name,
             key=None if self._source.key else self._source.key_attribute or "",
             timestamp=self._source.timestamp_attribute,
@@ -125,27 +131,21 @@ class _PubSub(Opened):
             max_rows=batching.pulled_rows,
             max_wait_ms=batching.pulled_wait_ms,
         )
-        return ReadUnbounded(source)
-
-    def finish(self, all_is_done: bool = False) -> int:
-        return 0 if self._finish is None else self._finish(all_is_done)
 
 
-class _Kafka(Opened):
+class _Kafka(_Acknowledged):
     def __init__(self, source: KafkaSource) -> None:
         self._source = source
         self._cluster = kafka_client.Cluster(source.bootstrap_servers, source.security)
-        self._finish: Callable[[bool], int] | None = None
         self._backlog: Callable[[], int | None] | None = None
         partitions = kafka_client.partitions_of("source", self._cluster, source.topics)
         kafka_client.begin("source", self._cluster, source.group, partitions, source.begins)
 
-    def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
-        from pipelines.sources import acknowledged, kafka
-        from pipelines.sources.unbounded import ReadUnbounded
+    def source(self, batching: Batching, attributes: bool) -> AcknowledgedSource:
+        from pipelines.sources import kafka
 
-        self._finish, self._backlog = acknowledged.finish, kafka.backlog
-        source = kafka.KafkaSource(
+        self._backlog = kafka.backlog
+        return kafka.KafkaSource(
             cluster=self._cluster,
             topics=tuple(self._source.topics),
             group=self._source.group,
@@ -156,10 +156,6 @@ class _Kafka(Opened):
             max_rows=batching.pulled_rows,
             max_wait_ms=batching.pulled_wait_ms,
         )
-        return ReadUnbounded(source)
-
-    def finish(self, all_is_done: bool = False) -> int:
-        return 0 if self._finish is None else self._finish(all_is_done)
 
     def backlog(self) -> int | None:
         return None if self._backlog is None else self._backlog()
