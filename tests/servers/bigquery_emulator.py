@@ -6,12 +6,8 @@ The environment is made on first use from bigquery/requirements.txt. It listens 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,13 +20,10 @@ import httpx
 import pytest
 
 from pipelines.streams import bigquery_tables
+from tests.servers import tools
 
-_HERE = Path(__file__).resolve().parent
-_REQUIREMENTS = _HERE / "bigquery" / "requirements.txt"
-_ENVIRONMENT = _HERE.parent.parent / ".venv-bigquery"
+_REQUIREMENTS = Path(__file__).resolve().parent / "bigquery" / "requirements.txt"
 _READY_WITHIN_S = 60.0
-# The emulator ends with its guard, and the guard with the test process: then nobody holds its standard input any more.
-_GUARD = '{ "$@"; kill -9 0; } & read _; kill -9 0'
 # DuckDB would download its extensions. The home folder is where it looks for those it has.
 _INSTALL = """
 import duckdb, importlib.util, pathlib
@@ -54,10 +47,11 @@ class Emulator:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        ports = _free_ports()
+        ports = tools.free_ports(2)
+        self._environment = tools.environment("bigquery", _REQUIREMENTS, "500 MB", _INSTALL)
         self.rest, self.grpc = (f"127.0.0.1:{port}" for port in ports)
         arguments = ["--rest-port", str(ports[0]), "--grpc-port", str(ports[1]), "--project", PROJECT]
-        self._command = [str(_environment() / "bin" / "bqemulator"), "start", *arguments]
+        self._command = [str(self._environment / "bin" / "bqemulator"), "start", *arguments]
         self._command += ["--persistent", "--data-dir", str(folder / "data"), "--log-level", "warning"]
         self.start()
         with self.client() as client:
@@ -86,12 +80,12 @@ class Emulator:
         """Starts the process, with the tables that it had."""
         log = open(self._folder / "log", "w+b")  # noqa: SIM115 - the process has it
         self._process = subprocess.Popen(
-            ["sh", "-c", _GUARD, "guard", *self._command],
+            tools.guarded(self._command),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             cwd=self._folder,
-            env={**os.environ, "HOME": str(_ENVIRONMENT)},
+            env={**os.environ, "HOME": str(self._environment)},
             start_new_session=True,
         )
         log.close()
@@ -132,30 +126,3 @@ def bigquery_emulator() -> Iterator[Emulator]:
             yield emulator
         finally:
             emulator.stop()
-
-
-def _environment() -> Path:
-    """An environment that has exactly what the requirements ask for, and DuckDB's extensions."""
-    with open(_REQUIREMENTS, "rb") as file:
-        # Tests run in several processes.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        made = _ENVIRONMENT / ".installed"
-        wanted = hashlib.sha256(file.read() + sys.version.encode()).hexdigest()
-        if not made.exists() or made.read_text() != wanted:
-            print(f"setting up {_ENVIRONMENT.name} (some seconds, 500 MB) ...", file=sys.stderr)
-            shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(_ENVIRONMENT)], check=True)
-            python = str(_ENVIRONMENT / "bin" / "python")
-            uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--quiet"]
-            subprocess.run([*uv, "--python", python, "-r", str(_REQUIREMENTS)], check=True)
-            home = {**os.environ, "HOME": str(_ENVIRONMENT)}
-            subprocess.run([python, "-c", _INSTALL], check=True, env=home)
-            made.write_text(wanted)
-    return _ENVIRONMENT
-
-
-def _free_ports() -> list[int]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1], two.getsockname()[1]]

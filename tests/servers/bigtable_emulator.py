@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import grpc
-import pytest
 from google.cloud.bigtable_admin_v2 import BigtableTableAdminClient
 from google.cloud.bigtable_admin_v2.services.bigtable_table_admin.transports import BigtableTableAdminGrpcTransport
 from google.cloud.bigtable_admin_v2.types import ColumnFamily, GcRule, Table
 from google.cloud.bigtable_v2.services.bigtable.transports import BigtableGrpcTransport
 from google.cloud.bigtable_v2.types import ReadRowsRequest
 
+from tests.servers import tools
+
 _SOURCE = Path(__file__).resolve().parent / "bigtable"
-_TOOLS = _SOURCE.parent.parent.parent / ".tools"
 
 PROJECT = "test-project"
 INSTANCE = f"projects/{PROJECT}/instances/births"
@@ -97,7 +92,9 @@ class Emulator:
 @contextlib.contextmanager
 def bigtable_emulator() -> Iterator[Emulator]:
     """An emulator that ends with the block, or with this process: its standard input does then."""
-    process = subprocess.Popen([_built()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [tools.built("bigtable-emulator", _SOURCE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         emulator = Emulator(process.stdout.readline().strip(), process)
@@ -108,22 +105,3 @@ def bigtable_emulator() -> Iterator[Emulator]:
     finally:
         process.kill()
         process.communicate()
-
-
-def _built() -> str:
-    """The program; built if it is not there or older than its source."""
-    if shutil.which("go") is None:
-        pytest.skip("the Bigtable emulator is built with Go, which is not installed")
-    program = _TOOLS / "bigtable-emulator"
-    _TOOLS.mkdir(exist_ok=True)
-    with open(_TOOLS / "bigtable-emulator.lock", "wb") as file:
-        # Tests run in several processes. Not a lock of go.mod: Go takes that itself.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        newest = max((_SOURCE / name).stat().st_mtime for name in ("main.go", "go.mod", "go.sum"))
-        if not program.exists() or program.stat().st_mtime < newest:
-            print("building the Bigtable emulator (some seconds the first time) ...", file=sys.stderr)
-            with tempfile.TemporaryDirectory(dir=_TOOLS) as folder:
-                made = Path(folder) / "emulator"
-                subprocess.run(["go", "build", "-o", str(made), "."], cwd=_SOURCE, check=True)
-                os.replace(made, program)
-    return str(program)

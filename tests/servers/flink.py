@@ -6,21 +6,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.servers import tools
 
-_SOURCE = Path(__file__).resolve().parent / "flink"
-_TOOLS = _SOURCE.parent.parent.parent / ".tools"
+_POM = Path(__file__).resolve().parent / "flink" / "pom.xml"
 _READY_WITHIN_S = 60.0
 _PORT = 8099
 _FLAGS = """\
@@ -40,9 +35,10 @@ def flink_job_server(port: int = 0) -> Iterator[str]:
     Args:
       port: where it listens; 0 for a free one.
     """
-    jars = _jars()
+    tools.needs("Flink", "java")
+    jars = tools.jars("flink", _POM, "150 MB")
     with tempfile.TemporaryDirectory(prefix="flink-") as folder:
-        port = port or _free_port()
+        port = port or tools.free_ports(1)[0]
         # A job whose workers are gone is to end.
         (Path(folder) / "flink-conf.yaml").write_text("restart-strategy.type: none\n")
         command = [
@@ -70,33 +66,6 @@ def _wait_for(port: int) -> None:
             return
         time.sleep(0.1)
     raise TimeoutError(f"no job server of Flink listens at port {port}")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def _jars() -> str:
-    """The folder with the server's jars; they are downloaded if they are not there or older than pom.xml."""
-    if shutil.which("java") is None:
-        pytest.skip("Flink needs Java, which is not installed")
-    folder, pom = _TOOLS / "flink", _SOURCE / "pom.xml"
-    _TOOLS.mkdir(exist_ok=True)
-    with open(_TOOLS / "flink.lock", "wb") as file:
-        # Tests run in several processes.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if not folder.exists() or folder.stat().st_mtime < pom.stat().st_mtime:
-            if shutil.which("mvn") is None:
-                pytest.skip("Flink's job server is put together with Maven, which is not installed")
-            print("downloading Flink's job server (150 MB, a minute or two the first time) ...", file=sys.stderr)
-            with tempfile.TemporaryDirectory(dir=_TOOLS) as made:
-                goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={made}/jars"]
-                subprocess.run(["mvn", "-q", "-B", "-f", str(pom), *goal], check=True)
-                shutil.rmtree(folder, ignore_errors=True)
-                os.replace(f"{made}/jars", folder)
-    return str(folder)
 
 
 if __name__ == "__main__":

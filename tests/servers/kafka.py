@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
-import hashlib
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -19,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 from confluent_kafka import (
     Consumer,
     KafkaException,
@@ -29,12 +23,11 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.servers import tools
+
 _POM = Path(__file__).resolve().parent / "kafka" / "pom.xml"
-_TOOLS = _POM.parent.parent.parent.parent / ".tools"
 _READY_WITHIN_S = 60.0
 _ANSWER_WITHIN_S = 30.0
-# The broker ends with its guard, and the guard with this process: then nobody holds its standard input any more.
-_GUARD = '{ "$@"; kill -9 0; } & read _; kill -9 0'
 _JAVA = ["java", "-Xmx384m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
 
 USER, PASSWORD = "births", "let-me-in"
@@ -77,7 +70,7 @@ class Broker:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        plain, sasl, controller = _free_ports(3)
+        plain, sasl, controller = tools.free_ports(3)
         self.address = f"127.0.0.1:{plain}"
         self.sasl_address = f"127.0.0.1:{sasl}"
         text = _SETTINGS.format(
@@ -85,7 +78,7 @@ class Broker:
         )
         self._settings = Path(folder) / "server.properties"
         self._settings.write_text(text)
-        self._java = [*_JAVA, "-cp", f"{_jars()}/*"]
+        self._java = [*_JAVA, "-cp", f"{tools.jars('kafka', _POM, '46 MB')}/*"]
         format = [*self._java, "kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._settings)]
         subprocess.run(format, check=True, capture_output=True)
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,7 +91,7 @@ class Broker:
         """Starts it, or starts it again, with all that it had; waits until it answers."""
         with open(f"{self._folder}/log", "ab") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", _GUARD, "guard", *self._java, "kafka.Kafka", str(self._settings)],
+                tools.guarded([*self._java, "kafka.Kafka", str(self._settings)]),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -254,8 +247,7 @@ class Broker:
 @contextlib.contextmanager
 def kafka_broker() -> Iterator[Broker]:
     """A broker that ends with the block, or with this process."""
-    if shutil.which("java") is None or shutil.which("mvn") is None:
-        pytest.skip("the Kafka broker needs Java and Maven, which are not installed")
+    tools.needs("the Kafka broker", "java")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         broker = Broker(folder)
         try:
@@ -264,32 +256,6 @@ def kafka_broker() -> Iterator[Broker]:
             broker.kill()
 
 
-def _jars() -> Path:
-    """The folder with the jars that the pom asks for."""
-    folder = _TOOLS / "kafka"
-    made = folder / ".made"
-    wanted = hashlib.sha256(_POM.read_bytes()).hexdigest()
-    _TOOLS.mkdir(exist_ok=True)
-    with open(_TOOLS / "kafka.lock", "wb") as file:
-        # Tests run in several processes.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if not made.exists() or made.read_text() != wanted:
-            print("bringing Kafka's jars (some seconds, 46 MB) ...", file=sys.stderr)
-            shutil.rmtree(folder, ignore_errors=True)
-            copy = ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-            subprocess.run([*copy, f"-DoutputDirectory={folder}"], check=True, stdout=sys.stderr)
-            made.write_text(wanted)
-    return folder
-
-
 def _cluster_id() -> str:
     # One that begins with - would be taken for an option.
     return base64.b64encode(uuid.uuid4().bytes, b"ab").decode().rstrip("=")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

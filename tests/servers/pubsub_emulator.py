@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,13 +12,13 @@ from typing import Any, NamedTuple
 
 import grpc
 import httpx
-import pytest
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports.grpc import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports.grpc import SubscriberGrpcTransport
 
+from tests.servers import tools
+
 _SOURCE = Path(__file__).resolve().parent / "pubsub"
-_TOOLS = _SOURCE.parent.parent.parent / ".tools"
 _MOST = 1_000
 
 TOPIC = "projects/test-project/topics/births"
@@ -112,7 +107,9 @@ class Emulator:
 @contextlib.contextmanager
 def pubsub_emulator() -> Iterator[Emulator]:
     """An emulator that ends with the block, or with this process: its standard input does then."""
-    process = subprocess.Popen([_built()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [tools.built("pubsub-emulator", _SOURCE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
@@ -124,22 +121,3 @@ def pubsub_emulator() -> Iterator[Emulator]:
     finally:
         process.kill()
         process.communicate()
-
-
-def _built() -> str:
-    """The program; built if it is not there or older than its source."""
-    if shutil.which("go") is None:
-        pytest.skip("the Pub/Sub emulator is built with Go, which is not installed")
-    program = _TOOLS / "pubsub-emulator"
-    _TOOLS.mkdir(exist_ok=True)
-    with open(_TOOLS / "pubsub-emulator.lock", "wb") as file:
-        # Tests run in several processes. Not a lock of go.mod: Go takes that itself.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        newest = max((_SOURCE / name).stat().st_mtime for name in ("main.go", "go.mod", "go.sum"))
-        if not program.exists() or program.stat().st_mtime < newest:
-            print("building the Pub/Sub emulator (a minute the first time) ...", file=sys.stderr)
-            with tempfile.TemporaryDirectory(dir=_TOOLS) as folder:
-                made = Path(folder) / "emulator"
-                subprocess.run(["go", "build", "-o", str(made), "."], cwd=_SOURCE, check=True)
-                os.replace(made, program)
-    return str(program)

@@ -7,11 +7,8 @@ SavedModel is in reference_model.py, and listen on 127.0.0.1 only.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,13 +19,11 @@ from pathlib import Path
 
 import httpx
 
+from tests.servers import tools
 from tests.servers.arithmetic import MODEL
 
 _HERE = Path(__file__).resolve().parent
-_ROOT = _HERE.parent.parent
 _READY_WITHIN_S = 120.0
-# The server ends with its guard, and the guard with the test process: then nobody holds its standard input any more.
-_GUARD = '{ "$@"; kill -9 0; } & read _; kill -9 0'
 
 
 @dataclass(frozen=True)
@@ -51,8 +46,8 @@ def kserve_server(careless: bool = False) -> Iterator[Server]:
     Args:
       careless: the model fails with an error that its server knows nothing of (500), not with a declared one (400).
     """
-    port = _free_port()
-    command = [str(_environment("kserve") / "python"), str(_HERE / "kserve" / "serve.py"), str(port)]
+    [port] = tools.free_ports(1)
+    command = [_program("kserve", "python"), str(_HERE / "kserve" / "serve.py"), str(port)]
     with _running(command, {}, port, careless) as server:
         yield server
 
@@ -64,8 +59,8 @@ def mlserver_server(careless: bool = False) -> Iterator[Server]:
     Args:
       careless: as of `kserve_server`; the message is lost then.
     """
-    port = _free_port()
-    command = [str(_environment("mlserver") / "mlserver"), "start", str(_HERE / "mlserver")]
+    [port] = tools.free_ports(1)
+    command = [_program("mlserver", "mlserver"), "start", str(_HERE / "mlserver")]
     settings = {
         "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_HTTP_PORT": str(port),
@@ -87,7 +82,7 @@ def _running(command: list[str], settings: Mapping[str, str], port: int, careles
         environment["CARELESS"] = "1"
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/log", "w+b") as log:
         process = subprocess.Popen(
-            ["sh", "-c", _GUARD, "guard", *command],
+            tools.guarded(command),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -120,28 +115,8 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: str
     raise RuntimeError(f"the server {state}: {_tail(log)}")
 
 
-def _environment(name: str) -> Path:
-    """The folder of the programs of an environment that has exactly what <name>/requirements.txt asks for."""
-    requirements = _HERE / name / "requirements.txt"
-    folder = _ROOT / f".venv-{name}"
-    with open(requirements, "rb") as file:
-        # Tests run in several processes.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        made = folder / ".installed"
-        wanted = hashlib.sha256(file.read() + sys.version.encode()).hexdigest()
-        if not made.exists() or made.read_text() != wanted:
-            print(f"setting up {folder.name} (some seconds, 300 MB) ...", file=sys.stderr)
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-            uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--quiet"]
-            subprocess.run([*uv, "--python", str(folder / "bin" / "python"), "-r", str(requirements)], check=True)
-            made.write_text(wanted)
-    return folder / "bin"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _program(server: str, name: str) -> str:
+    return str(tools.environment(server, _HERE / server / "requirements.txt", "300 MB") / "bin" / name)
 
 
 def _tail(path: str) -> str:

@@ -1,0 +1,119 @@
+"""What the servers of tests are made of: programs built with Go, jars brought by Maven, Python environments.
+
+Each is made on first use, and again when what it is made from changes; test processes share it. They are in .tools and
+.venv-<name>. Processes end with their guard, and the guard with the test process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_TOOLS = ROOT / ".tools"
+_GUARD = '{ "$@"; kill -9 0; } & read _; kill -9 0'
+
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """A command that ends when nobody holds its standard input any more. Start it in a session of its own."""
+    return ["sh", "-c", _GUARD, "guard", *command]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens at."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def built(name: str, source: Path) -> str:
+    """A program of Go, from a folder with its source."""
+
+    def make(place: Path) -> None:
+        subprocess.run(["go", "build", "-o", str(place), "."], cwd=source, check=True)
+
+    made_from = b"".join((source / file).read_bytes() for file in ("main.go", "go.mod", "go.sum"))
+    return str(_made(_TOOLS / name, made_from, ["go"], "a minute", make))
+
+
+def installed(name: str, package: str) -> str:
+    """A program of Go, from a package@version."""
+
+    def make(place: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=_TOOLS) as folder:
+            subprocess.run(["go", "install", package], env={**os.environ, "GOBIN": folder}, check=True)
+            os.replace(Path(folder) / name, place)
+
+    return str(_made(_TOOLS / name, package.encode(), ["go"], "two minutes", make))
+
+
+def jars(name: str, pom: Path, size: str) -> Path:
+    """The folder with the jars that a pom.xml asks for."""
+
+    def make(place: Path) -> None:
+        copy = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime"]
+        subprocess.run([*copy, f"-DoutputDirectory={place}"], check=True, stdout=sys.stderr)
+
+    return _made(_TOOLS / name, pom.read_bytes(), ["java", "mvn"], f"{size}, a minute", make)
+
+
+def environment(name: str, requirements: Path, size: str, finish: str = "") -> Path:
+    """A Python environment that has exactly what its requirements.txt asks for.
+
+    Args:
+      name: of it.
+      requirements: the file.
+      size: of what is installed, in words.
+      finish: a program to run in it when it is made, with the environment's folder as home.
+    """
+
+    def make(place: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+        python = str(place / "bin" / "python")
+        uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--quiet"]
+        subprocess.run([*uv, "--python", python, "-r", str(requirements)], check=True)
+        if finish:
+            subprocess.run([python, "-c", finish], check=True, env={**os.environ, "HOME": str(place)})
+
+    made_from = requirements.read_bytes() + f"{finish}{sys.version}".encode()
+    return _made(ROOT / f".venv-{name}", made_from, [], f"{size}, some seconds", make)
+
+
+def needs(what: str, *programs: str) -> None:
+    """Skips the test if a program is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{what} needs {program}, which is not installed")
+
+
+def _made(place: Path, made_from: bytes, programs: Sequence[str], effort: str, make: Callable[[Path], None]) -> Path:
+    """A file or a folder, made if it is not there or was made from something else."""
+    wanted = hashlib.sha256(made_from).hexdigest()
+    _TOOLS.mkdir(exist_ok=True)
+    with open(_TOOLS / f"{place.name}.made", "a+") as note:
+        # Tests run in several processes.
+        fcntl.flock(note, fcntl.LOCK_EX)
+        note.seek(0)
+        if note.read() != wanted or not place.exists():
+            needs(place.name, *programs)
+            print(f"making {place.relative_to(ROOT)} ({effort}) ...", file=sys.stderr)
+            note.truncate(0)
+            if place.is_dir():
+                shutil.rmtree(place)
+            place.unlink(missing_ok=True)
+            make(place)
+            note.write(wanted)
+    return place
