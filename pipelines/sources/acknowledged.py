@@ -7,6 +7,7 @@ travel through the runner; sessions cannot, and stay in this process.
 from __future__ import annotations
 
 import struct
+import time
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ from apache_beam.coders import Coder, registry
 from apache_beam.io.unbounded_source import UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
-from pipelines.sources.unbounded import IDLE_LINGER_S, LINGER_S, Mark, MarkCoder
+from pipelines.sources.unbounded import Mark, MarkCoder, linger_s
 from pipelines.streams.messages import Messages
 from pipelines.streams.pace import PACE
 from pipelines.streams.schedule import now_us
@@ -176,6 +177,7 @@ class AcknowledgedReader(UnboundedReader):  # type: ignore[misc]
         self._current: Messages | None = None
         self._marked = 0
         self._finished = False
+        self._came = time.monotonic()
 
     def start(self) -> bool:
         if not self._mark.start_us:
@@ -199,10 +201,10 @@ class AcknowledgedReader(UnboundedReader):  # type: ignore[misc]
         pace = PACE.or_else(source.max_rows, source.max_wait_ms)
         rows = pace.max_rows if source.messages is None else min(pace.max_rows, source.messages - mark.messages)
         if rows > 0 and not self._is_over():
-            # A bundle that has messages is to end soon: they are acknowledged then.
-            linger_s = IDLE_LINGER_S if mark.taken == self._marked else LINGER_S
-            taken = self._session.take(rows, linger_s, pace.max_wait_ms / 1000, self._is_over)
+            linger = linger_s(mark.taken != self._marked, time.monotonic() - self._came)
+            taken = self._session.take(rows, linger, pace.max_wait_ms / 1000, self._is_over)
             if taken:
+                self._came = time.monotonic()
                 self._current = source.formed(taken, mark.messages)
                 self._mark = replace(mark, taken=self._session.number, messages=mark.messages + len(self._current))
                 return True

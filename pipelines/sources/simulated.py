@@ -16,7 +16,7 @@ from apache_beam.io.unbounded_source import UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from inference.coders import typed
-from pipelines.sources.unbounded import IDLE_LINGER_S, LINGER_S, Mark, MarkCoder, ReadUnbounded
+from pipelines.sources.unbounded import Mark, MarkCoder, ReadUnbounded, linger_s
 from pipelines.streams.births import births_at, prepare
 from pipelines.streams.messages import Messages
 from pipelines.streams.pace import PACE
@@ -138,6 +138,7 @@ class SimulatedReader(UnboundedReader):  # type: ignore[misc]
         self._current: Messages | None = None
         self._finished = False
         self._marked = 0
+        self._came_us = 0
 
     def start(self) -> bool:
         prepare()
@@ -169,8 +170,8 @@ class SimulatedReader(UnboundedReader):  # type: ignore[misc]
         first_due = schedule.due_us(index)
         now = self._now()
         if first_due > now:
-            linger_s = IDLE_LINGER_S if index == self._marked else LINGER_S
-            self._finished = self._wait_until(min(first_due, now + int(linger_s * 1e6)))
+            linger = linger_s(index != self._marked, (now - (self._came_us or now)) / 1e6)
+            self._finished = self._wait_until(min(first_due, now + int(linger * 1e6)))
             now = self._now()
             if self._finished or first_due > now:
                 return False
@@ -186,6 +187,7 @@ class SimulatedReader(UnboundedReader):  # type: ignore[misc]
 
     def _take(self, event_us: Any, received_us: int) -> None:
         source, mark, count = self._source, self._position, len(event_us)
+        self._came_us = received_us
         numbers = source.part + np.arange(mark.index, mark.index + count) * source.parts
         payloads = pa.nulls(count, pa.binary()) if source.seed is None else births_at(numbers, source.seed, event_us)
         self._current = Messages(_NAME, payloads, numbers, event_us, received_us, self._now())

@@ -17,9 +17,18 @@ from inference.coders import typed
 from pipelines.streams.messages import Messages
 
 LINGER_S = 0.05
-"""How long a reader waits for a first message while its bundle has others: they are acknowledged when it ends."""
 IDLE_LINGER_S = 1.0
-"""The same, while nothing comes: each return costs a bundle."""
+IDLE_LINGER_MOST_S = 5.0
+
+
+def linger_s(has_others: bool, idle_s: float) -> float:
+    """How long a reader waits for a first message.
+
+    Args:
+      has_others: its bundle has messages. They are acknowledged when it ends, so that is to be soon.
+      idle_s: how long nothing has come. Each return costs a bundle, and that a tenth of a second of Prism's time.
+    """
+    return LINGER_S if has_others else min(max(IDLE_LINGER_S, idle_s), IDLE_LINGER_MOST_S)
 
 
 class Mark(CheckpointMark):  # type: ignore[misc]  # Beam's classes are untyped

@@ -26,7 +26,7 @@ from pipelines.sources.simulated import (
     SimulatedReader,
     SimulatedSource,
 )
-from pipelines.sources.unbounded import IDLE_LINGER_S, LINGER_S
+from pipelines.sources.unbounded import IDLE_LINGER_MOST_S, IDLE_LINGER_S, LINGER_S
 from pipelines.streams import in_process, stop
 from pipelines.streams.messages import Messages
 from pipelines.streams.schedule import Schedule, messages_within, now_us
@@ -171,6 +171,29 @@ def test_a_bundle_without_messages_lingers_longer() -> None:
     reading = reader(SimulatedSource(rate=0.1, max_wait_ms=0), clock)
     assert reading.start()
     assert not reading.advance()
+    reading.get_checkpoint_mark()
+    before = clock.us
+    assert not reading.advance()
+    assert clock.us == before + IDLE_LINGER_S * 1e6
+
+
+def test_the_longer_nothing_comes_the_longer_is_a_bundle_without_messages() -> None:
+    clock = Clock()
+    reading = reader(SimulatedSource(rate=0.01, max_wait_ms=0), clock)
+    assert reading.start()
+    lingers = []
+    for _ in range(8):
+        reading.get_checkpoint_mark()
+        before = clock.us
+        assert not reading.advance()
+        lingers.append((clock.us - before) / 1e6)
+    assert lingers == [IDLE_LINGER_S, 1, 2, 4, *[IDLE_LINGER_MOST_S] * 4]
+    while not reading.advance():
+        pass
+    # Those of the message are to be acknowledged.
+    before = clock.us
+    assert not reading.advance()
+    assert clock.us == before + LINGER_S * 1e6
     reading.get_checkpoint_mark()
     before = clock.us
     assert not reading.advance()
