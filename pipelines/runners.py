@@ -41,6 +41,7 @@ RESTARTED = threading.Event()
 
 _TOOLS = Path(__file__).resolve().parent.parent / ".tools"
 _READY_WITHIN_S = 20.0
+_YEAR_S = 365 * 24 * 3600
 _DOWNLOAD_ANSWERS_WITHIN_S = 9.0
 _OF_WORKERS = ("run_worker_", "read_grpc_client_inputs")
 """Names of the threads of Beam's workers that end with an error when a runner lets go of them."""
@@ -58,6 +59,8 @@ def started(options: PipelineOptions) -> Iterator[PipelineOptions]:
     """
     ready = copy.deepcopy(options)
     portable = ready.view_as(PortableOptions)
+    # Beam says that it is for answers only, but it also ends the watching of a job that runs (Prism) for longer.
+    portable.job_server_timeout = _YEAR_S
     with contextlib.ExitStack() as stack:
         if portable.job_endpoint:
             job_server.check(portable.job_endpoint)

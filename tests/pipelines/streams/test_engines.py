@@ -189,6 +189,15 @@ def test_a_killed_stream_loses_nothing_and_its_successor_ends_in_order(
     assert hidden(tmp_path) == []
 
 
+def test_a_stream_outlasts_the_timeout_of_its_job_server(engine: list[str], tmp_path: Path) -> None:
+    """Beam's is five minutes, after which a job of Prism's could not be watched any more."""
+    arguments = [*sets(tmp_path, source__rate=100), "--duration", "12", "--job_server_timeout", "4", *engine, "--json"]
+    with running("stream", *arguments) as process:
+        summary = summary_of(process)
+    assert summary["seconds"] > 10
+    assert summary["rows_written"] == len(written(tmp_path)) > 1_000
+
+
 def test_sigterm_gives_back_what_was_not_taken(engine: list[str], emulator: Emulator, tmp_path: Path) -> None:
     emulator.publish(births(20_000))
     arguments = [*engine, *PUBSUB, *sets(tmp_path, batching__max_rows=5), "--json"]
