@@ -33,6 +33,7 @@ from pipelines.streams.destinations import destination
 from pipelines.streams.latency import LATENCIES
 from pipelines.streams.letters import letter_place
 from pipelines.streams.messages import MessageOrigin, Messages
+from pipelines.streams.outlet import give_outlet
 from pipelines.streams.schedule import now_us
 
 
@@ -134,6 +135,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Ro
     reject = RejectUnpredicted("", "", plan.model.id, plan.key_column).into(letters)
     _ = rejected | "DeadLetters" >> beam.ParDo(reject)
     predicted = typed(predicted | "Measure" >> beam.ParDo(Measure()), Rows)
+    give_outlet(predicted)
     sink = destination(plan).sink()
     if config.output.show:
         show = ShowRows(plan.output, plan.key_column, config.output.show, to_stderr, last=sink is None)

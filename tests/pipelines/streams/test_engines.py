@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from pipelines.streams.births import births_at
@@ -87,14 +88,7 @@ def summary_of(process: subprocess.Popen[str], within_s: float = 90) -> dict[str
 
 def descendants(pid: int) -> set[int]:
     """Processes that a process has started, and those that they have."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found, wanted = set(), {pid}
-    while wanted := {child for child, parent in parents.items() if parent in wanted}:
-        found |= wanted
-    return found
+    return {child.pid for child in psutil.Process(pid).children(recursive=True)}
 
 
 def wait_until_gone(pids: set[int], within_s: float = 10) -> None:
@@ -107,9 +101,15 @@ def wait_until_gone(pids: set[int], within_s: float = 10) -> None:
 
 def is_running(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
+
+
+def cpu_seconds(pids: set[int]) -> float:
+    """That processes have used."""
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(of.user + of.system for of in times)
 
 
 def predictions(rows: list[dict[str, str]]) -> Mapping[str, np.float32]:
@@ -119,9 +119,10 @@ def predictions(rows: list[dict[str, str]]) -> Mapping[str, np.float32]:
 def test_a_stream_predicts_what_a_batch_does_each_message_once(engine: list[str], tmp_path: Path) -> None:
     arguments = sets(tmp_path, source__rate=2000, source__seed=SEED)
     with running("stream", *engine, "--max-messages", "5000", *arguments, "--json") as process:
+        wait_for_rows(tmp_path, 10, process)
+        started = descendants(process.pid)
         summary = summary_of(process)
-        left = descendants(process.pid)
-    wait_until_gone(left)
+    wait_until_gone(started)
     assert engine[1] in summary["runner"]
     counts = (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"])
     assert counts == (5_000, 5_000, 0)
@@ -196,6 +197,20 @@ def test_a_stream_outlasts_the_timeout_of_its_job_server(engine: list[str], tmp_
         summary = summary_of(process)
     assert summary["seconds"] > 10
     assert summary["rows_written"] == len(written(tmp_path)) > 1_000
+
+
+def test_prism_waits_without_working(tmp_path: Path) -> None:
+    """It would keep a core busy for as long as a bundle lasts."""
+    built_prism()
+    with running(
+        "stream", "--runner", "PrismRunner", *sets(tmp_path, source__messages=None, source__rate=200)
+    ) as process:
+        wait_for_rows(tmp_path, 10, process)
+        started = descendants(process.pid)
+        before, began = cpu_seconds(started), time.monotonic()
+        time.sleep(5)
+        share = (cpu_seconds(started) - before) / (time.monotonic() - began)
+    assert share < 0.25
 
 
 def test_sigterm_gives_back_what_was_not_taken(engine: list[str], emulator: Emulator, tmp_path: Path) -> None:
