@@ -130,11 +130,12 @@ class Broker:
                 os.killpg(self._process.pid, number)
 
     def create_topic(self, partitions: int = 1, name: str | None = None, **settings: Any) -> str:
-        """A new topic; gives its name. In settings, _ stands for a dot."""
+        """A new topic, ready for use; gives its name. In settings, _ stands for a dot."""
         name = name or f"topic-{uuid.uuid4().hex[:12]}"
         config = {key.replace("_", "."): str(value) for key, value in settings.items()}
         [made] = self._admin.create_topics([NewTopic(name, partitions, 1, config=config)]).values()
         made.result(_ANSWER_WITHIN_S)
+        self.size(name)
         return name
 
     def delete_topic(self, name: str) -> None:
@@ -197,9 +198,20 @@ class Broker:
     def size(self, topic: str) -> int:
         """How many messages are in a topic now."""
         consumer = Consumer({**self._client(), "group.id": "tests"})
+        until = time.monotonic() + _ANSWER_WITHIN_S
         try:
-            parts = [TopicPartition(topic, number) for number in self.partitions(topic)]
-            return sum(high - low for low, high in (consumer.get_watermark_offsets(part) for part in parts))
+            while True:
+                try:
+                    parts = [TopicPartition(topic, number) for number in self.partitions(topic)]
+                    ends = [consumer.get_watermark_offsets(part, timeout=3) for part in parts]
+                    if ends:
+                        return sum(high - low for low, high in ends)
+                except KafkaException:
+                    # For a while after a topic was made, or the broker has started, its partitions have no leader.
+                    if time.monotonic() > until:
+                        raise
+                assert time.monotonic() < until, f"{topic} has no partitions"
+                time.sleep(0.1)
         finally:
             consumer.close()
 

@@ -131,7 +131,9 @@ def test_large_micro_batches_are_committed_when_the_topic_has_their_rows(
         thread = threading.Thread(target=stall)
         thread.start()
         write = output(another, second)
-        result = command("stream", *to_kafka(tmp_path, read, write, batching__max_rows=8_192), "--json")
+        settings = to_kafka(tmp_path, read, write, batching__max_rows=8_192)
+        # It would wait for good if the rest were never produced.
+        result = command("stream", *settings, "--duration", "180", "--json")
         thread.join()
         assert result.code == 0, result
         assert seen[0] <= 20_000
