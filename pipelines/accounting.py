@@ -10,6 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+NAMESPACE = "account"
+"""Of the counters that say the same as the receipts, while a run goes on."""
+
 OUTPUT = "output"
 DEAD_LETTERS = "dead_letters"
 
@@ -50,11 +53,13 @@ class ShardWritten:
       kind: OUTPUT or DEAD_LETTERS.
       path: where it is.
       rows: rows in it.
+      size: bytes of it.
     """
 
     kind: str
     path: str
     rows: int
+    size: int
 
 
 Receipt = FilePlanned | PieceRead | ShardWritten
@@ -81,7 +86,7 @@ def balance(receipts: Iterable[Receipt]) -> Account:
     """Adds up receipts.
 
     >>> balance([FilePlanned("a", ((0, 9),)), PieceRead("a", (0, 9), 3),
-    ...          ShardWritten(OUTPUT, "x", 2), ShardWritten(DEAD_LETTERS, "y", 1)]).problems
+    ...          ShardWritten(OUTPUT, "x", 2, 50), ShardWritten(DEAD_LETTERS, "y", 1, 9)]).problems
     ()
     """
     planned: Counter[tuple[str, tuple[int, int]]] = Counter()

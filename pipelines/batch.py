@@ -39,8 +39,12 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     flags = run_command.beam_flags(flags)
     config = load(arguments.config, arguments.set)
     run_command.refuse_streams(config)
-    plan = make_plan(config, offline=run_command.is_set(flags, "dry_run"))
-    return run_command.execute(plan, arguments, flags, started)
+    dry_run = run_command.is_set(flags, "dry_run")
+    plan = make_plan(config, offline=dry_run)
+    if dry_run:
+        return run_command.execute(plan, arguments, flags, started, None)
+    with run_command.reservation(plan) as reserved:
+        return run_command.execute(plan, arguments, flags, started, reserved)
 
 
 if __name__ == "__main__":

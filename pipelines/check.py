@@ -26,17 +26,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(arguments: Any) -> int:
-    from pipelines.config import load
+    from dataclasses import replace
+
+    from pipelines.config import FileSource, load
+    from pipelines.output_config import FileOutput
     from pipelines.plan import make_plan
 
     config = load(arguments.config, arguments.set)
     plan = make_plan(config)
+    if isinstance(config.output, FileOutput) and isinstance(config.source, FileSource):
+        plan = replace(plan, notes=(*plan.notes, *_look_at_places(plan)))
     sample = _sample(plan, max(arguments.rows, 0))
     if arguments.json:
         print(json.dumps(_findings(plan, sample), default=str))
     else:
         _show(plan, sample)
     return cli.OK
+
+
+def _look_at_places(plan: Any) -> list[str]:
+    """Completes what a stopped run left; tells what else a run would find where it publishes."""
+    from pipelines.config import ConfigError
+    from pipelines.plan import places
+    from pipelines.publishing.reservation import in_the_way, look_after
+
+    output, dead_letters = places(plan.config)
+    notes = look_after(output, dead_letters, plan.run_id, plan.config.name)
+    problems = in_the_way(output) + in_the_way(dead_letters)
+    if problems:
+        raise ConfigError(problems)
+    return notes
 
 
 def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:

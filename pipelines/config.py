@@ -104,7 +104,7 @@ class RunConfig(Strict):
     model: ModelConfig
     batching: Batching = Batching.model_construct(max_rows=16384, max_wait_ms=50, latency_budget_ms=None)
     output: OutputConfig
-    dead_letters: DeadLettersConfig = DeadLetters.model_construct(path=None, max_fraction=0.01)
+    dead_letters: DeadLettersConfig = DeadLetters.model_construct(path=None, max_fraction=0.01, permissions="0600")
     dedupe: Dedupe | None = Field(None, description="Of a stream: drop repeats of a key; by default they are kept.")
 
     @property

@@ -13,10 +13,11 @@ from apache_beam.utils.windowed_value import WindowedValue
 from typing_extensions import Self
 
 from inference.predict import Rejected
-from pipelines import files, shards
+from pipelines import files
 from pipelines.accounting import DEAD_LETTERS, ShardWritten
 from pipelines.letters import LetterBox, LetterPlace
 from pipelines.progress import TALLY
+from pipelines.publishing import shards
 from pipelines.rows import DeadLetter, Origin, RejectedRow
 
 RECEIPTS = "receipts"
@@ -44,16 +45,16 @@ class DeadLetterFile(LetterBox):
     def write(self, letter: DeadLetter) -> None:
         if self._file is None:
             self._path = shards.temporary_path(self._prefix, self._run_id, EXTENSION)
-            self._file = files.open_output(self._path)
+            self._file = shards.create_private(self._path)
             self._rows = 0
         self._file.write(letter.to_json())
         self._rows += 1
 
     def end_bundle(self) -> Iterator[ShardWritten]:
         if self._file is not None:
-            self._file.close()
+            size = files.close_durably(self._file)
             self._file = None
-            yield ShardWritten(DEAD_LETTERS, self._path, self._rows)
+            yield ShardWritten(DEAD_LETTERS, self._path, self._rows, size)
 
     def close(self) -> None:
         self._file = None

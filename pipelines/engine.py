@@ -24,16 +24,20 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
 
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError
-from pipelines import publish, runners, shards
+from pipelines import runners
 from pipelines.config import ConfigError
 from pipelines.formats import row_reader_class, writer_class
 from pipelines.options import is_here, is_remote_runner, runner_name
 from pipelines.plan import Plan
 from pipelines.progress import LiveProgress
+from pipelines.publishing import commit, shards, step
+from pipelines.publishing.reservation import Reservation
 from pipelines.report import Summary
 from pipelines.sources.file import split_bytes_for
 
 _SAMPLING_PERIOD_MS = 10
+_PUBLISHING_S = 10.0
+"""How long a signal waits for publishing that has begun."""
 _REPEATING = (
     "inference.endpoint",
     "apache_beam.runners.common",
@@ -96,16 +100,18 @@ def run(
     options: PipelineOptions,
     build: Callable[[beam.Pipeline], None],
     output: str,
+    reserved: Reservation,
     console: Any,
     started: float,
 ) -> Summary:
     """Builds and runs a pipeline.
 
     Args:
-      plan: what is run; its temporary files are removed if the run fails.
+      plan: what is run.
       options: see `options.options_from`.
       build: adds the flow to a pipeline.
       output: prefix of the output's shards.
+      reserved: the places that it publishes to; the temporary files there are removed if the run fails.
       console: for progress.
       started: time.monotonic() at the start of the command.
 
@@ -119,14 +125,13 @@ def run(
         build(pipeline)
         begun = time.monotonic()
         try:
-            with _Interruptible(plan, output), LiveProgress(console, total_bytes):
+            with _Interruptible(reserved), LiveProgress(console, total_bytes):
                 result = pipeline.run()
                 result.wait_until_finish()
         except Exception as error:
-            clean_up(plan, output)
-            raise failed(error) from error
+            raise failed(error, reserved.abandon()) from error
         seconds = time.monotonic() - begun
-        return _summary(plan, options, output, result, seconds, begun - started)
+        return _summary(plan, options, output, reserved, result, seconds, begun - started)
 
 
 @contextlib.contextmanager
@@ -162,9 +167,9 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
     if EndpointConfigError.__name__ in text:
         said = text.split(EndpointConfigError.__name__ + ":", 1)[-1].split("[while running")[0].strip()
         return ConfigError([f"model: {said.splitlines()[0] if said else 'the server refuses'}; {consequence}"])
-    if publish.UnbalancedError.__name__ in text:
-        said = text.split(publish.UnbalancedError.__name__ + ":", 1)[1].split("[while running")[0]
-        return RunFailedError(f"rows are missing, so nothing was published: {said.strip()}", details, incomplete=True)
+    if step.UnbalancedError.__name__ in text:
+        said = text.split(step.UnbalancedError.__name__ + ":", 1)[1].split("[while running")[0].strip().splitlines()[0]
+        return RunFailedError(f"rows are missing, so {consequence}: {said}", details, incomplete=True)
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(" ")]
     said = next(
         (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
@@ -173,18 +178,11 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
     return RunFailedError(f"{said[:500] or type(error).__name__}; {consequence}", details)
 
 
-def clean_up(plan: Plan, output: str) -> None:
-    """Removes the temporary files of a run that did not come to its end."""
-    for prefix in (output, plan.config.dead_letters_path):
-        shards.clean_up(prefix, plan.run_id)
-
-
 class _Interruptible:
     """While a pipeline runs, Ctrl-C and SIGTERM remove its temporary files and end the process at once."""
 
-    def __init__(self, plan: Plan, output: str) -> None:
-        self._plan = plan
-        self._output = output
+    def __init__(self, reserved: Reservation) -> None:
+        self._reserved = reserved
 
     def __enter__(self) -> None:
         self._before: dict[int, Any] = {}
@@ -197,23 +195,33 @@ class _Interruptible:
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: object) -> None:
-        clean_up(self._plan, self._output)
-        print("\nstopped: nothing was published", file=sys.stderr, flush=True)
+        commit.refuse_further(_PUBLISHING_S)
+        became = self._reserved.abandon()
+        self._reserved.release()
+        print(f"\nstopped: {became}", file=sys.stderr, flush=True)
         os._exit(128 + number)
 
 
 def _summary(
-    plan: Plan, options: PipelineOptions, output: str, result: Any, seconds: float, startup_seconds: float
+    plan: Plan,
+    options: PipelineOptions,
+    output: str,
+    reserved: Reservation,
+    result: Any,
+    seconds: float,
+    startup_seconds: float,
 ) -> Summary:
-    counts = _counters(result, publish.NAMESPACE)
+    """The account as it was published, once everything that was published has been seen to be there."""
     asked = _counters(result, ENDPOINT_METRICS)
-    read = counts.get("rows_read", 0)
-    dead = counts.get("rows_dead_lettered", 0)
+    outcome = reserved.outcome()
+    account = outcome.manifest
+    read = account.rows_read if account else 0
+    dead = account.rows_dead_lettered if account else 0
+    written = account.rows_written if account else 0
     config = plan.config
-    letters = counts.get("dead_letter_shards", 0)
+    letters = outcome.dead_letter_shards
     extension = writer_class(config.output.format).extension
     fraction = dead / read if read else 0.0
-    written = counts.get("rows_written", 0)
     return Summary(
         name=config.name,
         runner=runner_name(options),
@@ -223,13 +231,14 @@ def _summary(
         seconds=seconds,
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
-        output=shards.pattern(output, counts.get("shards", 0), extension),
+        output=shards.pattern(output, outcome.output_shards, extension),
         dead_letters=shards.pattern(config.dead_letters_path, letters, "jsonl") if letters else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,
         requests=asked.get("requests"),
         requests_repeated=asked.get("requests_repeated"),
-        ok=read == written + dead and fraction <= config.dead_letters.max_fraction,
+        lost=outcome.problems or None,
+        ok=not outcome.problems and read == written + dead and fraction <= config.dead_letters.max_fraction,
     )
 
 

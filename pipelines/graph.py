@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import apache_beam as beam
 
 from inference.predict import Keyed, Predict
@@ -11,7 +9,7 @@ from pipelines.dead_letters import RECEIPTS, RejectUnpredicted
 from pipelines.formats import reader_class, writer_class
 from pipelines.models import make_handler
 from pipelines.plan import Plan
-from pipelines.publish import Publish
+from pipelines.publishing.step import Publish, Target
 from pipelines.sinks.file import WriteShards
 from pipelines.sources.file import ReadFiles
 
@@ -41,17 +39,16 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
     reader = reader_class(plan.config.source.format)(plan.read)
     read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model.id)
-    connect(pipeline, plan, read, plan.config.output.path, always_publish=True)
+    output = plan.config.output.path
+    target = Target(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
+    connect(pipeline, plan, read, target)
 
 
 def connect(
     pipeline: beam.Pipeline,
     plan: Plan,
     read: beam.PTransform,
-    output: str,
-    *,
-    always_publish: bool,
-    replaced: Sequence[str] = (),
+    target: Target,
 ) -> None:
     """Adds source -> Predict -> sink and the account of it.
 
@@ -59,9 +56,7 @@ def connect(
       pipeline: where to.
       plan: what to do.
       read: gives (Origin, record batch), and receipts.
-      output: prefix of the output's shards.
-      always_publish: an output without rows is published too (it has a header at least).
-      replaced: files that the dead letters take the place of, besides the shards of earlier runs.
+      target: what is published, and where; an output without rows is a file too, but for a replay's.
     """
     letters, run_id = plan.config.dead_letters_path, plan.run_id
     writer = writer_class(plan.config.output.format)
@@ -80,11 +75,9 @@ def connect(
         RejectUnpredicted(letters, run_id, plan.model.id, plan.key_column)
     ).with_outputs(RECEIPTS)
     options = output_options(plan)
-    sink = WriteShards(writer, plan.output, plan.key_column, options, output, letters, run_id, plan.model.id)
+    sink = WriteShards(writer, plan.output, plan.key_column, options, target.output, letters, run_id, plan.model.id)
     written = predicted | "Sink" >> beam.ParDo(sink).with_outputs(RECEIPTS, main="shards")
 
     receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
-    publish = Publish(
-        output, letters, run_id, writer, (plan.output_schema, options) if always_publish else None, replaced
-    )
+    publish = Publish(target, writer, None if target.is_replay else (plan.output_schema, options))
     _ = pipeline | "End" >> beam.Create([None]) | "Publish" >> beam.ParDo(publish, beam.pvalue.AsList(receipts))

@@ -195,6 +195,21 @@ class DeadLetters(Strict):
     type: Literal["file"] = "file"
     path: Name | None = Field(None, description="Prefix of the shards; <output.path>-dead_letters by default.")
     max_fraction: Fraction = _TOO_MANY
+    permissions: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
+        "0600",
+        description="Access rights of the files on local file systems, octal; they hold original rows. Folders of "
+        "temporary files have the same rights, and may be entered by those who may read.",
+    )
+
+    @property
+    def file_mode(self) -> int:
+        """The access rights as a number, without those to execute."""
+        return int(self.permissions, 8) & 0o666 | 0o600
+
+    @property
+    def folder_mode(self) -> int:
+        """The access rights of a folder for such files: who may read them may enter it."""
+        return self.file_mode | (self.file_mode & 0o444) >> 2
 
 
 class PubSubDeadLetters(Strict):

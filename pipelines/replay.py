@@ -12,6 +12,7 @@ from pipelines.config import ConfigError
 
 if TYPE_CHECKING:
     from pipelines.config import RunConfig
+    from pipelines.files import FileInfo
 
 _DESCRIPTION = """\
 Runs the dead letters of a config again. What succeeds now is appended to the output, in shards of its own
@@ -36,24 +37,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _replay(arguments: Any, flags: list[str], started: float) -> int:
     from dataclasses import replace
 
-    from pipelines import files, run_command, shards
+    from pipelines import run_command
     from pipelines.config import load
     from pipelines.plan import make_plan
-    from pipelines.streams import rolling
 
     flags = run_command.beam_flags(flags)
     # Rows that fail again were too many before; only a row that is lost makes a replay fail.
     config = load(arguments.config, [*arguments.set, "dead_letters.max_fraction=1"])
     _refuse_services(config)
-    paths = [*shards.published(config.dead_letters_path), *rolling.published(config.dead_letters_path, "jsonl")]
-    letters = [found for path in paths for found in files.match(path)]
-    if not letters:
-        print(f"no dead letters at {config.dead_letters_path}*: nothing to replay", file=sys.stderr)
-        if arguments.json:
-            print("{}")
-        return cli.OK
-    plan = replace(make_plan(config, source_may_be_gone=True), files=tuple(letters))
-    return run_command.execute(plan, arguments, flags, started, replayed=letters)
+    if not _dead_letters(config):
+        return _nothing(arguments, config)
+    plan = make_plan(config, source_may_be_gone=True)
+    with run_command.reservation(plan) as reserved:
+        # A stopped run may have been completed on entering.
+        letters = _dead_letters(config)
+        if not letters:
+            return _nothing(arguments, config)
+        plan = replace(plan, files=tuple(letters))
+        dry_run = run_command.is_set(flags, "dry_run")
+        return run_command.execute(plan, arguments, flags, started, None if dry_run else reserved, replayed=letters)
+
+
+def _dead_letters(config: RunConfig) -> list[FileInfo]:
+    """Lists the files of dead letters, of runs and of streams."""
+    from pipelines import files
+    from pipelines.publishing import shards
+    from pipelines.streams import rolling
+
+    prefix = config.dead_letters_path
+    rolled = [found for path in rolling.published(prefix, "jsonl") for found in files.match(path)]
+    return [*shards.published(prefix, ("jsonl",)), *rolled]
+
+
+def _nothing(arguments: Any, config: RunConfig) -> int:
+    print(f"no dead letters at {config.dead_letters_path}*: nothing to replay", file=sys.stderr)
+    if arguments.json:
+        print("{}")
+    return cli.OK
 
 
 def _refuse_services(config: RunConfig) -> None:

@@ -9,14 +9,27 @@ from typing import TYPE_CHECKING, Any
 from pipelines import cli, job_server
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
-from pipelines.plan import Plan
+from pipelines.plan import Plan, folder_mode, places
+from pipelines.publishing import shards
+from pipelines.publishing.reservation import Reservation
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
 
+def reservation(plan: Plan) -> Reservation:
+    """The places that a plan's run publishes to, to be entered before it is executed."""
+    output, dead_letters = places(plan.config)
+    return Reservation(output, dead_letters, plan.run_id, plan.config.name, folder_mode(plan.config))
+
+
 def execute(
-    plan: Plan, arguments: Any, flags: list[str], started: float, replayed: list[FileInfo] | None = None
+    plan: Plan,
+    arguments: Any,
+    flags: list[str],
+    started: float,
+    reserved: Reservation | None,
+    replayed: list[FileInfo] | None = None,
 ) -> int:
     """Runs a plan, or the dead letters `replayed` by it, and prints the summary.
 
@@ -25,11 +38,12 @@ def execute(
       arguments: of the command line, parsed.
       flags: the rest of the command line, for Beam.
       started: time.monotonic() at the start of the command.
+      reserved: the places that the run publishes to; None for a dry run.
       replayed: shards of dead letters to run instead of the plan's files.
     """
     job_server.check_flags(flags)
     out, err = cli.consoles()
-    for note in plan.notes:
+    for note in (*plan.notes, *(reserved.notes if reserved else ())):
         err.print(f"note: {note}")
     what = "file of dead letters" if replayed else "file"
     what = what.replace("file", "files") if len(plan.files) != 1 else what
@@ -49,13 +63,14 @@ def execute(
     if problems:
         raise ConfigError(problems)
     build, output = _flow(plan, replayed)
-    if dry_run:
+    if dry_run or reserved is None:
         return engine.dry_run(given, build, out)
+    reserved.claim(replayed or (), output if replayed else "")
     with cli.quiet_imports():
         engine.import_libraries(given, plan)
     err.print(f"running on {options.runner_name(given)}")
     try:
-        summary = engine.run(plan, given, build, output, err, started)
+        summary = engine.run(plan, given, build, output, reserved, err, started)
     except engine.RunFailedError as error:
         print(f"{error.details}\nerror: {error}", file=sys.stderr)
         return cli.INCOMPLETE if error.incomplete else cli.FAILED
@@ -69,8 +84,9 @@ def execute(
 
 
 def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.Pipeline], None], str]:
-    """What adds the flow to a pipeline, and the prefix of the output."""
+    """What adds the flow to a pipeline, and the prefix of the output's shards."""
     from pipelines import graph
+    from pipelines.publishing.step import Target
 
     output = plan.config.output.path
     if replayed is None:
@@ -78,11 +94,12 @@ def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.P
     from pipelines.formats import row_reader_class
     from pipelines.sources.dead_letters import ReadDeadLetters, identity
 
-    output = f"{output}{'' if output.endswith('/') else '-'}replay-{identity(replayed)}"
+    named = shards.replay_prefix(output, identity(replayed))
     reader = row_reader_class(plan.config.source.reads)(plan.read)
     read = ReadDeadLetters(replayed, reader, plan.config.dead_letters_path, plan.run_id)
-    replaced = [letters.path for letters in replayed]
-    return lambda pipeline: graph.connect(pipeline, plan, read, output, always_publish=False, replaced=replaced), output
+    replaced = tuple(letters.path.rpartition("/")[2] for letters in replayed)
+    target = Target(plan.run_id, plan.config.name, output, named, plan.config.dead_letters_path, replaced)
+    return lambda pipeline: graph.connect(pipeline, plan, read, target), named
 
 
 def refuse_streams(config: RunConfig) -> None:

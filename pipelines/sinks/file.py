@@ -1,6 +1,6 @@
 """Record batches -> files. Exactly once: shards are published whole, by the one attempt that the runner commits.
 
-Each bundle writes one shard under a temporary name; `pipelines.publish` gives it its place.
+Each bundle writes one shard under a temporary name; `pipelines.publishing` gives it its place.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from pipelines import files, shards
+from pipelines import files
 from pipelines.accounting import OUTPUT, ShardWritten
 from pipelines.dead_letters import at_bundle_end
 from pipelines.formats.base import Writer
 from pipelines.plan import OutputColumn
+from pipelines.publishing import shards
 from pipelines.rows import Origin, Positions
 from pipelines.sinks.rows import WriteRows
 
@@ -57,7 +58,7 @@ class WriteShards(WriteRows):
 
     def _open(self) -> Writer:
         self._path = shards.temporary_path(self._output, self._run_id, self._make_writer.extension)
-        self._file = files.open_output(self._path)
+        self._file = shards.create(self._path)
         self._writer = self._make_writer(self._file, self._schema, self._options)
         return self._writer
 
@@ -70,6 +71,6 @@ class WriteShards(WriteRows):
         yield from super().finish_bundle()
         if self._file is not None:
             self._writer.close()
-            self._file.close()
+            size = files.close_durably(self._file)
             self._file = None
-            yield at_bundle_end(ShardWritten(OUTPUT, self._path, self._rows))
+            yield at_bundle_end(ShardWritten(OUTPUT, self._path, self._rows, size))

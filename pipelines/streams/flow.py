@@ -17,13 +17,13 @@ from apache_beam.metrics import Metrics
 
 from inference.coders import typed
 from inference.predict import Keyed, Predict
+from pipelines.accounting import NAMESPACE
 from pipelines.coders import Rows
 from pipelines.dead_letters import DeadLetterDoFn, RejectUnpredicted
 from pipelines.formats.base import RowReader
 from pipelines.models import make_handler
 from pipelines.plan import Plan
 from pipelines.progress import TALLY
-from pipelines.publish import NAMESPACE
 from pipelines.rows import Block, RejectedRow
 from pipelines.sinks.console import ShowRows
 from pipelines.sinks.rows import keys_of, to_output

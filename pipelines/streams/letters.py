@@ -24,4 +24,4 @@ def letter_place(config: RunConfig) -> LetterPlace:
         return BigQueryLetters(letters)
     from pipelines.streams.letters_file import FileLetters
 
-    return FileLetters(config.dead_letters_path, config.output.window_s)
+    return FileLetters(config.dead_letters_path, config.output.window_s, letters.file_mode)

@@ -23,10 +23,12 @@ class FileLetters(LetterPlace):
     Attributes:
       prefix: of them.
       window_s: a file is published when it is so many seconds old.
+      mode: access rights of the files.
     """
 
     prefix: str
     window_s: float
+    mode: int
 
     def check(self) -> None:
         """The plan has looked at the folder."""
@@ -46,7 +48,7 @@ class FileLetters(LetterPlace):
 
 class _FileBox(LetterBox):
     def __init__(self, place: FileLetters) -> None:
-        self._rolling = rolling.RollingFile(place.prefix, EXTENSION, place.window_s)
+        self._rolling = rolling.RollingFile(place.prefix, EXTENSION, place.window_s, mode=place.mode)
 
     def begin_bundle(self) -> None:
         # The window may have ended while nothing came.

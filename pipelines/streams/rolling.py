@@ -10,9 +10,8 @@ A name is `<prefix>-<begin of the window, UTC>-<8 hex digits>.<extension>`.
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
-import re
+import stat
 import threading
 import time
 import uuid
@@ -23,10 +22,10 @@ from typing import IO
 import numpy as np
 
 from pipelines import files
+from pipelines.publishing import shards
 
 _PART = ".part"
 _PIECE = 1 << 20
-_NAME = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\.[a-z]+$")
 _open_files: set[RollingFile] = set()
 _lock = threading.Lock()
 
@@ -39,9 +38,18 @@ class RollingFile:
       extension: without a dot; the content must be lines, but that values of .csv may hold line ends in quotes.
       window_s: length of a window in seconds.
       clock: seconds since the epoch.
+      mode: access rights of the files, exactly; None: what the process's umask leaves.
     """
 
-    def __init__(self, prefix: str, extension: str, window_s: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        extension: str,
+        window_s: float,
+        clock: Callable[[], float] = time.time,
+        mode: int | None = None,
+    ) -> None:
+        self._mode = mode
         self._prefix = prefix
         self._extension = extension
         self._window_s = window_s
@@ -66,10 +74,12 @@ class RollingFile:
             self._until = begins + self._window_s
             stamp = datetime.fromtimestamp(begins, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
             self._part, self._final = _paths(self._prefix, f"{stamp}-{uuid.uuid4().hex[:8]}.{self._extension}")
-            self._file = files.open_output(self._part)
+            self._file = files.open_output(self._part, 0o666 if self._mode is None else self._mode & 0o600)
             self._whole = 0
             if not files.is_remote(self._part):
                 fcntl.flock(self._file, fcntl.LOCK_EX)
+                if self._mode is not None:
+                    os.fchmod(self._file.fileno(), self._mode)
         return self._file
 
     def flush(self) -> None:
@@ -82,6 +92,22 @@ class RollingFile:
         self._file.flush()
         self._whole = self._file.tell()
         os.fsync(self._file.fileno())
+        self._look_for_it()
+
+    def _look_for_it(self) -> None:
+        """Raises OSError if the file is not in its place any more: what was written to it would be lost."""
+        assert self._file is not None
+        try:
+            is_there = os.path.samestat(os.fstat(self._file.fileno()), os.lstat(self._part))
+        except (FileNotFoundError, NotADirectoryError):
+            is_there = False
+        if not is_there:
+            lost, self._file = self._file, None
+            lost.close()
+            raise OSError(
+                f"{self._part}, to which the stream was writing, was removed or replaced; the rows in it are lost: "
+                f"keep {self._final.rpartition('/')[0] or '.'} as it is while a stream writes there"
+            )
 
     def publish(self) -> None:
         """Ends the window's file, if there is one."""
@@ -89,12 +115,13 @@ class RollingFile:
             if not files.is_remote(self._part):
                 self._file.flush()
                 # A write that failed, for want of space perhaps, has left a part of a row.
-                with open(self._part, "r+b") as written:
-                    _cut_torn_row(written, self._extension == "csv", self._whole)
+                _cut_torn_row(self._file, self._extension == "csv", self._whole)
                 os.fsync(self._file.fileno())
+                self._look_for_it()
             self._file.close()
             self._file = None
-            files.rename(self._part, self._final)
+            files.rename([(self._part, self._final)])
+            files.sync_folder(os.path.dirname(self._final))
 
     def close(self) -> None:
         """Publishes, and is forgotten."""
@@ -116,24 +143,44 @@ def close_all() -> None:
 def recover(prefix: str, extension: str) -> int:
     """Publishes what a killed run left. Files that another run has open are let be.
 
+    So is what no run has left: links (also hard ones), other users' files, and names that no stream gives.
+
     Returns:
       How many files.
     """
     if files.is_remote(prefix):
         return 0
-    pattern, _ = _paths(glob.escape(prefix), f"*.{extension}")
+    folder, stem = shards.split_prefix(prefix)
     count = 0
-    for part in glob.glob(pattern):
-        with open(part, "r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue
-            _cut_torn_row(file, extension == "csv")
-            if os.path.exists(part):
-                os.replace(part, _final_of(part))
-                count += 1
+    for entry in files.entries(folder, f".{stem}"):
+        final = entry.name[1 : -len(_PART)]
+        if entry.name.endswith(_PART) and shards.is_rolling_file(prefix, final, extension):
+            count += _recover_one(folder + entry.name, folder + final, extension)
     return count
+
+
+def _recover_one(part: str, final: str, extension: str) -> bool:
+    """Publishes one file; tells whether it was a stopped run's."""
+    try:
+        file = os.fdopen(os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK), "r+b")
+    except OSError:
+        return False
+    with file:
+        status = os.fstat(file.fileno())
+        is_ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
+        if not is_ours or os.path.lexists(final):
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        _cut_torn_row(file, extension == "csv")
+        file.flush()
+        os.fsync(file.fileno())
+        if not os.path.lexists(part):
+            return False
+        os.replace(part, final)
+        return True
 
 
 def recovered(prefix: str, extension: str) -> list[str]:
@@ -188,15 +235,11 @@ def _paths(prefix: str, name: str) -> tuple[str, str]:
     return f"{folder}{slash}.{shown}{_PART}", f"{folder}{slash}{shown}"
 
 
-def _final_of(part: str) -> str:
-    folder, name = os.path.split(part)
-    return os.path.join(folder, name[1 : -len(_PART)])
-
-
 def published(prefix: str, extension: str) -> list[str]:
     """The published files under a prefix, sorted."""
-    found = [file.path for file in files.match(pattern(prefix, extension))]
-    return sorted(path for path in found if _NAME.search(path))
+    folder, stem = shards.split_prefix(prefix)
+    names = [entry.name for entry in files.entries(folder, stem) if entry.size is not None]
+    return [folder + name for name in names if shards.is_rolling_file(prefix, name, extension)]
 
 
 def pattern(prefix: str, extension: str) -> str:

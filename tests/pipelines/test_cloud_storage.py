@@ -140,7 +140,7 @@ def test_a_run_on_cloud_storage(storage: Storage, tmp_path: Path) -> None:
     for path in Path(ledger.MODEL).rglob("*"):
         if path.is_file():
             storage.put(f"model/v1/{path.relative_to(ledger.MODEL)}", path.read_bytes())
-    storage.put("out/p-00001-of-00002.csv", b"stale")
+    storage.put("out/p-00001-of-00002.pdf", b"mine")
     storage.put("out/p-notes.txt", b"mine")
     config = write_config(
         tmp_path,
@@ -167,11 +167,113 @@ def test_a_run_on_cloud_storage(storage: Storage, tmp_path: Path) -> None:
         (3, 3, 0),
     ]
     names = storage.names()
-    assert not [name for name in names if ".tmp" in name]
+    assert [name for name in names if "/." in name] == ["out/.p.manifest.json"]
     assert "out/p-notes.txt" in names
+    assert "out/p-00001-of-00002.pdf" in names
     assert not [name for name in names if name.startswith("out/dead")]
     storage.download("out/p-", tmp_path / "got")
     (tmp_path / "got" / "out" / "p-notes.txt").unlink()
+    (tmp_path / "got" / "out" / "p-00001-of-00002.pdf").unlink()
     books = ledger.read_books(tmp_path / "got" / "out" / "p", tmp_path / "got" / "out" / "dead")
     assert_balanced(books, good + [{**row, "is_male": "True"} for row in bad], {})
     assert len({row[KEY] for row in books.output}) == 400
+
+
+_PUBLISHING = """
+import json, sys
+from pipelines import files
+from pipelines.config import ConfigError
+from pipelines.publishing import lock
+from pipelines.publishing.commit import PublishError
+from pipelines.publishing.reservation import Reservation, look_after
+from tests.pipelines.publishing import a_run
+
+class Killed(BaseException):
+    pass
+
+def interrupted(place, step):
+    left = step
+    def counted(call):
+        def act(*arguments, **named):
+            nonlocal left
+            if not left:
+                raise Killed
+            left -= 1
+            return call(*arguments, **named)
+        return act
+    before = files.delete, files.rename, files.write_whole
+    files.delete, files.rename, files.write_whole = map(counted, before)
+    # The lease of a killed run stays behind, and is over after a while.
+    release, lock._Lease.release = lock._Lease.release, lambda self: self._ended.set()
+    try:
+        a_run.publish(place, "new")
+        return False
+    except Killed:
+        return True
+    finally:
+        files.delete, files.rename, files.write_whole = before
+        lock._Lease.release = release
+
+def contents(place):
+    found = []
+    for each in a_run.places(place):
+        lines = [files.read_range(file.path, 0, 1000).decode().split() for file in a_run.shards.published(each.prefix)]
+        found.append(sorted({line for some in lines for line in some}))
+    return found
+
+def hidden(place):
+    return [e.name for p in a_run.places(place) for e in files.entries(p.prefix.rpartition("/")[0] + "/", ".")]
+
+states = []
+for step in range(60):
+    place = f"gs://bucket/{step}"
+    assert a_run.publish(place, "old", 2) == []
+    was_killed = interrupted(place, step)
+    if any(".lock-" in name for name in hidden(place)):
+        try:
+            with Reservation(*a_run.places(place), "feedbeef", "next"):
+                raise AssertionError("a lease that may be alive was passed over")
+        except ConfigError as error:
+            assert "in use by run 'new'" in str(error), error
+    over, lock._OVER_S = lock._OVER_S, -60.0
+    look_after(*a_run.places(place), "feedbeef", "check")
+    with Reservation(*a_run.places(place), "feedbeef", "next") as reserved:
+        reserved.claim()
+    lock._OVER_S = over
+    states.append(contents(place))
+    assert set(hidden(place)) == {".p.manifest.json", ".d.manifest.json"}, step
+    if not was_killed:
+        break
+with Reservation(*a_run.places("gs://bucket/0"), "0123abcd", "first") as first:
+    try:
+        Reservation(*a_run.places("gs://bucket/0"), "4567abcd", "second").__enter__()
+        raise AssertionError("two runs in one place")
+    except ConfigError as error:
+        assert "first" in str(error) and "0123abcd" in str(error)
+    # Another run takes a lease away that was not renewed in time: its first holder must not publish.
+    over, lock._OVER_S = lock._OVER_S, -60.0
+    with Reservation(*a_run.places("gs://bucket/0"), "4567abcd", "second"):
+        lock._OVER_S = over
+        assert lock.holder_of("gs://bucket/0/out/p", "0123abcd") == ""
+        assert lock.holder_of("gs://bucket/0/out/p", "4567abcd") == "4567abcd"
+print(json.dumps(states))
+"""
+
+
+def test_publishing_on_cloud_storage_is_killed_at_each_step(storage: Storage) -> None:
+    """Leases keep others out; afterwards all of it is of one run, and nothing else is left."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PUBLISHING],
+        cwd=ROOT,
+        env=storage.env | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    states = json.loads(done.stdout)
+    assert all(state in ([["old"], ["old"]], [["new"], ["new"]]) for state in states), states
+    tags = [output[0] for output, _ in states]
+    assert tags == sorted(tags, reverse=True), "once the new set was there it stays"
+    assert set(tags) == {"old", "new"}
+    assert len(tags) > 10

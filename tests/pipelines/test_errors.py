@@ -203,8 +203,7 @@ def test_a_sink_that_breaks_fails_the_run_and_publishes_nothing(
     command: Command, tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk, say."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "p-00000-of-00001.csv").write_text("old")
+    ledger.plant(tmp_path / "out" / "p", {"-00000-of-00001.csv": "old"})
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -215,7 +214,7 @@ def test_a_sink_that_breaks_fails_the_run_and_publishes_nothing(
     assert len(result.errors) == 1, result
     assert "No space left" in result.errors[0]
     assert [path.read_text() for path in shards(tmp_path / "out" / "p")] == ["old"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["p-00000-of-00001.csv"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"p-00000-of-00001.csv", ".p.manifest.json"}
 
 
 def test_rows_that_vanish_are_noticed_and_nothing_is_published(
@@ -235,7 +234,7 @@ def test_rows_that_vanish_are_noticed_and_nothing_is_published(
     assert result.code == 3, result
     assert len(result.errors) == 1
     assert "1 missing" in result.errors[0]
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_that_disappears_before_it_is_read(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,11 +37,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(config: str) -> subprocess.Popen[str]:
+def start(config: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.batch", "--config", config],
+        [sys.executable, "-m", "pipelines.batch", "--config", config, *arguments],
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -60,9 +62,8 @@ def wait_for(process: subprocess.Popen[str], reached: Callable[[], bool]) -> Non
 
 def prepare(folder: Path, large: Path) -> str:
     config = write_config(folder, "csv", str(large))
-    (folder / "out").mkdir()
-    (folder / "out" / "p-00000-of-00001.csv").write_text(OLD)
-    (folder / "out" / "dead-00000-of-00001.jsonl").write_text("{}\n")
+    ledger.plant(folder / "out" / "p", {"-00000-of-00001.csv": OLD})
+    ledger.plant(folder / "out" / "dead", {"-00000-of-00001.jsonl": "{}\n"})
     return config
 
 
@@ -112,18 +113,29 @@ def test_a_stopped_run_tidies_up(tmp_path: Path, large: Path, number: signal.Sig
     assert "stopped" in err
     assert_old_output(tmp_path)
     left = [Path(root, name) for root, folders, names in os.walk(tmp_path / "out") for name in folders + names]
-    assert {path.name for path in left} == {"p-00000-of-00001.csv", "dead-00000-of-00001.jsonl"}
+    assert {path.name for path in left} == {
+        *("p-00000-of-00001.csv", ".p.manifest.json"),
+        *("dead-00000-of-00001.jsonl", ".dead.manifest.json"),
+    }
 
 
 def test_killed_while_publishing(command: Command, tmp_path: Path) -> None:
-    """The last moment: the old shards are gone, and not all new ones have their names. A rerun mends it."""
+    """The output is new, and the dead letters are still the old ones: whatever comes next completes it first."""
     rows = births(2_000, 3)
-    file = ledger.write_rows(tmp_path / "in.csv", "csv", rows)
+    bad = {rows[0][ledger.KEY]: None}
+    file = ledger.write_rows(tmp_path / "in.csv", "csv", [{**rows[0], "is_male": None}, *rows[1:]])
     config = prepare(tmp_path, file)
     patch = (
         "import os, signal, sys\n"
         "import pipelines.files as files\n"
-        "files.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "replace, left = os.replace, 3\n"  # the note, the record, the only shard of output
+        "def counted(*paths):\n"
+        "    global left\n"
+        "    if not left:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    left -= 1\n"
+        "    replace(*paths)\n"
+        "files.os.replace = counted\n"
         "from pipelines import batch\n"
         "sys.exit(batch.main(sys.argv[1:]))\n"
     )
@@ -131,7 +143,62 @@ def test_killed_while_publishing(command: Command, tmp_path: Path) -> None:
         [sys.executable, "-c", patch, "--config", config], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == -9, done.stderr
-    assert [path.read_text() for path in shards(tmp_path / "out" / "p")] in ([], [OLD])
-    result = command("batch", "--config", config)
-    assert result.code == 0, result
-    ledger.assert_balanced(ledger.books_of(tmp_path), rows, {})
+    (shard,) = shards(tmp_path / "out" / "p")
+    assert shard.read_text() != OLD
+    (tmp_path / "out").rename(tmp_path / "killed")
+    fixed = "source.defaults.is_male=True"
+    for module, arguments in (("check", []), ("batch", []), ("replay", ["--set", fixed]), ("replay", [])):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        shutil.copytree(tmp_path / "killed", tmp_path / "out")
+        result = command(module, "--config", config, *arguments)
+        assert result.code == 0, result
+        assert "was stopped while it published" in result.out + result.err, result
+        good = [{**rows[0], "is_male": "True"}, *rows[1:]] if arguments else rows[1:]
+        ledger.assert_balanced(ledger.books_of(tmp_path), good, {} if arguments else bad)
+        assert ledger.recounted(tmp_path / "out" / "p") == len(good)
+        hidden = {".p.manifest.json"} if arguments else {".p.manifest.json", ".dead.manifest.json"}
+        assert {path.name for path in (tmp_path / "out").glob(".*")} == hidden
+
+
+def test_a_second_run_into_the_same_place(command: Command, tmp_path: Path, large: Path) -> None:
+    """It is refused while the first is held up, and the first then publishes all that it counted."""
+    process = start(prepare(tmp_path, large), "--json")
+    wait_for(process, lambda: temporary_bytes(tmp_path / "out") > 1e6)
+    process.send_signal(signal.SIGSTOP)
+    (tmp_path / "second").mkdir()
+    small = ledger.write_rows(tmp_path / "small.csv", "csv", births(3, 1))
+    for output, letters in (("p", "dead"), ("p", "other"), ("other", "dead"), ("../out/./p", "other")):
+        changes = {
+            "output": {"path": f"{tmp_path}/out/{output}"},
+            "dead_letters": {"path": f"{tmp_path}/out/{letters}"},
+        }
+        config = write_config(tmp_path / "second", "csv", str(small), name="second", **changes)
+        for module in ("batch", "replay"):
+            result = command(module, "--config", config)
+            assert result.code == (0 if module == "replay" and letters == "other" else 2), result
+            assert result.code == 0 or "'births' (" in result.errors[0]
+    assert "is in use by run 'births'" in command("check", "--config", config).out
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    summary = json.loads(out)
+    assert summary["rows_written"] == ledger.recounted(tmp_path / "out" / "p")
+    assert summary["rows_written"] + summary["rows_dead_lettered"] == ROWS
+    assert_complete(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["out", "out/.p-*.tmp", "out/.p-*.tmp/*.csv", "out/.p.lock"])
+def test_what_a_run_needs_is_removed(tmp_path: Path, large: Path, what: str) -> None:
+    """The output folder, the temporary folder, one shard of it, or the lock, while the run goes on."""
+    process = start(prepare(tmp_path, large), "--json")
+    wait_for(process, lambda: temporary_bytes(tmp_path / "out") > 1e6)
+    process.send_signal(signal.SIGSTOP)
+    path = next(tmp_path.glob(what))
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode in (1, 3), err
+    assert out == ""
+    assert "nothing was published" in err.splitlines()[-1], err
+    if what != "out":
+        assert_old_output(tmp_path)
