@@ -15,6 +15,7 @@ from typing import Any
 from model.errors import ModelError
 
 _HELD_OUT = 5
+_EXPORTED = ("assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,15 +48,16 @@ def train(data: str, output: str, *, seed: int, epochs: int) -> None:
 
     Args:
       data: CSV file of births.
-      output: folder for the SavedModel; what a previous export left there is replaced.
+      output: folder for the SavedModel; an earlier export in it is replaced, nothing else is.
       seed: decides everything random.
       epochs: passes over the data.
 
     Raises:
-      ModelError: the data cannot be used.
+      ModelError: the data cannot be used, or the output holds something else than an export.
     """
     from model.births import read_births
 
+    _refuse_what_is_no_export(Path(output))
     births = read_births(data)
     if len(births) < 2 * _HELD_OUT:
         raise ModelError(f"{data} has {len(births)} births with a weight; at least {2 * _HELD_OUT} are needed")
@@ -84,6 +86,16 @@ def train(data: str, output: str, *, seed: int, epochs: int) -> None:
 
 def _rmse(errors: Any) -> float:
     return float((errors**2).mean() ** 0.5)
+
+
+def _refuse_what_is_no_export(output: Path) -> None:
+    """Raises ModelError if the output is there and holds anything that an export does not consist of."""
+    if output.is_dir():
+        foreign = sorted(path.name for path in output.iterdir() if path.name not in _EXPORTED)
+        if foreign:
+            raise ModelError(f"{output} holds {foreign[0]}, which is no part of a model; choose another --output")
+    elif output.exists() or output.is_symlink():
+        raise ModelError(f"{output} is not a folder; choose another --output")
 
 
 def _replace(network: Any, output: Path) -> None:

@@ -47,7 +47,7 @@ def _check(arguments: Any) -> int:
 def _look_at_places(plan: Any) -> list[str]:
     """Completes what a stopped run left; tells what else a run would find where it publishes."""
     from pipelines.config import ConfigError
-    from pipelines.plan import places
+    from pipelines.output_places import places
     from pipelines.publishing.reservation import in_the_way, look_after
 
     output, dead_letters = places(plan.config)

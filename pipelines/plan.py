@@ -20,15 +20,12 @@ from inference.model_files import LATEST
 from inference.saying import first_line
 from inference.tensors import output_type
 from model.specs import Signature
-from pipelines import files, message_files, models
+from pipelines import files, message_files, models, output_places
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
-from pipelines.output_config import DeadLetters
-from pipelines.publishing import shards
-from pipelines.publishing.reservation import Place
 from pipelines.source_config import MessageSource, SourceConfig
 
 KEY = "key"
@@ -100,17 +97,6 @@ class Plan:
         return self.config.source.key
 
 
-def places(config: RunConfig) -> tuple[Place, Place]:
-    """Gives the places of the shards that a batch run of a config publishes: the output's, the dead letters'."""
-    output = Place("output.path", config.output.path, writer_class(config.output.format).extension)
-    return output, Place("dead_letters.path", config.dead_letters_path, "jsonl")
-
-
-def folder_mode(config: RunConfig) -> int:
-    """Gives the access rights of the folders that hold a run's shards until they are published."""
-    return config.dead_letters.folder_mode if isinstance(config.dead_letters, DeadLetters) else 0o700
-
-
 def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: bool = False) -> Plan:
     """Holds a config against the files and the model it names.
 
@@ -128,6 +114,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     options = source_options(config.source)
     if isinstance(config.source, FileSource):
         found, schema, notes = _look_at_source(config.source, source_problems, offline)
+        notes += output_places.reads_its_output(config)
     elif isinstance(config.source, MessageSource):
         found, notes = [], []
         schema, described = message_files.look_at(config.source, problems)
@@ -139,8 +126,8 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
         found, schema, notes = [], pa.schema([]), ["the source cannot be read any more; its columns are presumed"]
     else:
         problems += source_problems
-    problems += _unwritable(config)
-    problems += _replaces_what_is_read(config, found, model)
+    problems += output_places.unwritable(config)
+    problems += output_places.replaces_what_is_read(config, found, model)
     if model is None or schema is None:
         if schema is not None and len(schema):
             problems += _unknown_key(config.source, schema)
@@ -203,6 +190,7 @@ def _look_at_source(
         if not matched:
             problems.append(f"source.path: nothing matches {pattern}{_near_path(pattern)}")
         found.update({file.path: file for file in matched})
+    problems += output_places.half_published(found.values())
     reader, options = reader_class(source.format), source_options(source)
     refused: list[str] = []
     notes = []
@@ -253,55 +241,6 @@ def _near_path(pattern: str) -> str:
     if not os.path.isdir(folder):
         return f" (there is no folder {folder}); relative paths are relative to the working directory"
     return did_you_mean(os.path.basename(pattern), sorted(os.listdir(folder))) or "; check the path"
-
-
-def _unwritable(config: RunConfig) -> list[str]:
-    """Whether the folders to write to exist or can be made, without making them."""
-    problems = []
-    for where, path in (("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)):
-        if files.is_remote(path) or not path:
-            continue
-        folder = path if path.endswith("/") else os.path.dirname(path) or "."
-        while folder and not os.path.lexists(folder):
-            folder = os.path.dirname(folder.rstrip("/")) or "."
-        if not os.path.isdir(folder):
-            problems.append(f"{where}: cannot write to {path}: {folder} is not a folder")
-        elif not os.access(folder, os.W_OK | os.X_OK):
-            problems.append(f"{where}: cannot write to {path}: no permission to create files in {folder}")
-    if config.output.path and shards.identity(config.output.path) == shards.identity(config.dead_letters_path):
-        problems.append(
-            f"dead_letters.path: {config.dead_letters_path} is the same place as output.path, {config.output.path}; "
-            "give them different prefixes"
-        )
-    return problems
-
-
-def _replaces_what_is_read(config: RunConfig, found: list[FileInfo], model: Model | None) -> list[str]:
-    """Whether shards that a batch run publishes would take the place of what it reads."""
-    if not isinstance(config.source, FileSource):
-        return []
-    problems = []
-    for where, prefix in (("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)):
-        if not prefix:
-            continue
-        folder, _ = shards.identity(prefix)
-        for file in found:
-            read, _, name = _real_path(file.path).rpartition("/")
-            if read == folder and shards.is_shard(prefix, name):
-                problems.append(
-                    f"{where}: shards of {prefix} would replace {file.path}, which source.path reads; choose another "
-                    f"{where}, or a source.path that leaves its shards out"
-                )
-                break
-        if model is not None and isinstance(model.config, SavedModelConfig):
-            saved = files.real_folder(model.path)
-            if f"{folder}/".startswith(f"{saved}/"):
-                problems.append(f"{where}: {prefix} is within the model's folder {model.path}; choose another {where}")
-    return problems
-
-
-def _real_path(path: str) -> str:
-    return path if files.is_remote(path) else os.path.realpath(path)
 
 
 def _output_columns(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines import cli, job_server
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
-from pipelines.plan import Plan, folder_mode, places
+from pipelines.output_places import folder_mode, places
+from pipelines.plan import Plan
 from pipelines.publishing import shards
 from pipelines.publishing.reservation import Reservation
 

@@ -194,6 +194,19 @@ def test_reading_births(tmp_path):
             read_births(str(file))
 
 
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_training_replaces_nothing_but_an_export(tmp_path, capsys, kind):
+    mine = tmp_path / "mine"
+    if kind == "folder":
+        mine.mkdir()
+        (mine / "thesis.txt").write_text("mine")
+    else:
+        mine.write_text("mine")
+    assert main(["--output", str(mine)]) == 2
+    assert str(mine) in capsys.readouterr().err
+    assert (mine / "thesis.txt" if kind == "folder" else mine).read_text() == "mine"
+
+
 def test_training_errors_are_one_line(tmp_path, capsys):
     assert main(["--data", str(tmp_path / "none.csv")]) == 2
     assert capsys.readouterr().err.startswith("error: ")

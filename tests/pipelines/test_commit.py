@@ -240,6 +240,29 @@ def test_a_source_that_looks_like_the_output_is_not_replaced(command: Command, t
     assert files_in(tmp_path / "data") == {source.name, ".births.manifest.json"}
 
 
+def test_a_source_that_a_stopped_run_has_half_published(command: Command, tmp_path: Path) -> None:
+    """What is read is the set of one run, or nothing is."""
+    source = write_rows(tmp_path / "data" / "births-00000-of-00001.csv", "csv", births(10, 3))
+    (tmp_path / "data" / ".births.commit.json").write_text("{}")
+    result = command("batch", "--config", write_config(tmp_path, "csv", str(source.parent)))
+    assert result.code == 2, result
+    assert ".births.commit.json" in result.errors[0]
+
+
+def test_output_that_the_next_run_would_read(command: Command, tmp_path: Path) -> None:
+    """The first run says so, the next one is refused, and the one before stays as it is."""
+    rows = births(10, 3)
+    write_rows(tmp_path / "data" / "in.csv", "csv", rows)
+    config = write_config(tmp_path, "csv", f"{tmp_path}/data/*.csv", output={"path": f"{tmp_path}/data/p"})
+    result = command("batch", "--config", config)
+    assert result.code == 0, result
+    assert "note: source.path" in result.err
+    result = command("batch", "--config", config)
+    assert result.code == 2, result
+    assert "p-00000-of-00001.csv" in result.errors[0]
+    assert ledger.recounted(tmp_path / "data" / "p") == 10
+
+
 def test_output_into_the_models_folder(command: Command, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "in.csv", "csv", births(3, 3))
     shutil.copytree(ledger.MODEL, tmp_path / "model")

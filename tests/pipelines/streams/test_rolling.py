@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,3 +132,75 @@ def test_what_a_failed_write_left_of_a_row_is_not_published(tmp_path: Path) -> N
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "File too large" in result.stdout
     assert list(shown(tmp_path).values()) == ["k1832,7.5\n" * 10_000]
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "folder", "fifo", "other name", "taken"])
+def test_what_no_stream_left_is_not_touched(tmp_path: Path, kind: str) -> None:
+    """Names like those of a stream's files, which lead to a person's, or whose place is taken."""
+    out = tmp_path / "out"
+    out.mkdir()
+    mine = tmp_path / "mine"
+    mine.write_text("whole\nwithout an end")
+    name = "20240501T000000Z-01234567.csv"
+    part = out / f".p-{name}.part"
+    if kind == "link":
+        part.symlink_to(mine)
+    elif kind == "hard link":
+        part.hardlink_to(mine)
+    elif kind == "folder":
+        part.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(part)
+    elif kind == "other name":
+        mine.rename(out / ".p-notes.csv.part")
+        mine = out / ".p-notes.csv.part"
+    else:
+        part.write_text("row\n")
+        mine.rename(out / f"p-{name}")
+        mine = out / f"p-{name}"
+    assert rolling.recover(str(out / "p"), "csv") == 0
+    assert mine.read_text() == "whole\nwithout an end"
+    assert len(list(out.iterdir())) == (2 if kind == "taken" else 1)
+
+
+def test_a_file_that_exists_is_never_opened_for_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    monkeypatch.setattr("uuid.UUID.hex", "0123456789abcdef" * 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".p-19700112T134600Z-01234567.csv.part").symlink_to(mine)
+    file = RollingFile(str(tmp_path / "out" / "p"), "csv", 60, Clock())
+    with pytest.raises(FileExistsError):
+        file.open()
+    assert mine.read_text() == "mine"
+    file.close()
+
+
+@pytest.mark.parametrize("removed", ["file", "folder"])
+@pytest.mark.parametrize("ends", ["bundle", "window", "stream"])
+def test_a_file_that_is_removed_while_it_is_written(tmp_path: Path, removed: str, ends: str) -> None:
+    """What a bundle wrote is not there, so the bundle must not be acknowledged."""
+    clock = Clock()
+    out = tmp_path / "out"
+    file = RollingFile(str(out / "p"), "csv", 60, clock)
+    file.open().write(b"a\n")
+    file.flush()
+    file.open().write(b"b\n")
+    (out / hidden(out)[0]).unlink() if removed == "file" else shutil.rmtree(out)
+    clock.now += 61 if ends == "window" else 0
+    with pytest.raises(OSError, match="removed"):
+        file.close() if ends == "stream" else file.flush()
+    file.open().write(b"c\n")
+    file.close()
+    assert list(shown(out).values()) == ["c\n"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_access_rights(tmp_path: Path, mode: int) -> None:
+    file = RollingFile(str(tmp_path / "p"), "jsonl", 60, mode=mode)
+    file.open().write(b"{}\n")
+    [part] = tmp_path.iterdir()
+    assert part.stat().st_mode & 0o777 == mode
+    file.close()
+    [path] = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == mode
