@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from inference.errors import EndpointConfigError, EndpointError, RequestTooLargeError
+from inference.errors import EndpointConfigError, EndpointError, RequestTooLargeError, ResponseError
 from inference.protocols import protocol_class
 from inference.protocols.base import Answer, Protocol, Response, Target
 from inference.protocols.urls import VERBS
@@ -24,6 +24,7 @@ from model.specs import Signature, TensorSpec
 
 T = TypeVar("T")
 _GOOGLE = ".googleapis.com"
+_MAX_METADATA_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,10 @@ class Client:
         deadline = self.retries.deadline()
 
         def send() -> Signature:
-            return self._read(self.protocol.signature, self._transport.send(request, self.protocol.error_message))
+            response = self._transport.send(request, self.protocol.error_message)
+            if len(response.body) > _MAX_METADATA_BYTES:
+                raise ResponseError(f"the model's metadata has more than {_MAX_METADATA_BYTES >> 20} MiB")
+            return self._read(self.protocol.signature, response)
 
         return self._named(lambda: self.retries.call(send, 1, deadline))
 

@@ -36,8 +36,11 @@ from inference.errors import (
 )
 from inference.protocols.base import Request, Response
 from inference.secrets import Headers, masked, masked_bytes
+from model.http_client import EncodedAnswerError, LargeAnswerError, make_client, read_body, within
 
 MAX_RESPONSE_BYTES = 256 << 20
+MAX_ERROR_BYTES = 1 << 20
+"""Of an answer that says an error, so much is read."""
 
 Explain = Callable[[Response], str]
 """What the body of an error response says."""
@@ -96,11 +99,10 @@ class HttpTransport:
         )
         # It would log addresses, which may hold keys.
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        self._client = httpx.Client(
+        self._client = make_client(
             timeout=timeout,
             limits=limits,
             verify=trusted(connection.ca_file),
-            headers={"Accept-Encoding": "identity"},
             # A proxy is for what is elsewhere.
             trust_env=not is_loopback(host),
         )
@@ -109,13 +111,18 @@ class HttpTransport:
         headers = {**request.headers, **self._connection.headers()}
         method = "GET" if request.body is None else "POST"
         try:
-            with self._client.stream(method, request.url, content=request.body, headers=headers) as answer:
-                body = self._body(answer)
-                response = Response(body, {name.lower(): value for name, value in answer.headers.items()})
+            with (
+                within(self._connection.timeout_s),
+                self._client.stream(method, request.url, content=request.body, headers=headers) as answer,
+            ):
                 status = answer.status_code
+                body = _body(answer)
+                response = Response(body, {name.lower(): value for name, value in answer.headers.items()})
         except httpx.TimeoutException as error:
             raise TransientError(f"no answer in time ({type(error).__name__})") from None
         except httpx.RemoteProtocolError as error:
+            if "location header" in str(error):
+                raise EndpointConfigError("the server answers with a redirect: it is elsewhere") from None
             raise ResponseError(f"the answer breaks off: {masked(str(error), self._connection.headers)}") from None
         except httpx.LocalProtocolError:
             # Its text shows the header.
@@ -130,21 +137,23 @@ class HttpTransport:
             return response
         raise _http_error(status, said(response, explain, self._connection.headers), response)
 
-    def _body(self, answer: httpx.Response) -> bytes:
-        """The whole body, if it is not too large and comes in time."""
-        until = time.monotonic() + self._connection.timeout_s
-        chunks, size = [], 0
-        for chunk in answer.iter_bytes():
-            size += len(chunk)
-            if size > MAX_RESPONSE_BYTES:
-                raise ResponseError(f"the answer has more than {MAX_RESPONSE_BYTES >> 20} MiB")
-            if time.monotonic() > until:
-                raise TransientError("no whole answer in time")
-            chunks.append(chunk)
-        return b"".join(chunks)
-
     def close(self) -> None:
         self._client.close()
+
+
+def _body(answer: httpx.Response) -> bytes:
+    """The body of an answer; of one that says an error, the beginning."""
+    if not answer.is_success:
+        try:
+            return read_body(answer, MAX_ERROR_BYTES, cut=True)
+        except EncodedAnswerError as error:
+            return str(error).encode()
+    try:
+        return read_body(answer, MAX_RESPONSE_BYTES)
+    except EncodedAnswerError as error:
+        raise EndpointConfigError(str(error)) from None
+    except LargeAnswerError:
+        raise ResponseError(f"the answer has more than {MAX_RESPONSE_BYTES >> 20} MiB") from None
 
 
 def said(response: Response, explain: Explain, headers: Headers) -> str:
@@ -174,7 +183,10 @@ def _http_error(status: int, said: str, response: Response) -> EndpointError:
 
 
 def _location(response: Response) -> str:
-    parts = urlsplit(response.headers.get("location", ""))
+    try:
+        parts = urlsplit(response.headers.get("location", ""))
+    except ValueError:
+        return "an address that cannot be read"
     return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "a relative address"
 
 
