@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import email.utils
-import ipaddress
 import logging
 import time
 from collections.abc import Callable
@@ -35,8 +34,10 @@ from inference.errors import (
     TransientError,
 )
 from inference.protocols.base import Request, Response
-from inference.secrets import Headers, masked, masked_bytes
+from inference.secrets import Headers
+from model.hosts import is_loopback
 from model.http_client import EncodedAnswerError, LargeAnswerError, make_client, read_body, within
+from model.secrets import masked, masked_bytes
 
 MAX_RESPONSE_BYTES = 256 << 20
 MAX_ERROR_BYTES = 1 << 20
@@ -123,7 +124,7 @@ class HttpTransport:
         except httpx.RemoteProtocolError as error:
             if "location header" in str(error):
                 raise EndpointConfigError("the server answers with a redirect: it is elsewhere") from None
-            raise ResponseError(f"the answer breaks off: {masked(str(error), self._connection.headers)}") from None
+            raise ResponseError(f"the answer breaks off: {error}") from None
         except httpx.LocalProtocolError:
             # Its text shows the header.
             raise EndpointConfigError("a header cannot be sent: it has a character that none may have") from None
@@ -135,7 +136,7 @@ class HttpTransport:
             raise TransientError(f"no connection: {str(error) or type(error).__name__}") from None
         if 200 <= status < 300:
             return response
-        raise _http_error(status, said(response, explain, self._connection.headers), response)
+        raise _http_error(status, said(response, explain), response)
 
     def close(self) -> None:
         self._client.close()
@@ -156,9 +157,9 @@ def _body(answer: httpx.Response) -> bytes:
         raise ResponseError(f"the answer has more than {MAX_RESPONSE_BYTES >> 20} MiB") from None
 
 
-def said(response: Response, explain: Explain, headers: Headers) -> str:
-    """What an error response says, without the credentials that it repeats, whole, cut or escaped."""
-    return masked(explain(Response(masked_bytes(response.body, headers), response.headers)), headers)
+def said(response: Response, explain: Explain) -> str:
+    """What an error response says, without the secrets that it repeats, whole, cut or escaped."""
+    return masked(explain(Response(masked_bytes(response.body), response.headers)))
 
 
 def _http_error(status: int, said: str, response: Response) -> EndpointError:
@@ -184,7 +185,7 @@ def _http_error(status: int, said: str, response: Response) -> EndpointError:
 
 def _location(response: Response) -> str:
     try:
-        parts = urlsplit(response.headers.get("location", ""))
+        parts = urlsplit(masked(response.headers.get("location", "")))
     except ValueError:
         return "an address that cannot be read"
     return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "a relative address"
@@ -216,15 +217,6 @@ def trusted(ca_file: str | None) -> Any:
 def address(url: str) -> SplitResult:
     """The parts of an address that may lack a scheme, as gRPC's do."""
     return urlsplit(url if "://" in url else f"//{url}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` or `host:port` is this machine."""
-    name = host.rpartition(":")[0].strip("[]") if host.count(":") == 1 or "]:" in host else host.strip("[]")
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
 
 
 class GrpcTransport:
@@ -260,7 +252,7 @@ class GrpcTransport:
         except self._grpc.RpcError as error:
             code = error.code().name
             details = Response(str(error.details() or "").encode())
-            raise _grpc_error(code, said(details, explain, self._connection.headers)) from None
+            raise _grpc_error(code, said(details, explain)) from None
 
     def close(self) -> None:
         self._channel.close()

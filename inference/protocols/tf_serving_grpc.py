@@ -167,7 +167,8 @@ def _column(tensor: Any, spec: TensorSpec, rows: int) -> pa.Array:
     size = 16 + len(found[-1] if found else b"") if dtype == "string" else item_size(dtype)
     if (count - len(found)) * size > MOST_EXPANDED_BYTES:
         raise ResponseError(
-            f"{name} leaves out {count - len(found)} values, more than fit into {MOST_EXPANDED_BYTES >> 20} MiB"
+            f"{name} has {len(found)} values for a tensor of {count}: those left out would take more than "
+            f"{MOST_EXPANDED_BYTES >> 20} MiB"
         )
     return nest(_texts(found, count) if dtype == "string" else _numbers(found, count, dtype, name), sizes, spec, rows)
 

@@ -19,6 +19,7 @@ from model.deployment.api import ABSENT, PRESENT, Api, Json
 from model.deployment.credentials import GoogleAuth
 from model.deployment.errors import ServiceError, SettingError, TransientError, UnclearError
 from model.http_client import EncodedAnswerError, LargeAnswerError, make_client, read_body, within
+from model.secrets import masked
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ _MAX_ANSWER = 32 << 20
 _TIMEOUT_S = 120.0
 """Of a whole call, from connecting to the last byte of the answer."""
 _MAX_PAGES = 1_000
+_QUOTED = 1 << 16
 _PATH = re.compile(r"[A-Za-z0-9_.:@/-]+", re.ASCII)
 
 
@@ -252,11 +254,11 @@ class RestApi(Api):
             answer = json.loads(content or b"{}")
         if response.is_success:
             if not isinstance(answer, dict):
-                raise unclear(f"{where}: the answer is not a JSON object: {self._line(content[:2_000])[:200]}")
+                raise unclear(f"{where}: the answer is not a JSON object: {self._line(content[:_QUOTED])[:200]}")
             return answer
         status = response.status_code
-        reason = (self._message(answer) if isinstance(answer, dict) else "") or self._line(content[:2_000])[:200]
-        text = f"{where}: {status} {reason or response.reason_phrase}".rstrip()
+        reason = (self._message(answer) if isinstance(answer, dict) else "") or self._line(content[:_QUOTED])[:200]
+        text = f"{where}: {status} {reason or self._line(response.reason_phrase)}".rstrip()
         if status == 429:
             raise TransientError(text, status, _retry_after(response))
         if status in TRANSIENT:
@@ -270,7 +272,7 @@ class RestApi(Api):
         error = answer.get("error")
         if not isinstance(error, dict):
             return self._line(str(error)) if error else ""
-        status = error.get("status") or (f"code {error['code']}" if "code" in error else "")
+        status = self._line(str(error.get("status") or "")) or (f"code {error['code']}" if "code" in error else "")
         message = self._line(str(error.get("message") or ""))
         return f"{message} ({status})" if status else message
 
@@ -278,8 +280,7 @@ class RestApi(Api):
         """On one line, without the access token, not too long."""
         if not isinstance(text, str):
             text = text.decode("utf-8", "replace")
-        text = self._auth.hide(text) if self._auth else text
-        line = " ".join("".join(c if c.isprintable() else " " for c in text[:2_000]).split())
+        line = " ".join("".join(c if c.isprintable() else " " for c in masked(text)[:2_000]).split())
         return line if len(line) <= 500 else line[:499] + "…"
 
 
