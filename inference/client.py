@@ -12,18 +12,21 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from inference.errors import EndpointConfigError, EndpointError, RequestTooLargeError
+from inference.errors import EndpointConfigError, EndpointError, RequestTooLargeError, ResponseError
 from inference.protocols import protocol_class
 from inference.protocols.base import Answer, Protocol, Response, Target
 from inference.protocols.urls import VERBS
 from inference.retries import Patience, Retries
-from inference.secrets import FixedHeaders, GoogleHeaders, Headers, Secret, check_headers, masked, masked_bytes
+from inference.secrets import FixedHeaders, GoogleHeaders, Headers, Secret, check_headers
 from inference.throttle import Throttle
-from inference.transports import Connection, GrpcTransport, HttpTransport, Transport, address, is_loopback
+from inference.transports import Connection, GrpcTransport, HttpTransport, Transport, address
+from model.hosts import is_loopback
+from model.secrets import keep_in_url, known_in, masked, masked_bytes
 from model.specs import Signature, TensorSpec
 
 T = TypeVar("T")
 _GOOGLE = ".googleapis.com"
+_MAX_METADATA_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Endpoint:
       google_credentials: whether to send a token of Google's default credentials; None to do so if the host is
         one of Google's.
       ca_file: certificates to trust, in PEM; None for the system's.
+      hidden: secrets in the address; they travel with it, to be masked wherever it is used.
 
     Raises:
       ValueError: a header that cannot be sent.
@@ -57,13 +61,20 @@ class Endpoint:
     headers: Mapping[str, Secret] = field(default_factory=dict)
     google_credentials: bool | None = None
     ca_file: str | None = None
+    hidden: tuple[Secret, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_headers(self.headers)
+        url = self.target.url or ""
+        object.__setattr__(self, "hidden", tuple(map(Secret, [*keep_in_url(url), *known_in(url)])))
 
     @property
     def name(self) -> str:
-        """The endpoint as messages and dead letters name it: without what follows a question mark."""
+        """The endpoint as messages and dead letters name it: without what follows a question mark, and secrets."""
+        return masked(self._name)
+
+    @property
+    def _name(self) -> str:
         target = self.target
         if target.resource:
             return f"{self.protocol}:{target.resource}"
@@ -75,6 +86,15 @@ class Endpoint:
     def make_protocol(self) -> Protocol:
         """What builds its requests. Raises ValueError: the address is wrong."""
         return protocol_class(self.protocol)(self.target)
+
+    @property
+    def unencrypted(self) -> str:
+        """What of the requests others on the way can read and should not; empty if there is nothing."""
+        host = _host(self)
+        if _scheme(self) not in ("http", "grpc", "") or not host or is_loopback(host):
+            return ""
+        named = [f"headers ({', '.join(self.headers)})"] if self.headers else []
+        return " and ".join([*named, *(["the query of the url"] if "?" in (self.target.url or "") else [])])
 
 
 class Client:
@@ -147,7 +167,10 @@ class Client:
         deadline = self.retries.deadline()
 
         def send() -> Signature:
-            return self._read(self.protocol.signature, self._transport.send(request, self.protocol.error_message))
+            response = self._transport.send(request, self.protocol.error_message)
+            if len(response.body) > _MAX_METADATA_BYTES:
+                raise ResponseError(f"the model's metadata has more than {_MAX_METADATA_BYTES >> 20} MiB")
+            return self._read(self.protocol.signature, response)
 
         return self._named(lambda: self.retries.call(send, 1, deadline))
 
@@ -168,13 +191,9 @@ class Client:
         try:
             return read(response)
         except EndpointError:
-            # The message may quote the answer, and the answer the credentials.
-            body = masked_bytes(response.body, self._headers)
-        try:
-            return read(Response(body, response.headers))
-        except EndpointError as error:
-            error.args = (masked(str(error), self._headers),)
-            raise
+            # The message may quote the answer, cut, and the answer a secret.
+            body = masked_bytes(response.body)
+        return read(Response(body, response.headers))
 
     def _named(self, call: Callable[[], T]) -> T:
         try:

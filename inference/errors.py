@@ -27,6 +27,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model.secrets import masked
+
 ERROR_COLUMN = "__error"
 ROW_COLUMN = "__row"
 ENDPOINT_METRICS = "endpoint"
@@ -74,13 +76,16 @@ class OutputError(InferenceError):
 
 
 class EndpointError(InferenceError):
-    """A model server did not answer as hoped.
+    """A model server did not answer as hoped. Its text is without the secrets that the server repeated.
 
     Attributes:
       attempts: how often the request was sent.
     """
 
     attempts: int = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(masked(message))
 
 
 class EndpointConfigError(EndpointError):

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import email.utils
-import ipaddress
 import logging
 import time
 from collections.abc import Callable
@@ -35,9 +34,14 @@ from inference.errors import (
     TransientError,
 )
 from inference.protocols.base import Request, Response
-from inference.secrets import Headers, masked, masked_bytes
+from inference.secrets import Headers
+from model.hosts import is_loopback
+from model.http_client import EncodedAnswerError, LargeAnswerError, make_client, read_body, within
+from model.secrets import masked, masked_bytes
 
 MAX_RESPONSE_BYTES = 256 << 20
+MAX_ERROR_BYTES = 1 << 20
+"""Of an answer that says an error, so much is read."""
 
 Explain = Callable[[Response], str]
 """What the body of an error response says."""
@@ -96,11 +100,10 @@ class HttpTransport:
         )
         # It would log addresses, which may hold keys.
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        self._client = httpx.Client(
+        self._client = make_client(
             timeout=timeout,
             limits=limits,
             verify=trusted(connection.ca_file),
-            headers={"Accept-Encoding": "identity"},
             # A proxy is for what is elsewhere.
             trust_env=not is_loopback(host),
         )
@@ -109,14 +112,19 @@ class HttpTransport:
         headers = {**request.headers, **self._connection.headers()}
         method = "GET" if request.body is None else "POST"
         try:
-            with self._client.stream(method, request.url, content=request.body, headers=headers) as answer:
-                body = self._body(answer)
-                response = Response(body, {name.lower(): value for name, value in answer.headers.items()})
+            with (
+                within(self._connection.timeout_s),
+                self._client.stream(method, request.url, content=request.body, headers=headers) as answer,
+            ):
                 status = answer.status_code
+                body = _body(answer)
+                response = Response(body, {name.lower(): value for name, value in answer.headers.items()})
         except httpx.TimeoutException as error:
             raise TransientError(f"no answer in time ({type(error).__name__})") from None
         except httpx.RemoteProtocolError as error:
-            raise ResponseError(f"the answer breaks off: {masked(str(error), self._connection.headers)}") from None
+            if "location header" in str(error):
+                raise EndpointConfigError("the server answers with a redirect: it is elsewhere") from None
+            raise ResponseError(f"the answer breaks off: {error}") from None
         except httpx.LocalProtocolError:
             # Its text shows the header.
             raise EndpointConfigError("a header cannot be sent: it has a character that none may have") from None
@@ -128,28 +136,30 @@ class HttpTransport:
             raise TransientError(f"no connection: {str(error) or type(error).__name__}") from None
         if 200 <= status < 300:
             return response
-        raise _http_error(status, said(response, explain, self._connection.headers), response)
-
-    def _body(self, answer: httpx.Response) -> bytes:
-        """The whole body, if it is not too large and comes in time."""
-        until = time.monotonic() + self._connection.timeout_s
-        chunks, size = [], 0
-        for chunk in answer.iter_bytes():
-            size += len(chunk)
-            if size > MAX_RESPONSE_BYTES:
-                raise ResponseError(f"the answer has more than {MAX_RESPONSE_BYTES >> 20} MiB")
-            if time.monotonic() > until:
-                raise TransientError("no whole answer in time")
-            chunks.append(chunk)
-        return b"".join(chunks)
+        raise _http_error(status, said(response, explain), response)
 
     def close(self) -> None:
         self._client.close()
 
 
-def said(response: Response, explain: Explain, headers: Headers) -> str:
-    """What an error response says, without the credentials that it repeats, whole, cut or escaped."""
-    return masked(explain(Response(masked_bytes(response.body, headers), response.headers)), headers)
+def _body(answer: httpx.Response) -> bytes:
+    """The body of an answer; of one that says an error, the beginning."""
+    if not answer.is_success:
+        try:
+            return read_body(answer, MAX_ERROR_BYTES, cut=True)
+        except EncodedAnswerError as error:
+            return str(error).encode()
+    try:
+        return read_body(answer, MAX_RESPONSE_BYTES)
+    except EncodedAnswerError as error:
+        raise EndpointConfigError(str(error)) from None
+    except LargeAnswerError:
+        raise ResponseError(f"the answer has more than {MAX_RESPONSE_BYTES >> 20} MiB") from None
+
+
+def said(response: Response, explain: Explain) -> str:
+    """What an error response says, without the secrets that it repeats, whole, cut or escaped."""
+    return masked(explain(Response(masked_bytes(response.body), response.headers)))
 
 
 def _http_error(status: int, said: str, response: Response) -> EndpointError:
@@ -174,7 +184,10 @@ def _http_error(status: int, said: str, response: Response) -> EndpointError:
 
 
 def _location(response: Response) -> str:
-    parts = urlsplit(response.headers.get("location", ""))
+    try:
+        parts = urlsplit(masked(response.headers.get("location", "")))
+    except ValueError:
+        return "an address that cannot be read"
     return f"{parts.scheme}://{parts.hostname}" if parts.hostname else "a relative address"
 
 
@@ -204,15 +217,6 @@ def trusted(ca_file: str | None) -> Any:
 def address(url: str) -> SplitResult:
     """The parts of an address that may lack a scheme, as gRPC's do."""
     return urlsplit(url if "://" in url else f"//{url}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` or `host:port` is this machine."""
-    name = host.rpartition(":")[0].strip("[]") if host.count(":") == 1 or "]:" in host else host.strip("[]")
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
 
 
 class GrpcTransport:
@@ -248,7 +252,7 @@ class GrpcTransport:
         except self._grpc.RpcError as error:
             code = error.code().name
             details = Response(str(error.details() or "").encode())
-            raise _grpc_error(code, said(details, explain, self._connection.headers)) from None
+            raise _grpc_error(code, said(details, explain)) from None
 
     def close(self) -> None:
         self._channel.close()

@@ -9,18 +9,42 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from model.quiet import swallowed_stderr
+from model.secrets import masked
 
 OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows no word that may be a part of a secret."""
+
+    def error(self, message: str) -> NoReturn:
+        start = "unrecognized arguments: "
+        if message.startswith(start):
+            words = message.removeprefix(start).split()
+            options = [word.partition("=")[0] for word in words if word.startswith("-")]
+            message = f"{start}{' '.join(options)}" if options else stray(words[0])
+        super().error(message)
+
+
+def stray(word: str) -> str:
+    """What is wrong with a word that belongs to no option; a part of a value, as of a header, is not shown."""
+    if word.endswith(".json") or os.path.exists(word):
+        return f"{word}: not expected here; a config is given with --config {word}"
+    return (
+        f"a word of {len(word)} characters belongs to no option; write values that have spaces in them in quotes: "
+        "--set 'KEY=VALUE WITH SPACES'"
+    )
+
+
 def parser(module: str, description: str) -> argparse.ArgumentParser:
     """A parser with what every command takes: --config and --set."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=f"python -m pipelines.{module}",
         description=description,
         allow_abbrev=False,
@@ -62,6 +86,9 @@ def guarded(main: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except Exception:
+        print(masked(traceback.format_exc()), file=sys.stderr)
+        return FAILED
 
 
 @contextmanager
@@ -84,3 +111,12 @@ def quiet_libraries() -> None:
     handler = logging.getLogger().handlers[0]
     if not handler.filters:
         handler.addFilter(lambda record: "memory usage cannot be fetched" not in record.getMessage())
+        handler.addFilter(_without_secrets)
+
+
+def _without_secrets(record: Any) -> bool:
+    """Masks what a line of the log, or its traceback, shows."""
+    record.msg, record.args = masked(record.getMessage()), ()
+    if record.exc_info and not record.exc_text:
+        record.exc_text = masked("".join(traceback.format_exception(*record.exc_info)).rstrip())
+    return True

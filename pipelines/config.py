@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
+from pipelines import environment
 from pipelines.model_config import EndpointConfig, ModelConfig, SavedModelConfig
 from pipelines.output_config import (
     BigQueryDeadLetters,
@@ -44,14 +45,14 @@ PACKAGED_STREAM = "configs/natality-stream.json"
 
 
 class ConfigError(ValueError):
-    """The config, the command line, or what they name, is wrong.
+    """The config, the command line, or what they name, is wrong. Shows no secret, and no value of the environment.
 
     Attributes:
       problems: one line each: where, what, and what to do.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = list(problems)
+        self.problems = [environment.hidden(problem) for problem in problems]
         super().__init__("\n".join(self.problems))
 
 
@@ -155,11 +156,11 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
     file = _find(path)
     content = _parse(file)
     problems = [problem for override in overrides if (problem := _override(content, override))]
-    content = _with_environment(content, "", problems)
+    written, content = content, environment.filled(content, problems)
     try:
         config = RunConfig.model_validate(content)
     except ValidationError as error:
-        explained = [_explain(details) for details in error.errors()]
+        explained = [_explain(details, written) for details in error.errors()]
         # A value that suits neither arm of a union is one mistake.
         problems += {explanation.split(":", 1)[0]: explanation for explanation in explained}.values()
     if problems:
@@ -177,7 +178,7 @@ def load_part(path: str, kind: type[_Part]) -> _Part:
       ConfigError: with every mistake found.
     """
     problems: list[str] = []
-    content = _with_environment(_parse(path), "", problems)
+    content = environment.filled(_parse(path), problems)
     try:
         part = kind.model_validate(content)
     except ValidationError as error:
@@ -236,8 +237,9 @@ def _no_constant(name: str) -> Any:
 def _override(content: dict[str, Any], override: str) -> str | None:
     """Applies one KEY=VALUE; returns what is wrong with it."""
     key, equals, text = override.partition("=")
+    shown = f"--set {_KEY_START.match(key)[0]}"  # type: ignore[index]
     if not equals or not all(key.split(".")):
-        return f"--set {override}: give KEY=VALUE, such as --set source.path=data/new.csv"
+        return f"{shown}: give KEY=VALUE, such as --set source.path=data/new.csv"
     try:
         value = json.loads(text)
     except ValueError:
@@ -246,43 +248,37 @@ def _override(content: dict[str, Any], override: str) -> str | None:
     for parent in parents:
         content = content.setdefault(parent, {})
         if not isinstance(content, dict):
-            return f"--set {override}: '{parent}' is not an object"
+            return f"{shown}: '{parent}' is not an object"
     content[last] = value
     return None
 
 
-_SECRET = {"headers", "password", "key_password"}
-"""Values under these keys are not shown."""
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_KEY_START = re.compile(r"[\w.$@/-]*")
+"""What of a malformed --set is surely no value."""
+_NOT_SHOWN = re.compile(r"headers|security|sasl", re.IGNORECASE)
+_OBJECTS = ("model_type", "model_attributes_type", "dict_type", "list_type", "extra_forbidden")
+"""Kinds of errors of a value that stands where an object should: it is likely to belong elsewhere."""
+_USER = re.compile(r"[^\s/'\"@]+@")
 
 
-def _with_environment(value: Any, path: str, problems: list[str]) -> Any:
-    """Replaces ${NAME} and ${NAME:-default} in all strings."""
-    if isinstance(value, dict):
-        return {key: _with_environment(item, f"{path}.{key}".lstrip("."), problems) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_environment(item, f"{path}.{i}", problems) for i, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
+def _explain(details: Any, written: Any) -> str:
+    """One of pydantic's errors as a line: path, what is wrong, what would be right.
 
-    def replace(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        found = os.environ.get(name, default)
-        if found is None:
-            problems.append(f"{path}: environment variable {name} is not set; set it, or write ${{{name}:-default}}")
-        return found or ""
-
-    return _VARIABLE.sub(replace, value)
-
-
-def _explain(details: Any) -> str:
-    """One of pydantic's errors as a line: path, what is wrong, what would be right."""
+    Args:
+      details: the error.
+      written: the config as it stands in the file, without the values of the environment.
+    """
     location = [part for part in details["loc"] if not _is_internal(str(part))]
     if len(location) > 1 and location[1] in _TYPES.get(str(location[0]), {}):
         variant_of = _TYPES[str(location[0])][str(location.pop(1))]
     else:
         variant_of = None
-    where = ".".join(str(part) for part in location)
+    places = [str(part) for part in location]
+    for place in range(1, len(places)):
+        if places[place - 1] == "headers":
+            # What follows a header's name by mistake may be its value.
+            places[place] = _KEY_START.match(places[place])[0]  # type: ignore[index]
+    where = ".".join(places)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
         known = _known_keys(location[:-1], variant_of)
@@ -291,16 +287,41 @@ def _explain(details: Any) -> str:
         return f"{where}: missing; it is required"
     given = details["input"]
     if kind == "union_tag_invalid":
-        type = str(given.get("type")) if isinstance(given, dict) else ""
-        types = list(_TYPES[where])
-        return f"{where}.type: {type!r} is not one of {', '.join(types)}{_near(type, types)}"
+        given, location = given.get("type") if isinstance(given, dict) else "", [*location, "type"]
+        where, context = f"{where}.type", {"expected": "".join(f"'{type}'" for type in _TYPES[where])}
+        kind = "literal_error"
+    shown = _shown(given, _written(written, location), location)
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        return f"{where}: {given!r} is not one of {', '.join(choices)}{_near(str(given), choices)}"
+        return f"{where}: {shown or 'its value'} is not one of {', '.join(choices)}{_near(str(given), choices)}"
     if kind == "value_error":
-        return f"{where}: {context.get('error', '')!s}"
+        said = str(context.get("error", ""))
+        return f"{where}: {said.replace(repr(given), shown or 'its value') if isinstance(given, str) else said}"
     message = f"{where}: {details['msg'][0].lower()}{details['msg'][1:]}"
-    return message if _SECRET & set(location) else f"{message}, not {given!r}"[:400]
+    return message if kind in _OBJECTS or not shown else f"{message}, not {shown}"[:400]
+
+
+def _written(content: Any, location: Sequence[Any]) -> Any:
+    """What stands at a place of a config."""
+    for part in location:
+        if isinstance(content, dict):
+            content = content.get(part)
+        elif isinstance(content, list) and isinstance(part, int) and part < len(content):
+            content = content[part]
+        else:
+            return None
+    return content
+
+
+def _shown(given: Any, written: Any, location: Sequence[Any]) -> str:
+    """A value as an error may show it; empty if it is a secret or may hold one."""
+    if any(_NOT_SHOWN.search(str(part)) or environment.is_secret_key(str(part)) for part in location):
+        return ""
+    if isinstance(given, dict | list):
+        return "an object" if isinstance(given, dict) else "a list"
+    if isinstance(written, str) and environment.is_variable(written):
+        given = written
+    return _USER.sub("***@", repr(given))
 
 
 def _is_internal(part: str) -> bool:

@@ -13,6 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from typing_extensions import Self
 
 from inference.predict import Rejected
+from model.secrets import masked
 from pipelines import files
 from pipelines.accounting import DEAD_LETTERS, ShardWritten
 from pipelines.letters import LetterBox, LetterPlace
@@ -119,7 +120,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
                 payload=row.payload,
                 stage=row.stage,
                 error=row.error,
-                message=row.message,
+                message=masked(row.message),
                 attempts=attempts,
                 model=self._model,
                 source=source,
@@ -139,7 +140,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
                 payload=origin.payload(row),
                 stage=stage,
                 error=error,
-                message=message,
+                message=masked(message),
                 attempts=attempts + getattr(origin, "earlier_attempts", 0),
                 model=self._model,
                 source=source,

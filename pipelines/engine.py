@@ -24,6 +24,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
 
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError
+from model.secrets import masked
 from pipelines import runners
 from pipelines.config import ConfigError
 from pipelines.formats import row_reader_class, writer_class
@@ -50,8 +51,8 @@ class RunFailedError(Exception):
     """The pipeline did not run to its end. The message is for people; `details` is the runner's own."""
 
     def __init__(self, message: str, details: str, *, incomplete: bool = False) -> None:
-        super().__init__(message)
-        self.details = details
+        super().__init__(masked(message))
+        self.details = masked(details)
         self.incomplete = incomplete
 
 

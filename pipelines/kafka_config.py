@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, model_validator
 from typing_extensions import Self
 
+from model.hosts import is_loopback
 from pipelines.variants import Name, Strict
 
 Servers = Annotated[str, Field(pattern=r"^[^\s,/]+:\d+(,[^\s,/]+:\d+)*$")]
@@ -31,6 +32,11 @@ class KafkaSecurity(Strict):
     certificate_file: Name | None = Field(None, description="Of ssl: this client's certificate, where brokers ask.")
     key_file: Name | None = Field(None, description="Of ssl: the key of that certificate.")
     key_password: SecretStr | None = Field(None, description="Of ssl: opens the key file.")
+
+    def exposes(self, servers: str) -> bool:
+        """Whether a password goes to brokers on other machines unencrypted."""
+        hosts = [server.rpartition(":")[0].strip("[]") for server in servers.split(",")]
+        return self.protocol == "sasl_plaintext" and not all(map(is_loopback, hosts))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

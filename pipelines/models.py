@@ -11,6 +11,7 @@ from urllib.request import getproxies
 from inference import model_files
 from inference.errors import BindingError, EndpointError
 from model.errors import ModelError
+from model.hosts import is_loopback
 from model.signature import read_signature
 from model.specs import Signature
 from pipelines import cli
@@ -142,6 +143,21 @@ def endpoint(config: EndpointConfig) -> Endpoint:
     )
 
 
+def exposed(config: SavedModelConfig | EndpointConfig) -> list[str]:
+    """What to say of credentials that go to a server on another machine unencrypted."""
+    if isinstance(config, SavedModelConfig):
+        return []
+    try:
+        found = endpoint(config)
+        readable = found.unencrypted
+    except ValueError:
+        return []
+    if not readable:
+        return []
+    secure = "grpcs://" if config.protocol == "tf_serving_grpc" else "https://"
+    return [f"warning: model.url: its {readable} can be read by others on the way to {found.name}: use {secure}"]
+
+
 def _signature(config: EndpointConfig, found: Endpoint) -> Signature:
     from inference.declared import declared_signature
     from inference.retries import Patience
@@ -170,7 +186,7 @@ def _plain(tensors: dict[str, str | DeclaredTensor]) -> dict[str, Any]:
 
 def _unreachable(found: Endpoint) -> list[str]:
     """Whether nothing listens at the endpoint's address. Where a proxy is between, that cannot be told."""
-    from inference.transports import address, is_loopback
+    from inference.transports import address
 
     url = found.target.url
     if url is None:

@@ -25,7 +25,8 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from inference.binding import did_you_mean
-from inference.transports import address, is_loopback
+from inference.transports import address
+from model.hosts import is_loopback
 from pipelines import files
 from pipelines.config import ConfigError
 from pipelines.model_config import EndpointConfig
@@ -90,7 +91,9 @@ def _parsed(flags: Sequence[str]) -> PipelineOptions:
             options = PipelineOptions(list(flags))
             options.get_all_options()
     except SystemExit:
-        reason = said.getvalue().strip().rpartition("error: ")[2] or " ".join(flags)
+        reason = said.getvalue().strip().rpartition("error: ")[2] or " ".join(
+            flag.partition("=")[0] for flag in flags if flag.startswith("-")
+        )
         raise ConfigError([f"Beam options: {reason}"]) from None
     return options
 

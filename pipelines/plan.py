@@ -126,6 +126,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
         found, schema, notes = [], pa.schema([]), ["the source cannot be read any more; its columns are presumed"]
     else:
         problems += source_problems
+    notes += models.exposed(config.model) + _exposed_passwords(config)
     problems += output_places.unwritable(config)
     problems += output_places.replaces_what_is_read(config, found, model)
     if model is None or schema is None:
@@ -133,6 +134,16 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
             problems += _unknown_key(config.source, schema)
         raise ConfigError(problems)
     return _fit(config, found, schema, model, notes, options, problems)
+
+
+def _exposed_passwords(config: RunConfig) -> list[str]:
+    parts = {"source": config.source, "output": config.output, "dead_letters": config.dead_letters}
+    return [
+        f"warning: {where}.security: the password goes to {part.bootstrap_servers} unencrypted, others on the way can "
+        "read it: use sasl_ssl"
+        for where, part in parts.items()
+        if part.type == "kafka" and part.security.exposes(part.bootstrap_servers)
+    ]
 
 
 def _fit(

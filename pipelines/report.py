@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from model.secrets import masked
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -58,7 +60,7 @@ class Summary:
     def to_json(self) -> str:
         """One JSON object on one line."""
         found = {name: value for name, value in asdict(self).items() if value is not None}
-        return json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()})
+        return json.dumps({k: round(v, 3) if isinstance(v, float) else _shown(v) for k, v in found.items()})
 
     @property
     def missing(self) -> int:
@@ -79,6 +81,10 @@ class Summary:
         return found
 
 
+def _shown(value: Any) -> Any:
+    return masked(value) if isinstance(value, str) else value
+
+
 def print_summary(console: Any, summary: Summary) -> None:
     """The summary as a table on a terminal, as plain lines in a pipe."""
     rows = [
@@ -88,7 +94,7 @@ def print_summary(console: Any, summary: Summary) -> None:
         ("time", f"{summary.seconds:.2f} s (and {summary.startup_seconds:.1f} s to start)"),
         ("speed", f"{summary.rows_per_second:,.0f} rows/s"),
         ("runner", summary.runner),
-        ("output", summary.output),
+        ("output", masked(summary.output)),
     ]
     if summary.batching:
         chosen = "at most {max_rows:,} rows, {max_wait_ms:,.1f} ms".format(**summary.batching)
@@ -100,7 +106,7 @@ def print_summary(console: Any, summary: Summary) -> None:
     if summary.requests:
         rows.insert(5, ("requests", f"{summary.requests:,} ({summary.requests_repeated:,} of them repeated)"))
     if summary.dead_letters:
-        rows.append(("dead letters", summary.dead_letters))
+        rows.append(("dead letters", masked(summary.dead_letters)))
     if not console.is_terminal:
         width = max(15, 2 + max(len(name) for name, _ in rows))
         console.print(f"{summary.name}: done" if summary.ok else f"{summary.name}: FAILED", highlight=False)

@@ -141,4 +141,4 @@ def _refuse_strays(flags: Sequence[str]) -> None:
     """The value of an option stands behind it; any other word is a mistake."""
     for before, flag in zip(["", *flags], flags, strict=False):
         if not flag.startswith("-") and (not before.startswith("--") or "=" in before):
-            raise ConfigError([f"{flag}: not expected here; a config is given with --config {flag}"])
+            raise ConfigError([cli.stray(flag)])

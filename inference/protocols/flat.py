@@ -17,6 +17,11 @@ from inference.errors import RequestRefusedError, ResponseError, RowError
 from inference.tensors import output_type
 from model.specs import TensorSpec
 
+MOST_EXPANDED_BYTES = 256 << 20
+"""Largest tensor that an answer may stand for without holding its values: left out, or of no size."""
+
+_MOST_DIMENSIONS = 254
+"""As many as a tensor of TensorFlow may have."""
 _STORED: dict[str, Any] = {"bfloat16": ml_dtypes.bfloat16, "bool": np.uint8}
 
 
@@ -117,10 +122,15 @@ def check_sizes(sizes: Sequence[int], values: int | None, spec: TensorSpec, rows
     name = f"output '{spec.name}'"
     if not sizes:
         raise ResponseError(f"{name} is a single value for {rows} rows")
+    if len(sizes) > _MOST_DIMENSIONS:
+        raise ResponseError(f"{name} has {len(sizes)} dimensions")
     check_rows(sizes[0], rows, f"{name}: ")
     if min(sizes) < 0 or (values is not None and math.prod(sizes) != values):
         shape = ", ".join(map(str, sizes))
         raise ResponseError(f"{name} has shape [{shape}] but {values} values")
+    # Lists without a value in them take room too.
+    if 0 in sizes and math.prod(size or 1 for size in sizes) * 4 > MOST_EXPANDED_BYTES:
+        raise ResponseError(f"{name} has lists of nothing, more than fit into {MOST_EXPANDED_BYTES >> 20} MiB")
 
 
 def fit(array: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:

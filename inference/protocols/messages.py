@@ -14,6 +14,11 @@ from inference.protocols.base import Response
 from inference.protocols.json_read import kind
 
 _MOST = 500
+_MOST_PARSED = 3 << 29
+"""Bytes of memory that the values of an answer may take: 1.5 GiB."""
+_SURELY_SMALL = 16 << 20
+"""Bytes of JSON; no value takes more than 32 times its text."""
+_NOT_JSON = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _READ = 1 << 13
 _ONE_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _TITLE = re.compile(r"<title[^<>]*>([^<]*)<", re.IGNORECASE)
@@ -49,10 +54,18 @@ def object_in(response: Response, *, tokens: bool = False) -> dict[str, Any]:
 
 def parse(body: bytes, response: Response, *, tokens: bool = False) -> Any:
     """The JSON value in (a part of) the body of a response. Raises ResponseError."""
+    if len(body) > _SURELY_SMALL and _memory(body) > _MOST_PARSED:
+        raise ResponseError(f"the answer's values would take more than {_MOST_PARSED >> 20} MiB of memory")
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return _lenient(body, response, str(error), tokens)
+
+
+def _memory(body: bytes) -> int:
+    """About how many bytes the values in a JSON text take: its lists, objects, texts and numbers."""
+    large = body.count(b"[") + body.count(b"{") + body.count(b'"') // 2
+    return 64 * large + 32 * body.count(b",")
 
 
 def _lenient(body: bytes, response: Response, reason: str, tokens: bool) -> Any:
@@ -60,8 +73,10 @@ def _lenient(body: bytes, response: Response, reason: str, tokens: bool) -> Any:
     seen: list[str] = []
 
     def constant(token: str) -> float:
-        seen.append(token)
-        return float(token)
+        # The same value each time: an object of its own for each would be many times as large as the text.
+        if not seen:
+            seen.append(token)
+        return _NOT_JSON[token]
 
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=constant)

@@ -19,6 +19,7 @@ from inference.errors import ResponseError
 from inference.protocols.base import Answer, Protocol, Request, Response, Target
 from inference.protocols.definitions import choose, dtype_named, made_of
 from inference.protocols.flat import (
+    MOST_EXPANDED_BYTES,
     check_sizes,
     flatten,
     from_little_endian,
@@ -46,7 +47,8 @@ _FIELDS = {
     "bool": "bool_val",
     "string": "string_val",
 }
-_MOST_BYTES = 1 << 30
+_LONGEST_VARINT = 63
+"""Bits that it shifts by at most."""
 
 
 class TFServingGrpc(Protocol):
@@ -160,8 +162,14 @@ def _column(tensor: Any, spec: TensorSpec, rows: int) -> pa.Array:
             raise ResponseError(f"{name} has {len(tensor.tensor_content)} bytes for {count} values of {dtype}")
         return nest(pa.array(from_little_endian(tensor.tensor_content, dtype)), sizes, spec, rows)
     found = getattr(tensor, _FIELDS.get(dtype, "int_val"))
-    if len(found) > count or count * 8 > _MOST_BYTES:
+    if len(found) > count:
         raise ResponseError(f"{name} has {len(found)} values for a tensor of {count}")
+    size = 16 + len(found[-1] if found else b"") if dtype == "string" else item_size(dtype)
+    if (count - len(found)) * size > MOST_EXPANDED_BYTES:
+        raise ResponseError(
+            f"{name} has {len(found)} values for a tensor of {count}: those left out would take more than "
+            f"{MOST_EXPANDED_BYTES >> 20} MiB"
+        )
     return nest(_texts(found, count) if dtype == "string" else _numbers(found, count, dtype, name), sizes, spec, rows)
 
 
@@ -197,6 +205,8 @@ def _packed_texts(content: bytes, count: int, name: str) -> pa.Array:
             while content[place] & 0x80:
                 length |= (content[place] & 0x7F) << shift
                 place, shift = place + 1, shift + 7
+                if shift > _LONGEST_VARINT:
+                    raise ResponseError(f"{name} has a text whose length is no number")
             lengths.append(length | content[place] << shift)
             place += 1
     except IndexError:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from model.deployment.errors import ServiceError, SettingError, TransientError
+from model.secrets import keep, masked
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -41,11 +42,6 @@ class GoogleAuth(httpx.Auth):
                 ) from None
         return self._credentials
 
-    def hide(self, text: str) -> str:
-        """The text without the token, should a server have put it there."""
-        token = getattr(self._credentials, "token", None)
-        return text.replace(token, "***") if token else text
-
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Adds the token; once more with a fresh one if it is refused."""
         self._apply(request, fresh=False)
@@ -63,11 +59,12 @@ class GoogleAuth(httpx.Auth):
             if fresh:
                 credentials.refresh(Request())
             credentials.before_request(Request(), request.method, str(request.url), request.headers)
+            keep(str(credentials.token), recent=True)
         except TransportError as error:
             raise TransientError(f"the server of access tokens cannot be reached ({type(error).__name__})") from None
         except GoogleAuthError as error:
             # Its further arguments hold whole responses.
-            reason = " ".join(str(error.args[0] if error.args else "").split())[:200]
+            reason = " ".join(masked(str(error.args[0] if error.args else "")).split())[:200]
             raise ServiceError(
                 f"no access token for the Google credentials: {reason or type(error).__name__}; log in again with "
                 "'gcloud auth application-default login', or check the key file"

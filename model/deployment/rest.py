@@ -18,6 +18,8 @@ import tenacity
 from model.deployment.api import ABSENT, PRESENT, Api, Json
 from model.deployment.credentials import GoogleAuth
 from model.deployment.errors import ServiceError, SettingError, TransientError, UnclearError
+from model.http_client import EncodedAnswerError, LargeAnswerError, make_client, read_body, within
+from model.secrets import masked
 
 T = TypeVar("T")
 
@@ -27,7 +29,10 @@ TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _MAX_PAUSE = 30.0
 _MAX_RETRY_AFTER = 300.0
 _MAX_ANSWER = 32 << 20
+_TIMEOUT_S = 120.0
+"""Of a whole call, from connecting to the last byte of the answer."""
 _MAX_PAGES = 1_000
+_QUOTED = 1 << 16
 _PATH = re.compile(r"[A-Za-z0-9_.:@/-]+", re.ASCII)
 
 
@@ -90,7 +95,7 @@ class RestApi(Api):
         self._auth, self._timeout, self._tell, self._sleep, self._clock = auth, timeout, tell, sleep, clock
         self._deadline: float | None = None
         # A proxy from the environment cannot reach this machine's loopback.
-        self._client = httpx.Client(
+        self._client = make_client(
             auth=auth,
             timeout=httpx.Timeout(60, connect=10),
             trust_env=not is_loopback(root),
@@ -232,12 +237,12 @@ class RestApi(Api):
         where = f"{method} {url}"
         unclear = TransientError if repeatable else UnclearError
         try:
-            with self._client.stream(method, url, json=body) as response:
-                content = bytearray()
-                for piece in response.iter_bytes():
-                    content += piece
-                    if len(content) > _MAX_ANSWER:
-                        raise ServiceError(f"{where}: the answer has more than {_MAX_ANSWER >> 20} MiB")
+            with within(_TIMEOUT_S), self._client.stream(method, url, json=body) as response:
+                content = read_body(response, _MAX_ANSWER)
+        except LargeAnswerError:
+            raise ServiceError(f"{where}: the answer has more than {_MAX_ANSWER >> 20} MiB") from None
+        except EncodedAnswerError as error:
+            raise ServiceError(f"{where}: {error}") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise TransientError(f"{where}: no connection: {self._line(str(error))}") from None
         except httpx.HTTPError as error:
@@ -245,15 +250,15 @@ class RestApi(Api):
         except httpx.InvalidURL as error:
             raise ServiceError(f"{where}: {self._line(str(error))}") from None
         answer: object = None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             answer = json.loads(content or b"{}")
         if response.is_success:
             if not isinstance(answer, dict):
-                raise unclear(f"{where}: the answer is not a JSON object: {self._line(content[:2_000])[:200]}")
+                raise unclear(f"{where}: the answer is not a JSON object: {self._line(content[:_QUOTED])[:200]}")
             return answer
         status = response.status_code
-        reason = (self._message(answer) if isinstance(answer, dict) else "") or self._line(content[:2_000])[:200]
-        text = f"{where}: {status} {reason or response.reason_phrase}".rstrip()
+        reason = (self._message(answer) if isinstance(answer, dict) else "") or self._line(content[:_QUOTED])[:200]
+        text = f"{where}: {status} {reason or self._line(response.reason_phrase)}".rstrip()
         if status == 429:
             raise TransientError(text, status, _retry_after(response))
         if status in TRANSIENT:
@@ -267,16 +272,15 @@ class RestApi(Api):
         error = answer.get("error")
         if not isinstance(error, dict):
             return self._line(str(error)) if error else ""
-        status = error.get("status") or (f"code {error['code']}" if "code" in error else "")
+        status = self._line(str(error.get("status") or "")) or (f"code {error['code']}" if "code" in error else "")
         message = self._line(str(error.get("message") or ""))
         return f"{message} ({status})" if status else message
 
-    def _line(self, text: str | bytes | bytearray) -> str:
+    def _line(self, text: str | bytes) -> str:
         """On one line, without the access token, not too long."""
         if not isinstance(text, str):
             text = text.decode("utf-8", "replace")
-        text = self._auth.hide(text) if self._auth else text
-        line = " ".join("".join(c if c.isprintable() else " " for c in text[:2_000]).split())
+        line = " ".join("".join(c if c.isprintable() else " " for c in masked(text)[:2_000]).split())
         return line if len(line) <= 500 else line[:499] + "…"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from model.deployment.api import ABSENT, PRESENT, Call
 from model.deployment.credentials import GoogleAuth
 from model.deployment.errors import ServiceError, SettingError
+from model.secrets import masked
 from model.signature import SAVED_MODEL_FILE, Signature, read_signatures
 
 _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", re.ASCII)
@@ -232,7 +233,7 @@ def _explained(uri: str) -> Iterator[None]:
             f"there is no bucket gs://{bucket}; create it with: gcloud storage buckets create gs://{bucket}"
         ) from None
     except GoogleAPIError as error:
-        message = " ".join(str(getattr(error, "message", "") or error).split())[:500]
+        message = " ".join(masked(str(getattr(error, "message", "") or error)).split())[:500]
         raise ServiceError(f"gs://{bucket}: {message}", getattr(error, "code", None)) from None
     except (GoogleAuthError, requests.RequestException) as error:
         raise ServiceError(f"gs://{bucket}: {type(error).__name__}: Cloud Storage cannot be reached") from None

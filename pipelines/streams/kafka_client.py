@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inference.binding import did_you_mean
+from model.secrets import keep, masked
 from pipelines.config import ConfigError
 from pipelines.kafka_config import KafkaSecurity
 
@@ -50,11 +51,14 @@ class Cluster:
             "reconnect.backoff.max.ms": 2_000,
         }
         if security.username is not None and security.password is not None:
+            keep(security.password.get_secret_value())
             found |= {
                 "sasl.mechanism": security.mechanism or "PLAIN",
                 "sasl.username": security.username,
                 "sasl.password": security.password.get_secret_value(),
             }
+        if security.key_password is not None:
+            keep(security.key_password.get_secret_value())
         for name, path in (
             ("ssl.ca.location", security.ca_file),
             ("ssl.certificate.location", security.certificate_file),
@@ -165,7 +169,7 @@ def _unreachable(where: str, cluster: Cluster, errors: Sequence[KafkaError]) -> 
 
 def first_words(error: KafkaError) -> str:
     """What an error says, on one line, without the names of the client's own threads and connections."""
-    text = " ".join(str(error.str()).split())
+    text = " ".join(masked(str(error.str())).split())
     # "sasl_plaintext://127.0.0.1:9092/bootstrap: what it is about: reason (after 3ms in state AUTH_REQ)"
     text = text.rpartition("/bootstrap: ")[2].split(" (after ")[0]
     return text[:300]
