@@ -111,7 +111,11 @@ async def _answer(service: Service, api: Api, request: Request, body: bytes) -> 
 
 async def _body(request: Request, limit: int, held: Held) -> bytes:
     """Reads a body. One that is refused is read to its end, within reason, so that the client reads the answer."""
-    refusal = _refusal(request, limit)
+    length = request.headers.get("content-length", "")
+    declared = int(length) if length.isdecimal() else 0
+    refusal = _too_large(limit) if declared > limit else _wrong_encoding(request)
+    if declared > limit * _DISCARDED_BODIES:
+        raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -135,12 +139,11 @@ async def _body(request: Request, limit: int, held: Held) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _refusal(request: Request, limit: int) -> RequestError | None:
+def _wrong_encoding(request: Request) -> RequestError | None:
     encoding = ", ".join(request.headers.getlist("content-encoding"))
     if encoding.strip().lower() not in ("", "identity"):
         return RequestError(Status.UNSUPPORTED, f"content encoding {encoding!r} is not taken; send the body as it is")
-    length = request.headers.get("content-length", "")
-    return _too_large(limit) if length.isdecimal() and int(length) > limit else None
+    return None
 
 
 def _too_large(limit: int) -> RequestError:

@@ -237,7 +237,11 @@ def test_grpc(channel, births, expected):
         (lambda r: setattr(r.inputs["is_male"], "dtype", 1), "INVALID_ARGUMENT", "'is_male' has type DT_FLOAT"),
         (lambda r: setattr(r.inputs["plurality"], "tensor_content", b"x"), "INVALID_ARGUMENT", "input 'plurality'"),
         # One value may stand for many: not for as many as the memory holds.
-        (lambda r: setattr(r.inputs["plurality"].tensor_shape.dim[0], "size", 2**40), "INVALID_ARGUMENT", "1,099,511,627,776 rows"),
+        (
+            lambda r: setattr(r.inputs["plurality"].tensor_shape.dim[0], "size", 2**40),
+            "INVALID_ARGUMENT",
+            "1,099,511,627,776 rows",
+        ),
         (lambda r: r.inputs["plurality"].CopyFrom(tf.make_tensor_proto([1.0])), "INVALID_ARGUMENT", "rows, input"),
     ],
 )
