@@ -25,6 +25,7 @@ from model.specs import TensorSpec
 PROTOCOL = "tf_serving_grpc"
 
 _STREAMS_OF_CONNECTION = 128
+_PARSED_FASTER = 16  # than its values become arrays, about
 _PING_SECONDS = 30
 _ANSWER_PING_SECONDS = 10
 _OLDEST_CONNECTION_SECONDS = 600
@@ -180,7 +181,7 @@ def _method(service: Service, handler: Handler, request: type[Message]) -> grpc.
             with service.held() as held:
                 held.add(len(data))
                 # Here, and not where gRPC does it: small parts may make a large message of few bytes.
-                message = await service.apart(len(data), lambda: request.FromString(data))
+                message = await service.apart(len(data) // _PARSED_FASTER, lambda: request.FromString(data))
                 return await handler(message, context)
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise

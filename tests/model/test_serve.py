@@ -424,7 +424,8 @@ def test_what_is_said_when_ready(capsys):
 def test_help_needs_nothing_heavy():
     code = "import sys, model.serve; sys.exit(bool({'tensorflow', 'numpy', 'grpc', 'starlette'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-    assert "--max-batch-rows" in run("--help").stdout
+    said = run("--help").stdout
+    assert all(option in said for option in ("--max-batch-rows", "--max-request-rows", "--allowed-host"))
 
 
 def test_in_flight_requests_finish_when_told_to_stop(births, expected):

@@ -160,8 +160,10 @@ def test_connections_over_the_limit_are_refused_and_others_go_on(server):
 
 
 def test_connections_of_grpc_end_too(server):
-    with connected(server.grpc) as silent:
-        ending(silent)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connected(server.grpc)) for _ in range(CONNECTIONS + 1)]
+        ending(silent[-1])
+        ending(silent[0])
     with grpc.insecure_channel(server.grpc) as channel:
         states = []
         channel.subscribe(states.append, try_to_connect=True)
