@@ -90,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", default="default", help="the model's name in requests (default: %(default)s)")
     add("--signature", default="serving_default", help="the one to call if none is named (default: %(default)s)")
     add("--host", default="127.0.0.1", help="the address to bind (default: %(default)s)")
+    add(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that requests may be addressed to, besides localhost and --host; repeatable",
+    )
     add("--port", type=_port, default=8501, help="of REST; 0: any free one (default: %(default)s)")
     add("--grpc-port", type=_port, help="of gRPC (default: the one below --port, or any free one)")
     add("--label", type=_label, action="append", default=[], metavar="NAME=VERSION", help="name a version; repeatable")
@@ -101,8 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=_count, default=os.cpu_count() or 1, help="model calls at a time (default: the cores)")
     add("--max-batch-rows", type=_count, default=16_384, help="rows that waiting requests are joined to; 1: none")
     add("--max-batch-wait-ms", type=_amount, default=0.0, help="wait for others though the model is free (default: 0)")
+    add("--max-request-rows", type=_count, default=262_144, help="rows of a request (default: %(default)s)")
     add("--max-queue-rows", type=_count, default=1_000_000, help="rows that may wait (default: %(default)s)")
     add("--max-body-mb", type=_positive, default=64.0, help="MiB of a request (default: %(default)g)")
+    add("--max-connections", type=_count, default=512, help="of REST, and of gRPC (default: %(default)s)")
+    add("--request-seconds", type=_positive, default=60.0, help="for a request to arrive (default: %(default)g)")
+    add("--idle-seconds", type=_positive, default=75.0, help="a connection without a request is kept (default: 75)")
     add("--drain-seconds", type=_amount, default=10.0, help="for requests to finish when told to stop (default: 10)")
     faults = parser.add_argument_group("misbehaviour on purpose, of prediction requests")
     add = faults.add_argument
@@ -130,8 +141,13 @@ def _options(parsed: argparse.Namespace) -> Options:
         threads=parsed.threads,
         max_batch_rows=parsed.max_batch_rows,
         max_batch_wait_s=parsed.max_batch_wait_ms / 1000,
+        max_request_rows=parsed.max_request_rows,
         max_queue_rows=parsed.max_queue_rows,
         max_body_bytes=min(int(parsed.max_body_mb * 2**20), 2**31 - 1),
+        max_connections=parsed.max_connections,
+        request_s=parsed.request_seconds,
+        idle_s=parsed.idle_seconds,
+        allowed_hosts=tuple(parsed.allowed_host),
         latency_s=parsed.latency_ms / 1000,
         error_rate=parsed.error_rate,
         error_kinds=parsed.error_kinds,

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -11,21 +13,23 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from model.serving import metrics, rest_google, rest_kserve, rest_tf
-from model.serving.errors import note
-from model.serving.http import Connections
+from model.serving.connections import Connections
+from model.serving.errors import brief, note
+from model.serving.hosts import AllowedHosts
 from model.serving.options import Options
 from model.serving.ports import address
 from model.serving.rpc import create_server
 from model.serving.service import Service
 from model.serving.store import Store
 
-_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
+_COLLECTED_OBJECTS = (50_000, 20, 20)
 
 
 def create_app(service: Service, grpc_address: str) -> Starlette:
@@ -48,10 +52,10 @@ def create_app(service: Service, grpc_address: str) -> Starlette:
         return Response(service.metrics.text(), headers={"content-type": metrics.CONTENT_TYPE})
 
     async def not_found(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": f"Malformed request: {request.method} {request.url.path}"}, 404)
+        return JSONResponse({"error": brief(f"Malformed request: {request.method} {request.url.path}")}, 404)
 
     async def wrong_method(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": f"{request.method} is not for {request.url.path}"}, 405)
+        return JSONResponse({"error": brief(f"{request.method} is not for {request.url.path}")}, 405)
 
     routes = [
         Route("/", index, methods=["GET"]),
@@ -61,7 +65,8 @@ def create_app(service: Service, grpc_address: str) -> Starlette:
         *rest_kserve.routes(service),
         *rest_tf.routes(service),
     ]
-    return Starlette(routes=routes, exception_handlers={404: not_found, 405: wrong_method})
+    hosts = Middleware(AllowedHosts, hosts=(service.options.host, *service.options.allowed_hosts))
+    return Starlette(routes=routes, middleware=[hosts], exception_handlers={404: not_found, 405: wrong_method})
 
 
 def run(options: Options, listener: socket.socket, grpc_port: int) -> int:
@@ -82,6 +87,9 @@ def run(options: Options, listener: socket.socket, grpc_port: int) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     store = Store(options.model, options.name, options.signature, options.keep_versions, options.labels)
     store.load()
+    # A large body makes millions of lists, among which the collector would look for garbage again and again.
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED_OBJECTS)
     return asyncio.run(_serve(options, listener, grpc_port, Service(options, store)))
 
 
@@ -99,17 +107,18 @@ async def _serve(options: Options, listener: socket.socket, grpc_port: int, serv
         bound = rpc.add_insecure_port(address(options.host, grpc_port))
     except RuntimeError as error:
         raise OSError(f"gRPC cannot bind port {grpc_port}: {error}") from error
+    connections = Connections(options)
     web = _Server(
         uvicorn.Config(
             create_app(service, address(options.host, bound)),
-            http=Connections,
+            http=connections,  # type: ignore[arg-type]
             ws="none",
             loop="asyncio",
             lifespan="off",
             log_config=None,
             access_log=False,
             backlog=_BACKLOG,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=math.ceil(options.idle_s),
         )
     )
     stop = asyncio.Event()
@@ -120,6 +129,7 @@ async def _serve(options: Options, listener: socket.socket, grpc_port: int, serv
     while not web.started and not serving.done():
         await asyncio.sleep(0.005)
     looking = asyncio.create_task(_look(service.store, options.poll_seconds))
+    watching = asyncio.create_task(connections.watch())
     port = listener.getsockname()[1]
     say_ready(options, service.store, address(options.host, port), address(options.host, bound))
     await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -133,8 +143,8 @@ async def _serve(options: Options, listener: socket.socket, grpc_port: int, serv
         note(f"stopped with {max(service.in_flight, len(web.server_state.tasks))} requests unfinished")
         # A call of the model cannot be interrupted, and Python would wait for its thread.
         os._exit(1)
-    service.batcher.close()
-    for task in unfinished:
+    service.close()
+    for task in (watching, *unfinished):
         task.cancel()
     return 0
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from model.serving.errors import RequestError, Status, note
+from model.serving.errors import RequestError, Status, note, too_large
 from model.serving.metrics import Metrics
 from model.serving.store import Servable, rows_of
 from model.serving.tensors import Arrays
@@ -30,6 +30,7 @@ class _Waiting:
 
     arrays: Arrays
     rows: int
+    size: int
     since: float
     outputs: "asyncio.Future[Arrays]"
 
@@ -50,32 +51,47 @@ class Batcher:
 
     Args:
       threads: how many calls run at a time.
-      max_rows: how many rows requests are joined to. A request with more is called alone.
+      max_rows: how many rows requests are joined to. A request with more is called alone: see limits.Limits.rows.
       max_wait_s: how long a request waits for others although a thread is free.
       max_queue_rows: how many rows may wait.
       metrics: what is counted.
+      max_bytes: how many bytes of inputs requests are joined to.
+      max_queue_bytes: how many bytes of inputs may wait.
     """
 
-    def __init__(self, threads: int, max_rows: int, max_wait_s: float, max_queue_rows: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        threads: int,
+        max_rows: int,
+        max_wait_s: float,
+        max_queue_rows: int,
+        metrics: Metrics,
+        *,
+        max_bytes: int = 2**28,
+        max_queue_bytes: int = 2**30,
+    ) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="model")
         self._free = threads
         self._max_rows = max_rows
         self._max_wait = max_wait_s
         self._max_queue_rows = max_queue_rows
         self._metrics = metrics
+        self._max_bytes = max_bytes
+        self._max_queue_bytes = max_queue_bytes
         self._groups: dict[Any, _Group] = {}
         self._rows = 0
+        self._bytes = 0
 
     async def __call__(self, servable: Servable, arrays: Arrays, rows: int) -> Arrays:
         """Predicts the rows of a request.
 
         Raises:
-          RequestError: the model fails on them, or too many rows wait already.
+          RequestError: the model fails on them, or there are too many, or too many wait already.
         """
-        if self._rows and self._rows + rows > self._max_queue_rows:
-            raise RequestError(Status.UNAVAILABLE, f"{self._rows} rows wait for the model already", retry_after=1)
+        size = sum(array.nbytes for array in arrays.values())
+        self._check_queue(rows, size)
         loop = asyncio.get_running_loop()
-        request = _Waiting(arrays, rows, time.monotonic(), loop.create_future())
+        request = _Waiting(arrays, rows, size, time.monotonic(), loop.create_future())
         key: Any = object()
         if servable.joinable:
             inner = tuple((name, array.dtype, array.shape[1:]) for name, array in sorted(arrays.items()))
@@ -83,7 +99,7 @@ class Batcher:
         group = self._groups.setdefault(key, _Group(servable))
         group.waiting.append(request)
         group.rows += rows
-        self._add(rows)
+        self._add(rows, size)
         self._call_what_is_due()
         if self._max_wait and not request.outputs.done():
             loop.call_later(self._max_wait, self._call_what_is_due)
@@ -92,6 +108,25 @@ class Batcher:
     def close(self) -> None:
         """Ends the threads that have nothing to do; the others end with their calls."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _check_queue(self, rows: int, size: int) -> None:
+        if rows > self._max_queue_rows:
+            raise too_large(
+                f"the request has {rows:,} rows, and --max-queue-rows allows {self._max_queue_rows:,}; "
+                "send fewer rows a request"
+            )
+        if self._rows + rows > self._max_queue_rows:
+            message = (
+                f"{self._rows:,} rows wait for the model already, and --max-queue-rows allows "
+                f"{self._max_queue_rows:,}; come again"
+            )
+            raise RequestError(Status.UNAVAILABLE, message, retry_after=1)
+        if self._bytes and self._bytes + size > self._max_queue_bytes:
+            message = (
+                f"inputs of {self._bytes:,} bytes wait for the model already, and {self._max_queue_bytes:,} may; "
+                "come again"
+            )
+            raise RequestError(Status.UNAVAILABLE, message, retry_after=1)
 
     def _call_what_is_due(self) -> None:
         now = time.monotonic()
@@ -110,14 +145,18 @@ class Batcher:
         """Takes what may share a call from a group, and calls."""
         group = self._groups[key]
         requests: list[_Waiting] = []
-        rows = 0
-        while group.waiting and (not requests or rows + group.waiting[0].rows <= self._max_rows):
+        rows = size = 0
+        while group.waiting and (
+            not requests
+            or (rows + group.waiting[0].rows <= self._max_rows and size + group.waiting[0].size <= self._max_bytes)
+        ):
             request = group.waiting.popleft()
             group.rows -= request.rows
-            self._add(-request.rows)
+            self._add(-request.rows, -request.size)
             if not request.outputs.done():
                 requests.append(request)
                 rows += request.rows
+                size += request.size
         if not group.waiting:
             del self._groups[key]
         if not requests:
@@ -142,8 +181,9 @@ class Batcher:
                 request.outputs.set_result(result)
         self._call_what_is_due()
 
-    def _add(self, rows: int) -> None:
+    def _add(self, rows: int, size: int) -> None:
         self._rows += rows
+        self._bytes += size
         self._metrics.waiting_rows.set(self._rows)
 
     def _results(self, servable: Servable, requests: Sequence[_Waiting]) -> list[Result]:

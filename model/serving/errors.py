@@ -3,11 +3,15 @@
 import sys
 from enum import Enum
 
+MESSAGE_CHARACTERS = 500
+"""Most characters of an error's message, whatever the request repeats in it."""
+
 
 class Status(Enum):
     """The kinds of failure: the name that gRPC and Google's APIs give it, and HTTP's code."""
 
     INVALID = ("INVALID_ARGUMENT", 400)
+    FORBIDDEN = ("PERMISSION_DENIED", 403)
     NOT_FOUND = ("NOT_FOUND", 404)
     TOO_LARGE = ("INVALID_ARGUMENT", 413)
     UNSUPPORTED = ("INVALID_ARGUMENT", 415)
@@ -29,6 +33,8 @@ class Status(Enum):
 class RequestError(Exception):
     """A request that is not answered with predictions.
 
+    Its message is brief: see `brief`.
+
     Attributes:
       status: the kind of failure.
       retry_after: seconds after which to come again, if the answer says so.
@@ -37,7 +43,7 @@ class RequestError(Exception):
     def __init__(self, status: Status, message: str, retry_after: float | None = None) -> None:
         self.status = status
         self.retry_after = retry_after
-        super().__init__(message)
+        super().__init__(brief(message))
 
 
 def invalid(message: str) -> RequestError:
@@ -45,6 +51,32 @@ def invalid(message: str) -> RequestError:
     return RequestError(Status.INVALID, message)
 
 
+def too_large(message: str) -> RequestError:
+    """The request is beyond one of the server's limits: a smaller one is taken."""
+    return RequestError(Status.TOO_LARGE, message)
+
+
+def brief(text: str) -> str:
+    """Returns a message that may repeat parts of a request as one line of at most MESSAGE_CHARACTERS.
+
+    Control characters and lone surrogates are escaped. The middle of a long text is left out: its end often says
+    what to do.
+    """
+    text = _cut(text)
+    return text if text.isprintable() else _cut("".join(map(_visible, text)))
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MESSAGE_CHARACTERS:
+        return text
+    end = MESSAGE_CHARACTERS // 3
+    return f"{text[: MESSAGE_CHARACTERS - end - 5]} ... {text[-end:]}"
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
 def note(event: str) -> None:
     """Tells whoever runs the server about an event, in one line."""
-    print(event, file=sys.stderr, flush=True)
+    print(brief(event), file=sys.stderr, flush=True)

@@ -1,21 +1,19 @@
 """Prediction requests over HTTP: bodies within their limit, answers, errors, and answers spoiled on purpose."""
 
-import asyncio
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
-from weakref import WeakValueDictionary
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from model.serving.errors import RequestError, Status, note
-from model.serving.service import Query, Service, apart
+from model.serving.connections import Connection
+from model.serving.errors import RequestError, Status, note, too_large
+from model.serving.service import Held, Query, Service
 from model.serving.tensors import Arrays
 
 _DISCARDED_BODIES = 16
@@ -79,8 +77,7 @@ def prediction(service: Service, path: str, api: Api) -> Route:
     """The route of prediction requests of a protocol."""
 
     async def endpoint(request: Request) -> Response:
-        with service.counted(api.name) as outcome:
-            held = _Held(service)
+        with service.counted(api.name) as outcome, service.held() as held:
             try:
                 body = await _body(request, service.options.max_body_bytes, held)
                 response = await _answer(service, api, request, body)
@@ -92,8 +89,6 @@ def prediction(service: Service, path: str, api: Api) -> Route:
             except Exception as error:
                 note(f"a request failed: {type(error).__name__}: {error}")
                 response = api.response(RequestError(Status.INTERNAL, f"{type(error).__name__} in the server"))
-            finally:
-                held.release()
             outcome.code = "reset" if isinstance(response, _Reset) else str(response.status_code)
             return response
 
@@ -106,33 +101,21 @@ async def _answer(service: Service, api: Api, request: Request, body: bytes) -> 
         return _Reset()
     if fault == "html":
         return Response(_HTML, 200, media_type="text/html")
-    query, render = await apart(len(body), lambda: api.parse(service, request, body))
+    query, render = await service.apart(len(body), lambda: api.parse(service, request, body))
     outputs = await service.predict(query, fault)
-    answer = await apart(sum(array.nbytes for array in outputs.values()), lambda: render(outputs))
+    answer = await service.apart(sum(array.nbytes for array in outputs.values()), lambda: render(outputs))
     headers = {**answer.headers, "x-model-version": str(query.servable.version.number)}
     kind = _Truncated if fault == "truncated" else Response
     return kind(answer.body, 200, headers, answer.media_type)
 
 
-class _Held:
-    """The bytes of one body, as the service accounts for them."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._size = 0
-
-    def add(self, size: int) -> None:
-        self._size += size
-        self._service.hold(size)
-
-    def release(self) -> None:
-        self._service.hold(-self._size)
-        self._size = 0
-
-
-async def _body(request: Request, limit: int, held: _Held) -> bytes:
+async def _body(request: Request, limit: int, held: Held) -> bytes:
     """Reads a body. One that is refused is read to its end, within reason, so that the client reads the answer."""
-    refusal = _refusal(request, limit)
+    length = request.headers.get("content-length", "")
+    declared = int(length) if length.isdecimal() else 0
+    refusal = _too_large(limit) if declared > limit else _wrong_encoding(request)
+    if declared > limit * _DISCARDED_BODIES:
+        raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -156,39 +139,24 @@ async def _body(request: Request, limit: int, held: _Held) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _refusal(request: Request, limit: int) -> RequestError | None:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding not in ("", "identity"):
+def _wrong_encoding(request: Request) -> RequestError | None:
+    encoding = ", ".join(request.headers.getlist("content-encoding"))
+    if encoding.strip().lower() not in ("", "identity"):
         return RequestError(Status.UNSUPPORTED, f"content encoding {encoding!r} is not taken; send the body as it is")
-    length = request.headers.get("content-length", "")
-    return _too_large(limit) if length.isdecimal() and int(length) > limit else None
+    return None
 
 
 def _too_large(limit: int) -> RequestError:
-    return RequestError(Status.TOO_LARGE, f"Request payload size exceeds the limit: {limit} bytes.")
-
-
-class Connections(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """uvicorn's HTTP protocol, which remembers its connections: some answers break them on purpose."""
-
-    transports: ClassVar["WeakValueDictionary[tuple[str, int], asyncio.Transport]"] = WeakValueDictionary()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Called by asyncio."""
-        self.transports[transport.get_extra_info("peername")[:2]] = transport
-        super().connection_made(transport)
-
-    @classmethod
-    def of(cls, scope: Scope) -> asyncio.Transport | None:
-        """The connection of a request."""
-        return cls.transports.get(tuple(scope["client"]))
+    return too_large(
+        f"Request payload size exceeds the limit: {limit} bytes. Send fewer rows a request, or raise --max-body-mb."
+    )
 
 
 class _Reset(Response):
     """No answer: the connection is reset."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = Connections.of(scope)
+        transport = Connection.of(scope)
         if transport is not None:
             connection: Any = transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -203,7 +171,7 @@ class _Truncated(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         half = bytes(self.body[: len(self.body) // 2])
         await send({"type": "http.response.body", "body": half, "more_body": True})
-        transport = Connections.of(scope)
+        transport = Connection.of(scope)
         if transport is not None:
             transport.close()
             await receive()

@@ -23,8 +23,13 @@ class Options:
       threads: how many model calls run at a time.
       max_batch_rows: how many rows waiting requests are joined to; 1 joins none.
       max_batch_wait_s: how long a request waits for others although the model is free.
+      max_request_rows: most rows of a request.
       max_queue_rows: how many rows may wait for the model.
       max_body_bytes: of a request.
+      max_connections: how many connections of REST are kept, and of gRPC.
+      request_s: how long a request may take to arrive, and an answer to be taken.
+      idle_s: how long a connection without a request is kept.
+      allowed_hosts: further names of this machine that requests may be addressed to.
       latency_s: added to each prediction request.
       error_rate: the share of prediction requests that fail, from 0 to 1.
       error_kinds: how they fail; some of ERROR_KINDS.
@@ -48,8 +53,13 @@ class Options:
     threads: int = 1
     max_batch_rows: int = 16_384
     max_batch_wait_s: float = 0.0
+    max_request_rows: int = 262_144
     max_queue_rows: int = 1_000_000
     max_body_bytes: int = 64 * 2**20
+    max_connections: int = 512
+    request_s: float = 60.0
+    idle_s: float = 75.0
+    allowed_hosts: tuple[str, ...] = ()
     latency_s: float = 0.0
     error_rate: float = 0.0
     error_kinds: tuple[str, ...] = ("503",)

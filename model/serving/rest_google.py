@@ -49,16 +49,16 @@ def _ai_platform(service: Service, request: Request, body: bytes) -> tuple[Query
     except RequestError as error:
         named = resource if given is None else f"{resource}/versions/{given}"
         raise RequestError(Status.NOT_FOUND, f"Field: name Error: {named} was not found.") from error
-    content = read_request(body)
+    content = read_request(body, service.limits)
     servable = version.servable(signature_name(content, service.options.signature))
-    arrays, _ = read_inputs(content, servable, columns=False)
+    arrays, _ = read_inputs(content, servable, service.limits, columns=False)
     return Query(servable, arrays), lambda outputs: Answer(b'{"predictions":' + write_rows(outputs) + b"}")
 
 
 def _vertex(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
     version = _deployed(service, request)
     servable = version.servable(service.options.signature)
-    arrays, _ = read_inputs(read_request(body), servable, columns=False)
+    arrays, _ = read_inputs(read_request(body, service.limits), servable, service.limits, columns=False)
     path = request.path_params
     model = {
         "deployedModelId": str(version.number),
@@ -74,7 +74,7 @@ def _vertex(service: Service, request: Request, body: bytes) -> tuple[Query, Ren
 
 
 def _vertex_raw(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
-    return answer_to(body, _deployed(service, request), service.options.signature)
+    return answer_to(service, body, _deployed(service, request))
 
 
 def _deployed(service: Service, request: Request) -> Version:

@@ -21,13 +21,15 @@ from starlette.routing import Route
 
 from model.serving.errors import RequestError, invalid
 from model.serving.http import Answer, Api, Render, guarded, prediction
+from model.serving.limits import Limits, check_sizes
 from model.serving.rest_tf import json_response, requested_version
 from model.serving.service import Query, Service
-from model.serving.tensors import Array, Arrays, check_shape, from_json, numpy_dtype, read_json, to_json
+from model.serving.tensors import Array, Arrays, check_shape, from_json, has_rows, numpy_dtype, read_json, to_json
 from model.specs import TensorSpec
 
 _PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 _HEADER_LENGTH = "inference-header-content-length"
+_ID_CHARACTERS = 1024
 _DATATYPES = {
     "bool": "BOOL",
     "string": "BYTES",
@@ -89,16 +91,23 @@ def _described(spec: TensorSpec) -> dict[str, Any]:
 def _parse(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
     version = requested_version(service, request)
     servable = version.servable(service.options.signature)
-    header, binary = _split(request.headers.get(_HEADER_LENGTH), body)
-    arrays = _inputs(header, binary, servable.signature.inputs)
+    header, binary = _split(request.headers.get(_HEADER_LENGTH), body, service.limits)
+    arrays = _inputs(header, binary, servable.signature.inputs, service.limits)
     wanted = _wanted(header, tuple(spec.name for spec in servable.signature.outputs))
     named: dict[str, Any] = {"model_name": service.store.name, "model_version": str(version.number)}
-    if "id" in header:
-        named["id"] = header["id"]
+    if header.get("id") is not None:
+        named["id"] = _id(header["id"])
     return Query(servable, arrays), lambda outputs: _render(outputs, wanted, named)
 
 
-def _split(length: str | None, body: bytes) -> tuple[dict[str, Any], memoryview]:
+def _id(value: Any) -> str:
+    """The request's id, which the answer repeats."""
+    if isinstance(value, str) and len(value) <= _ID_CHARACTERS and value.isprintable():
+        return value
+    raise invalid(f"'id' is not a printable string of at most {_ID_CHARACTERS} characters")
+
+
+def _split(length: str | None, body: bytes, limits: Limits) -> tuple[dict[str, Any], memoryview]:
     """The JSON and what is behind it."""
     if length is None:
         end = len(body)
@@ -106,13 +115,13 @@ def _split(length: str | None, body: bytes) -> tuple[dict[str, Any], memoryview]
         end = int(length)
     else:
         raise invalid(f"header Inference-Header-Content-Length is not a length within the body: {length[:40]!r}")
-    header = read_json(body[:end])
+    header = read_json(body[:end], limits)
     if not isinstance(header, dict):
         raise invalid("the request is not a JSON object")
     return header, memoryview(body)[end:]
 
 
-def _inputs(header: Mapping[str, Any], binary: memoryview, specs: tuple[TensorSpec, ...]) -> Arrays:
+def _inputs(header: Mapping[str, Any], binary: memoryview, specs: tuple[TensorSpec, ...], limits: Limits) -> Arrays:
     given = _list_of_objects(header.get("inputs"), "inputs")
     known = {spec.name: spec for spec in specs}
     arrays: Arrays = {}
@@ -124,13 +133,15 @@ def _inputs(header: Mapping[str, Any], binary: memoryview, specs: tuple[TensorSp
             raise invalid(
                 f"the model has no input {name!r}; it has {', '.join(known)}" if spec is None else _twice(spec)
             )
-        shape = _shape(tensor, spec, len(binary))
+        shape = _shape(tensor, spec)
         size = _parameters(tensor).get("binary_data_size")
         if size is None:
             arrays[spec.name] = _from_data(tensor.get("data"), shape, spec)
         elif "data" in tensor or type(size) is not int or not 0 <= size <= len(binary) - at:
             raise invalid(f"input '{spec.name}': binary_data_size is not the size of data behind the JSON")
         else:
+            if has_rows(spec):
+                limits.check_rows(shape[0])
             arrays[spec.name] = _from_binary(binary[at : at + size], shape, spec)
             at += size
     if at != len(binary):
@@ -145,17 +156,15 @@ def _twice(spec: TensorSpec) -> str:
     return f"input '{spec.name}' is given twice"
 
 
-def _shape(tensor: Mapping[str, Any], spec: TensorSpec, spare: int) -> list[int]:
+def _shape(tensor: Mapping[str, Any], spec: TensorSpec) -> list[int]:
     datatype = _DATATYPES.get(spec.dtype)
     if tensor.get("datatype") != datatype:
         raise invalid(f"input '{spec.name}' has datatype {tensor.get('datatype')!r}; the model takes {datatype}")
     shape = tensor.get("shape")
     if type(shape) is not list or not all(type(size) is int and 0 <= size < 2**31 for size in shape):
         raise invalid(f"input '{spec.name}' has no shape, a list of sizes")
+    check_sizes(shape, spec)
     check_shape(shape, spec)
-    # Nothing is as large as a shape with a zero in it may claim.
-    if 0 in shape and max(shape) > 2**20:
-        raise invalid(f"input '{spec.name}' has shape {shape} and no values")
     return shape
 
 
@@ -169,7 +178,7 @@ def _from_data(data: Any, shape: list[int], spec: TensorSpec) -> Array:
 
 def _from_binary(data: memoryview, shape: list[int], spec: TensorSpec) -> Array:
     if spec.dtype == "string":
-        return _shaped(_strings(data, spec), shape, spec)
+        return _shaped(_strings(data, math.prod(shape), spec), shape, spec)
     dtype = numpy_dtype(spec.dtype)
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise invalid(f"input '{spec.name}' has {len(data)} bytes; its shape {shape} takes another number")
@@ -178,15 +187,17 @@ def _from_binary(data: memoryview, shape: list[int], spec: TensorSpec) -> Array:
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def _strings(data: memoryview, spec: TensorSpec) -> Array:
-    """Each string is preceded by its length, so that one by one is the only way."""
+def _strings(data: memoryview, count: int, spec: TensorSpec) -> Array:
+    """Each string is preceded by its length, so that one by one is the only way; one more than wanted is enough."""
     raw = bytes(data)
-    values = []
+    values: list[bytes] = []
     at = 0
-    while at + 4 <= len(raw):
+    while at + 4 <= len(raw) and len(values) <= count:
         end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
         values.append(raw[at + 4 : end])
         at = end
+    if len(values) > count:
+        raise invalid(f"input '{spec.name}' has more than the {count:,} strings of its shape")
     if at != len(raw):
         raise invalid(f"input '{spec.name}': the last string is cut off")
     return np.array(values, object)

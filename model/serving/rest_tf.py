@@ -60,11 +60,11 @@ def requested_version(service: Service, request: Request) -> Version:
     return service.store.find(path["model"], None if version is None else int(version), path.get("label"))
 
 
-def answer_to(body: bytes, version: Version, default: str) -> tuple[Query, Render]:
+def answer_to(service: Service, body: bytes, version: Version) -> tuple[Query, Render]:
     """What a request in TensorFlow Serving's JSON asks for, and how it is answered."""
-    request = read_request(body)
-    servable = version.servable(signature_name(request, default))
-    arrays, rows = read_inputs(request, servable)
+    request = read_request(body, service.limits)
+    servable = version.servable(signature_name(request, service.options.signature))
+    arrays, rows = read_inputs(request, servable, service.limits)
 
     def render(outputs: Arrays) -> Answer:
         if rows:
@@ -75,7 +75,7 @@ def answer_to(body: bytes, version: Version, default: str) -> tuple[Query, Rende
 
 
 def _parse(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
-    return answer_to(body, requested_version(service, request), service.options.signature)
+    return answer_to(service, body, requested_version(service, request))
 
 
 def _status(service: Service, request: Request) -> dict[str, Any]:

@@ -3,24 +3,32 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2 as metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from model.serving.errors import RequestError, invalid, note
-from model.serving.service import Query, Service, apart
+from model.serving.limits import MAX_RANK, Limits, check_sizes, string_bytes
+from model.serving.service import Query, Service
 from model.serving.store import Servable, Version
-from model.serving.tensors import Array, Arrays, check_shape
+from model.serving.tensors import Array, Arrays, check_shape, has_rows
 from model.specs import TensorSpec
 
 PROTOCOL = "tf_serving_grpc"
+
+_STREAMS_OF_CONNECTION = 128
+_PARSED_FASTER = 16  # than its values become arrays, about
+_PING_SECONDS = 30
+_ANSWER_PING_SECONDS = 10
+_OLDEST_CONNECTION_SECONDS = 600
 
 _FIELDS = {
     "float32": "float_val",
@@ -43,21 +51,32 @@ Handler = Callable[[Any, Context], Awaitable[Any]]
 
 def create_server(service: Service) -> grpc.aio.Server:
     """A server of the two services, without a port yet. Called in the event loop that runs it."""
-    limit = service.options.max_body_bytes
+    options = service.options
+    request_ms = int(options.request_s * 1000)
     server = grpc.aio.server(
+        maximum_concurrent_rpcs=options.max_connections,
         options=[
-            ("grpc.max_receive_message_length", limit),
-            ("grpc.max_send_message_length", limit),
+            ("grpc.max_receive_message_length", options.max_body_bytes),
+            ("grpc.max_send_message_length", options.max_body_bytes),
             # Two servers on one port would each get some of the requests.
             ("grpc.so_reuseport", 0),
-        ]
+            ("grpc.max_allowed_incoming_connections", options.max_connections),
+            ("grpc.max_concurrent_streams", _STREAMS_OF_CONNECTION),
+            ("grpc.server_handshake_timeout_ms", request_ms),
+            ("grpc.max_connection_idle_ms", int(options.idle_s * 1000)),
+            # A message that drips keeps its connection from being idle. Clients go over to a new one by themselves.
+            ("grpc.max_connection_age_ms", _OLDEST_CONNECTION_SECONDS * 1000),
+            ("grpc.max_connection_age_grace_ms", request_ms),
+            ("grpc.keepalive_time_ms", _PING_SECONDS * 1000),
+            ("grpc.keepalive_timeout_ms", _ANSWER_PING_SECONDS * 1000),
+        ],
     )
     rpc = _Rpc(service)
     predictions = {
-        "Predict": _method(rpc.predict, predict_pb2.PredictRequest),
-        "GetModelMetadata": _method(rpc.metadata, metadata_pb2.GetModelMetadataRequest),
+        "Predict": _method(service, rpc.predict, predict_pb2.PredictRequest),
+        "GetModelMetadata": _method(service, rpc.metadata, metadata_pb2.GetModelMetadataRequest),
     }
-    states = {"GetModelStatus": _method(rpc.status, status_pb2.GetModelStatusRequest)}
+    states = {"GetModelStatus": _method(service, rpc.status, status_pb2.GetModelStatusRequest)}
     server.add_generic_rpc_handlers(
         (
             grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", predictions),
@@ -97,9 +116,11 @@ class _Rpc:
         spec = request.model_spec
         version = self._version(spec)
         servable = version.servable(spec.signature_name or service.options.signature)
-        wanted = _outputs(request, servable)
-        size = request.ByteSize()
-        arrays = await apart(size, lambda: _arrays(request, servable, service.options.max_body_bytes))
+
+        def read() -> tuple[list[str], Arrays]:
+            return _outputs(request, servable), _arrays(request, servable, service.limits)
+
+        wanted, arrays = await service.apart(request.ByteSize(), read)
         outputs = await service.predict(Query(servable, arrays), fault)
 
         def respond() -> Any:
@@ -112,7 +133,7 @@ class _Rpc:
             data = response.SerializeToString()
             return data[: len(data) // 2] if fault == "truncated" else data
 
-        return await apart(sum(array.nbytes for array in outputs.values()), respond)
+        return await service.apart(sum(array.nbytes for array in outputs.values()), respond)
 
     async def metadata(self, request: Any, context: Context) -> Any:
         """PredictionService.GetModelMetadata."""
@@ -154,19 +175,26 @@ class _Rpc:
         return self._service.store.find(spec.name, number, label)
 
 
-def _method(handler: Handler, request: type[Message]) -> grpc.RpcMethodHandler:
-    async def safe(message: Any, context: Context) -> Any:
+def _method(service: Service, handler: Handler, request: type[Message]) -> grpc.RpcMethodHandler:
+    async def safe(data: bytes, context: Context) -> Any:
         try:
-            return await handler(message, context)
+            with service.held() as held:
+                held.add(len(data))
+                # Here, and not where gRPC does it: small parts may make a large message of few bytes.
+                message = await service.apart(len(data) // _PARSED_FASTER, lambda: request.FromString(data))
+                return await handler(message, context)
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {request.DESCRIPTOR.name}")
+        except RequestError as error:
+            await context.abort(_code(error), str(error))
         except Exception as error:
             note(f"a request failed: {type(error).__name__}: {error}")
             await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__} in the server")
 
-    return grpc.unary_unary_rpc_method_handler(
-        safe, request_deserializer=request.FromString, response_serializer=_serialized
-    )
+    # Without a deserializer the handler gets the bytes.
+    return grpc.unary_unary_rpc_method_handler(safe, response_serializer=_serialized)
 
 
 def _serialized(response: Any) -> bytes:
@@ -186,28 +214,45 @@ def _outputs(request: Any, servable: Servable) -> list[str]:
     return list(dict.fromkeys(request.output_filter)) or known
 
 
-def _arrays(request: Any, servable: Servable, limit: int) -> Arrays:
+def _arrays(request: Any, servable: Servable, limits: Limits) -> Arrays:
     specs = {spec.name: spec for spec in servable.signature.inputs}
     missing = ", ".join(repr(name) for name in specs if name not in request.inputs)
-    unknown = ", ".join(repr(name) for name in sorted(set(request.inputs) - specs.keys())[:10])
+    unknown = ", ".join(repr(name) for name in islice((name for name in request.inputs if name not in specs), 10))
     if missing or unknown:
         parts = [f"input {missing} is missing"] if missing else []
         parts += [f"the model has no input {unknown}"] if unknown else []
         raise invalid("; ".join(parts))
-    return {name: _array(request.inputs[name], spec, limit) for name, spec in specs.items()}
+    # A tensor may say a single value for a shape of any size: all sizes are checked before any array is made.
+    shapes = {name: _shape(request.inputs[name], spec) for name, spec in specs.items()}
+    for name, spec in specs.items():
+        if has_rows(spec):
+            limits.check_rows(shapes[name][0])
+    limits.check_input_bytes(sum(_bytes(request.inputs[name], shapes[name], spec) for name, spec in specs.items()))
+    return {name: _array(request.inputs[name], shapes[name], spec) for name, spec in specs.items()}
 
 
-def _array(tensor: Any, spec: TensorSpec, limit: int) -> Array:
-    """An input's values. A tensor may say a single value for a shape of any size, so the size has a limit."""
+def _shape(tensor: Any, spec: TensorSpec) -> list[int]:
     if tensor.dtype != tf.as_dtype(spec.dtype).as_datatype_enum:
         given = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number.get(tensor.dtype)
         raise invalid(
             f"input '{spec.name}' has type {given.name if given else tensor.dtype}; the model takes {spec.dtype}"
         )
-    shape = [dim.size for dim in tensor.tensor_shape.dim]
-    if tensor.tensor_shape.unknown_rank or any(not 0 <= size <= limit for size in shape) or math.prod(shape) > limit:
-        raise invalid(f"input '{spec.name}' has a shape of unknown or excessive size")
+    if tensor.tensor_shape.unknown_rank:
+        raise invalid(f"input '{spec.name}' has a shape of unknown rank; give the sizes")
+    # One more than allowed is refused as all of them would be.
+    shape = [dim.size for dim in islice(tensor.tensor_shape.dim, MAX_RANK + 1)]
+    check_sizes(shape, spec)
     check_shape(shape, spec)
+    return shape
+
+
+def _bytes(tensor: Any, shape: list[int], spec: TensorSpec) -> int:
+    if spec.dtype == "string":
+        return string_bytes(shape, tensor.string_val)
+    return math.prod(shape) * int(tf.as_dtype(spec.dtype).size)
+
+
+def _array(tensor: Any, shape: list[int], spec: TensorSpec) -> Array:
     if 0 in shape:
         return np.zeros(shape, object if spec.dtype == "string" else tf.as_dtype(spec.dtype).as_numpy_dtype)
     try:

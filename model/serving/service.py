@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -11,13 +12,14 @@ from model.errors import ModelError
 from model.serving.batcher import Batcher
 from model.serving.errors import RequestError, Status
 from model.serving.faults import Faults, Quota
+from model.serving.limits import HELD_BODIES, Limits
 from model.serving.metrics import Metrics
 from model.serving.options import Options
 from model.serving.store import Servable, Store
 from model.serving.tensors import Arrays, row_count
 
 _LARGE_BYTES = 64 * 2**10
-_HELD_BODIES = 16
+_READERS = 2
 
 Value = TypeVar("Value")
 
@@ -42,6 +44,24 @@ class Outcome:
     code: str = "INTERNAL"
 
 
+class Held:
+    """The bytes of one request, as the service accounts for them."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """Accounts for more. Raises RequestError if there are too many of all requests together."""
+        self._size += size
+        self._service.hold(size)
+
+    def release(self) -> None:
+        """Accounts for none any more."""
+        self._service.hold(-self._size)
+        self._size = 0
+
+
 @dataclass
 class Service:
     """A served model, without any protocol.
@@ -49,6 +69,7 @@ class Service:
     Attributes:
       options: the command line's.
       store: the versions.
+      limits: what a request may hold.
       metrics: what is counted.
       held_bytes: the size of the bodies in memory.
       in_flight: how many prediction requests are being answered.
@@ -62,13 +83,18 @@ class Service:
 
     def __post_init__(self) -> None:
         options = self.options
+        self.limits = Limits.of(options)
         self.batcher = Batcher(
             options.threads,
             options.max_batch_rows,
             options.max_batch_wait_s,
             options.max_queue_rows,
             self.metrics,
+            max_bytes=self.limits.input_bytes,
+            max_queue_bytes=HELD_BODIES * options.max_body_bytes,
         )
+        # Few, as reading a request may take many times its size.
+        self._readers = ThreadPoolExecutor(max(options.threads, _READERS), thread_name_prefix="reader")
         self._faults = Faults(options.error_rate, options.error_kinds, options.seed)
         self._quota = Quota(options.quota_qps)
 
@@ -114,9 +140,11 @@ class Service:
         """The outputs by name.
 
         Raises:
-          RequestError: the inputs have different numbers of rows, or the model fails on them.
+          RequestError: the inputs have different numbers of rows, or too many, or the model fails on them.
         """
         rows = row_count(query.arrays, query.servable.signature.inputs)
+        self.limits.check_rows(rows)
+        self.limits.check_input_bytes(sum(array.nbytes for array in query.arrays.values()))
         try:
             outputs = await self.batcher(query.servable, query.arrays, rows)
         except ModelError as error:
@@ -133,14 +161,31 @@ class Service:
     def hold(self, size: int) -> None:
         """Accounts for bytes of a body. Raises RequestError if there are too many of all requests together."""
         self.held_bytes += size
-        if self.held_bytes > _HELD_BODIES * self.options.max_body_bytes:
-            raise RequestError(Status.UNAVAILABLE, "too many large requests at a time", retry_after=1)
+        limit = HELD_BODIES * self.options.max_body_bytes
+        if size > 0 and self.held_bytes > limit:
+            message = f"too many large requests at a time: together they may have {limit:,} bytes; come again"
+            raise RequestError(Status.UNAVAILABLE, message, retry_after=1)
 
+    @contextmanager
+    def held(self) -> Iterator[Held]:
+        """Holds the bytes of a request for as long as the block runs."""
+        held = Held(self)
+        try:
+            yield held
+        finally:
+            held.release()
 
-async def apart(size: int, function: Callable[[], Value]) -> Value:
-    """Calls a function, in a thread if it has much to do.
+    async def apart(self, size: int, function: Callable[[], Value]) -> Value:
+        """Calls a function, in a thread if it has much to do.
 
-    Args:
-      size: of what it reads or writes, in bytes.
-    """
-    return await asyncio.to_thread(function) if size > _LARGE_BYTES else function()
+        Args:
+          size: of what it reads or writes, in bytes.
+        """
+        if size <= _LARGE_BYTES:
+            return function()
+        return await asyncio.get_running_loop().run_in_executor(self._readers, function)
+
+    def close(self) -> None:
+        """Ends the threads that have nothing to do; the others end with what they do."""
+        self.batcher.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)

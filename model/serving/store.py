@@ -15,8 +15,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from model.errors import ModelError, ModelInputError, ModelLoadError, SignatureNotFoundError
 from model.savedmodel import SavedModel
-from model.serving.errors import RequestError, Status, invalid, note
-from model.serving.tensors import Array, Arrays, numpy_dtype
+from model.serving.errors import RequestError, Status, brief, invalid, note
+from model.serving.tensors import Array, Arrays, has_rows, numpy_dtype
 from model.signature import SAVED_MODEL_FILE, read_signature, read_signatures
 from model.specs import Signature
 
@@ -39,7 +39,7 @@ class Servable:
 
     def __post_init__(self) -> None:
         inputs = self.signature.inputs
-        self.joinable = bool(inputs) and all(spec.shape is not None and spec.shape[:1] == (None,) for spec in inputs)
+        self.joinable = bool(inputs) and all(map(has_rows, inputs))
 
     def __call__(self, arrays: Arrays) -> Arrays:
         """Calls the model.
@@ -236,6 +236,7 @@ class Store:
         return None
 
     def _fail(self, number: int, files: Any, reason: str) -> None:
+        reason = brief(reason)
         self._failed[number] = (files, reason)
         note(f"version {number} does not load: {reason}")
 

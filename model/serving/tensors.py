@@ -18,12 +18,12 @@ import numpy.typing as npt
 import orjson
 
 from model.serving.errors import RequestError, Status, invalid
+from model.serving.limits import MAX_RANK, Limits
 from model.specs import TensorSpec
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-_MAX_RANK = 32
 _BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
 _KINDS: dict[type, str] = {
     str: "a string",
@@ -60,12 +60,15 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         raise invalid(f"values of type {name} cannot be carried") from error
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes, limits: Limits) -> Any:
     """Reads JSON, with the tokens NaN, Infinity and -Infinity.
 
+    Lists and objects may be nested about a thousand deep, in either of the two parsers.
+
     Raises:
-      RequestError: it is not JSON.
+      RequestError: it is not JSON, nested too deeply, or beyond the limits.
     """
+    limits.check_json(body)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -73,7 +76,9 @@ def read_json(body: bytes) -> Any:
             raise invalid(f"the body is not JSON: {error}") from error
     try:
         return json.loads(body)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise invalid(f"the body is nested too deeply; lists may be nested {MAX_RANK} deep") from error
+    except ValueError as error:
         raise invalid(f"the body is not JSON: {error}") from error
 
 
@@ -166,15 +171,18 @@ def rows_to_json(outputs: Mapping[str, Array]) -> bytes:
     return orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def has_rows(spec: TensorSpec) -> bool:
+    """Whether an input's first dimension is the request's rows: one of an open size."""
+    return spec.shape is not None and spec.shape[:1] == (None,)
+
+
 def row_count(arrays: Mapping[str, Array], specs: Iterable[TensorSpec]) -> int:
     """How many rows a request has: 1 if the inputs have no rows.
 
     Raises:
       RequestError: the inputs have different numbers of rows.
     """
-    counts = {
-        spec.name: len(arrays[spec.name]) for spec in specs if spec.shape is not None and spec.shape[:1] == (None,)
-    }
+    counts = {spec.name: len(arrays[spec.name]) for spec in specs if has_rows(spec)}
     if len(set(counts.values())) > 1:
         (first, rows), *others = counts.items()
         name, other = next(item for item in others if item[1] != rows)
@@ -189,8 +197,10 @@ def _flatten(values: Any, spec: TensorSpec) -> tuple[list[Any], list[int]]:
     shape = [len(values)]
     while values and type(values[0]) is list:
         sizes = set(map(len, values)) if set(map(type, values)) == {list} else set()
-        if len(sizes) != 1 or len(shape) == _MAX_RANK:
+        if len(sizes) != 1:
             raise invalid(f"input '{spec.name}' has lists of different lengths or depths")
+        if len(shape) == MAX_RANK:
+            raise invalid(f"input '{spec.name}' has lists nested more than {MAX_RANK} deep")
         shape += sizes
         values = list(chain.from_iterable(values))
     return values, shape

@@ -7,23 +7,25 @@ See https://www.tensorflow.org/tfx/serving/api_rest.
 """
 
 from collections.abc import Mapping
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
 import orjson
 
 from model.serving.errors import invalid
+from model.serving.limits import Limits
 from model.serving.store import Servable, rows_of
-from model.serving.tensors import Array, Arrays, from_json, read_json, rows_to_json, to_json
+from model.serving.tensors import Array, Arrays, from_json, has_rows, read_json, rows_to_json, to_json
 from model.specs import TensorSpec
 
 _ROWS = "instances"
 _COLUMNS = "inputs"
 
 
-def read_request(body: bytes) -> dict[str, Any]:
-    """Reads a request. Raises RequestError if it is not a JSON object."""
-    request = read_json(body)
+def read_request(body: bytes, limits: Limits) -> dict[str, Any]:
+    """Reads a request. Raises RequestError if it is not a JSON object within the limits."""
+    request = read_json(body, limits)
     if not isinstance(request, dict):
         raise invalid("the body is not a JSON object")
     return request
@@ -37,25 +39,28 @@ def signature_name(request: Mapping[str, Any], default: str) -> str:
     return name or default
 
 
-def read_inputs(request: Mapping[str, Any], servable: Servable, columns: bool = True) -> tuple[Arrays, bool]:
+def read_inputs(
+    request: Mapping[str, Any], servable: Servable, limits: Limits, columns: bool = True
+) -> tuple[Arrays, bool]:
     """The inputs in a request.
 
     Args:
       request: the request.
       servable: what they are for.
+      limits: what a request may hold.
       columns: whether the protocol has them as columns, too.
 
     Returns:
       The inputs, and whether they were rows.
 
     Raises:
-      RequestError: they are missing, or not what the signature takes.
+      RequestError: they are missing, too many, or not what the signature takes.
     """
     specs = {spec.name: spec for spec in servable.signature.inputs}
     if _ROWS in request and not (columns and _COLUMNS in request):
-        return _rows(request[_ROWS], specs), True
+        return _rows(request[_ROWS], specs, limits), True
     if columns and _COLUMNS in request and _ROWS not in request:
-        return _columns(request[_COLUMNS], specs), False
+        return _columns(request[_COLUMNS], specs, limits), False
     wanted = f"one of '{_ROWS}' and '{_COLUMNS}'" if columns else f"'{_ROWS}'"
     raise invalid(f"the request must have {wanted}")
 
@@ -78,11 +83,12 @@ def write_columns(outputs: Arrays) -> bytes:
     return b"{" + b",".join(orjson.dumps(name) + b":" + text for name, text in texts.items()) + b"}"
 
 
-def _rows(instances: Any, specs: Mapping[str, TensorSpec]) -> Arrays:
+def _rows(instances: Any, specs: Mapping[str, TensorSpec], limits: Limits) -> Arrays:
     if type(instances) is not list:
         raise invalid("'instances' is not a list")
     if not instances:
         raise invalid("'instances' is empty")
+    limits.check_rows(len(instances))
     if type(instances[0]) is not dict or instances[0].keys() == {"b64"} != specs.keys():
         return {spec.name: from_json(instances, spec, texts=True) for spec in [_only(specs)]}
     if set(map(type, instances)) != {dict} or set(map(len, instances)) != {len(specs)}:
@@ -103,11 +109,14 @@ def _why_not_rows(instances: list[Any], specs: Mapping[str, TensorSpec]) -> str:
     raise AssertionError("every row has every input")
 
 
-def _columns(inputs: Any, specs: Mapping[str, TensorSpec]) -> Arrays:
+def _columns(inputs: Any, specs: Mapping[str, TensorSpec], limits: Limits) -> Arrays:
     if type(inputs) is not dict or inputs.keys() == {"b64"} != specs.keys():
-        return {spec.name: from_json(inputs, spec) for spec in [_only(specs)]}
+        inputs = {_only(specs).name: inputs}
     if inputs.keys() != specs.keys():
         raise invalid(f"'inputs': {_mismatch(inputs, specs)}")
+    for name, spec in specs.items():
+        if has_rows(spec) and type(inputs[name]) is list:
+            limits.check_rows(len(inputs[name]))
     arrays: dict[str, Array] = {name: from_json(inputs[name], spec) for name, spec in specs.items()}
     return arrays
 
@@ -120,7 +129,7 @@ def _only(specs: Mapping[str, TensorSpec]) -> TensorSpec:
 
 def _mismatch(given: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> str:
     missing = ", ".join(repr(name) for name in specs if name not in given)
-    unknown = ", ".join(repr(name) for name in sorted(given.keys() - specs.keys())[:10])
+    unknown = ", ".join(repr(name) for name in islice((name for name in given if name not in specs), 10))
     parts = [f"input {missing} is missing"] if missing else []
     parts += [f"the model has no input {unknown}"] if unknown else []
     return "; ".join(parts)

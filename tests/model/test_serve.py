@@ -237,7 +237,11 @@ def test_grpc(channel, births, expected):
         (lambda r: setattr(r.inputs["is_male"], "dtype", 1), "INVALID_ARGUMENT", "'is_male' has type DT_FLOAT"),
         (lambda r: setattr(r.inputs["plurality"], "tensor_content", b"x"), "INVALID_ARGUMENT", "input 'plurality'"),
         # One value may stand for many: not for as many as the memory holds.
-        (lambda r: setattr(r.inputs["plurality"].tensor_shape.dim[0], "size", 2**40), "INVALID_ARGUMENT", "excessive"),
+        (
+            lambda r: setattr(r.inputs["plurality"].tensor_shape.dim[0], "size", 2**40),
+            "INVALID_ARGUMENT",
+            "1,099,511,627,776 rows",
+        ),
         (lambda r: r.inputs["plurality"].CopyFrom(tf.make_tensor_proto([1.0])), "INVALID_ARGUMENT", "rows, input"),
     ],
 )
@@ -420,7 +424,8 @@ def test_what_is_said_when_ready(capsys):
 def test_help_needs_nothing_heavy():
     code = "import sys, model.serve; sys.exit(bool({'tensorflow', 'numpy', 'grpc', 'starlette'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-    assert "--max-batch-rows" in run("--help").stdout
+    said = run("--help").stdout
+    assert all(option in said for option in ("--max-batch-rows", "--max-request-rows", "--allowed-host"))
 
 
 def test_in_flight_requests_finish_when_told_to_stop(births, expected):

@@ -225,7 +225,12 @@ def test_other_inner_shapes_and_types_are_not_joined():
 
 def test_a_full_queue_refuses():
     results, _ = run([[1], [2] * 60, [3] * 60, [4] * 40], max_queue_rows=100)
-    assert results == [[2], [4] * 60, "60 rows wait for the model already", [8] * 40]
+    assert results == [
+        [2],
+        [4] * 60,
+        "60 rows wait for the model already, and --max-queue-rows allows 100; come again",
+        [8] * 40,
+    ]
 
 
 def test_who_has_gone_is_not_predicted():
