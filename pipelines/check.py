@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from model import terminal
 from pipelines import cli
 
 _DESCRIPTION = """\
@@ -14,6 +15,8 @@ Checks a config: that it is valid, that the source can be read and the output wr
 input of the model and how, and what the output will look like. Shows the first rows. Runs nothing.
 
 exit codes: 0 the config is right, 2 it is not"""
+
+_CELL_CHARACTERS = 40
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +36,7 @@ def _check(arguments: Any) -> int:
     plan = make_plan(config)
     sample = _sample(plan, max(arguments.rows, 0))
     if arguments.json:
-        print(json.dumps(_findings(plan, sample), default=str))
+        terminal.print_line(json.dumps(_findings(plan, sample), default=str))
     else:
         _show(plan, sample)
     return cli.OK
@@ -131,8 +134,8 @@ def _source(plan: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    text = "" if value is None else terminal.escaped(str(value)[: _CELL_CHARACTERS + 1])
+    return text if len(text) <= _CELL_CHARACTERS else text[: _CELL_CHARACTERS - 3] + "..."
 
 
 def _table(console: Any, title: str, names: list[str], rows: list[list[str]]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from model import terminal
 from model.quiet import swallowed_stderr
 
 OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
@@ -20,7 +22,7 @@ OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
     """A parser with what every command takes: --config and --set."""
-    made = argparse.ArgumentParser(
+    made = terminal.ArgumentParser(
         prog=f"python -m pipelines.{module}",
         description=description,
         allow_abbrev=False,
@@ -34,20 +36,16 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
 
 
 def consoles() -> tuple[Any, Any]:
-    """rich consoles on standard output and standard error; no wrapping in a pipe."""
-    from rich.console import Console
+    """Consoles on standard output and standard error, which take text for text; no wrapping in a pipe."""
+    from model.console import Console
 
-    made = []
-    for stderr in (False, True):
-        console = Console(stderr=stderr, highlight=False)
-        made.append(console if console.is_terminal else Console(stderr=stderr, highlight=False, width=10_000))
-    return made[0], made[1]
+    return Console(), Console(stderr=True)
 
 
 def fail(problems: Sequence[str]) -> int:
     """Prints problems, one line each, and gives the exit code for a wrong config or command line."""
     for problem in problems:
-        print(f"error: {' '.join(problem.split())}", file=sys.stderr)
+        terminal.print_error(problem)
     return WRONG
 
 
@@ -61,6 +59,10 @@ def guarded(main: Callable[[], int]) -> int:
         return fail(error.problems)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # a mistake of ours: its message may hold names and values, as any other may
+        terminal.print_text(traceback.format_exc(), stderr=True)
+        terminal.print_error(f"{type(error).__name__}: {error}")
         return FAILED
 
 
@@ -79,7 +81,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    terminal.log_to_stderr(logging.WARNING, "%(levelname)s: %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     handler = logging.getLogger().handlers[0]
     if not handler.filters:

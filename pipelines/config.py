@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
+from model import terminal
 from pipelines.model_config import EndpointConfig, ModelConfig, SavedModelConfig
 from pipelines.output_config import (
     BigQueryDeadLetters,
@@ -343,7 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.write:
         SCHEMA_PATH.write_text(json_schema(), "utf-8")
     elif not SCHEMA_PATH.exists() or SCHEMA_PATH.read_text("utf-8") != json_schema():
-        print(f"{SCHEMA_PATH.name} is not up to date: run `make schema`", file=sys.stderr)
+        terminal.print_error(f"{SCHEMA_PATH.name} is not up to date: run `make schema`")
         return 1
     return 0
 

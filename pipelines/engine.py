@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -24,6 +23,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
 
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError
+from model import terminal
 from pipelines import publish, runners, shards
 from pipelines.config import ConfigError
 from pipelines.formats import row_reader_class, writer_class
@@ -198,7 +198,7 @@ class _Interruptible:
 
     def _stop(self, number: int, frame: object) -> None:
         clean_up(self._plan, self._output)
-        print("\nstopped: nothing was published", file=sys.stderr, flush=True)
+        terminal.print_text("\nstopped: nothing was published", stderr=True)
         os._exit(128 + number)
 
 

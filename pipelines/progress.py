@@ -86,9 +86,10 @@ class Live(ABC):
             while self._goes_on():
                 self._console.print(self.line(), highlight=False, soft_wrap=True)
             return
-        with self._console.status("starting") as status:
+        # rich would read markup in a string here, whatever the console is set to.
+        with self._console.status(self._console.render_str("starting")) as status:
             while self._goes_on():
-                status.update(self.line())
+                status.update(self._console.render_str(self.line()))
 
     def _goes_on(self) -> bool:
         """Waits for the time of the next line; False at the end."""

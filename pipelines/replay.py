@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from model import terminal
 from pipelines import cli
 from pipelines.config import ConfigError
 
@@ -48,9 +49,9 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
     paths = [*shards.published(config.dead_letters_path), *rolling.published(config.dead_letters_path, "jsonl")]
     letters = [found for path in paths for found in files.match(path)]
     if not letters:
-        print(f"no dead letters at {config.dead_letters_path}*: nothing to replay", file=sys.stderr)
+        terminal.print_line(f"no dead letters at {config.dead_letters_path}*: nothing to replay", stderr=True)
         if arguments.json:
-            print("{}")
+            terminal.print_line("{}")
         return cli.OK
     plan = replace(make_plan(config, source_may_be_gone=True), files=tuple(letters))
     return run_command.execute(plan, arguments, flags, started, replayed=letters)

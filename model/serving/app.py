@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from model import terminal
 from model.serving import metrics, rest_google, rest_kserve, rest_tf
 from model.serving.errors import note
 from model.serving.http import Connections
@@ -79,7 +80,7 @@ def run(options: Options, listener: socket.socket, grpc_port: int) -> int:
       ModelError: there is nothing to serve.
       OSError: gRPC's port cannot be bound.
     """
-    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
+    terminal.log_to_stderr(logging.ERROR, "%(name)s: %(message)s")
     store = Store(options.model, options.name, options.signature, options.keep_versions, options.labels)
     store.load()
     return asyncio.run(_serve(options, listener, grpc_port, Service(options, store)))
@@ -162,7 +163,7 @@ def say_ready(options: Options, store: Store, rest: str, rpc: str) -> None:
     versions = store.versions
     if options.json:
         ready = {"ready": True, "rest": f"http://{rest}", "grpc": rpc, "model": store.name, "versions": versions}
-        print(json.dumps(ready), flush=True)
+        terminal.print_line(json.dumps(ready))
     else:
         listed = ", ".join(map(str, versions))
-        print(f"ready: model {store.name}, versions {listed}, REST http://{rest}, gRPC {rpc}", flush=True)
+        terminal.print_line(f"ready: model {store.name}, versions {listed}, REST http://{rest}, gRPC {rpc}")

@@ -1,7 +1,8 @@
 """Why a request is not answered with predictions."""
 
-import sys
 from enum import Enum
+
+from model import terminal
 
 
 class Status(Enum):
@@ -47,4 +48,4 @@ def invalid(message: str) -> RequestError:
 
 def note(event: str) -> None:
     """Tells whoever runs the server about an event, in one line."""
-    print(event, file=sys.stderr, flush=True)
+    terminal.print_line(event, stderr=True)
