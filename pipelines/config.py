@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import json
 import os
@@ -336,7 +335,7 @@ def json_schema() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes configs/schema.json, or checks that it is up to date."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.config", description=main.__doc__)
+    parser = terminal.ArgumentParser(prog="python -m pipelines.config", description=main.__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true", help="write configs/schema.json")
     action.add_argument("--check", action="store_true", help="fail if configs/schema.json is not up to date")
