@@ -1,13 +1,18 @@
-"""Prints the signatures of a SavedModel: `python -m model.show PATH [--json]`. Does not import TensorFlow."""
+"""Prints the signatures of a SavedModel: `python -m model.show PATH [--json]`. Does not import TensorFlow.
+
+Says too what the model's graph does beside computing, such as reading files.
+"""
 
 import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from model import terminal
 from model.errors import ModelError
-from model.signature import read_signatures
+from model.outside import describe
+from model.signature import Contents, read_contents
 from model.specs import ExampleFeature, Signature, TensorSpec
 
 
@@ -25,15 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object, by signature")
     options = parser.parse_args(arguments)
     try:
-        signatures = read_signatures(options.path)
+        contents = read_contents(options.path)
     except ModelError as error:
         terminal.print_error(str(error))
         return 2
     if options.json:
-        terminal.print_text(json.dumps({name: dataclasses.asdict(s) for name, s in signatures.items()}, indent=2))
+        terminal.print_text(json.dumps(_as_json(contents), indent=2))
     else:
-        _print_tables(signatures.values())
+        _print_tables(contents.signatures.values())
+        if contents.outside:
+            terminal.print_line(f"note: {describe(contents.outside)}")
     return 0
+
+
+def _as_json(contents: Contents) -> dict[str, Any]:
+    """The signatures by name; what the graph does beside computing stands in each, with what runs it."""
+    outside = [dataclasses.asdict(operation) for operation in contents.outside]
+    return {
+        name: {**dataclasses.asdict(each), "reaches_outside": outside} for name, each in contents.signatures.items()
+    }
 
 
 def _print_tables(signatures: Iterable[Signature]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from model import terminal
@@ -94,6 +95,7 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
         "bytes": sum(file.size for file in plan.files),
         "model": plan.model.path,
         "signature": plan.signature.name,
+        "model_reaches_outside": [asdict(operation) for operation in plan.model.outside],
         "inputs": _mapping(plan),
         "output": [{"column": c.name, "type": str(c.type), "from": c.origin} for c in plan.output],
         "output_path": plan.config.output.path,

