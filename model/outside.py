@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.outside_operations import CHECKPOINT, Effect, effect_of
+from model.outside_operations import CHECKPOINT, WITHOUT_FUNCTIONS, Effect, effect_of
 from model.proto_subset import entries
 from model.saved_model_proto import asset_files
 
@@ -120,6 +120,8 @@ class _Graph:
 
     def _called(self, node: Any) -> tuple[str, ...]:
         """The functions that a node names, in whatever attribute."""
+        if node.op in WITHOUT_FUNCTIONS and node.op not in self.functions:
+            return ()
         named = [node.op]
         for pair in node.attr:
             if pair.value.HasField("func"):

@@ -80,6 +80,16 @@ OPERATIONS: dict[str, Effect] = {
 }
 """By TensorFlow's name of the operation. PrintV2 is not here: it depends on where it prints."""
 
+_FREQUENT = """
+    Add AddN AddV2 BiasAdd Cast ConcatV2 Const Conv2D Equal Exp ExpandDims Fill Floor FusedBatchNormV3 GatherV2
+    Greater Identity IsNan Less LogicalAnd LookupTableFindV2 MatMul Maximum Mean Minimum Mul Neg NoOp Pack
+    Placeholder Pow Prod Range ReadVariableOp RealDiv Relu Reshape Rsqrt Select SelectV2 Shape Sigmoid Slice
+    Softmax Square Squeeze StridedSlice StringJoin Sub Sum Tanh Tile Transpose VarHandleOp ZerosLike
+    """
+
+WITHOUT_FUNCTIONS = frozenset(_FREQUENT.split())
+"""Frequent operations that call no function, so that their attributes need not be looked at."""
+
 _FOREIGN = ("IO>", "BigQuery", "Bigtable", "CloudBigtable", "Kafka", "PubSub")
 """How names of operations begin that other packages bring along, to read and write services."""
 
