@@ -12,8 +12,9 @@ setup: .venv/.installed  ## Create the environment in .venv (every other target 
 .venv/.installed: requirements.lock setup.py
 	@echo "setting up .venv (about a minute, 2.6 GB) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@awk '/^[^ #]/ { chosen = /^uv==/ } chosen' requirements.lock | \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r /dev/stdin
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -56,8 +57,8 @@ schema: setup  ## Regenerate configs/schema.json from pipelines/config.py.
 model: setup  ## Train the packaged model again (reproducible from its seed).
 	@$(BIN)/python -m model.train
 
-lock: setup  ## Resolve requirements.lock again from the ranges in setup.py.
-	@$(BIN)/uv pip compile --quiet --universal --fork-strategy requires-python --python-version 3.10 \
+lock: setup  ## Resolve requirements.lock again, with hashes, from the ranges in setup.py.
+	@$(BIN)/uv pip compile --quiet --universal --fork-strategy requires-python --python-version 3.10 --generate-hashes \
 		--extra dev setup.py -o requirements.lock
 
 clean:  ## Remove what runs and builds leave behind.

@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+_PACKAGES = ("model", "inference", "pipelines")
 
 setup(
     name="beam-tf-predict",
@@ -14,11 +15,18 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=find_packages(include=["pipelines*", "inference*", "model*"]),
+    # By their names: a pattern such as model* would take a folder model_private/ along to the workers.
+    packages=find_packages(include=[name for package in _PACKAGES for name in (package, f"{package}.*")]),
     package_data={
-        "model": ["trained/v1/*", "trained/v1/*/*"],
-        "pipelines": ["py.typed"],
+        "model": [
+            "py.typed",
+            "trained/v1/fingerprint.pb",
+            "trained/v1/saved_model.pb",
+            "trained/v1/variables/variables.data-00000-of-00001",
+            "trained/v1/variables/variables.index",
+        ],
         "inference": ["py.typed"],
+        "pipelines": ["py.typed"],
     },
     install_requires=[
         "apache-beam[gcp]>=2.69,<2.78",
@@ -61,6 +69,7 @@ setup(
             "pip",
             "setuptools>=75",
             "build",
+            "uv>=0.5,<1",
         ],
     },
 )

@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from model import terminal
 from model.deployment.ai_platform import HOST, NAME, AiPlatform, AiPlatformSettings, region_of
 from model.deployment.api import Api, Call, DryApi
 from model.deployment.errors import DeploymentError, ServiceError, SettingError
@@ -50,7 +51,7 @@ class _Report:
     dry: bool = False
 
     def tell(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        terminal.print_line(line, stderr=True)
 
     def did(self, what: str, how: str) -> None:
         self.steps.append((what, how))
@@ -78,25 +79,22 @@ def main(
     try:
         return _run(options, sleep, clock)
     except (ModelError, SettingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.print_error(str(error))
         return 2
     except DeploymentError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.print_error(str(error))
         return 1
     except KeyboardInterrupt:
-        print(
-            "error: interrupted; what was begun goes on in the service: run the same command again later",
-            file=sys.stderr,
-        )
+        terminal.print_error("interrupted; what was begun goes on in the service: run the same command again later")
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = terminal.ArgumentParser(
         prog="python -m model.deploy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     services = parser.add_subparsers(dest="service", required=True, metavar="{ai_platform,vertex}")
-    common = argparse.ArgumentParser(add_help=False)
+    common = terminal.ArgumentParser(add_help=False)
     common.add_argument("--model", required=True, metavar="PATH", help="folder of the SavedModel")
     common.add_argument("--bucket", required=True, metavar="gs://BUCKET/PREFIX", help="where its files go")
     common.add_argument("--project", required=True, help="id of the Google Cloud project")
@@ -149,14 +147,16 @@ def _run(options: argparse.Namespace, sleep: Callable[[float], None], clock: Cal
         resource = _do_really(options, model, uri, root, report, sleep, clock)
     config = None if options.delete else _config(options, resource)
     if options.json:
-        print(json.dumps(_summary(options, model, uri, report, resource, config), indent=2))
+        terminal.print_text(json.dumps(_summary(options, model, uri, report, resource, config), indent=2))
         return 0
     for call in report.calls:
         _print_call(call)
     if config is not None:
-        print(f"resource: {resource}\nfor a run's config:\n{json.dumps(config, indent=2)}")
+        terminal.print_line(f"resource: {resource}")
+        terminal.print_text(f"for a run's config:\n{json.dumps(config, indent=2)}")
     elif not options.dry_run:
-        print("\n".join(f"{what}: {how}" for what, how in report.steps))
+        for what, how in report.steps:
+            terminal.print_line(f"{what}: {how}")
     return 0
 
 
@@ -299,9 +299,9 @@ def _summary(
 
 
 def _print_model(model: ModelFolder) -> None:
-    print(f"{model.path}: {len(model.files)} files, {model.bytes:,} bytes, sha256 {model.sha256[:12]}")
+    terminal.print_line(f"{model.path}: {len(model.files)} files, {model.bytes:,} bytes, sha256 {model.sha256[:12]}")
     for name, signature in model.signatures.items():
-        print(f"  {name}: {_signature(signature)}")
+        terminal.print_line(f"  {name}: {_signature(signature)}")
 
 
 def _signature(signature: Signature) -> str:
@@ -320,9 +320,9 @@ def _shape(spec: TensorSpec) -> str:
 
 def _print_call(call: Call) -> None:
     condition = f"  # {call.when}" if call.when else ""
-    print(f"{call.method} {call.url}{f' ({call.note})' if call.note else ''}{condition}")
+    terminal.print_line(f"{call.method} {call.url}{f' ({call.note})' if call.note else ''}{condition}")
     if call.body is not None:
-        print(json.dumps(call.body))
+        terminal.print_line(json.dumps(call.body))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,16 @@ _MESSAGES = build_messages(
         "MetaGraphDef": [
             ("meta_info_def", 1, "MetaInfoDef"),
             ("graph_def", 2, "GraphDef"),
+            ("collection_def", 4, "map CollectionDef"),
             ("signature_def", 5, "map SignatureDef"),
+            ("asset_file_def", 6, "repeated AssetFileDef"),
             ("object_graph_def", 7, "SavedObjectGraph"),
         ],
+        "CollectionDef": [("node_list", 1, "NodeList"), ("any_list", 5, "AnyList")],
+        "NodeList": [("value", 1, "repeated string")],
+        "AnyList": [("value", 1, "repeated AnyMessage")],
+        "AnyMessage": [("type_url", 1, "string"), ("value", 2, "bytes")],
+        "AssetFileDef": [("tensor_info", 1, "TensorInfo"), ("filename", 2, "string")],
         "MetaInfoDef": [("tags", 4, "repeated string")],
         "SignatureDef": [
             ("inputs", 1, "map TensorInfo"),
@@ -34,7 +41,11 @@ _MESSAGES = build_messages(
             ("coo_sparse", 4, "CooSparse"),
             ("composite_tensor", 5, "CompositeTensor"),
         ],
-        "CooSparse": [("values_tensor_name", 1, "string")],
+        "CooSparse": [
+            ("values_tensor_name", 1, "string"),
+            ("indices_tensor_name", 2, "string"),
+            ("dense_shape_tensor_name", 3, "string"),
+        ],
         "CompositeTensor": [("type_spec", 1, "TypeSpecProto"), ("components", 2, "repeated TensorInfo")],
         "TensorShapeProto": [("dim", 2, "repeated Dim"), ("unknown_rank", 3, "bool")],
         "Dim": [("size", 1, "int64")],
@@ -59,8 +70,24 @@ _MESSAGES = build_messages(
         "Values": [("values", 1, "repeated StructuredValue")],
         "DictValue": [("fields", 1, "map StructuredValue")],
         "NamedTupleValue": [("values", 2, "map StructuredValue")],
-        "SavedObjectGraph": [("concrete_functions", 2, "map SavedConcreteFunction")],
-        "SavedConcreteFunction": [("canonicalized_input_signature", 3, "StructuredValue")],
+        "SavedObjectGraph": [
+            ("nodes", 1, "repeated SavedObject"),
+            ("concrete_functions", 2, "map SavedConcreteFunction"),
+        ],
+        "SavedObject": [
+            ("children", 1, "repeated ObjectReference"),
+            ("asset", 5, "SavedAsset"),
+            ("function", 6, "SavedFunction"),
+            ("bare_concrete_function", 8, "SavedBareConcreteFunction"),
+        ],
+        "ObjectReference": [("node_id", 1, "int32"), ("local_name", 2, "string")],
+        "SavedAsset": [("asset_file_def_index", 1, "int32")],
+        "SavedFunction": [("concrete_functions", 1, "repeated string")],
+        "SavedBareConcreteFunction": [("concrete_function_name", 1, "string")],
+        "SavedConcreteFunction": [
+            ("bound_inputs", 2, "repeated int32"),
+            ("canonicalized_input_signature", 3, "StructuredValue"),
+        ],
         "GraphDef": [("node", 1, "repeated NodeDef"), ("library", 2, "FunctionDefLibrary")],
         "FunctionDefLibrary": [("function", 1, "repeated FunctionDef")],
         "FunctionDef": [
@@ -88,9 +115,11 @@ _MESSAGES = build_messages(
             ("func", 10, "NameAttrList"),
         ],
         "AttrList": [
+            ("s", 2, "repeated bytes"),
             ("i", 3, "repeated int64"),
             ("type", 6, "repeated int32"),
             ("shape", 7, "repeated TensorShapeProto"),
+            ("func", 9, "repeated NameAttrList"),
         ],
         "NameAttrList": [("name", 1, "string")],
         "TensorProto": [
@@ -168,6 +197,18 @@ def parse_saved_model(data: bytes, source: str) -> Any:
     if not message.meta_graphs:
         raise ModelFormatError(f"{source} is not a SavedModel: it holds no graph; export the model again")
     return message
+
+
+def asset_files(meta_graph: Any) -> list[Any]:
+    """Returns the AssetFileDef messages of a meta graph; builders of TensorFlow 1 keep them in a collection."""
+    found = list(meta_graph.asset_file_def)
+    for pair in meta_graph.collection_def:
+        if pair.key == "saved_model_assets":
+            try:
+                found += [_MESSAGES["AssetFileDef"].FromString(item.value) for item in pair.value.any_list.value]
+            except DecodeError:
+                continue
+    return found
 
 
 def dtype_name(number: int) -> str:

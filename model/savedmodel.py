@@ -15,8 +15,9 @@ _NEUTRAL_ROWS = 2
 class SavedModel:
     """A loaded SavedModel, called through one signature.
 
-    Calls may come from several threads at once. The files are only read as a graph and its variables: nothing is
-    unpickled and no code of the model's author runs outside the graph.
+    Calls may come from several threads at once. Nothing is unpickled, but a graph is a program: TensorFlow runs what it
+    says, while it loads and at each call, and that may read and write files. Load only models that are trusted;
+    `outside.py` finds such operations.
 
     Args:
       path: the folder that holds saved_model.pb.

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from model import terminal
 from model.errors import ModelError
 from model.quiet import swallowed_stderr
 from model.serving.options import ERROR_KINDS, Options
@@ -72,7 +73,7 @@ def _check_model(options: Options) -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    terminal.print_error(message)
     return 2
 
 

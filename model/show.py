@@ -1,13 +1,18 @@
-"""Prints the signatures of a SavedModel: `python -m model.show PATH [--json]`. Does not import TensorFlow."""
+"""Prints the signatures of a SavedModel: `python -m model.show PATH [--json]`. Does not import TensorFlow.
 
-import argparse
+Says too what the model's graph does beside computing, such as reading files.
+"""
+
 import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from model import terminal
 from model.errors import ModelError
-from model.signature import read_signatures
+from model.outside import describe
+from model.signature import Contents, read_contents
 from model.specs import ExampleFeature, Signature, TensorSpec
 
 
@@ -20,38 +25,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0, or 2 if there is no model that can be read.
     """
-    parser = argparse.ArgumentParser(prog="python -m model.show", description="Print a SavedModel's signatures.")
+    parser = terminal.ArgumentParser(prog="python -m model.show", description="Print a SavedModel's signatures.")
     parser.add_argument("path", help="the folder that holds saved_model.pb")
     parser.add_argument("--json", action="store_true", help="print one JSON object, by signature")
     options = parser.parse_args(arguments)
     try:
-        signatures = read_signatures(options.path)
+        contents = read_contents(options.path)
     except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.print_error(str(error))
         return 2
     if options.json:
-        print(json.dumps({name: dataclasses.asdict(s) for name, s in signatures.items()}, indent=2))
+        terminal.print_text(json.dumps(_as_json(contents), indent=2))
     else:
-        _print_tables(signatures.values())
+        _print_tables(contents.signatures.values())
+        if contents.outside:
+            terminal.print_line(f"note: {describe(contents.outside)}")
     return 0
+
+
+def _as_json(contents: Contents) -> dict[str, Any]:
+    """The signatures by name; what the graph does beside computing stands in each, with what runs it."""
+    outside = [dataclasses.asdict(operation) for operation in contents.outside]
+    return {
+        name: {**dataclasses.asdict(each), "reaches_outside": outside} for name, each in contents.signatures.items()
+    }
 
 
 def _print_tables(signatures: Iterable[Signature]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from model.console import Console
 
     console = Console()
-    # A pipe has no width: rows must not be cut to fit one.
-    width = None if console.is_terminal else 10_000
     for signature in signatures:
-        table = Table(title=Text(signature.name), title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table(title=signature.name, title_justify="left", box=box.SIMPLE_HEAD)
         for column in ("", "name", "dtype", "shape", "kind"):
             table.add_column(column)
         for role, name, dtype, shape, kind in _rows(signature):
-            table.add_row(role, Text(name), dtype, Text(shape), Text(kind))
-        console.print(table, width=width)
+            table.add_row(role, name, dtype, shape, kind)
+        console.print(table)
 
 
 def _rows(signature: Signature) -> Iterable[tuple[str, str, str, str, str]]:

@@ -8,16 +8,28 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from model.errors import ModelFormatError, ModelNotFoundError, SignatureNotFoundError
 from model.graph import ModelGraph, composite_spec
+from model.outside import OutsideOperation, outside_operations
 from model.proto_subset import entries
 from model.saved_model_proto import dtype_name, parse_saved_model, shape_of
 from model.specs import ExampleFeature, Signature, TensorSpec
 
-__all__ = ["ExampleFeature", "Signature", "TensorSpec", "latest_version", "read_signature", "read_signatures"]
+__all__ = [
+    "Contents",
+    "ExampleFeature",
+    "Signature",
+    "TensorSpec",
+    "choose_signature",
+    "latest_version",
+    "read_contents",
+    "read_signature",
+    "read_signatures",
+]
 
 SAVED_MODEL_FILE = "saved_model.pb"
 DEFAULT_SIGNATURE = "serving_default"
@@ -28,6 +40,19 @@ _MAX_BYTES = 2**31 - 1
 _SERVE_TAG = "serve"
 _INIT_SIGNATURE = "__saved_model_init_op"
 _VERSION_FOLDER = re.compile(r"v?([0-9]{1,18})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What saved_model.pb tells about a model.
+
+    Attributes:
+      signatures: by name, sorted; TensorFlow's internal initialisation is left out.
+      outside: what its graph does beside computing, such as reading files, see `outside.py`.
+    """
+
+    signatures: Mapping[str, Signature]
+    outside: tuple[OutsideOperation, ...]
 
 
 def read_signatures(path: str, *, read_bytes: Callable[[str], bytes] | None = None) -> dict[str, Signature]:
@@ -45,6 +70,29 @@ def read_signatures(path: str, *, read_bytes: Callable[[str], bytes] | None = No
       ModelNotFoundError: there is no SavedModel at the path.
       ModelFormatError: there is a file, but it is not a SavedModel that can be served.
     """
+    return _signatures(_read_graph(path, read_bytes))
+
+
+def read_contents(path: str, *, read_bytes: Callable[[str], bytes] | None = None) -> Contents:
+    """Reads every signature of a SavedModel, and what else its graph does.
+
+    Args:
+      path: as for `read_signatures`.
+      read_bytes: as for `read_signatures`.
+
+    Returns:
+      Both, of one reading of the file.
+
+    Raises:
+      ModelNotFoundError: there is no SavedModel at the path.
+      ModelFormatError: there is a file, but it is not a SavedModel that can be served.
+    """
+    meta_graph = _read_graph(path, read_bytes)
+    return Contents(_signatures(meta_graph), outside_operations(meta_graph))
+
+
+def _read_graph(path: str, read_bytes: Callable[[str], bytes] | None) -> Any:
+    """Returns the MetaGraphDef that is for serving."""
     path = os.fspath(path)
     file = f"{path.rstrip('/') or path}/{SAVED_MODEL_FILE}"
     if read_bytes is None:
@@ -54,7 +102,10 @@ def read_signatures(path: str, *, read_bytes: Callable[[str], bytes] | None = No
             data = read_bytes(file)
         except FileNotFoundError as error:
             raise ModelNotFoundError(f"no SavedModel at {path}: {file} does not exist; check the path") from error
-    meta_graph = _serving_graph(parse_saved_model(data, file), file)
+    return _serving_graph(parse_saved_model(data, file), file)
+
+
+def _signatures(meta_graph: Any) -> dict[str, Signature]:
     graph = ModelGraph(meta_graph)
     return {
         name: _signature(name, definition, graph)
@@ -81,7 +132,20 @@ def read_signature(
       ModelFormatError: there is a file, but it is not a SavedModel that can be served.
       SignatureNotFoundError: the model has no signature of that name.
     """
-    signatures = read_signatures(path, read_bytes=read_bytes)
+    return choose_signature(read_signatures(path, read_bytes=read_bytes), name, path)
+
+
+def choose_signature(signatures: Mapping[str, Signature], name: str, path: str) -> Signature:
+    """Returns the signature of that name.
+
+    Args:
+      signatures: of the model.
+      name: the signature's name.
+      path: of the model, for the error message.
+
+    Raises:
+      SignatureNotFoundError: the model has no signature of that name.
+    """
     if name in signatures:
         return signatures[name]
     if not signatures:

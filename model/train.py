@@ -4,7 +4,6 @@ A fifth of the births is held out to measure the model by; the exported one has 
 gives the same weights.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from model import terminal
 from model.errors import ModelError
 
 _HELD_OUT = 5
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0, or 2 if the data cannot be used.
     """
-    parser = argparse.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").split("\n")[0])
+    parser = terminal.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="data/births-nc-2001.csv", help="CSV file of births (%(default)s)")
     parser.add_argument("--output", default="model/trained/v1", help="folder to export to (%(default)s)")
     parser.add_argument("--seed", type=int, default=2001, help="decides everything random (%(default)s)")
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         train(options.data, options.output, seed=options.seed, epochs=options.epochs)
     except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
+        terminal.print_error(str(error))
         return 2
     return 0
 
@@ -76,12 +76,13 @@ def train(data: str, output: str, *, seed: int, epochs: int) -> None:
     measured = Network(terms, births.weight, rest, epochs=epochs, seed=seed)
     truth = births.weight[held_out]
     mean = np.full_like(truth, births.weight[rest].mean())
-    print(f"{len(rest)} births to train on, {len(held_out)} held out; weights in pounds")
+    terminal.print_line(f"{len(rest)} births to train on, {len(held_out)} held out; weights in pounds")
     for name, predicted in (("mean", mean), ("model", measured.predict(held_out))):
-        print(f"{name:6} RMSE {_rmse(predicted - truth):.3f}  MAE {abs(predicted - truth).mean():.3f}")
+        errors = predicted - truth
+        terminal.print_line(f"{name:6} RMSE {_rmse(errors):.3f}  MAE {abs(errors).mean():.3f}")
     network = Network(terms, births.weight, np.sort(order), epochs=epochs, seed=seed)
     _replace(network, Path(output))
-    print(f"exported to {output}")
+    terminal.print_line(f"exported to {output}")
 
 
 def _rmse(errors: Any) -> float:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from model import terminal
 from pipelines import cli
 
 _DESCRIPTION = """\
@@ -14,6 +16,8 @@ Checks a config: that it is valid, that the source can be read and the output wr
 input of the model and how, and what the output will look like. Shows the first rows. Runs nothing.
 
 exit codes: 0 the config is right, 2 it is not"""
+
+_CELL_CHARACTERS = 40
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +42,7 @@ def _check(arguments: Any) -> int:
         plan = replace(plan, notes=(*plan.notes, *_look_at_places(plan)))
     sample = _sample(plan, max(arguments.rows, 0))
     if arguments.json:
-        print(json.dumps(_findings(plan, sample), default=str))
+        terminal.print_line(json.dumps(_findings(plan, sample), default=str))
     else:
         _show(plan, sample)
     return cli.OK
@@ -110,6 +114,7 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
         "bytes": sum(file.size for file in plan.files),
         "model": plan.model.path,
         "signature": plan.signature.name,
+        "model_reaches_outside": [asdict(operation) for operation in plan.model.outside],
         "inputs": _mapping(plan),
         "output": [{"column": c.name, "type": str(c.type), "from": c.origin} for c in plan.output],
         "output_path": plan.config.output.path,
@@ -150,8 +155,8 @@ def _source(plan: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    text = "" if value is None else terminal.escaped(str(value)[: _CELL_CHARACTERS + 1])
+    return text if len(text) <= _CELL_CHARACTERS else text[: _CELL_CHARACTERS - 3] + "..."
 
 
 def _table(console: Any, title: str, names: list[str], rows: list[list[str]]) -> None:

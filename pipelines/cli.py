@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from model import terminal
 from model.quiet import swallowed_stderr
 from model.secrets import masked
 
 OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(terminal.ArgumentParser):
     """Shows no word that may be a part of a secret."""
 
     def error(self, message: str) -> NoReturn:
@@ -58,20 +59,16 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
 
 
 def consoles() -> tuple[Any, Any]:
-    """rich consoles on standard output and standard error; no wrapping in a pipe."""
-    from rich.console import Console
+    """Consoles on standard output and standard error, which take text for text; no wrapping in a pipe."""
+    from model.console import Console
 
-    made = []
-    for stderr in (False, True):
-        console = Console(stderr=stderr, highlight=False)
-        made.append(console if console.is_terminal else Console(stderr=stderr, highlight=False, width=10_000))
-    return made[0], made[1]
+    return Console(), Console(stderr=True)
 
 
 def fail(problems: Sequence[str]) -> int:
     """Prints problems, one line each, and gives the exit code for a wrong config or command line."""
     for problem in problems:
-        print(f"error: {' '.join(problem.split())}", file=sys.stderr)
+        terminal.print_error(problem)
     return WRONG
 
 
@@ -86,8 +83,9 @@ def guarded(main: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except Exception:
-        print(masked(traceback.format_exc()), file=sys.stderr)
+    except Exception as error:  # a mistake of ours: its message may hold names and values, as any other may
+        terminal.print_text(masked(traceback.format_exc()), stderr=True)
+        terminal.print_error(masked(f"{type(error).__name__}: {error}"))
         return FAILED
 
 
@@ -106,7 +104,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    terminal.log_to_stderr(logging.WARNING, "%(levelname)s: %(message)s")
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     handler = logging.getLogger().handlers[0]
     if not handler.filters:

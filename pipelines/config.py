@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
+from model import terminal
 from pipelines import environment
 from pipelines.model_config import EndpointConfig, ModelConfig, SavedModelConfig
 from pipelines.output_config import (
@@ -356,7 +356,7 @@ def json_schema() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes configs/schema.json, or checks that it is up to date."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.config", description=main.__doc__)
+    parser = terminal.ArgumentParser(prog="python -m pipelines.config", description=main.__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true", help="write configs/schema.json")
     action.add_argument("--check", action="store_true", help="fail if configs/schema.json is not up to date")
@@ -364,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.write:
         SCHEMA_PATH.write_text(json_schema(), "utf-8")
     elif not SCHEMA_PATH.exists() or SCHEMA_PATH.read_text("utf-8") != json_schema():
-        print(f"{SCHEMA_PATH.name} is not up to date: run `make schema`", file=sys.stderr)
+        terminal.print_error(f"{SCHEMA_PATH.name} is not up to date: run `make schema`")
         return 1
     return 0
 

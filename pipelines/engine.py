@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -24,6 +23,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
 
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError
+from model import terminal
 from model.secrets import masked
 from pipelines import runners
 from pipelines.config import ConfigError
@@ -199,7 +199,7 @@ class _Interruptible:
         commit.refuse_further(_PUBLISHING_S)
         became = self._reserved.abandon()
         self._reserved.release()
-        print(f"\nstopped: {became}", file=sys.stderr, flush=True)
+        terminal.print_text(f"\nstopped: {became}", stderr=True)
         os._exit(128 + number)
 
 

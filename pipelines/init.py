@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from model import terminal
 from pipelines import cli
 
 _DESCRIPTION = """\
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     import argparse
 
-    parser = argparse.ArgumentParser(
+    parser = terminal.ArgumentParser(
         prog="python -m pipelines.init",
         description=_DESCRIPTION,
         allow_abbrev=False,
@@ -80,13 +81,13 @@ def _init(arguments: Any) -> int:
     config, notes = propose(signature, sample, format, arguments)
     text = json.dumps(config, indent=2) + "\n"
     if output == "-":
-        print(text, end="")
+        terminal.print_text(text.rstrip())
     else:
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         Path(output).write_text(text, "utf-8")
         notes.append(f"wrote {output}; next: python -m pipelines.check --config {output}")
     for note in notes:
-        print(note, file=sys.stderr)
+        terminal.print_line(note, stderr=True)
     return cli.OK
 
 

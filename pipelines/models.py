@@ -12,7 +12,8 @@ from inference import model_files
 from inference.errors import BindingError, EndpointError
 from model.errors import ModelError
 from model.hosts import is_loopback
-from model.signature import read_signature
+from model.outside import OutsideOperation
+from model.signature import choose_signature, read_contents, read_signature
 from model.specs import Signature
 from pipelines import cli
 from pipelines.model_config import DeclaredTensor, EndpointConfig, SavedModelConfig
@@ -31,11 +32,13 @@ class Model:
       config: what the config says.
       path: a SavedModel's folder, its version settled; else the endpoint's name.
       signature: what it takes and gives.
+      outside: what a SavedModel's graph does beside computing, such as reading files.
     """
 
     config: SavedModelConfig | EndpointConfig
     path: str
     signature: Signature
+    outside: tuple[OutsideOperation, ...] = ()
 
     @property
     def id(self) -> str:
@@ -59,7 +62,9 @@ def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offl
     if isinstance(config, SavedModelConfig):
         try:
             path = model_files.resolve(config.path, config.version)
-            return Model(config, path, read_signature(path, config.signature, read_bytes=model_files.read_bytes))
+            contents = read_contents(path, read_bytes=model_files.read_bytes)
+            signature = choose_signature(contents.signatures, config.signature, path)
+            return Model(config, path, signature, contents.outside)
         except ModelError as error:
             problems.append(f"model: {error}")
             return None

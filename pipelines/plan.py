@@ -19,6 +19,7 @@ from inference.errors import BindingError, OutputError
 from inference.model_files import LATEST
 from inference.saying import first_line
 from inference.tensors import output_type
+from model.outside import describe
 from model.specs import Signature
 from pipelines import files, message_files, models, output_places
 from pipelines.config import ConfigError, FileSource, RunConfig
@@ -174,6 +175,7 @@ def _fit(
         raise ConfigError(problems)
     read = _read_spec(config, visible, binding, output, options, signature if wants_record else None)
     columns = _typed(output, read.columns, signature, config)
+    notes = [*notes, *(f"model: {line}" for line in [describe(model.outside)] if line)]
     return Plan(config, tuple(found), model, schema, binding, read, columns, notes=tuple(notes))
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from typing_extensions import Self
 
+from model.terminal import escaped
+
 
 @dataclass
 class Tally:
@@ -86,9 +88,12 @@ class Live(ABC):
             while self._goes_on():
                 self._console.print(self.line(), highlight=False, soft_wrap=True)
             return
-        with self._console.status("starting") as status:
+        from rich.text import Text
+
+        # rich would read markup in a string here, whatever the console is set to.
+        with self._console.status(Text("starting")) as status:
             while self._goes_on():
-                status.update(self.line())
+                status.update(Text(escaped(self.line())))
 
     def _goes_on(self) -> bool:
         """Waits for the time of the next line; False at the end."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from model import terminal
 from pipelines import cli
 from pipelines.config import ConfigError
 
@@ -37,15 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _replay(arguments: Any, flags: list[str], started: float) -> int:
     from dataclasses import replace
 
-    from pipelines import run_command
+    from pipelines import files, run_command
     from pipelines.config import load
     from pipelines.plan import make_plan
+    from pipelines.publishing import shards
 
     flags = run_command.beam_flags(flags)
     # Rows that fail again were too many before; only a row that is lost makes a replay fail.
     config = load(arguments.config, [*arguments.set, "dead_letters.max_fraction=1"])
     _refuse_services(config)
-    if not _dead_letters(config):
+    folder, stem = shards.split_prefix(config.dead_letters_path)
+    if not _dead_letters(config) and not files.entries(folder, f".{stem}"):
         return _nothing(arguments, config)
     plan = make_plan(config, source_may_be_gone=True)
     with run_command.reservation(plan) as reserved:
@@ -70,9 +73,9 @@ def _dead_letters(config: RunConfig) -> list[FileInfo]:
 
 
 def _nothing(arguments: Any, config: RunConfig) -> int:
-    print(f"no dead letters at {config.dead_letters_path}*: nothing to replay", file=sys.stderr)
+    terminal.print_line(f"no dead letters at {config.dead_letters_path}*: nothing to replay", stderr=True)
     if arguments.json:
-        print("{}")
+        terminal.print_line("{}")
     return cli.OK
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from model import terminal
 from pipelines import cli, job_server
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
@@ -73,14 +73,15 @@ def execute(
     try:
         summary = engine.run(plan, given, build, output, reserved, err, started)
     except engine.RunFailedError as error:
-        print(f"{error.details}\nerror: {error}", file=sys.stderr)
+        terminal.print_text(error.details, stderr=True)
+        terminal.print_error(str(error))
         return cli.INCOMPLETE if error.incomplete else cli.FAILED
     if arguments.json:
-        print(summary.to_json())
+        terminal.print_line(summary.to_json())
     else:
         report.print_summary(out, summary)
     for problem in summary.problems():
-        print(f"error: {problem}", file=sys.stderr)
+        terminal.print_error(problem)
     return cli.OK if summary.ok else cli.INCOMPLETE
 
 

@@ -12,7 +12,6 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from apache_beam.runners.worker import sdk_worker_main, worker_pool_main
 from apache_beam.utils import thread_pool_executor
 
 from inference.saying import first_line
+from model import terminal
 from pipelines import job_server
 from pipelines.config import ConfigError
 from pipelines.options import is_loopback_job, is_prism
@@ -160,7 +160,7 @@ class _PrismLog:
                     self._endpoint = json.loads(line)["endpoint"]
                     self._told.set()
                 if self._shown:
-                    print(line, end="", file=sys.stderr)
+                    terminal.print_line(line.rstrip("\n"), stderr=True)
         self._told.set()
 
     def endpoint(self, program: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from model import terminal
 from pipelines import cli
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _run(arguments: Any) -> int:
     if sent.refused:
         failure = failure or f"{sent.refused:,} message{'s' * (sent.refused > 1)} refused: {sent.why}"
     if failure:
-        print(f"error: {failure}", file=sys.stderr)
+        terminal.print_error(failure)
         return cli.FAILED
     return cli.OK
 
@@ -137,10 +138,10 @@ def _conclude(sent: _Sent, publisher: Publisher, arguments: Any) -> None:
             "messages_per_second": round(sent.rate, 1),
             "to": publisher.name,
         }
-        print(json.dumps(found), file=sys.stderr if arguments.to[0] == "-" else sys.stdout)
+        terminal.print_line(json.dumps(found), stderr=arguments.to[0] == "-")
         return
     messages = f"{sent.count:,} message{'' if sent.count == 1 else 's'}"
-    print(f"sent {messages} in {sent.seconds:.1f} s ({sent.rate:,.1f}/s)", file=sys.stderr)
+    terminal.print_line(f"sent {messages} in {sent.seconds:.1f} s ({sent.rate:,.1f}/s)", stderr=True)
 
 
 def _publisher(arguments: Any) -> Publisher:
@@ -222,11 +223,10 @@ def _progress(limit: float, to_output: bool) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield _Lines(limit)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=cli.consoles()[1], transient=True) as bar:
         task = bar.add_task("sending", total=None if limit == math.inf else limit)
         yield lambda sent: bar.update(task, completed=sent)
 
@@ -243,7 +243,8 @@ class _Lines:
         now = time.monotonic()
         if now - then >= _SAY_EVERY_S:
             self._last = (now, sent)
-            print(f"sent {sent:,}{self._of}, {(sent - before) / (now - then):,.0f}/s", file=sys.stderr, flush=True)
+            rate = (sent - before) / (now - then)
+            terminal.print_line(f"sent {sent:,}{self._of}, {rate:,.0f}/s", stderr=True)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from model import terminal
 from model.serving import metrics, rest_google, rest_kserve, rest_tf
 from model.serving.connections import Connections
 from model.serving.errors import brief, note
@@ -84,7 +85,7 @@ def run(options: Options, listener: socket.socket, grpc_port: int) -> int:
       ModelError: there is nothing to serve.
       OSError: gRPC's port cannot be bound.
     """
-    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
+    terminal.log_to_stderr(logging.ERROR, "%(name)s: %(message)s")
     store = Store(options.model, options.name, options.signature, options.keep_versions, options.labels)
     store.load()
     # A large body makes millions of lists, among which the collector would look for garbage again and again.
@@ -172,7 +173,7 @@ def say_ready(options: Options, store: Store, rest: str, rpc: str) -> None:
     versions = store.versions
     if options.json:
         ready = {"ready": True, "rest": f"http://{rest}", "grpc": rpc, "model": store.name, "versions": versions}
-        print(json.dumps(ready), flush=True)
+        terminal.print_line(json.dumps(ready))
     else:
         listed = ", ".join(map(str, versions))
-        print(f"ready: model {store.name}, versions {listed}, REST http://{rest}, gRPC {rpc}", flush=True)
+        terminal.print_line(f"ready: model {store.name}, versions {listed}, REST http://{rest}, gRPC {rpc}")

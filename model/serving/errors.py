@@ -1,7 +1,8 @@
 """Why a request is not answered with predictions."""
 
-import sys
 from enum import Enum
+
+from model import terminal
 
 MESSAGE_CHARACTERS = 500
 """Most characters of an error's message, whatever the request repeats in it."""
@@ -63,7 +64,7 @@ def brief(text: str) -> str:
     what to do.
     """
     text = _cut(text)
-    return text if text.isprintable() else _cut("".join(map(_visible, text)))
+    return _cut(terminal.escaped(text))
 
 
 def _cut(text: str) -> str:
@@ -73,10 +74,6 @@ def _cut(text: str) -> str:
     return f"{text[: MESSAGE_CHARACTERS - end - 5]} ... {text[-end:]}"
 
 
-def _visible(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
-
-
 def note(event: str) -> None:
     """Tells whoever runs the server about an event, in one line."""
-    print(brief(event), file=sys.stderr, flush=True)
+    terminal.print_line(brief(event), stderr=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
+from model import terminal
 from pipelines.plan import OutputColumn
 from pipelines.progress import TALLY
 from pipelines.rows import Origin
@@ -64,7 +64,7 @@ class ShowRows(beam.DoFn):  # type: ignore[misc]
             for values in zip(*found.values(), strict=True)
         ]
         with _lock:
-            print("\n".join(lines), file=sys.stderr if self._to_stderr else sys.stdout, flush=True)
+            terminal.print_text("\n".join(lines), stderr=self._to_stderr)
 
     def _take(self, wanted: int) -> int:
         """How many of `wanted` rows may be shown in this second."""

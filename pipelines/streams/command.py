@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from model import terminal
 from pipelines import cli, job_server
 from pipelines.config import ConfigError
 from pipelines.formats import row_reader_class
@@ -81,7 +81,8 @@ def _execute(
         with _second_signal_ends(), stop.on_signals():
             summary = run.run(plan, given, build, opened.backlog, err, started)
     except engine.RunFailedError as error:
-        print(f"{error.details}\nerror: {error}", file=sys.stderr)
+        terminal.print_text(error.details, stderr=True)
+        terminal.print_error(str(error))
         return cli.FAILED
     finally:
         stop.reset()
@@ -90,11 +91,11 @@ def _execute(
     if left:
         err.print(f"note: {left:,} messages could not be acknowledged: they will be delivered again")
     if arguments.json:
-        print(summary.to_json())
+        terminal.print_line(summary.to_json())
     else:
         report.print_summary(out, summary)
     for problem in summary.problems():
-        print(f"error: {problem}", file=sys.stderr)
+        terminal.print_error(problem)
     return cli.OK if summary.ok else cli.INCOMPLETE
 
 

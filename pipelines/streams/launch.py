@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from model import terminal
 from pipelines import cli, job_server, run_command
 from pipelines.config import ConfigError
 from pipelines.formats import row_reader_class
@@ -101,7 +101,8 @@ def _hand_over(plan: Plan, description: str, read: Callable[[], beam.PTransform]
     try:
         job = engine.hand_over(given, build)
     except engine.RunFailedError as error:
-        print(f"{error.details}\nerror: {error}", file=sys.stderr)
+        terminal.print_text(error.details, stderr=True)
+        terminal.print_error(str(error))
         return cli.FAILED
     out.print(f"handed over: {options.runner_name(given)} runs the job {job}; it goes on without this command")
     return cli.OK

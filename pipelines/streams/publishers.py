@@ -6,6 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from model import terminal
 from pipelines.streams.lines import Made
 from pipelines.streams.messages import KEY_NAME
 
@@ -59,8 +60,11 @@ class ToOutput(Publisher):
         """It takes anything."""
 
     def send(self, made: Made) -> dict[int, str]:
-        sys.stdout.buffer.write(made.lines())
-        sys.stdout.buffer.flush()
+        if sys.stdout.isatty():
+            terminal.print_text(made.lines().decode("utf-8", "backslashreplace").removesuffix("\n"))
+        else:
+            sys.stdout.buffer.write(made.lines())
+            sys.stdout.buffer.flush()
         return {}
 
     def close(self) -> None:

@@ -6,9 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -88,36 +86,3 @@ def test_dry_run_here(command: Command, tmp_path: Path) -> None:
         assert result.code == 0, result
         assert "nothing was started" in result.out
         assert not (tmp_path / "out").exists()
-
-
-def test_packages_hold_the_model(tmp_path: Path) -> None:
-    """The sdist is what Dataflow's workers get, the wheel what pip installs."""
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for name in ("pipelines", "inference", "model"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "MANIFEST.in"):
-        if (ROOT / name).exists():
-            shutil.copy(ROOT / name, copy)
-    subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(copy)],
-        check=True,
-        capture_output=True,
-    )
-    (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
-    with tarfile.open(sdist) as archive:
-        in_sdist = {name.split("/", 1)[-1] for name in archive.getnames()}
-    with zipfile.ZipFile(wheel) as archive:
-        in_wheel = set(archive.namelist())
-    model = {str(path.relative_to(ROOT)) for path in (ROOT / "model" / "trained" / "v1").rglob("*") if path.is_file()}
-    modules = {
-        str(path.relative_to(ROOT))
-        for name in ("pipelines", "inference", "model")
-        for path in (ROOT / name).rglob("*.py")
-    }
-    assert len(model) >= 4
-    for found in (in_sdist, in_wheel):
-        assert model <= found
-        assert modules <= found
-    assert not any(name.startswith(("tests/", "data/", "out/")) for name in in_wheel)

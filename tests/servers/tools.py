@@ -83,7 +83,7 @@ def environment(name: str, requirements: Path, size: str, finish: str = "") -> P
     def make(place: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
         python = str(place / "bin" / "python")
-        uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--quiet"]
+        uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--quiet", "--require-hashes"]
         subprocess.run([*uv, "--python", python, "-r", str(requirements)], check=True)
         if finish:
             subprocess.run([python, "-c", finish], check=True, env={**os.environ, "HOME": str(place)})

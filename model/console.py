@@ -1,0 +1,40 @@
+"""Consoles of rich that take text for text: no markup, no emoji codes, no escape sequences in it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import rich.console
+from rich.segment import Segment
+from rich.text import Text
+
+from model.terminal import escaped, make_tolerant
+
+_PIPE_COLUMNS = 10_000
+"""A pipe has no width: rows must not be cut or wrapped to fit one."""
+
+
+class Console(rich.console.Console):
+    """A console for tables and lines that hold names and values of others.
+
+    Args:
+      stderr: print on standard error, in place of standard output.
+      options: of rich's own console.
+    """
+
+    def __init__(self, *, stderr: bool = False, **options: Any) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+        make_tolerant(self.file)
+        if not self.is_terminal:
+            self.width = _PIPE_COLUMNS
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As rich's own, of escaped text, so that its width is that of what is shown."""
+        return super().render_str(escaped(text), **{**options, "markup": False, "emoji": False})
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        """As rich's own; escapes what came by another way than `render_str`."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(escaped(segment.text, keep="\n"), segment.style)
