@@ -177,12 +177,14 @@ class AvroReader(Reader):
             try:
                 decoder = _Decoder(container.read_header(file, name), name, self.spec)
             except FormatError as error:
-                yield broken_file(name, content, size, str(error))
+                yield broken_file(name, content, size, str(error).removeprefix(f"{name}: "))
                 return
             start, end = (split.start, split.end) if split else (len(decoder.header.raw), size)
             for group in decoder.groups(file, start, end, size):
                 yield from decoder.read(file, group, content, row)
                 row = row + sum(piece.rows for piece, _ in group) if row >= 0 else row
+                # What it holds may be large, and the next one is made meanwhile.
+                group.clear()
 
 
 Unpacked = tuple[Piece, bytes]
@@ -223,8 +225,11 @@ class _Decoder:
                 yield [(piece, b"")]
                 continue
             group.append((piece, data))
+            packed, unpacked, rows = packed + length, unpacked + len(data), rows + piece.rows
             del data
-            packed, unpacked, rows = packed + length, unpacked + len(group[-1][1]), rows + piece.rows
+            if unpacked > UNPACKED_BYTES:
+                yield group
+                group, packed, unpacked, rows = [], 0, 0, 0
         if group:
             yield group
 

@@ -163,7 +163,8 @@ class _Resolver:
         if kind == "array":
             return _list("array", self.node(schema["items"], space, depth + 1))
         if kind == "map":
-            value = self.node(schema["values"], space, depth + 1)
+            # A list of pairs.
+            value = self.node(schema["values"], space, depth + 2)
             return _list("map", self._struct(self._name(), {"key": _primitive("string", {}), "value": value}))
         if kind in PRIMITIVES:
             return _primitive(kind, schema)

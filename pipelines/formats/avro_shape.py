@@ -18,7 +18,7 @@ from pipelines.formats.limits import DECODED_BYTES, MAX_EMPTY_ROW_BYTES, MAX_VAL
 
 _ENDLESS = 1 << 62
 _FIXED = {"null": 0, "boolean": 1, "float": 4, "double": 8}
-_MAX_STEPS = DECODED_BYTES // 64
+_MAX_STEPS = 1 << 21
 _WINDOW = 1 << 20
 
 
@@ -82,7 +82,7 @@ class Layout:
         self._per_byte = self._per_text_byte + builder.per_item_byte()
 
     def check(self) -> None:
-        """Raises FormatError if rows have no bytes or no end, or take too much memory although their lists are empty."""
+        """Raises FormatError if rows have no bytes, have no end, or take too much memory with all lists empty."""
         if not self.shape.least:
             raise FormatError("rows of this schema have no bytes: a file of a few bytes could hold any number of them")
         if self.shape.least >= _ENDLESS:

@@ -22,8 +22,8 @@ MAX_SCHEMA_BYTES = 4 << 20
 MAX_TYPES = 1 << 16
 """Maximum types in a schema, or fields in a message type, when each is written out wherever it is used."""
 
-MAX_DEPTH = 64
-"""Maximum levels of types in a schema or message type."""
+MAX_DEPTH = 48
+"""Maximum levels of types in a schema or message type, a list of messages being two; Arrow exchanges 64 at most."""
 
 MAX_JSON_DEPTH = 160
 """Maximum levels of an Avro schema's JSON text; a level of types takes two or three."""
