@@ -110,6 +110,9 @@ class AvroMessageReader(MessageReader):
             found = found if isinstance(as_before[0], RejectedRow) else as_before
         yield from found
 
+    def memory(self, rows: int, nbytes: int) -> int:
+        return self._layout.memory(rows, nbytes)
+
     def decode(self, bodies: pa.LargeBinaryArray) -> list[Piece]:
         if not self.record.columnar:
             return self._decode_rows(bodies)

@@ -89,6 +89,9 @@ class ProtobufReader(MessageReader):
             f"it is of another message type than {self._type.name}, by its indexes after the schema's id"
         )
 
+    def memory(self, rows: int, nbytes: int) -> int:
+        return self._type.costs.memory(rows, nbytes)
+
     def decode(self, bodies: pa.LargeBinaryArray) -> list[Piece]:
         costs = self._type.costs
         lengths = pc.binary_length(bodies).to_numpy()

@@ -42,7 +42,12 @@ class Costs:
         # By the full name of a type: its fields, and the memory that one more message of it takes.
         self._known: dict[str, tuple[dict[int, FieldDescriptor], int]] = {}
         self._learn(type)
-        self.max_bytes = DECODED_BYTES // self._per_byte()
+        self._most = self._per_byte()
+        self.max_bytes = DECODED_BYTES // self._most
+
+    def memory(self, rows: int, nbytes: int) -> int:
+        """The most memory that so many messages of so many bytes together can take."""
+        return rows * self.row + nbytes * self._most
 
     def measure(self, body: bytes) -> str:
         """Why a message takes too much memory; empty if it does not, or is no message."""
@@ -73,7 +78,9 @@ class Costs:
                         at += length
                     else:
                         return f"{len(body):,} bytes with a group; at most {self.max_bytes:,} are allowed then"
-                    if memory > DECODED_BYTES or not steps:
+                    if not steps:
+                        return f"{len(body):,} bytes with more than {_MAX_STEPS:,} fields in all"
+                    if memory > DECODED_BYTES:
                         return (
                             f"{len(body):,} bytes, which take {memory:,} bytes of memory or more when decoded; "
                             f"a message may take {DECODED_BYTES:,} at most"
