@@ -84,15 +84,19 @@ class MessageReader(RowReader):
         return {"type": self.kind, "framing": self.framing}
 
     def windows(self, payloads: pa.LargeBinaryArray) -> list[tuple[int, int]]:
-        """Runs of messages that take at most DECODED_BYTES together, or are one message; usually one run."""
+        """Runs of messages that take at most half of DECODED_BYTES together, or are one message; usually one run.
+
+        Half, because the pieces that a run is decoded in are copied when they are put together.
+        """
+        most = DECODED_BYTES // 2
         nbytes = pc.sum(pc.binary_length(payloads)).as_py() or 0
-        if self.memory(len(payloads), nbytes) <= DECODED_BYTES:
+        if self.memory(len(payloads), nbytes) <= most:
             return [(0, len(payloads))]
         lengths = pc.fill_null(pc.binary_length(payloads), 0).to_numpy()
         bounds, memory = [0], 0
         for row, length in enumerate(lengths.tolist()):
             more = self.memory(1, length)
-            if memory and memory + more > DECODED_BYTES:
+            if memory and memory + more > most:
                 bounds.append(row)
                 memory = 0
             memory += more

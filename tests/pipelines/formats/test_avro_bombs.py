@@ -140,9 +140,15 @@ def test_large_schemas_are_read() -> None:
     assert resolve(twice_a_level(12), "x").columnar
 
 
-@pytest.mark.parametrize("depth", [100_000, 3_000_000])
 @pytest.mark.parametrize(
-    "schema", [TREE, record("long", TREE), record(array(["null", TREE]))], ids=["row", "column", "items"]
+    ("schema", "depth"),
+    [
+        (TREE, 100_000),
+        (record("long", TREE), 100_000),
+        (record(array(["null", TREE])), 100_000),
+        (record("long", TREE), 1_500_000),
+    ],
+    ids=["row", "column", "items", "without end"],
 )
 def test_a_value_that_is_nested_too_deep_is_a_dead_letter_alone(schema: Any, depth: int) -> None:
     begin, end = (b"", b"")
@@ -335,9 +341,9 @@ def large_list(items: Any, count: int) -> bytes:
 BOMBS = {
     "deflate": lambda: document(record("bytes"), "deflate", *[(1, deflated(strings(240 * MIB)))] * 2),
     "beyond": lambda: document(record("bytes"), "deflate", (1, deflated(strings(300 * MIB)))),
-    "zstandard": lambda: document(record("bytes"), "zstandard", (1, zstandard(240 * MIB))),
-    "bzip2": lambda: document(record("bytes"), "bzip2", (1, bzip2(240 * MIB))),
-    "xz": lambda: document(record("bytes"), "xz", (1, xz(240 * MIB))),
+    "zstandard": lambda: document(record("bytes"), "zstandard", (1, zstandard(100 * MIB))),
+    "bzip2": lambda: document(record("bytes"), "bzip2", (1, bzip2(100 * MIB))),
+    "xz": lambda: document(record("bytes"), "xz", (1, xz(100 * MIB))),
     "snappy": lambda: document(record("bytes"), "snappy", (1, snappy(240 * MIB))),
     "many": lambda: document(record("bytes"), "deflate", *[(1, deflated(strings(30 * MIB)))] * 12),
     "rows": lambda: document(
