@@ -10,7 +10,7 @@ from pipelines import files
 from pipelines.formats import FormatError, ReadSpec
 from pipelines.source_config import MessageSource
 
-_MOST_BYTES = 16 << 20
+_MAX_BYTES = 16 << 20
 
 
 def look_at(source: MessageSource, problems: list[str]) -> tuple[pa.Schema | None, dict[str, Any]]:
@@ -62,7 +62,11 @@ def _protobuf(source: MessageSource, problems: list[str]) -> tuple[pa.Schema | N
 
 def _content(where: str, path: str, problems: list[str]) -> bytes | None:
     try:
-        return files.read_range(path, 0, _MOST_BYTES)
+        found = files.read_range(path, 0, _MAX_BYTES + 1)
+        if len(found) <= _MAX_BYTES:
+            return found
+        problems.append(f"{where}: {path} has more than {_MAX_BYTES:,} bytes; make it smaller")
+        return None
     except Exception as error:  # a file system's own errors, of any class
         reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0][:300]
         problems.append(f"{where}: {path} cannot be read: {reason}")

@@ -2,7 +2,8 @@
 
 A file whose schema polars does not know (unions of several types, recursive types) is decoded row by row by
 fastavro; which of the two is decided once, from the schema. Blocks are unpacked here, so that polars never
-sees a codec or a string: both are rewritten to what it certainly reads (see `avro_schema`).
+sees a codec or a string: both are rewritten to what it certainly reads (see `avro_schema`). Blocks that would take
+too much memory are cut between rows (see `avro_rows`); rows that would are dead letters (see `limits`).
 
 Positions are row numbers in a local file. In a remote one, where counting would mean reading every block's
 header, they are `(byte offset of the block << 20) + row number in the block`.
@@ -11,9 +12,8 @@ header, they are `(byte offset of the block << 20) + row number in the block`.
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, cast
 
 import numpy as np
@@ -22,15 +22,16 @@ import pyarrow as pa
 from pipelines.files import is_remote, open_input, read_fully
 from pipelines.formats import avro_container as container
 from pipelines.formats.avro_container import CorruptError, Header, Piece
-from pipelines.formats.avro_schema import Node, array_of, convert, resolve, smallest
+from pipelines.formats.avro_rows import FAILURES, Part, Rows
+from pipelines.formats.avro_schema import array_of, convert, resolve
 from pipelines.formats.avro_writer import AvroWriter
 from pipelines.formats.base import BLOCK_BYTES, MAX_PAYLOAD_BYTES, FormatError, Reader, ReadSpec, Split
+from pipelines.formats.limits import DECODED_BYTES, MAX_KEPT_BYTES, UNPACKED_BYTES
 from pipelines.formats.table import (
     BATCH_ROWS,
     TableOrigin,
     broken_file,
     emit,
-    lost_rows,
     table_size,
 )
 from pipelines.rows import Block, Positions, RejectedRow
@@ -49,14 +50,20 @@ class AvroOrigin(TableOrigin):
       header: the container's header.
       blocks: where the blocks are.
       offset: row number, in the blocks, of the first row of the batch.
+      known: number of a row in the first block, and its offset in the block's unpacked bytes: rows are looked for
+        from there.
     """
 
     header: bytes = b""
     blocks: tuple[Piece, ...] = ()
     offset: int = 0
+    known: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        self._records: tuple[int, list[bytes]] = (-1, [])
+        self._found: dict[int, tuple[int, bytes, Positions]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_found": {}}
 
     def numbers(self, indices: Positions) -> Positions:
         if self.first >= 0:
@@ -82,19 +89,27 @@ class AvroOrigin(TableOrigin):
             return sink.getvalue()
 
     def _record(self, header: Header, index: int) -> bytes:
-        """The bytes of one row, found by decoding those before it."""
-        row, number = self.offset + index, 0
-        while row >= self.blocks[number].rows:
-            row -= self.blocks[number].rows
+        """The bytes of one row."""
+        first, number = 0, 0
+        while self.offset + index >= first + self.blocks[number].rows:
+            first += self.blocks[number].rows
             number += 1
-        piece = self.blocks[number]
-        if self._records[0] != number:
-            with _open(self.file, self.content) as file:
-                data = container.decompress(header.codec, _content(file, piece))
-            schema = _row_schema(resolve(header.schema, self.file))
-            ends = [0, *(end for _, end in _rows(data, schema, piece.rows))]
-            self._records = number, [data[a:b] for a, b in itertools.pairwise(ends)]
-        return self._records[1][row]
+        if number not in self._found:
+            self._found = {number: self._rows_of(header, number, first)}
+        row, data, ends = self._found[number]
+        at = self.offset + index - row
+        return data[ends[at] - ends[0] : ends[at + 1] - ends[0]]
+
+    def _rows_of(self, header: Header, number: int, first: int) -> tuple[int, bytes, Positions]:
+        """The rows of the batch that are in a block: number of the first one, their bytes, and where each ends."""
+        with _open(self.file, self.content) as file:
+            data = container.decompress(header.codec, _content(file, self.blocks[number]))
+        rows = Rows(resolve(header.schema, self.file))
+        begin = max(first, self.offset)
+        count = min(first + self.blocks[number].rows, self.offset + self.batch.num_rows) - begin
+        known, at = (self.known[0] + first, self.known[1]) if number == 0 else (first, 0)
+        ends = rows.ends(data, rows.skip(data, at, begin - known), count)
+        return begin, data[ends[0] : ends[-1]], ends
 
 
 class AvroReader(Reader):
@@ -162,71 +177,132 @@ class AvroReader(Reader):
             try:
                 decoder = _Decoder(container.read_header(file, name), name, self.spec)
             except FormatError as error:
-                yield broken_file(name, content, size, str(error))
+                yield broken_file(name, content, size, str(error).removeprefix(f"{name}: "))
                 return
             start, end = (split.start, split.end) if split else (len(decoder.header.raw), size)
-            for group in _groups(file, decoder.header, start, end, size):
-                yield from decoder.read(file, group, name, content, row)
+            for group in decoder.groups(file, start, end, size):
+                yield from decoder.read(file, group, content, row)
                 row = row + sum(piece.rows for piece, _ in group) if row >= 0 else row
+                # What it holds may be large, and the next one is made meanwhile.
+                group.clear()
+
+
+Unpacked = tuple[Piece, bytes]
+"""A block, and its rows unpacked."""
 
 
 class _Decoder:
-    """Decodes blocks of one file."""
+    """Decodes blocks of one split."""
 
     def __init__(self, header: Header, name: str, spec: ReadSpec) -> None:
-        self.header, self.spec = header, spec
+        self.header, self.spec, self.name = header, spec, name
         self.record = resolve(header.schema, name)
         names = list(self.record.children)
         self.wanted = [n for n in names if n in spec.columns.names] or names[:1]
-        self.columnar = self.record.columnar
-        self.begin = container.header_bytes(self.record.simple, "null", _MARK) if self.columnar else b""
-        self.schema = None if self.columnar else _row_schema(self.record)
+        self.begin = container.header_bytes(self.record.simple, "null", _MARK) if self.record.columnar else b""
+        self.rows = Rows(self.record)
+        self.kept = 0
+
+    def groups(self, file: IO[bytes], start: int, end: int, size: int) -> Iterator[list[Unpacked]]:
+        """Blocks that are decoded together; those that cannot be unpacked, or may have to be cut, come alone."""
+        group: list[Unpacked] = []
+        packed = unpacked = rows = 0
+        for piece in container.pieces(file, self.header.sync, start, end, size):
+            piece, data = self._unpack(file, piece)
+            length = piece.data[1] - piece.data[0]
+            alone = (
+                piece.damage
+                or self.rows.layout.recursive
+                or packed + length > BLOCK_BYTES
+                or unpacked + len(data) > UNPACKED_BYTES
+                or rows + piece.rows > BATCH_ROWS
+                or self.rows.layout.memory(rows + piece.rows, unpacked + len(data)) > DECODED_BYTES
+            )
+            if group and alone:
+                yield group
+                group, packed, unpacked, rows = [], 0, 0, 0
+            if piece.damage:
+                yield [(piece, b"")]
+                continue
+            group.append((piece, data))
+            packed, unpacked, rows = packed + length, unpacked + len(data), rows + piece.rows
+            del data
+            if unpacked > UNPACKED_BYTES:
+                yield group
+                group, packed, unpacked, rows = [], 0, 0, 0
+        if group:
+            yield group
 
     def read(
-        self, file: IO[bytes], group: list[tuple[Piece, bytes]], name: str, content: bytes | None, row: int
+        self, file: IO[bytes], group: list[Unpacked], content: bytes | None, row: int
     ) -> Iterator[Block | RejectedRow]:
         """Decodes neighbouring blocks together, or one by one if that fails."""
         blocks = tuple(piece for piece, _ in group)
-        try:
-            if blocks[0].damage:
-                raise CorruptError(blocks[0].damage)
-            unpacked = [container.decompress(self.header.codec, data) for _, data in group]
-            batch = self.decode(sum(piece.rows for piece in blocks), b"".join(unpacked))
-        except CorruptError as error:
-            if len(group) == 1:
-                yield from self._reject(file, blocks[0], name, row, str(error))
-                return
-            for member in group:
-                yield from self.read(file, [member], name, content, row)
-                row = row + member[0].rows if row >= 0 else row
+        if blocks[0].damage:
+            yield from self._reject_block(file, blocks[0], row, blocks[0].damage)
             return
-        for offset in range(0, batch.num_rows, BATCH_ROWS):
-            first = row + offset if row >= 0 else row
-            part = batch.slice(offset, BATCH_ROWS)
-            yield from emit(
-                AvroOrigin(name, {"type": "avro"}, first, part, None, content, self.header.raw, blocks, offset),
-                self.spec,
-            )
+        rows, data = sum(piece.rows for piece in blocks), b"".join(data for _, data in group)
+        offset = 0
+        for part in self._parts(rows, data):
+            try:
+                if part.problem:
+                    raise CorruptError(part.problem)
+                batch = self.decode(part, data)
+            except CorruptError as error:
+                if len(group) > 1:
+                    # A group is one part, so nothing of it has been given away.
+                    for member in group:
+                        yield from self.read(file, [member], content, row)
+                        row = row + member[0].rows if row >= 0 else row
+                    return
+                if part.rows == rows:
+                    yield from self._reject_block(file, blocks[0], row, str(error))
+                else:
+                    yield self._reject_part(blocks[0], part, data, row, offset, str(error))
+            else:
+                for begin in range(0, batch.num_rows, BATCH_ROWS):
+                    first = row + offset + begin if row >= 0 else row
+                    rest = batch.slice(begin, BATCH_ROWS)
+                    origin = AvroOrigin(self.name, {"type": "avro"}, first, rest, None, content, self.header.raw)
+                    origin.blocks, origin.offset, origin.known = blocks, offset + begin, (offset, part.start)
+                    yield from emit(origin, self.spec)
+            offset += part.rows
 
-    def decode(self, rows: int, data: bytes) -> pa.RecordBatch:
-        """The rows of blocks as columns. Raises CorruptError."""
-        if rows > len(data) and smallest(self.record):
-            raise CorruptError(f"a block says that it has {rows} rows in {len(data)} bytes")
-        if self.columnar:
-            arrays = self._decode_columns(rows, data)
+    def decode(self, part: Part, data: bytes) -> pa.RecordBatch:
+        """The rows of a part as columns. Raises CorruptError."""
+        if self.record.columnar:
+            arrays = self._decode_columns(part.rows, data[part.start : part.end])
         else:
             try:
-                records = [record for record, _ in _rows(data, self.schema, rows)]
+                records = self.rows.values(data, part.start, part.end, part.rows)
                 arrays = [array_of([r[n] for r in records], self.record.children[n]) for n in self.wanted]
-            except (ValueError, EOFError, IndexError, OverflowError, pa.ArrowException) as error:
+            except (*FAILURES, pa.ArrowException) as error:
                 raise CorruptError(f"the block does not decode: {error!r}") from None
         return pa.RecordBatch.from_arrays(arrays, self.wanted)
+
+    def _unpack(self, file: IO[bytes], piece: Piece) -> Unpacked:
+        """A block's rows; a block that cannot be unpacked is damaged."""
+        if piece.damage:
+            return piece, b""
+        try:
+            if piece.data[1] - piece.data[0] > container.MAX_BLOCK_BYTES:
+                raise CorruptError(f"it has more than {container.MAX_BLOCK_BYTES:,} bytes")
+            return piece, container.decompress(self.header.codec, _content(file, piece))
+        except CorruptError as error:
+            return replace(piece, damage=str(error)), b""
+
+    def _parts(self, rows: int, data: bytes) -> Iterator[Part]:
+        least = self.rows.layout.shape.least
+        if rows * least > len(data):
+            problem = f"it says that it has {rows:,} rows of {least} bytes or more, in {len(data):,} bytes"
+            return iter([Part(0, len(data), rows, problem)])
+        return self.rows.parts(rows, data)
 
     def _decode_columns(self, rows: int, data: bytes) -> list[pa.Array]:
         import polars as pl
 
         failures = (OSError, ValueError, MemoryError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-        source = io.BytesIO(self.begin + container.block_bytes(rows, data, _MARK))
+        source = io.BytesIO(container.block_bytes(rows, data, _MARK, self.begin))
         try:
             table = pl.read_avro(source, columns=self.wanted).to_arrow()
         except failures as error:
@@ -235,37 +311,39 @@ class _Decoder:
             raise CorruptError(f"the block has {table.num_rows} rows, and says that it has {rows}")
         return [convert(pa.concat_arrays(table.column(n).chunks), self.record.children[n]) for n in self.wanted]
 
-    def _reject(self, file: IO[bytes], piece: Piece, name: str, row: int, message: str) -> Iterator[RejectedRow]:
-        """The rows of a block that cannot be decoded; the first one holds the block, as a container."""
-        row = row if row >= 0 else piece.start << _ROW_BITS
+    def _reject_block(self, file: IO[bytes], piece: Piece, row: int, problem: str) -> Iterator[RejectedRow]:
+        """One dead letter for a block that cannot be decoded: its bytes, as a container."""
+        if not piece.rows:
+            return
         file.seek(piece.start)
-        raw = read_fully(file, min(piece.end - piece.start, MAX_PAYLOAD_BYTES))
+        raw = read_fully(file, self._room(piece.end - piece.start))
+        message = f"{self.name}: the block of {piece.rows} rows at byte {piece.start} cannot be read: {problem}"
+        if piece.rows > 1:
+            message += "; this dead letter stands for all of its rows"
         cut = len(raw) < piece.end - piece.start
-        message = f"{name}: the block of {piece.rows} rows at byte {piece.start} cannot be read: {message}"
-        if piece.rows:
-            yield RejectedRow(self.header.raw + raw, row, message, truncated=cut)
-            yield from lost_rows(row + 1, piece.rows - 1, f"{message}; its bytes are with row {row}")
+        yield RejectedRow(self.header.raw + raw if raw else b"", _position(row, piece), message, truncated=cut)
+
+    def _reject_part(self, piece: Piece, part: Part, data: bytes, row: int, offset: int, problem: str) -> RejectedRow:
+        """One dead letter for rows of a block."""
+        room = self._room(part.end - part.start)
+        raw = container.block_bytes(part.rows, data[part.start : part.start + room], self.header.sync)
+        payload = container.header_bytes(self.header.schema, "null", self.header.sync) + raw if room else b""
+        which = f"row {offset}" if part.rows == 1 else f"the {part.rows} rows from row {offset} on"
+        message = f"{self.name}: {which} of the block at byte {piece.start} cannot be read: {problem}"
+        if part.rows > 1:
+            message += "; this dead letter stands for all of them"
+        position = _position(row, piece) + offset
+        return RejectedRow(payload, position, message, truncated=room < part.end - part.start)
+
+    def _room(self, wanted: int) -> int:
+        """Bytes of a block that a dead letter keeps; the letters of a split keep MAX_PAYLOAD_BYTES together."""
+        room = min(wanted, MAX_KEPT_BYTES) if self.kept < MAX_PAYLOAD_BYTES else 0
+        self.kept += room + len(self.header.raw)
+        return room
 
 
-def _groups(file: IO[bytes], header: Header, start: int, end: int, size: int) -> Iterator[list[tuple[Piece, bytes]]]:
-    """The blocks and their content, in groups of about BLOCK_BYTES or BATCH_ROWS; damaged pieces alone."""
-    group: list[tuple[Piece, bytes]] = []
-    nbytes = rows = 0
-    for piece in container.pieces(file, header.sync, start, end, size):
-        length = piece.data[1] - piece.data[0]
-        if not piece.damage and length > container.MAX_BLOCK_BYTES:
-            message = f"it has more than {container.MAX_BLOCK_BYTES} bytes"
-            piece = Piece(piece.start, piece.end, piece.rows, piece.data, message)
-        if group and (piece.damage or nbytes + length > BLOCK_BYTES or rows + piece.rows > BATCH_ROWS):
-            yield group
-            group, nbytes, rows = [], 0, 0
-        if piece.damage:
-            yield [(piece, b"")]
-        else:
-            group.append((piece, _content(file, piece)))
-            nbytes, rows = nbytes + length, rows + piece.rows
-    if group:
-        yield group
+def _position(row: int, piece: Piece) -> int:
+    return row if row >= 0 else piece.start << _ROW_BITS
 
 
 def _content(file: IO[bytes], piece: Piece) -> bytes:
@@ -278,19 +356,3 @@ def _open(file: str, content: bytes | None) -> IO[bytes]:
         return io.BytesIO(content)
     opened = open_input(file)
     return opened if is_remote(file) else cast(IO[bytes], io.BufferedReader(cast(io.FileIO, opened), 1 << 18))
-
-
-def _row_schema(record: Node) -> Any:
-    import fastavro
-
-    return fastavro.parse_schema(record.simple)
-
-
-def _rows(data: bytes, schema: Any, count: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """The rows of a block one by one, and where each ends."""
-    import fastavro
-
-    stream = io.BytesIO(data)
-    for _ in range(count):
-        record = fastavro.schemaless_reader(stream, schema, None)
-        yield cast(dict[str, Any], record), stream.tell()

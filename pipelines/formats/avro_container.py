@@ -10,24 +10,27 @@ import json
 import lzma
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import pyarrow as pa
 
 from pipelines.files import read_fully
-from pipelines.formats.base import MAX_PAYLOAD_BYTES, FormatError
+from pipelines.formats.base import FormatError
+from pipelines.formats.limits import MAX_JSON_DEPTH, MAX_SCHEMA_BYTES
 
 MAGIC = b"Obj\x01"
 SYNC_BYTES = 16
 MAX_HEADER_BYTES = 16 << 20
-MAX_BLOCK_BYTES = MAX_PAYLOAD_BYTES
-"""A larger block, compressed or not, is not decoded."""
+MAX_BLOCK_BYTES = 256 << 20
+"""Maximum bytes of a block, packed or unpacked; a larger one is not decoded."""
 
 MAX_BLOCK_ROWS = 1 << 26
 """A block that says it has more rows is taken for corrupt."""
 
+_MAX_METADATA = 1000
 _WINDOW = 1 << 20
+_FIRST_WINDOW = 1 << 13
 _MAX_VARINT = 10
 
 
@@ -93,6 +96,27 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
     raise CorruptError("a number does not end")
 
 
+def parse_json(text: bytes) -> Any:
+    """A schema's JSON. Raises ValueError if it is none, or larger or deeper than schemas are."""
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise ValueError(f"it has {len(text):,} bytes; a schema may have at most {MAX_SCHEMA_BYTES:,}")
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_JSON_DEPTH} levels") from None
+    level = [found]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [
+            part
+            for each in level
+            if isinstance(each, (dict, list))
+            for part in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise ValueError(f"it is nested deeper than {MAX_JSON_DEPTH} levels")
+    return found
+
+
 def read_header(file: IO[bytes], name: str) -> Header:
     """Reads the header of a file that is at its start. Raises FormatError."""
     raw = read_fully(file, 1 << 16)
@@ -115,18 +139,21 @@ def header_bytes(schema: Any, codec: str, sync: bytes) -> bytes:
     return MAGIC + varint(len(entries)) + metadata + b"\0" + sync
 
 
-def block_bytes(rows: int, data: bytes, sync: bytes) -> bytes:
-    """A block of a container, with its sync marker."""
-    return b"".join((varint(rows), varint(len(data)), data, sync))
+def block_bytes(rows: int, data: bytes, sync: bytes, before: bytes = b"") -> bytes:
+    """A block of a container, with its sync marker, after the bytes that come before it."""
+    return b"".join((before, varint(rows), varint(len(data)), data, sync))
 
 
 def pieces(file: IO[bytes], sync: bytes, start: int, end: int, size: int) -> Iterator[Piece]:
     """The blocks that start between `start` (which is a block's start) and `end`, without their content.
 
-    Where the framing is broken, the stretch up to the next sync marker is one damaged piece.
+    Where the framing is broken, the stretch up to the next block is one damaged piece.
     """
     while start < end:
         piece = _piece(file, sync, start, size)
+        if piece.damage:
+            piece = replace(piece, end=find_block(file, sync, start, size))
+            piece = replace(piece, data=(piece.start, piece.end))
         yield piece
         start = piece.end
 
@@ -137,7 +164,7 @@ def find_block(file: IO[bytes], sync: bytes, start: int, size: int) -> int:
     Surely: after a sync marker, and ended by another one.
     """
     while (start := _after_marker(file, sync, start, size)) < size:
-        if not _piece(file, sync, start, size, resync=False).damage:
+        if not _piece(file, sync, start, size).damage:
             return start
     return size
 
@@ -220,6 +247,8 @@ def _parse_header(raw: bytes) -> Header:
     while count:
         if count < 0:
             count, (_, at) = -count, read_varint(raw, at)
+        if len(metadata) + count > _MAX_METADATA:
+            raise CorruptError(f"the header has more than {_MAX_METADATA:,} entries")
         for _ in range(count):
             key, at = _read_bytes(raw, at)
             metadata[key], at = _read_bytes(raw, at)
@@ -227,9 +256,9 @@ def _parse_header(raw: bytes) -> Header:
     if at + SYNC_BYTES > len(raw):
         raise CorruptError("the header ends early")
     try:
-        schema = json.loads(metadata[b"avro.schema"])
+        schema = parse_json(metadata[b"avro.schema"])
         codec = metadata.get(b"avro.codec", b"null").decode()
-    except (KeyError, ValueError, RecursionError) as error:
+    except (KeyError, ValueError) as error:
         raise CorruptError(f"the header has no readable schema: {error!r}") from None
     return Header(schema, codec, raw[at : at + SYNC_BYTES], raw[: at + SYNC_BYTES])
 
@@ -241,7 +270,7 @@ def _read_bytes(raw: bytes, at: int) -> tuple[bytes, int]:
     return raw[at : at + length], at + length
 
 
-def _piece(file: IO[bytes], sync: bytes, start: int, size: int, resync: bool = True) -> Piece:
+def _piece(file: IO[bytes], sync: bytes, start: int, size: int) -> Piece:
     file.seek(start)
     head = read_fully(file, 2 * _MAX_VARINT)
     rows = 1
@@ -259,16 +288,16 @@ def _piece(file: IO[bytes], sync: bytes, start: int, size: int, resync: bool = T
         if read_fully(file, SYNC_BYTES) != sync:
             raise CorruptError("no sync marker after a block")
     except CorruptError as error:
-        end = _after_marker(file, sync, start, size) if resync else size
-        return Piece(start, end, max(rows, 1), (start, end), str(error))
+        return Piece(start, size, max(rows, 1), (start, size), str(error))
     return Piece(start, last + SYNC_BYTES, declared, (first, last))
 
 
 def _after_marker(file: IO[bytes], sync: bytes, start: int, size: int) -> int:
     """The offset after the first sync marker from `start` on, or `size`."""
     file.seek(start)
-    tail = b""
-    while chunk := read_fully(file, _WINDOW):
+    tail, length = b"", _FIRST_WINDOW
+    while chunk := read_fully(file, length):
+        length = min(2 * length, _WINDOW)
         window = tail + chunk
         if (found := window.find(sync)) >= 0:
             return start - len(tail) + found + SYNC_BYTES

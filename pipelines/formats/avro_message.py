@@ -19,12 +19,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.formats import avro_container as container
 from pipelines.formats.avro_container import CorruptError
 from pipelines.formats.avro_schema import PRIMITIVES, Node, array_of, convert, resolve
+from pipelines.formats.avro_shape import Layout, TooLargeError
 from pipelines.formats.avro_walk import FINE, IMPOSSIBLE, PADDING, REASONS, TOO_LONG, UNSURE, Outcomes, walk
 from pipelines.formats.base import FormatError, ReadSpec
+from pipelines.formats.limits import DECODED_BYTES
 from pipelines.formats.message import (
     CONFLUENT,
     CONFLUENT_ID_BYTES,
@@ -36,6 +39,7 @@ from pipelines.formats.message import (
 )
 from pipelines.rows import Block, RejectedRow
 
+_NO_JSON = (json.JSONDecodeError, UnicodeError)
 _SINGLE_OBJECT = b"\xc3\x01"
 _MARK = bytes(container.SYNC_BYTES)
 
@@ -43,9 +47,9 @@ _MARK = bytes(container.SYNC_BYTES)
 def parse_schema(text: bytes) -> Any:
     """The schema in a file. Raises FormatError."""
     try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"is not JSON: {error}") from None
+        schema = container.parse_json(text)
+    except ValueError as error:
+        raise FormatError(f"is not JSON: {error}" if isinstance(error, _NO_JSON) else str(error)) from None
     _resolved(schema)
     return schema
 
@@ -65,6 +69,7 @@ class AvroMessageReader(MessageReader):
         self.record = _resolved(self.schema)
         names = list(self.record.children)
         self._wanted = [name for name in names if name in spec.columns.names] or names[:1]
+        self._layout = Layout(self.record.simple, self.record.columnar)
         self._begin = container.header_bytes(self.record.simple, "null", _MARK) if self.record.columnar else b""
         self._framing = self._framing_of()
         self._parsed: Any = None
@@ -105,6 +110,9 @@ class AvroMessageReader(MessageReader):
             found = found if isinstance(as_before[0], RejectedRow) else as_before
         yield from found
 
+    def memory(self, rows: int, nbytes: int) -> int:
+        return self._layout.memory(rows, nbytes)
+
     def decode(self, bodies: pa.LargeBinaryArray) -> list[Piece]:
         if not self.record.columnar:
             return self._decode_rows(bodies)
@@ -117,17 +125,22 @@ class AvroMessageReader(MessageReader):
         pending = [(0, len(rows))]
         while pending:
             low, high = pending.pop()
+            middle = (low + high) // 2
+            if high - low > 1 and not self._fits(good.slice(low, high - low)):
+                pending += [(middle, high), (low, middle)]
+                continue
+            if high - low == 1 and self._too_large(good[low].as_py()):
+                continue
             try:
                 found.append((rows[low:high], self._read(good.slice(low, high - low))))
             except CorruptError:
                 # A value that Arrow has no room for.
-                middle = (low + high) // 2
                 pending += [(middle, high), (low, middle)] if high - low > 1 else []
         return found
 
     def wrong(self, body: bytes) -> str:
         if self.record.columnar:
-            reason = REASONS.get(int(self._walk(pa.array([body], pa.large_binary()))[0]), "")
+            reason = REASONS.get(int(self._walk(pa.array([body], pa.large_binary()))[0]), "") or self._too_large(body)
         else:
             row = self._row(body)
             reason = row if isinstance(row, str) else ""
@@ -160,8 +173,36 @@ class AvroMessageReader(MessageReader):
         bounds = bounds - bounds[0]
         outcomes = walk(self.record, data, bounds[:-1], bounds[1:])
         for row in np.flatnonzero(outcomes == UNSURE).tolist():
-            outcomes[row] = FINE if isinstance(self._row(bodies[row].as_py()), dict) else IMPOSSIBLE
+            outcomes[row] = self._walk_alone(bodies[row].as_py())
         return outcomes
+
+    def _walk_alone(self, body: bytes) -> int:
+        try:
+            end, _ = self._layout.measure(body, 0)
+        except CorruptError:
+            return IMPOSSIBLE
+        except TooLargeError:
+            # The next step says so.
+            return FINE
+        return FINE if end == len(body) else TOO_LONG
+
+    def _fits(self, bodies: pa.LargeBinaryArray) -> bool:
+        """Whether datums can be decoded together."""
+        nbytes = pc.sum(pc.binary_length(bodies)).as_py() or 0
+        return self._layout.memory(len(bodies), nbytes) <= DECODED_BYTES
+
+    def _too_large(self, body: bytes) -> str:
+        """Why a datum would take too much memory, or nothing."""
+        if self._layout.memory(1, len(body)) <= DECODED_BYTES:
+            return ""
+        try:
+            self._layout.measure(body, 0)
+        except TooLargeError as error:
+            return str(error)
+        except CorruptError:
+            # What is wrong with it shows when it is decoded.
+            return ""
+        return ""
 
     def _read(self, bodies: pa.LargeBinaryArray) -> pa.RecordBatch:
         """The columns of datums that are whole. Raises CorruptError."""
@@ -182,6 +223,8 @@ class AvroMessageReader(MessageReader):
         """A datum as Python values, or why it is none."""
         import fastavro
 
+        if problem := self._too_large(body):
+            return problem
         if self._parsed is None:
             self._parsed = fastavro.parse_schema(self.record.simple)
         stream = io.BytesIO(body)
@@ -194,24 +237,37 @@ class AvroMessageReader(MessageReader):
         return found if isinstance(found, dict) else "it is not a record"
 
     def _decode_rows(self, bodies: pa.LargeBinaryArray) -> list[Piece]:
-        values = [self._row(body) for body in bodies.to_pylist()]
-        rows = [row for row, value in enumerate(values) if isinstance(value, dict)]
+        found: list[Piece] = []
+        values: dict[int, dict[str, Any]] = {}
+        memory = 0
+        for row, body in enumerate(bodies.to_pylist()):
+            memory += self._layout.memory(1, len(body))
+            if values and memory > DECODED_BYTES:
+                found += self._pieces(values)
+                values, memory = {}, self._layout.memory(1, len(body))
+            value = self._row(body)
+            if isinstance(value, dict):
+                values[row] = value
+        return found + self._pieces(values)
+
+    def _pieces(self, values: dict[int, dict[str, Any]]) -> list[Piece]:
+        """The columns of datums by their row; those that Arrow has no room for are left out."""
         try:
-            return self._columns(rows, values)
+            return self._columns(values)
         except (ValueError, OverflowError, pa.ArrowException):
             found: list[Piece] = []
-            for row in rows:
+            for row, value in values.items():
                 try:
-                    found += self._columns([row], values)
+                    found += self._columns({row: value})
                 except (ValueError, OverflowError, pa.ArrowException):
                     continue
             return found
 
-    def _columns(self, rows: list[int], values: list[Any]) -> list[Piece]:
-        if not rows:
+    def _columns(self, values: dict[int, dict[str, Any]]) -> list[Piece]:
+        if not values:
             return []
-        arrays = [array_of([values[row][n] for row in rows], self.record.children[n]) for n in self._wanted]
-        return [(np.array(rows, np.int64), pa.RecordBatch.from_arrays(arrays, self._wanted))]
+        arrays = [array_of([value[n] for value in values.values()], self.record.children[n]) for n in self._wanted]
+        return [(np.array(list(values), np.int64), pa.RecordBatch.from_arrays(arrays, self._wanted))]
 
 
 def _resolved(schema: Any) -> Node:

@@ -27,7 +27,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.formats.avro_container import CorruptError
+from pipelines.formats.avro_shape import Layout
 from pipelines.formats.base import FormatError
+from pipelines.formats.limits import MAX_DEPTH, MAX_NAME, MAX_TYPES
 
 PRIMITIVES = {
     "null": pa.null(),
@@ -51,7 +53,8 @@ _TEMPORAL = {
     ("long", "local-timestamp-nanos"): pa.timestamp("ns"),
 }
 _UNBOUNDED_TEXT = pc.CastOptions(pa.string(), allow_invalid_utf8=True)
-_MAX_DEPTH = 64
+_DECIMALS = 1 << 16
+"""Decimals that are converted at a time: meanwhile each of their bytes takes some 32."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,11 @@ def resolve(schema: Any, name: str) -> Node:
     if not (isinstance(schema, dict) and schema.get("type") == "record" and schema.get("fields")):
         raise FormatError(f"{name}: the Avro schema is not a record with fields: rows need columns")
     try:
-        return _Resolver().node(schema, "", 0)
+        record = _Resolver().node(schema, "", 0)
+        Layout(record.simple, record.columnar).check()
+        return record
+    except FormatError as error:
+        raise FormatError(f"{name}: {error}") from None
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise FormatError(f"{name}: the Avro schema is not valid: {error!r}") from None
 
@@ -127,10 +134,17 @@ class _Resolver:
         self.named: dict[str, Any] = {}
         self.open: dict[str, str] = {}
         self.count = 0
+        self.uses = 0
 
     def node(self, schema: Any, space: str, depth: int) -> Node:
-        if depth > _MAX_DEPTH:
-            raise ValueError(f"types nested deeper than {_MAX_DEPTH}")
+        self.uses += 1
+        if self.uses > MAX_TYPES:
+            raise FormatError(
+                f"the Avro schema has more than {MAX_TYPES:,} types, when named ones are written out wherever they "
+                "are used; use fewer, or name them less often within each other"
+            )
+        if depth > MAX_DEPTH:
+            raise FormatError(f"the Avro schema has types nested deeper than {MAX_DEPTH} levels")
         if isinstance(schema, list):
             return self._union(schema, space, depth)
         if isinstance(schema, str):
@@ -149,7 +163,8 @@ class _Resolver:
         if kind == "array":
             return _list("array", self.node(schema["items"], space, depth + 1))
         if kind == "map":
-            value = self.node(schema["values"], space, depth + 1)
+            # A list of pairs.
+            value = self.node(schema["values"], space, depth + 2)
             return _list("map", self._struct(self._name(), {"key": _primitive("string", {}), "value": value}))
         if kind in PRIMITIVES:
             return _primitive(kind, schema)
@@ -162,7 +177,7 @@ class _Resolver:
         space = full.rpartition(".")[0]
         self.named[full] = schema
         if kind == "enum":
-            symbols = tuple(str(symbol) for symbol in schema["symbols"])
+            symbols = tuple(_named(symbol) for symbol in schema["symbols"])
             return Node("enum", "int", pa.dictionary(pa.int32(), pa.string()), {}, symbols)
         if kind == "fixed":
             if (size := int(schema["size"])) < 0:
@@ -172,7 +187,9 @@ class _Resolver:
                 return _decimal(simple, schema)
             return Node("fixed", simple, pa.binary(size), {})
         self.open[full] = name = self._name()
-        children = {str(f["name"]): self.node(f["type"], space, depth + 1) for f in schema["fields"]}
+        children = {_named(f["name"]): self.node(f["type"], space, depth + 1) for f in schema["fields"]}
+        if len(children) < len(schema["fields"]):
+            raise ValueError(f"two fields of {full} have the same name")
         del self.open[full]
         return self._struct(name, children)
 
@@ -203,6 +220,13 @@ class _Resolver:
     def _name(self) -> str:
         self.count += 1
         return f"r{self.count}"
+
+
+def _named(name: Any) -> str:
+    """A field or symbol. Raises FormatError if its name is too long."""
+    if len(str(name)) > MAX_NAME:
+        raise FormatError(f"the Avro schema has a name of {len(str(name)):,} characters; {MAX_NAME:,} are allowed")
+    return str(name)
 
 
 def _primitive(kind: str, schema: Mapping[str, Any]) -> Node:
@@ -240,7 +264,7 @@ def smallest(node: Node) -> int:
     if node.nullable:
         return 1
     if node.kind == "record":
-        return max((smallest(child) for child in node.children.values()), default=0)
+        return sum(smallest(child) for child in node.children.values())
     return 0 if node.kind == "null" or node.type == pa.binary(0) else 1
 
 
@@ -263,6 +287,9 @@ def _decoded_type(node: Node) -> pa.DataType:
 
 def _decimals(array: pa.Array, type: pa.DataType) -> pa.Array:
     """Decimals from big-endian two's complement bytes of any length."""
+    if len(array) > _DECIMALS:
+        starts = range(0, len(array), _DECIMALS)
+        return pa.concat_arrays([_decimals(array.slice(start, _DECIMALS), type) for start in starts])
     array = array.cast(pa.large_binary())
     width = type.bit_width // 8
     # A null has no bytes, which reads as zero.

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.formats import avro_container as container
+from pipelines.formats.avro_schema import resolve
 from pipelines.formats.base import FormatError, Writer
 
 BLOCK_BYTES = 1 << 20
@@ -61,6 +62,8 @@ class AvroWriter(Writer):
         if not fields:
             raise FormatError("Avro: a row needs at least one column")
         record = {"type": "record", "name": "row", "fields": fields}
+        # What is written here can be read again.
+        resolve(record, "Avro")
         self._header = container.header_bytes(record, self._codec, self._sync)
 
     def write(self, batch: pa.RecordBatch) -> None:

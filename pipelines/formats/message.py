@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.formats.base import BLOCK_BYTES, RowReader
+from pipelines.formats.limits import DECODED_BYTES
 from pipelines.formats.table import conform, invalid_rows
 from pipelines.formats.tf_examples import RecordOrigin
 from pipelines.rows import Block, Positions, RejectedRow
@@ -72,11 +73,34 @@ class MessageReader(RowReader):
         """The columns of those messages that can be decoded."""
 
     @abstractmethod
+    def memory(self, rows: int, nbytes: int) -> int:
+        """The most memory that so many messages of so many bytes together can take when decoded."""
+
+    @abstractmethod
     def wrong(self, body: bytes) -> str:
         """Why a message cannot be decoded, in words; empty if it seems that it can."""
 
     def format_of(self, context: Any) -> dict[str, Any]:
         return {"type": self.kind, "framing": self.framing}
+
+    def windows(self, payloads: pa.LargeBinaryArray) -> list[tuple[int, int]]:
+        """Runs of messages that take at most half of DECODED_BYTES together, or are one message; usually one run.
+
+        Half, because the pieces that a run is decoded in are copied when they are put together.
+        """
+        most = DECODED_BYTES // 2
+        nbytes = pc.sum(pc.binary_length(payloads)).as_py() or 0
+        if self.memory(len(payloads), nbytes) <= most:
+            return [(0, len(payloads))]
+        lengths = pc.fill_null(pc.binary_length(payloads), 0).to_numpy()
+        bounds, memory = [0], 0
+        for row, length in enumerate(lengths.tolist()):
+            more = self.memory(1, length)
+            if memory and memory + more > most:
+                bounds.append(row)
+                memory = 0
+            memory += more
+        return list(zip(bounds, [*bounds[1:], len(payloads)], strict=True))
 
     def together(self, payloads: pa.LargeBinaryArray) -> list[Piece]:
         """Decodes the messages of a pull; those that are missing from the result have to be looked at alone."""

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from pipelines.formats.avro_container import varint
 from pipelines.formats.base import ReadSpec
+from pipelines.formats.limits import DECODED_BYTES
 from pipelines.formats.message import (
     CONFLUENT,
     CONFLUENT_ID_BYTES,
@@ -35,6 +36,7 @@ from pipelines.formats.message import (
 )
 from pipelines.formats.proto_wire import nested, tag
 from pipelines.formats.protobuf_type import ROW, MessageType
+from pipelines.rows import Positions
 
 _FEW = 4
 """So few messages are not halved any more: they are looked at alone."""
@@ -58,7 +60,7 @@ class ProtobufReader(MessageReader):
         self._type = MessageType(spec.options["descriptor"], spec.options["message"])
         names = self._type.schema.names
         self._wanted = [name for name in names if name in self.spec.columns.names] or names[:1]
-        self.block_bytes = min(MessageReader.block_bytes, self._type.max_bytes)
+        self.block_bytes = min(MessageReader.block_bytes, self._type.costs.max_bytes)
 
     def __reduce__(self) -> tuple[type[ProtobufReader], tuple[ReadSpec]]:
         return type(self), (self.spec,)
@@ -87,10 +89,29 @@ class ProtobufReader(MessageReader):
             f"it is of another message type than {self._type.name}, by its indexes after the schema's id"
         )
 
+    def memory(self, rows: int, nbytes: int) -> int:
+        return self._type.costs.memory(rows, nbytes)
+
     def decode(self, bodies: pa.LargeBinaryArray) -> list[Piece]:
+        costs = self._type.costs
         lengths = pc.binary_length(bodies).to_numpy()
-        rows = np.flatnonzero(lengths <= self._type.max_bytes)
-        bodies = bodies if len(rows) == len(bodies) else bodies.take(pa.array(rows))
+        found: list[Piece] = []
+        step = max(1, DECODED_BYTES // (2 * costs.row))
+        for start in range(0, len(bodies), step):
+            rows = start + np.flatnonzero(lengths[start : start + step] <= costs.max_bytes)
+            found += self._together(rows, bodies if len(rows) == len(bodies) else bodies.take(pa.array(rows)))
+        for row in np.flatnonzero(lengths > costs.max_bytes).tolist():
+            body = bodies.slice(row, 1)
+            if not costs.measure(body[0].as_py()) and (batch := self._read(body)) is not None:
+                found.append((np.array([row], np.int64), batch))
+        return found
+
+    def wrong(self, body: bytes) -> str:
+        if problem := self._type.costs.measure(body):
+            return f"too large for a message of {self._type.name}: {problem}"
+        return "" if self._type.is_message(body) else f"not a serialized message of type {self._type.name}"
+
+    def _together(self, rows: Positions, bodies: pa.LargeBinaryArray) -> list[Piece]:
         batch = self._read(bodies) if len(rows) else None
         if batch is not None:
             return [(rows, batch)]
@@ -107,11 +128,6 @@ class ProtobufReader(MessageReader):
                 middle = (low + high) // 2
                 pending += [(middle, high), (low, middle)]
         return found
-
-    def wrong(self, body: bytes) -> str:
-        if len(body) > self._type.max_bytes:
-            return f"{len(body):,} bytes; messages of {self._type.name} may have at most {self._type.max_bytes:,}"
-        return "" if self._type.is_message(body) else f"not a serialized message of type {self._type.name}"
 
     def _read(self, bodies: pa.LargeBinaryArray) -> pa.RecordBatch | None:
         """The columns of messages; None if one of them is not what it should be."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipelines.formats.base import FormatError
+from pipelines.formats.limits import MAX_TYPES
+from pipelines.formats.protobuf_cost import Costs
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -17,8 +19,6 @@ ROW = 1
 """Number of the field that holds the messages which are decoded together."""
 
 _TOGETHER = "pipelines_rows"
-_EXPANDED_BYTES = 1 << 30
-"""What messages that are decoded together may take in memory."""
 
 
 class UnknownMessageError(FormatError):
@@ -36,7 +36,7 @@ class MessageType:
       name: the type's full name.
       schema: the columns of its messages.
       path: the index of the type among those of its file, or of the one it is nested in; outermost first.
-      max_bytes: longer messages could take too much memory.
+      costs: the memory that messages take.
 
     Raises:
       FormatError: the descriptors are none, or messages have no columns.
@@ -56,7 +56,7 @@ class MessageType:
             raise UnknownMessageError(f"there is no message '{name}'{meant}")
         found = pool.FindMessageTypeByName(name)
         self.path = _path(found)
-        self.max_bytes = _EXPANDED_BYTES // max([8, *_expansions(found, set())])
+        self.costs = Costs(found)
         together = _together(pool, found)
         self._class = message_factory.GetMessageClass(together)
         self._row_class = message_factory.GetMessageClass(found)
@@ -119,6 +119,8 @@ def _pool(descriptors: bytes) -> tuple[Any, list[str]]:
             why = f"it has no {', '.join(missing)}; make it with protoc --include_imports" if missing else str(error)
             raise FormatError(f"{file.name} cannot be read: {why}") from None
         names += _names(file.message_type, file.package)
+        if len(names) > MAX_TYPES:
+            raise FormatError(f"has more than {MAX_TYPES:,} message types; make it of the files that are needed")
     return pool, names
 
 
@@ -154,7 +156,9 @@ def _handler(type: Descriptor) -> Any:
 
     config = ptars.PtarsConfig(timestamp_unit="us", time_unit="us", duration_unit="us", enum_repr="string")
     try:
-        return ptars.HandlerPool([type.file], config).get_for_message(type)
+        handler = ptars.HandlerPool([type.file], config).get_for_message(type)
+        handler.schema()
+        return handler
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise FormatError(f"its descriptors are of a kind that cannot be read: {error}") from None
 
@@ -174,42 +178,6 @@ def _has_group(field: FieldDescriptor, seen: set[str]) -> bool:
         return False
     seen.add(inner.full_name)
     return any(_has_group(each, seen) for each in inner.fields)
-
-
-def _expansions(type: Descriptor, seen: set[str]) -> Iterator[int]:
-    """Bytes of columns for one byte of a message, of each repeated field: the shortest item has two bytes."""
-    seen.add(type.full_name)
-    for field in type.fields:
-        if _is_repeated(field) and field.message_type is not None:
-            yield _width(field.message_type, {type.full_name}) // 2
-        elif field.enum_type is not None:
-            yield _name_bytes(field)
-        if field.message_type is not None and field.message_type.full_name not in seen:
-            yield from _expansions(field.message_type, seen)
-
-
-def _width(type: Descriptor, outer: set[str]) -> int:
-    """Bytes that an empty message takes as columns."""
-    if type.full_name in outer:
-        return 8
-    total = 8
-    for field in type.fields:
-        if field.enum_type is not None:
-            total += _name_bytes(field)
-        elif field.message_type is not None and not _is_repeated(field):
-            total += _width(field.message_type, outer | {type.full_name})
-        else:
-            total += 8
-    return total
-
-
-def _is_repeated(field: FieldDescriptor) -> bool:
-    # Before version 30 of protobuf there is only the label, after it that is deprecated.
-    return bool(field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED)
-
-
-def _name_bytes(field: FieldDescriptor) -> int:
-    return 8 + max(len(value.name) for value in field.enum_type.values)
 
 
 def _plain(type: pa.DataType) -> pa.DataType:

@@ -78,17 +78,26 @@ class MessageDecoder:
         """Decodes a pull: what cannot be decoded is a RejectedRow, the rest is one Block.
 
         Every batch has exactly the columns of the reader's spec. There is more than one Block only where messages
-        have values of different types in a column that is left in the type they have (tfexample).
+        have values of different types in a column that is left in the type they have (tfexample), or would take too
+        much memory together (avro, protobuf).
         """
         payloads = messages.payloads.cast(pa.large_binary())
+        windows = [(0, len(payloads))]
+        if isinstance(self._reader, MessageReader):
+            windows = self._reader.windows(payloads)
+        for start, end in windows:
+            yield from self._decode(messages, payloads.slice(start, end - start), start)
+
+    def _decode(self, messages: Messages, payloads: pa.LargeBinaryArray, start: int) -> Iterator[Block | RejectedRow]:
+        """Decodes the messages from row `start` on that have these payloads."""
         fits = pc.fill_null(pc.less_equal(pc.binary_length(payloads), MAX_ROW_BYTES), False)
         rows = np.flatnonzero(_mask(fits))
         found = self._batches.decode(payloads if len(rows) == len(payloads) else payloads.filter(fits))
-        pieces = [(rows[indices], batch) for indices, batch in found]
-        left = np.ones(len(messages), bool)
+        pieces = [(start + rows[indices], batch) for indices, batch in found]
+        left = np.ones(len(payloads), bool)
         for indices, _ in pieces:
-            left[indices] = False
-        for row in np.flatnonzero(left).tolist():
+            left[indices - start] = False
+        for row in (start + np.flatnonzero(left)).tolist():
             alone = self._alone(messages, row)
             if isinstance(alone, RejectedRow):
                 yield alone
