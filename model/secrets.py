@@ -98,6 +98,12 @@ def keep(text: str, *, recent: bool = False) -> None:
     _known.add({each for each in found if len(each) >= _SHORTEST and not _SCHEME.fullmatch(each)}, recent=recent)
 
 
+def forget() -> None:
+    """Masks nothing any more that was kept before."""
+    global _known
+    _known = _Known()
+
+
 def keep_in_url(url: str) -> list[str]:
     """Masks the query of an address, and in it the values that are or look secret; returns what is masked."""
     try:

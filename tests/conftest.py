@@ -10,13 +10,15 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+from model import secrets
 
 pytest.register_assert_rewrite("tests.ledger")
 # Machines under load are slow, and a failure must come back when the test is run again.
@@ -49,6 +51,13 @@ class Result:
 
 
 Command = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def forget_secrets() -> Iterator[None]:
+    """A secret of one test is an ordinary word in the next."""
+    yield
+    secrets.forget()
 
 
 @pytest.fixture
