@@ -5,6 +5,7 @@ Beam is imported only for a path that has a scheme, so that local checks answer 
 
 from __future__ import annotations
 
+import errno
 import glob
 import io
 import os
@@ -23,10 +24,12 @@ class FileInfo:
     Attributes:
       path: full path.
       size: bytes.
+      modified: when it was last written, in ns since 1970; 0 where the file system does not say.
     """
 
     path: str
     size: int
+    modified: int = 0
 
 
 def is_remote(path: str) -> bool:
@@ -48,16 +51,38 @@ def match(pattern: str, *, hidden: bool = False) -> list[FileInfo]:
     if is_remote(pattern):
         wanted = pattern + "*" if pattern.endswith("/") else pattern
         found = _filesystems().match([wanted])[0].metadata_list
-        return sorted((FileInfo(f.path, f.size_in_bytes) for f in found), key=lambda f: f.path)
+        return sorted((_remote_info(f) for f in found), key=lambda f: f.path)
     if os.path.isdir(pattern):
         pattern = os.path.join(glob.escape(pattern), "*")
     named = os.path.isfile(pattern)
     paths = [pattern] if named else glob.glob(pattern, recursive=True)
     return [
-        FileInfo(path, os.path.getsize(path))
+        _local_info(path)
         for path in sorted(paths)
         if os.path.isfile(path) and (hidden or named or not os.path.basename(path).startswith((".", "_")))
     ]
+
+
+def describe(path: str) -> FileInfo:
+    """Looks at one file, whose path is taken literally. Raises FileNotFoundError."""
+    if not is_remote(path):
+        return _local_info(path)
+    filesystems = _filesystems()
+    try:
+        return _remote_info(filesystems.get_filesystem(path).metadata(path))
+    except Exception:  # a file system's own errors, of any class
+        if filesystems.exists(path):
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+
+def _local_info(path: str) -> FileInfo:
+    found = os.stat(path)
+    return FileInfo(path, found.st_size, found.st_mtime_ns)
+
+
+def _remote_info(found: Any) -> FileInfo:
+    return FileInfo(found.path, found.size_in_bytes, int((found.last_updated_in_seconds or 0) * 1e9))
 
 
 def match_prefix(prefix: str) -> list[FileInfo]:

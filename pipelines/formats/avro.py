@@ -102,6 +102,9 @@ class AvroReader(Reader):
 
     libraries = ("polars",)
 
+    def may_grow(self, file: str, size: int) -> bool:
+        return True
+
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
         """The columns of `file`; none if it has no bytes."""

@@ -16,6 +16,7 @@ import csv
 import io
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import IO, Any, cast
@@ -27,7 +28,8 @@ import pyarrow.csv as pacsv
 
 from pipelines import files
 from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer
-from pipelines.formats.dialect import Dialect, quoting_fits
+from pipelines.formats.dialect import Dialect
+from pipelines.formats.quoting import quoting_fits
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import (
     TextReader,
@@ -211,7 +213,7 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
         )
     except (csv.Error, UnicodeError) as error:
         raise FormatError(f"{file}: its header line is not CSV: {plain_message(error)}") from None
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise FormatError(
             f"{file}: column {twice[0]!r} appears twice in the header; rename one, or give all names in "
@@ -247,7 +249,8 @@ class RowFinder:
         if quote is not None:
             buffer = np.frombuffer(self._read(max(quote - 1, wanted - 1), _WINDOW), np.uint8)
             quotes = np.flatnonzero(buffer == self._quote[0])
-            fits = [quoting_fits(buffer, quotes, self._dialect, inside=state) for state in (False, True)]
+            delimiter = self._dialect.delimiter
+            fits = [quoting_fits(buffer, quotes, self._quote, delimiter, inside=state) for state in (False, True)]
             if fits[0] == fits[1]:
                 return None
             inside = fits[1]

@@ -2,10 +2,15 @@
 
 A block is parsed as a whole by a vectorised parser. Only when that fails are its rows told apart (with
 numpy), and the failing ones found by parsing halves. So a bad row costs a few parses, a good block none.
+
+Whatever a file holds, a block has at most MAX_ROW_BYTES + BLOCK_BYTES, and each byte is looked at a bounded number of
+times.
 """
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import re
 from abc import abstractmethod
@@ -19,6 +24,7 @@ import pyarrow as pa
 from pipelines import files
 from pipelines.formats.base import (
     BLOCK_BYTES,
+    MAX_BLOCK_ROWS,
     MAX_PAYLOAD_BYTES,
     MAX_ROW_BYTES,
     FormatError,
@@ -28,6 +34,9 @@ from pipelines.formats.base import (
 from pipelines.formats.dialect import Dialect, Spans
 from pipelines.rows import Block, Origin, Positions, RejectedRow
 
+_DECODED_BYTES = 128 << 20
+"""Bytes of columns that a block of text may become, apart from its text."""
+
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
 
 
@@ -36,14 +45,34 @@ def compression_of(path: str) -> str | None:
     return COMPRESSIONS.get(os.path.splitext(path)[1].lower())
 
 
-def open_text(path: str) -> IO[bytes]:
-    """Opens a file, decompressed by its extension."""
+def open_text(path: str, size: int | None = None) -> IO[bytes]:
+    """Opens a file, decompressed by its extension; of a compressed one only the first `size` bytes, if given."""
     raw = files.open_input(path)
     compression = compression_of(path)
     if compression is None:
         return raw
-    stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), compression)
+    limited = raw if size is None else _Beginning(raw, size)
+    stream = pa.CompressedInputStream(pa.PythonFile(limited, mode="r"), compression)
     return cast(IO[bytes], stream)
+
+
+class _Beginning(io.RawIOBase):
+    """The first bytes of a file, for reading on: what is appended to the file meanwhile is not seen."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._left = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, count: int = -1) -> bytes:
+        piece = self._file.read(self._left if count < 0 else min(count, self._left))
+        self._left -= len(piece)
+        return piece
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class TextOrigin(Origin):
@@ -88,6 +117,11 @@ class TextOrigin(Origin):
             self._spans = spans
         return self._spans
 
+    def part(self, low: int, high: int) -> TextOrigin:
+        """The origin of rows `low` to `high` of the batch."""
+        rows = np.arange(low, high, dtype=np.int64) if self._rows is None else self._rows[low:high]
+        return TextOrigin(self.file, self._base, self._raw, self._dialect, self.format, rows)
+
     def positions(self) -> Positions:
         return self.spans().starts + self._base
 
@@ -110,7 +144,7 @@ def _chunks(split: Split) -> Iterator[bytes]:
                 yield chunk
         return
     try:
-        with open_text(split.file) as file:
+        with open_text(split.file, split.end) as file:
             files.read_fully(file, split.start)
             while chunk := files.read_fully(file, BLOCK_BYTES):
                 yield chunk
@@ -122,6 +156,10 @@ class TextReader(Reader):
     """Common part of the readers of CSV and newline-delimited JSON."""
 
     dialect: Dialect
+
+    def may_grow(self, file: str, size: int) -> bool:
+        # What is appended to a line that was not complete changes that row.
+        return bool(compression_of(file)) or files.read_range(file, size - 1, size) in (b"\n", b"\r")
 
     @abstractmethod
     def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
@@ -175,33 +213,67 @@ class TextReader(Reader):
         return None
 
     def _row_blocks(self, split: Split) -> Iterator[tuple[int, bytes | RejectedRow]]:
-        """Whole rows, about BLOCK_BYTES at a time; the reader's memory is bounded by that and the longest row."""
-        offset, carry, skipping = split.start, b"", False
+        """Whole rows, about BLOCK_BYTES at a time."""
+        offset, carry = split.start, b""
+        long_row: _LongRow | None = None
         try:
             for chunk in _chunks(split):
-                rest = chunk.find(b"\n") + 1 if skipping else 0
-                if skipping and not rest:
-                    offset += len(chunk)
-                    continue
-                offset, skipping = offset + rest, False
-                data = carry + chunk[rest:]
+                data = chunk
+                if long_row is not None:
+                    rest = long_row.add(chunk)
+                    if not rest:
+                        continue
+                    yield offset, long_row.reject(split.file, offset)
+                    offset, long_row, data = offset + long_row.length, None, chunk[rest:]
+                elif carry:
+                    data = carry + chunk
                 cut, carry = self.dialect.last_row_end(data), b""
                 if cut:
-                    yield offset, data[:cut]
+                    for low, high in self._pieces(data, cut):
+                        yield offset + low, data[low:high]
                     offset, carry = offset + cut, data[cut:]
-                elif len(data) > MAX_PAYLOAD_BYTES:
-                    yield offset, _too_long(split.file, offset, data)
-                    offset, skipping = offset + len(data), True
+                elif len(data) > MAX_ROW_BYTES:
+                    # No line end so far: only the next one is looked for.
+                    long_row = _LongRow()
+                    if rest := long_row.add(data):
+                        yield offset, long_row.reject(split.file, offset)
+                        offset, long_row, carry = offset + rest, None, data[rest:]
                 else:
                     carry = data
         except _BrokenStreamError as error:
+            if long_row is not None:
+                yield offset, long_row.reject(split.file, offset)
+                offset += long_row.length
             yield offset, _unreadable(split.file, offset, carry, error)
             return
-        if carry:
+        if long_row is not None:
+            yield offset, long_row.reject(split.file, offset)
+        elif carry:
             yield offset, carry
+
+    def _pieces(self, data: bytes, size: int) -> list[tuple[int, int]]:
+        """Cuts whole rows, where they are much more than a block, into pieces of about BLOCK_BYTES."""
+        if size <= 2 * BLOCK_BYTES:
+            return [(0, size)]
+        ends = self.dialect.row_ends(data[:size], final=True)
+        found = [0]
+        for wanted in range(BLOCK_BYTES, size, BLOCK_BYTES):
+            end = int(ends[np.searchsorted(ends, wanted)])
+            if end > found[-1]:
+                found.append(end)
+        return list(zip(found, [*found[1:], size], strict=True)) if found[-1] < size else list(itertools.pairwise(found))
 
     def decode(self, name: str, offset: int, raw: bytes, context: Any) -> Iterator[Block | RejectedRow]:
         """Decodes a block of whole rows that begins at `offset` of the file."""
+        if self._expands(raw):
+            ends = self.dialect.row_ends(raw, final=True)
+            step = max(1, _DECODED_BYTES // self._row_width)
+            cuts = [0, *ends[step - 1 :: step].tolist(), len(raw)]
+            pieces = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+            for low, high in pieces if len(pieces) > 1 else []:
+                yield from self.decode(name, offset + low, raw[low:high], context)
+            if len(pieces) > 1:
+                return
         batch = None
         rows_are_lines = self.dialect.quote is None or self.dialect.quote not in raw
         if len(raw) <= MAX_ROW_BYTES or rows_are_lines:
@@ -215,10 +287,19 @@ class TextReader(Reader):
             if (rows_are_lines and self.lines_are_checked and len(raw) <= MAX_ROW_BYTES) or (
                 _agree(origin, batch) and self.are_rows(raw, origin.spans().starts, origin.spans().ends)
             ):
-                if batch.num_rows:
-                    yield Block(origin, batch)
+                yield from _blocks(origin, batch)
                 return
         yield from self._isolate(name, offset, raw, context, format)
+
+    @property
+    def _row_width(self) -> int:
+        """Bytes of a decoded row without its text, about."""
+        return 8 * len(self.spec.columns)
+
+    def _expands(self, raw: bytes) -> bool:
+        """Whether a block of short rows becomes much larger by being decoded: each row has a value in each column."""
+        worst = self._row_width * len(raw) // 2
+        return worst > _DECODED_BYTES and self._row_width * raw.count(b"\n") > _DECODED_BYTES
 
     def are_rows(self, raw: bytes, starts: Positions, ends: Positions) -> bool:
         """Whether each of these pieces of a block that could be parsed is one row: as many of both is not enough."""
@@ -245,7 +326,8 @@ class TextReader(Reader):
             start, stop = int(spans.starts[low]), int(spans.ends[high - 1])
             alone = high - low == 1
             if alone and stop - start > MAX_ROW_BYTES:
-                yield replace(_too_long(name, offset + start, raw[start:stop]), key=self._long_key(raw, start, context))
+                rejected = _too_long(name, offset + start, raw[start:stop], stop - start)
+                yield replace(rejected, key=self._long_key(raw, start, context))
                 continue
             try:
                 rows = self.parse(raw[start:stop], context)
@@ -267,7 +349,7 @@ class TextReader(Reader):
             rows_index = np.concatenate([np.arange(low, high, dtype=np.int64) for low, high in good])
             kept = b"\n".join(raw[int(spans.starts[low]) : int(spans.ends[high - 1])] for low, high in good)
             batch = self.parse(kept, context)
-            yield Block(TextOrigin(name, offset, raw, self.dialect, format, rows_index), batch)
+            yield from _blocks(TextOrigin(name, offset, raw, self.dialect, format, rows_index), batch)
         for row, batch in odd:
             index = np.array([row], np.int64)
             yield Block(TextOrigin(name, offset, raw, self.dialect, format, index), batch)
@@ -283,6 +365,16 @@ class TextReader(Reader):
         return RejectedRow(payload, position, self.message_of(error, context), name, stage, key=key)
 
 
+def _blocks(origin: TextOrigin, batch: pa.RecordBatch) -> Iterator[Block]:
+    """The rows of a batch in blocks of at most MAX_BLOCK_ROWS."""
+    if 0 < batch.num_rows <= MAX_BLOCK_ROWS:
+        yield Block(origin, batch)
+        return
+    for low in range(0, batch.num_rows, MAX_BLOCK_ROWS):
+        part = batch.slice(low, MAX_BLOCK_ROWS)
+        yield Block(origin.part(low, low + part.num_rows), part)
+
+
 def _agree(origin: TextOrigin, batch: pa.RecordBatch) -> bool:
     """Whether the rows that the parser found are those of the block, none with an open quote, none too long."""
     spans = origin.spans()
@@ -290,11 +382,33 @@ def _agree(origin: TextOrigin, batch: pa.RecordBatch) -> bool:
     return len(spans) == batch.num_rows and not spans.unclosed and longest <= MAX_ROW_BYTES
 
 
-def _too_long(name: str, position: int, data: bytes) -> RejectedRow:
-    truncated = len(data) > MAX_PAYLOAD_BYTES
-    size = f"more than {MAX_PAYLOAD_BYTES:,}" if truncated else f"{len(data):,}"
-    message = f"row of {size} bytes in {name}; rows may have at most {MAX_ROW_BYTES:,}"
-    return RejectedRow(data[:MAX_PAYLOAD_BYTES], position, message, truncated=truncated)
+class _LongRow:
+    """A row that is too long to be decoded, as it is read: its beginning is kept, its end is looked for."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._kept: list[bytes] = []
+
+    def add(self, data: bytes) -> int:
+        """Takes what belongs to the row; gives the offset behind its line end in `data`, 0 if it goes on."""
+        rest = data.find(b"\n") + 1
+        rest = data.find(b"\r", 0, max(rest - 2, 0) if rest else len(data)) + 1 or rest
+        mine = data[:rest] if rest else data
+        if self.length < MAX_PAYLOAD_BYTES:
+            self._kept.append(mine[: MAX_PAYLOAD_BYTES - self.length])
+        self.length += len(mine)
+        return rest
+
+    def reject(self, name: str, position: int) -> RejectedRow:
+        payload = b"".join(self._kept)
+        self._kept = []
+        truncated = self.length > len(payload)
+        return _too_long(name, position, payload if truncated else payload.rstrip(b"\r\n"), self.length, truncated)
+
+
+def _too_long(name: str, position: int, payload: bytes, length: int, truncated: bool = False) -> RejectedRow:
+    message = f"row of {length:,} bytes in {name}; rows may have at most {MAX_ROW_BYTES:,}"
+    return RejectedRow(payload, position, message, truncated=truncated)
 
 
 def _unreadable(name: str, offset: int, carry: bytes, error: Exception) -> RejectedRow:
