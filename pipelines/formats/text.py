@@ -261,7 +261,9 @@ class TextReader(Reader):
             end = int(ends[np.searchsorted(ends, wanted)])
             if end > found[-1]:
                 found.append(end)
-        return list(zip(found, [*found[1:], size], strict=True)) if found[-1] < size else list(itertools.pairwise(found))
+        return (
+            list(zip(found, [*found[1:], size], strict=True)) if found[-1] < size else list(itertools.pairwise(found))
+        )
 
     def decode(self, name: str, offset: int, raw: bytes, context: Any) -> Iterator[Block | RejectedRow]:
         """Decodes a block of whole rows that begins at `offset` of the file."""

@@ -71,7 +71,9 @@ def require_unchanged(version: FileVersion, what: str, *, may_grow: bool) -> Non
     if not version.may_have_grown(now):
         raise _changed(version, what, "it was written over or replaced")
     if not may_grow:
-        raise _changed(version, what, f"it has grown from {planned.size:,} to {now.size:,} bytes, amid a row or a table")
+        raise _changed(
+            version, what, f"it has grown from {planned.size:,} to {now.size:,} bytes, amid a row or a table"
+        )
 
 
 def current(planned: FileInfo) -> FileVersion:
@@ -86,7 +88,7 @@ def current(planned: FileInfo) -> FileVersion:
         raise SourceChangedError(f"{planned.path} was removed after the run was planned; run it again") from None
     if now.size <= planned.size and not _same(planned, now):
         raise SourceChangedError(
-            f"{planned.path} changed after the run was planned: it had {planned.size:,} bytes and has {now.size:,} now, "
+            f"{planned.path} changed after the run was planned: it had {planned.size:,} bytes, has {now.size:,} now, "
             "or was written over; run it again when nothing writes the file"
         )
     return FileVersion.of(now)
