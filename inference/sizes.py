@@ -26,12 +26,22 @@ def decoded_bytes(array: pa.Array) -> int:
     return most if most <= _SMALL_BYTES else int(pc.sum(lengths.take(array.indices)).as_py() or 0)
 
 
+def batch_bytes(batch: pa.RecordBatch) -> int:
+    """Decoded bytes of a batch."""
+    total = int(batch.nbytes)
+    for index, type in enumerate(batch.schema.types):
+        if pa.types.is_dictionary(type):
+            column = batch.column(index)
+            total += decoded_bytes(column) - int(column.nbytes)
+    return total
+
+
 def bounded(batch: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
     """Cuts a batch into slices of at most `most_bytes` decoded bytes, or of one row; mostly the batch as it is."""
     pending = [batch]
     while pending:
         part = pending.pop()
-        if part.num_rows > 1 and sum(map(decoded_bytes, part.columns)) > most_bytes:
+        if part.num_rows > 1 and batch_bytes(part) > most_bytes:
             half = part.num_rows // 2
             pending += [part.slice(half), part.slice(0, half)]
         else:

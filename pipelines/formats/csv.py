@@ -31,13 +31,8 @@ from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, 
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.quoting import quoting_fits
 from pipelines.formats.table import broken_file
-from pipelines.formats.text import (
-    TextReader,
-    compression_of,
-    first_block,
-    open_text,
-    plain_message,
-)
+from pipelines.formats.text import TextReader
+from pipelines.formats.text_blocks import compression_of, first_block, open_text, plain_message
 from pipelines.rows import Block, RejectedRow
 
 _log = logging.getLogger(__name__)

@@ -176,12 +176,11 @@ def _longest_values(columns: list[_Column], rows: int, group: int, asked: frozen
         first = next(file.iter_batches(1, [group], [column.path for column in unclear], use_threads=False), None)
     if first is None:
         return {}
-    longest = {
-        name: max(map(_longest, _dictionaries(array)), default=None)
-        for name, array in zip(first.schema.names, first.columns, strict=True)
-    }
-    found = {column.path: longest.get(column.top) for column in unclear}
-    return {column.path: column.unpacked if found[column.path] is None else found[column.path] for column in unclear}
+    longest = {}
+    for name, array in zip(first.schema.names, first.columns, strict=True):
+        if dictionaries := list(_dictionaries(array)):
+            longest[name] = max(map(_longest, dictionaries))
+    return {column.path: longest.get(column.top, column.unpacked) for column in unclear}
 
 
 def _dictionaries(array: pa.Array) -> Iterator[pa.Array]:
@@ -199,4 +198,4 @@ def _dictionaries(array: pa.Array) -> Iterator[pa.Array]:
 
 
 def _longest(dictionary: pa.Array) -> int:
-    return pc.max(pc.binary_length(dictionary)).as_py() or 0
+    return int(pc.max(pc.binary_length(dictionary)).as_py() or 0)

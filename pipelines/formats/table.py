@@ -195,11 +195,12 @@ def expands(decoded: int, stored: int) -> bool:
 
 def text_bytes(batch: pa.RecordBatch) -> int:
     """Decoded bytes of those columns of a batch whose values differ in length."""
-    return sum(decoded_bytes(column) for column in batch.columns if not _is_fixed(column.type))
+    kinds = enumerate(batch.schema.types)
+    return sum(decoded_bytes(batch.column(index)) for index, type in kinds if not _is_fixed(type))
 
 
 def _is_fixed(type: pa.DataType) -> bool:
-    return pa.types.is_primitive(type) or pa.types.is_null(type)
+    return bool(pa.types.is_primitive(type) or pa.types.is_null(type))
 
 
 def broken_file(file: str, content: bytes | None, size: int, message: str) -> RejectedRow:

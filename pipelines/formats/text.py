@@ -2,77 +2,26 @@
 
 A block is parsed as a whole by a vectorised parser. Only when that fails are its rows told apart (with
 numpy), and the failing ones found by parsing halves. So a bad row costs a few parses, a good block none.
-
-Whatever a file holds, a block has at most MAX_ROW_BYTES + BLOCK_BYTES, and each byte is looked at a bounded number of
-times.
 """
 
 from __future__ import annotations
 
-import io
-import itertools
-import os
-import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines import files
-from pipelines.formats.base import (
-    BLOCK_BYTES,
-    MAX_BLOCK_ROWS,
-    MAX_PAYLOAD_BYTES,
-    MAX_ROW_BYTES,
-    FormatError,
-    Reader,
-    Split,
-)
+from pipelines.formats.base import MAX_BLOCK_ROWS, MAX_ROW_BYTES, Reader, Split
 from pipelines.formats.dialect import Dialect, Spans
+from pipelines.formats.text_blocks import compression_of, plain_message, row_blocks, too_long
 from pipelines.rows import Block, Origin, Positions, RejectedRow
 
 _DECODED_BYTES = 128 << 20
 """Bytes of columns that a block of text may become, apart from its text."""
-
-COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
-
-
-def compression_of(path: str) -> str | None:
-    """The compression that a file's name stands for, in pyarrow's words."""
-    return COMPRESSIONS.get(os.path.splitext(path)[1].lower())
-
-
-def open_text(path: str, size: int | None = None) -> IO[bytes]:
-    """Opens a file, decompressed by its extension; of a compressed one only the first `size` bytes, if given."""
-    raw = files.open_input(path)
-    compression = compression_of(path)
-    if compression is None:
-        return raw
-    limited = raw if size is None else _Beginning(raw, size)
-    stream = pa.CompressedInputStream(pa.PythonFile(limited, mode="r"), compression)
-    return cast(IO[bytes], stream)
-
-
-class _Beginning(io.RawIOBase):
-    """The first bytes of a file, for reading on: what is appended to the file meanwhile is not seen."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._left = file, size
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, count: int = -1) -> bytes:
-        piece = self._file.read(self._left if count < 0 else min(count, self._left))
-        self._left -= len(piece)
-        return piece
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 class TextOrigin(Origin):
@@ -130,28 +79,6 @@ class TextOrigin(Origin):
         return self._raw[spans.starts[row] : spans.ends[row]]
 
 
-class _BrokenStreamError(Exception):
-    """A compressed file ends early, or is not what its name says."""
-
-
-def _chunks(split: Split) -> Iterator[bytes]:
-    """The (decompressed) bytes of a split, BLOCK_BYTES at a time. Raises _BrokenStreamError."""
-    if compression_of(split.file) is None:
-        with files.open_input(split.file, split.start) as file:
-            left = split.end - split.start
-            while left > 0 and (chunk := files.read_fully(file, min(BLOCK_BYTES, left))):
-                left -= len(chunk)
-                yield chunk
-        return
-    try:
-        with open_text(split.file, split.end) as file:
-            files.read_fully(file, split.start)
-            while chunk := files.read_fully(file, BLOCK_BYTES):
-                yield chunk
-    except (OSError, EOFError) as error:
-        raise _BrokenStreamError(str(error)) from error
-
-
 class TextReader(Reader):
     """Common part of the readers of CSV and newline-delimited JSON."""
 
@@ -182,7 +109,7 @@ class TextReader(Reader):
         return "decode"
 
     def read(self, split: Split) -> Iterator[Block | RejectedRow]:
-        for offset, raw in self._row_blocks(split):
+        for offset, raw in row_blocks(split, self.dialect):
             if isinstance(raw, RejectedRow):
                 yield raw
             else:
@@ -211,59 +138,6 @@ class TextReader(Reader):
     def context_from(self, format: Mapping[str, Any]) -> Any:
         """The context of a split, from the format of a dead letter."""
         return None
-
-    def _row_blocks(self, split: Split) -> Iterator[tuple[int, bytes | RejectedRow]]:
-        """Whole rows, about BLOCK_BYTES at a time."""
-        offset, carry = split.start, b""
-        long_row: _LongRow | None = None
-        try:
-            for chunk in _chunks(split):
-                data = chunk
-                if long_row is not None:
-                    rest = long_row.add(chunk)
-                    if not rest:
-                        continue
-                    yield offset, long_row.reject(split.file, offset)
-                    offset, long_row, data = offset + long_row.length, None, chunk[rest:]
-                elif carry:
-                    data = carry + chunk
-                cut, carry = self.dialect.last_row_end(data), b""
-                if cut:
-                    for low, high in self._pieces(data, cut):
-                        yield offset + low, data[low:high]
-                    offset, carry = offset + cut, data[cut:]
-                elif len(data) > MAX_ROW_BYTES:
-                    # No line end so far: only the next one is looked for.
-                    long_row = _LongRow()
-                    if rest := long_row.add(data):
-                        yield offset, long_row.reject(split.file, offset)
-                        offset, long_row, carry = offset + rest, None, data[rest:]
-                else:
-                    carry = data
-        except _BrokenStreamError as error:
-            if long_row is not None:
-                yield offset, long_row.reject(split.file, offset)
-                offset += long_row.length
-            yield offset, _unreadable(split.file, offset, carry, error)
-            return
-        if long_row is not None:
-            yield offset, long_row.reject(split.file, offset)
-        elif carry:
-            yield offset, carry
-
-    def _pieces(self, data: bytes, size: int) -> list[tuple[int, int]]:
-        """Cuts whole rows, where they are much more than a block, into pieces of about BLOCK_BYTES."""
-        if size <= 2 * BLOCK_BYTES:
-            return [(0, size)]
-        ends = self.dialect.row_ends(data[:size], final=True)
-        found = [0]
-        for wanted in range(BLOCK_BYTES, size, BLOCK_BYTES):
-            end = int(ends[np.searchsorted(ends, wanted)])
-            if end > found[-1]:
-                found.append(end)
-        return (
-            list(zip(found, [*found[1:], size], strict=True)) if found[-1] < size else list(itertools.pairwise(found))
-        )
 
     def decode(self, name: str, offset: int, raw: bytes, context: Any) -> Iterator[Block | RejectedRow]:
         """Decodes a block of whole rows that begins at `offset` of the file."""
@@ -328,7 +202,7 @@ class TextReader(Reader):
             start, stop = int(spans.starts[low]), int(spans.ends[high - 1])
             alone = high - low == 1
             if alone and stop - start > MAX_ROW_BYTES:
-                rejected = _too_long(name, offset + start, raw[start:stop], stop - start)
+                rejected = too_long(name, offset + start, raw[start:stop], stop - start)
                 yield replace(rejected, key=self._long_key(raw, start, context))
                 continue
             try:
@@ -382,56 +256,3 @@ def _agree(origin: TextOrigin, batch: pa.RecordBatch) -> bool:
     spans = origin.spans()
     longest = int((spans.ends - spans.starts).max(initial=0))
     return len(spans) == batch.num_rows and not spans.unclosed and longest <= MAX_ROW_BYTES
-
-
-class _LongRow:
-    """A row that is too long to be decoded, as it is read: its beginning is kept, its end is looked for."""
-
-    def __init__(self) -> None:
-        self.length = 0
-        self._kept: list[bytes] = []
-
-    def add(self, data: bytes) -> int:
-        """Takes what belongs to the row; gives the offset behind its line end in `data`, 0 if it goes on."""
-        rest = data.find(b"\n") + 1
-        rest = data.find(b"\r", 0, max(rest - 2, 0) if rest else len(data)) + 1 or rest
-        mine = data[:rest] if rest else data
-        if self.length < MAX_PAYLOAD_BYTES:
-            self._kept.append(mine[: MAX_PAYLOAD_BYTES - self.length])
-        self.length += len(mine)
-        return rest
-
-    def reject(self, name: str, position: int) -> RejectedRow:
-        payload = b"".join(self._kept)
-        self._kept = []
-        truncated = self.length > len(payload)
-        return _too_long(name, position, payload if truncated else payload.rstrip(b"\r\n"), self.length, truncated)
-
-
-def _too_long(name: str, position: int, payload: bytes, length: int, truncated: bool = False) -> RejectedRow:
-    message = f"row of {length:,} bytes in {name}; rows may have at most {MAX_ROW_BYTES:,}"
-    return RejectedRow(payload, position, message, truncated=truncated)
-
-
-def _unreadable(name: str, offset: int, carry: bytes, error: Exception) -> RejectedRow:
-    message = f"{name} cannot be decompressed beyond byte {offset + len(carry):,}: {plain_message(error)}"
-    if offset or carry:
-        return RejectedRow(carry, offset, message, truncated=True)
-    whole = files.read_range(name, 0, MAX_PAYLOAD_BYTES)
-    return RejectedRow(whole, 0, message, truncated=len(whole) == MAX_PAYLOAD_BYTES)
-
-
-def plain_message(error: Exception) -> str:
-    """An error's message on one line, at most 500 characters, without parts that only mislead."""
-    text = re.sub(r"Row #\d+: ", "", str(error))
-    text = " ".join(text.split())
-    return text if len(text) <= 500 else text[:497] + "..."
-
-
-def first_block(file: str, size: int = 1 << 20) -> bytes:
-    """The first bytes of a (decompressed) file, for looking at it. Raises FormatError."""
-    try:
-        with open_text(file) as stream:
-            return files.read_fully(stream, size)
-    except (OSError, EOFError) as error:
-        raise FormatError(f"{file} cannot be read: {plain_message(error)}") from None
