@@ -141,13 +141,14 @@ class RowScanner:
         self._data, self._final = data, final
         self._quotes = quotes
         self._walker = FieldWalker(quote, delimiter, lenient=False)
-        self._lines = line_ends(data, final)
-        self._counts = np.searchsorted(quotes, self._lines)
+        # Numbers of 32 bits: there may be as many of each as there are bytes.
+        self._lines = line_ends(data, final).astype(np.int32)
+        self._counts = np.searchsorted(quotes, self._lines).astype(np.int32)
         wrong = self._wrong(quote, delimiter)
         # By the parity of the number of quotes before a row.
-        self._wrong_from = [np.flatnonzero(found) for found in wrong]
+        self._wrong_from = [np.flatnonzero(found).astype(np.int32) for found in wrong]
         even = (self._counts & 1) == 0
-        self._outside = [np.flatnonzero(even), np.flatnonzero(~even)]
+        self._outside = [np.flatnonzero(found).astype(np.int32) for found in (even, ~even)]
         self._waste = _WASTE * len(data) + (1 << 20)
 
     def _wrong(self, quote: bytes, delimiter: bytes) -> list[npt.NDArray[np.bool_]]:
@@ -169,10 +170,9 @@ class RowScanner:
         Args:
           max_row_bytes: an open quote may still be closed by what follows, if the row is not longer.
         """
-        ends: list[Positions] = []
+        ends: list[npt.NDArray[np.int32]] = []
         line = -1
         while line < len(self._lines) - 1:
-            first = self._start_of(line)
             parity = self._quotes_before(line) & 1
             wrong = self._next_wrong(self._quotes_before(line))
             fits = self._outside[parity]
@@ -187,13 +187,13 @@ class RowScanner:
                 break
             first = line
             line, found = self._row_by_row(line, max_row_bytes)
-            ends.append(np.array(found, np.int64))
+            ends.append(np.array(found, np.int32))
             if self._waste < 0:
                 ends.append(self._lines[line + 1 :])
                 break
             if line == first:
                 break
-        return np.concatenate(ends) if ends else np.zeros(0, np.int64)
+        return np.concatenate([*ends, np.zeros(0, np.int32)]).astype(np.int64)
 
     def _row_by_row(self, line: int, max_row_bytes: int) -> tuple[int, list[int]]:
         """Rows from behind a line on, until many are without a fault; gives the last line too."""

@@ -189,11 +189,15 @@ class TextReader(Reader):
     ) -> Iterator[Block | RejectedRow]:
         spans = self.dialect.spans(raw)
         good: list[tuple[int, int]] = []
-        edges = [-1, *sorted(spans.unclosed), len(spans)]
+        hopeless = self.hopeless(raw, spans, context)
+        edges = [-1, *sorted({*spans.unclosed, *hopeless}), len(spans)]
         pending = [(low + 1, high) for low, high in zip(edges, edges[1:], strict=False)]
         for row in spans.unclosed:
             payload, at = raw[spans.starts[row] : spans.ends[row]], offset + int(spans.starts[row])
             yield self._rejected(payload, at, pa.ArrowInvalid("a quote is never closed"), context)
+        for row, message in hopeless.items():
+            payload, at = raw[spans.starts[row] : spans.ends[row]], offset + int(spans.starts[row])
+            yield self._rejected(payload, at, pa.ArrowInvalid(message), context)
         odd: list[tuple[int, pa.RecordBatch]] = []
         while pending:
             low, high = pending.pop()
@@ -229,6 +233,10 @@ class TextReader(Reader):
         for row, batch in odd:
             index = np.array([row], np.int64)
             yield Block(TextOrigin(name, offset, raw, self.dialect, format, index), batch)
+
+    def hopeless(self, raw: bytes, spans: Spans, context: Any) -> dict[int, str]:
+        """Rows that `parse` is certain to refuse, found without it, and what it would say: it takes 0.1 ms a row."""
+        return {}
 
     def _long_key(self, raw: bytes, start: int, context: Any) -> str | None:
         """The key of a row too long to parse, from its beginning."""
