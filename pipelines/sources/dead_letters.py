@@ -71,7 +71,7 @@ class _ReadLetters(DeadLetterDoFn):
             for block in blocks:
                 rows += block.batch.num_rows
                 yield LetterOrigin(letter, block.batch.num_rows), block.batch
-        require_unchanged(version, f"bytes 0 to {shard.size:,}", may_grow=False)
+        require_unchanged(version, f"bytes 0 to {shard.size:,}", lambda: False)
         TALLY.add(read=rows, nbytes=shard.size)
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(shard.path, (0, shard.size), rows))
 

@@ -88,7 +88,7 @@ class ReadSplit(DeadLetterDoFn):
     def _require_unchanged(self, version: FileVersion, split: Split) -> None:
         file, size = split.file, version.info.size
         what = f"{self._reader.unit} {split.start:,} to {split.end:,}"
-        require_unchanged(version, what, may_grow=self._reader.may_grow(file, size))
+        require_unchanged(version, what, lambda: self._reader.may_grow(file, size))
 
 
 class ReadFiles(beam.PTransform):  # type: ignore[misc]

@@ -13,6 +13,7 @@ grown is compared by the last bytes that were there before, too.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelines import files
@@ -48,13 +49,13 @@ class FileVersion:
         return grown and _tail(self.info) == self.tail
 
 
-def require_unchanged(version: FileVersion, what: str, *, may_grow: bool) -> None:
+def require_unchanged(version: FileVersion, what: str, may_grow: Callable[[], bool]) -> None:
     """Checks a file that was read.
 
     Args:
       version: the file as the run began to read it.
       what: what was read of it, for the error: "bytes 0 to 100".
-      may_grow: whether rows may have been appended to it since.
+      may_grow: whether rows may have been appended to it since; called if it has grown.
 
     Raises:
       SourceChangedError: it is not the file any more that it was.
@@ -70,7 +71,7 @@ def require_unchanged(version: FileVersion, what: str, *, may_grow: bool) -> Non
         raise _changed(version, what, f"it had {planned.size:,} bytes and has {now.size:,} now")
     if not version.may_have_grown(now):
         raise _changed(version, what, "it was written over or replaced")
-    if not may_grow:
+    if not may_grow():
         raise _changed(
             version, what, f"it has grown from {planned.size:,} to {now.size:,} bytes, amid a row or a table"
         )
