@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inference.sizes import bounded
+from pipelines.files import is_remote, read_range
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split, Writer
 from pipelines.formats.parquet_size import reading_plan, stored_bytes
 from pipelines.formats.table import (
@@ -266,7 +267,14 @@ def _batches(
     metadata = file.metadata.row_group(group)
     if not names and metadata.num_rows:
         raise FormatError("it says that it has rows, and has no columns")
-    plan = reading_plan(file, group, names, asked, lambda read: _open(name, content, read, file.metadata))
+    plan = reading_plan(
+        file,
+        group,
+        names,
+        asked,
+        lambda dictionaries: _open(name, content, dictionaries, file.metadata),
+        None if content is not None or is_remote(name) else lambda start, end: read_range(name, start, end),
+    )
     rows = max(1, min(plan.rows, limit or plan.rows))
     stored, decoded = stored_bytes(metadata), 0
     with ExitStack() as stack:

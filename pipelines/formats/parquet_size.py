@@ -16,10 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.formats.base import FormatError
+from pipelines.formats.parquet_dictionary import MAX_PAGE_BYTES, longest_entry
 from pipelines.formats.table import BATCH_BYTES, BATCH_ROWS, EXPANDED_BYTES, expands
 
 Open = Callable[[frozenset[str]], AbstractContextManager[pq.ParquetFile]]
 """Opens the file, with columns that are to be read as dictionaries."""
+
+Read = Callable[[int, int], bytes]
+"""The bytes of the file from one offset to another."""
 
 MAX_PAGES_BYTES = 256 << 20
 """Bytes to which strongly compressed columns of a row group may be unpacked: a page is unpacked as a whole."""
@@ -58,6 +62,8 @@ class _Column:
       stored: bytes in the file.
       unpacked: bytes of its pages, unpacked.
       encodings: how values are encoded.
+      codec: how pages are compressed.
+      dictionary: where its dictionary page begins and ends in the file.
     """
 
     path: str
@@ -68,6 +74,8 @@ class _Column:
     stored: int
     unpacked: int
     encodings: frozenset[str]
+    codec: str
+    dictionary: tuple[int, int]
 
     @property
     def repeats(self) -> bool:
@@ -80,7 +88,9 @@ def stored_bytes(group: pq.RowGroupMetaData) -> int:
     return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
 
 
-def reading_plan(file: pq.ParquetFile, group: int, names: list[str], asked: frozenset[str], open: Open) -> ReadingPlan:
+def reading_plan(
+    file: pq.ParquetFile, group: int, names: list[str], asked: frozenset[str], open: Open, read: Read | None
+) -> ReadingPlan:
     """Decides how to read a row group.
 
     Args:
@@ -89,6 +99,7 @@ def reading_plan(file: pq.ParquetFile, group: int, names: list[str], asked: froz
       names: columns wanted.
       asked: those of them that are read as dictionaries anyway.
       open: opens the file once more.
+      read: reads a range of its bytes; None where each range is a request of its own.
 
     Raises:
       FormatError: the row group becomes too large for its bytes in the file.
@@ -97,7 +108,7 @@ def reading_plan(file: pq.ParquetFile, group: int, names: list[str], asked: froz
     columns = _columns(file, metadata, frozenset(names))
     rows = max(metadata.num_rows, 1)
     _refuse_bombs(columns, stored_bytes(metadata))
-    longest = _longest_values(columns, rows, group, asked, open)
+    longest = _longest_values(columns, rows, group, asked, open, read)
     fixed, wide = 0, []
     for column in columns:
         if column.width:
@@ -138,6 +149,8 @@ def _columns(file: pq.ParquetFile, group: pq.RowGroupMetaData, names: frozenset[
                 chunk.total_compressed_size,
                 chunk.total_uncompressed_size,
                 frozenset(chunk.encodings),
+                chunk.compression,
+                (chunk.dictionary_page_offset or 0, chunk.data_page_offset),
             )
         )
     return found
@@ -159,7 +172,9 @@ def _refuse_bombs(columns: list[_Column], stored: int) -> None:
             )
 
 
-def _longest_values(columns: list[_Column], rows: int, group: int, asked: frozenset[str], open: Open) -> dict[str, int]:
+def _longest_values(
+    columns: list[_Column], rows: int, group: int, asked: frozenset[str], open: Open, read: Read | None
+) -> dict[str, int]:
     """Bytes of the longest entry of the dictionary of each column where that may matter, by path."""
     at_once = min(rows, BATCH_ROWS)
     unclear = [
@@ -169,18 +184,28 @@ def _longest_values(columns: list[_Column], rows: int, group: int, asked: frozen
         and column.top not in asked
         and column.unpacked * column.values // rows * at_once > BATCH_BYTES
     ]
+    known = {column.path: _looked_up(column, read) for column in unclear}
+    unclear = [column for column in unclear if known[column.path] is None]
+    found = {path: length for path, length in known.items() if length is not None}
     if not unclear:
-        return {}
+        return found
     with open(frozenset(column.path for column in unclear)) as file:
         # The first row brings the whole dictionary.
         first = next(file.iter_batches(1, [group], [column.path for column in unclear], use_threads=False), None)
     if first is None:
-        return {}
+        return found
     longest = {}
     for name, array in zip(first.schema.names, first.columns, strict=True):
         if dictionaries := list(_dictionaries(array)):
             longest[name] = max(map(_longest, dictionaries))
-    return {column.path: longest.get(column.top, column.unpacked) for column in unclear}
+    return found | {column.path: longest.get(column.top, column.unpacked) for column in unclear}
+
+
+def _looked_up(column: _Column, read: Read | None) -> int | None:
+    start, end = column.dictionary
+    if read is None or not 0 < end - start <= MAX_PAGE_BYTES:
+        return None
+    return longest_entry(read(start, end), column.codec)
 
 
 def _dictionaries(array: pa.Array) -> Iterator[pa.Array]:
