@@ -109,7 +109,7 @@ class TextReader(Reader):
         return "decode"
 
     def read(self, split: Split) -> Iterator[Block | RejectedRow]:
-        for offset, raw in row_blocks(split, self.dialect):
+        for offset, raw in row_blocks(split, self.dialect, lambda row: self._long_key(row, 0, split.context)):
             if isinstance(raw, RejectedRow):
                 yield raw
             else:

@@ -10,7 +10,8 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import IO, cast
 
 import numpy as np
@@ -59,8 +60,16 @@ class _Beginning(io.RawIOBase):
         super().close()
 
 
-def row_blocks(split: Split, dialect: Dialect) -> Iterator[tuple[int, bytes | RejectedRow]]:
-    """Whole rows, about BLOCK_BYTES at a time."""
+def row_blocks(
+    split: Split, dialect: Dialect, key_of: Callable[[bytes], str | None]
+) -> Iterator[tuple[int, bytes | RejectedRow]]:
+    """Whole rows, about BLOCK_BYTES at a time.
+
+    Args:
+      split: what to read.
+      dialect: how rows are told apart.
+      key_of: gives the key of a row that is too long, from its beginning.
+    """
     offset, carry = split.start, b""
     long_row: _LongRow | None = None
     try:
@@ -70,7 +79,7 @@ def row_blocks(split: Split, dialect: Dialect) -> Iterator[tuple[int, bytes | Re
                 rest = long_row.add(chunk)
                 if not rest:
                     continue
-                yield offset, long_row.reject(split.file, offset)
+                yield offset, long_row.reject(split.file, offset, key_of)
                 offset, long_row, data = offset + long_row.length, None, chunk[rest:]
             elif carry:
                 data = carry + chunk
@@ -83,18 +92,18 @@ def row_blocks(split: Split, dialect: Dialect) -> Iterator[tuple[int, bytes | Re
                 # No line end so far: only the next one is looked for.
                 long_row = _LongRow()
                 if rest := long_row.add(data):
-                    yield offset, long_row.reject(split.file, offset)
+                    yield offset, long_row.reject(split.file, offset, key_of)
                     offset, long_row, carry = offset + rest, None, data[rest:]
             else:
                 carry = data
     except _BrokenStreamError as error:
         if long_row is not None:
-            yield offset, long_row.reject(split.file, offset)
+            yield offset, long_row.reject(split.file, offset, key_of)
             offset += long_row.length
         yield offset, _unreadable(split.file, offset, carry, error)
         return
     if long_row is not None:
-        yield offset, long_row.reject(split.file, offset)
+        yield offset, long_row.reject(split.file, offset, key_of)
     elif carry:
         yield offset, carry
 
@@ -147,11 +156,13 @@ class _LongRow:
         self.length += len(mine)
         return rest
 
-    def reject(self, name: str, position: int) -> RejectedRow:
+    def reject(self, name: str, position: int, key_of: Callable[[bytes], str | None]) -> RejectedRow:
+        """The row as a dead letter."""
         payload = b"".join(self._kept)
         self._kept = []
         truncated = self.length > len(payload)
-        return too_long(name, position, payload if truncated else payload.rstrip(b"\r\n"), self.length, truncated)
+        payload = payload if truncated else payload.rstrip(b"\r\n")
+        return replace(too_long(name, position, payload, self.length, truncated), key=key_of(payload))
 
 
 def too_long(name: str, position: int, payload: bytes, length: int, truncated: bool = False) -> RejectedRow:

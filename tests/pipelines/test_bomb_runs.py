@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from tests import ledger
 from tests.conftest import Command
@@ -41,11 +40,11 @@ def config(folder: Path, model: str, source: Path, **output: Any) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("format", ["csv", "json"])
-def test_a_text_that_is_repeated_in_the_output(tmp_path: Path, strict_model: str, format: str) -> None:
+def test_a_text_that_is_repeated_in_the_output(tmp_path: Path, strict_model: str) -> None:
+    # In JSON each of its bytes becomes six.
     source = parquet(tmp_path / "in.parquet", 20_000, pa.array(["\x01" * (4 * MIB)]))
     assert source.stat().st_size < MIB
-    settings = config(tmp_path, strict_model, source, columns=["s", "predictions"], format=format)
+    settings = config(tmp_path, strict_model, source, columns=["s", "predictions"], format="json")
     done = measure("pipelines.batch", "--config", settings, "--json")
     assert done.code == 3, done.err[-2000:]
     summary = json.loads(done.out)

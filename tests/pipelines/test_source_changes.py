@@ -74,8 +74,13 @@ def batch(command: Command, folder: Path, format: str, file: Path) -> Result:
     return command("batch", "--config", write_config(folder, format, str(file)), "--json")
 
 
-@pytest.mark.parametrize("format", FORMATS_IN)
-@pytest.mark.parametrize("change", [shorter, removed, replaced, written_over])
+@pytest.mark.parametrize(
+    ("change", "format"),
+    [
+        *((shorter, format) for format in FORMATS_IN),
+        *((change, format) for change in (removed, replaced, written_over) for format in ("csv", "parquet")),
+    ],
+)
 def test_a_file_that_changes_fails_the_run(
     command: Command,
     tmp_path: Path,

@@ -47,9 +47,9 @@ def text(head: bytes, piece: bytes, times: int) -> Callable[[Path], Path]:
 
 HEAD = b"a,s\n"
 BOMBS = {
-    "quotes.csv.gz": Bomb("csv", text(HEAD, b'"' * (16 * MIB), 24), NUMBERS_AND_TEXT, 1, "row of 402,653,184 bytes"),
+    "quotes.csv.gz": Bomb("csv", text(HEAD, b'"' * (16 * MIB), 16), NUMBERS_AND_TEXT, 1, "row of 268,435,456 bytes"),
     "commas.csv.zst": Bomb("csv", text(HEAD, b"," * (16 * MIB), 16), NUMBERS_AND_TEXT, 1, "row of 268,435,456 bytes"),
-    "newlines.csv.zst": Bomb("csv", text(HEAD + b'1,"', b"\n" * (8 * MIB), 6), NUMBERS_AND_TEXT, 1, "never closed"),
+    "newlines.csv.zst": Bomb("csv", text(HEAD + b'1,"', b"\n" * (8 * MIB), 4), NUMBERS_AND_TEXT, 1, "never closed"),
     "quotes.csv.bz2": Bomb("csv", text(HEAD, b'"' * (8 * MIB), 4), NUMBERS_AND_TEXT, 1, "row of 33,554,432 bytes"),
     "doubled.csv.gz": Bomb("csv", text(HEAD, b'1,"' + b'""' * (4 * MIB) + b'"x\n', 2), NUMBERS_AND_TEXT, 2),
     "unclosed.csv.gz": Bomb(
