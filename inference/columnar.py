@@ -11,8 +11,12 @@ import pyarrow as pa
 from inference.batches import Call, Explain, column_nbytes, padded_to, predict_batches, reject_all
 from inference.binding import Binding, bind
 from inference.errors import BindingError
+from inference.sizes import batch_bytes
 from inference.tensors import output_type
 from model.specs import Signature
+
+GATHERED_BYTES = 64 << 20
+"""Decoded bytes to which small batches are gathered at most."""
 
 VERSION_COLUMN = "model_version"
 """Column with the version of the model that predicted a row."""
@@ -140,14 +144,15 @@ class Columnar:
 
 
 class _RowCount:
-    """Rows of a batch or of a (key, batch) pair, at most `most`."""
+    """Rows of a batch or of a (key, batch) pair, at most `most`; wide rows count for more, as bytes are bounded too."""
 
     def __init__(self, most: int) -> None:
         self.most = most
 
     def __call__(self, element: Any) -> int:
         batch = element[1] if isinstance(element, tuple) else element
-        return max(1, min(self.most, int(batch.num_rows)))
+        wide = batch_bytes(batch) * self.most // GATHERED_BYTES
+        return max(1, min(self.most, max(int(batch.num_rows), wide)))
 
 
 def _fixed_rows(signature: Signature) -> int | None:

@@ -49,7 +49,7 @@ class DeadLetterFile(LetterBox):
             self._file = shards.create_private(self._path)
             self._rows = 0
         self._file.write(letter.to_json())
-        self._rows += 1
+        self._rows += letter.rows
 
     def end_bundle(self) -> Iterator[ShardWritten]:
         if self._file is not None:
@@ -108,8 +108,8 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
     def put(self, letter: DeadLetter) -> None:
         """Takes a letter, and counts it."""
         self.letters.write(letter)
-        self._rejected.inc()
-        TALLY.add(dead_lettered=1)
+        self._rejected.inc(letter.rows)
+        TALLY.add(dead_lettered=letter.rows)
 
     def reject_undecoded(self, row: RejectedRow, file: str, format: dict[str, Any], attempts: int = 1) -> None:
         """A row that the format could not decode."""
@@ -126,6 +126,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
                 source=source,
                 format=format,
                 payload_truncated=row.truncated,
+                rows=row.rows,
             )
         )
 

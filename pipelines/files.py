@@ -26,10 +26,12 @@ class FileInfo:
     Attributes:
       path: full path.
       size: bytes.
+      modified: when it was last written, in ns since 1970; 0 where the file system does not say.
     """
 
     path: str
     size: int
+    modified: int = 0
 
 
 def is_remote(path: str) -> bool:
@@ -50,7 +52,7 @@ def match(pattern: str, *, hidden: bool = False) -> list[FileInfo]:
     """
     if is_remote(pattern):
         wanted = pattern + "*" if pattern.endswith("/") else pattern
-        found = [FileInfo(f.path, f.size_in_bytes) for f in _filesystems().match([wanted])[0].metadata_list]
+        found = [_remote_info(f) for f in _filesystems().match([wanted])[0].metadata_list]
         return sorted(
             (f for f in found if hidden or f.path == pattern or not _is_hidden(f.path)), key=lambda file: file.path
         )
@@ -59,7 +61,7 @@ def match(pattern: str, *, hidden: bool = False) -> list[FileInfo]:
     named = os.path.isfile(pattern)
     paths = [pattern] if named else glob.glob(pattern, recursive=True)
     return [
-        FileInfo(path, os.path.getsize(path))
+        _local_info(path)
         for path in sorted(paths)
         if os.path.isfile(path) and (hidden or named or not _is_hidden(path))
     ]
@@ -67,6 +69,28 @@ def match(pattern: str, *, hidden: bool = False) -> list[FileInfo]:
 
 def _is_hidden(path: str) -> bool:
     return path.rpartition("/")[2].startswith((".", "_"))
+
+
+def describe(path: str) -> FileInfo:
+    """Looks at one file, whose path is taken literally. Raises FileNotFoundError."""
+    if not is_remote(path):
+        return _local_info(path)
+    filesystems = _filesystems()
+    try:
+        return _remote_info(filesystems.get_filesystem(path).metadata(path))
+    except Exception:  # a file system's own errors, of any class
+        if filesystems.exists(path):
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+
+def _local_info(path: str) -> FileInfo:
+    found = os.stat(path)
+    return FileInfo(path, found.st_size, found.st_mtime_ns)
+
+
+def _remote_info(found: Any) -> FileInfo:
+    return FileInfo(found.path, found.size_in_bytes, int((found.last_updated_in_seconds or 0) * 1e9))
 
 
 @dataclass(frozen=True)

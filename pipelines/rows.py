@@ -70,6 +70,7 @@ class DeadLetter:
       format: what `replay` needs to decode the payload.
       payload_truncated: the payload is only the beginning of the original bytes (they were larger than
         the source's limit); the row cannot be replayed from the dead letter alone.
+      rows: number of rows that it stands for: a range of a file that cannot be read is one dead letter.
     """
 
     key: str
@@ -82,6 +83,7 @@ class DeadLetter:
     source: str
     format: dict[str, Any] = field(default_factory=dict)
     payload_truncated: bool = False
+    rows: int = 1
 
     def to_json(self) -> bytes:
         """One line of newline-delimited JSON, newline included."""
@@ -89,6 +91,8 @@ class DeadLetter:
         fields["payload"] = base64.b64encode(self.payload).decode("ascii")
         if not self.payload_truncated:
             del fields["payload_truncated"]
+        if self.rows == 1:
+            del fields["rows"]
         return json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
     @classmethod
@@ -100,6 +104,8 @@ class DeadLetter:
         known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
         try:
             known["payload"] = base64.b64decode(known["payload"], validate=True)
+            if not isinstance(known.get("rows", 1), int) or known.get("rows", 1) < 1:
+                raise ValueError("rows is not a number of rows")
             return cls(**known)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a dead letter: {error}") from None
@@ -112,12 +118,24 @@ class Block:
     origin: Origin
     batch: pa.RecordBatch
 
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.batch.num_rows)
+
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that a decoder could not turn into a row of a batch. `key` where it can be told nevertheless.
+    """A row that a decoder could not turn into a row of a batch, or neighbouring rows that nobody can tell apart.
 
-    `file` where what is decoded together comes from several.
+    Attributes:
+      payload: original bytes; none where they cannot be read.
+      position: see Origin; of the first of several rows.
+      message: what is wrong, in words.
+      truncated: `payload` is not all of the row.
+      key: the row's key, where it can be told nevertheless.
+      file: the file, where what is decoded together comes from several.
+      rows: number of rows that the file says are lost here.
     """
 
     payload: bytes
@@ -128,3 +146,4 @@ class RejectedRow:
     truncated: bool = False
     key: str | None = None
     file: str | None = None
+    rows: int = 1

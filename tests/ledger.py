@@ -272,6 +272,11 @@ class Books:
         return Counter(letter["key"] for letter in self.letters)
 
     @property
+    def letter_rows(self) -> int:
+        """Rows that the dead letters stand for: a range that cannot be read is one of them."""
+        return sum(letter.get("rows", 1) for letter in self.letters)
+
+    @property
     def predictions(self) -> dict[str, np.float32]:
         """Prediction by key."""
         return {str(row.get(KEY, row.get("key"))): np.float32(row["predictions"]) for row in self.output}

@@ -30,6 +30,7 @@ from pipelines.formats.limits import DECODED_BYTES, MAX_KEPT_BYTES, UNPACKED_BYT
 from pipelines.formats.table import (
     BATCH_ROWS,
     TableOrigin,
+    believed_rows,
     broken_file,
     emit,
     table_size,
@@ -116,6 +117,9 @@ class AvroReader(Reader):
     """Reads the columns wanted from blocks of any codec: null, deflate, snappy, zstandard, bzip2, xz."""
 
     libraries = ("polars",)
+
+    def may_grow(self, file: str, size: int) -> bool:
+        return True
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
@@ -321,7 +325,9 @@ class _Decoder:
         if piece.rows > 1:
             message += "; this dead letter stands for all of its rows"
         cut = len(raw) < piece.end - piece.start
-        yield RejectedRow(self.header.raw + raw if raw else b"", _position(row, piece), message, truncated=cut)
+        payload = self.header.raw + raw if raw else b""
+        position = _position(row, piece)
+        yield RejectedRow(payload, position, message, truncated=cut, rows=believed_rows(piece.rows))
 
     def _reject_part(self, piece: Piece, part: Part, data: bytes, row: int, offset: int, problem: str) -> RejectedRow:
         """One dead letter for rows of a block."""
@@ -333,7 +339,8 @@ class _Decoder:
         if part.rows > 1:
             message += "; this dead letter stands for all of them"
         position = _position(row, piece) + offset
-        return RejectedRow(payload, position, message, truncated=room < part.end - part.start)
+        cut = room < part.end - part.start
+        return RejectedRow(payload, position, message, truncated=cut, rows=believed_rows(part.rows))
 
     def _room(self, wanted: int) -> int:
         """Bytes of a block that a dead letter keeps; the letters of a split keep MAX_PAYLOAD_BYTES together."""

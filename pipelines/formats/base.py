@@ -21,8 +21,11 @@ BLOCK_BYTES = 8 << 20
 MAX_ROW_BYTES = 16 << 20
 """A longer row is not decoded, it becomes a dead letter."""
 
-MAX_PAYLOAD_BYTES = 256 << 20
-"""Bytes that a dead letter keeps of such a row."""
+MAX_PAYLOAD_BYTES = 64 << 20
+"""Bytes that a dead letter keeps of such a row, or of a file that cannot be read."""
+
+MAX_BLOCK_ROWS = 262_144
+"""Rows of the largest record batch that a reader of text emits."""
 
 
 class FormatError(ValueError):
@@ -87,7 +90,20 @@ class RowReader(ABC):
 
 
 class Reader(RowReader):
-    """Decodes files of one format."""
+    """Decodes files of one format.
+
+    Attributes:
+      unit: what `Split.start` and `Split.end` count.
+    """
+
+    unit = "bytes"
+
+    def may_grow(self, file: str, size: int) -> bool:
+        """Whether the first `size` bytes of a local file, to which more were added since, are whole rows.
+
+        False where the end of a file says what is in it.
+        """
+        return False
 
     def format_of(self, context: Any) -> dict[str, Any]:
         return {"type": type(self).__name__.removesuffix("Reader").lower()}

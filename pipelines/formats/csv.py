@@ -16,31 +16,30 @@ import csv
 import io
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import IO, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from pipelines import files
 from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer
-from pipelines.formats.dialect import Dialect, quoting_fits
+from pipelines.formats.dialect import Dialect, Spans
+from pipelines.formats.quoting import quoting_fits
 from pipelines.formats.table import broken_file
-from pipelines.formats.text import (
-    TextReader,
-    compression_of,
-    first_block,
-    open_text,
-    plain_message,
-)
-from pipelines.rows import Block, RejectedRow
+from pipelines.formats.text import TextReader
+from pipelines.formats.text_blocks import compression_of, first_block, open_text, plain_message
+from pipelines.rows import Block, Positions, RejectedRow
 
 _log = logging.getLogger(__name__)
 _BOM = b"\xef\xbb\xbf"
 _WINDOW = 1 << 20
+_SHOWN_BYTES = 96
 
 
 class CsvReader(TextReader):
@@ -150,6 +149,22 @@ class CsvReader(TextReader):
             self._refuse_overflow(raw, context, batch, overflowed)
         return batch
 
+    def hopeless(self, raw: bytes, spans: Spans, context: Any) -> dict[int, str]:
+        """Rows without quotes that have not as many fields as there are columns."""
+        buffer = np.frombuffer(raw, np.uint8)
+        fields = 1 + _count_within(buffer == self.delimiter.encode()[0], spans)
+        plain = _count_within(buffer == ord('"'), spans) == 0
+        short = spans.ends - spans.starts <= MAX_ROW_BYTES
+        found = {}
+        for row in np.flatnonzero((fields != len(context)) & plain & short).tolist():
+            text = raw[spans.starts[row] : min(spans.ends[row], spans.starts[row] + _SHOWN_BYTES)]
+            more = " ..." if spans.ends[row] - spans.starts[row] > _SHOWN_BYTES else ""
+            found[row] = (
+                f"CSV parse error: Expected {len(context)} columns, got {fields[row]}: "
+                f"{text.decode('utf-8', 'replace')}{more}"
+            )
+        return found
+
     def _parse_as(self, raw: bytes, context: Any, types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
         table = pacsv.read_csv(
             pa.BufferReader(raw),
@@ -174,6 +189,13 @@ class CsvReader(TextReader):
             if not pc.all(said).as_py():
                 value = infinite.filter(pc.invert(said))[0].as_py()
                 raise pa.ArrowInvalid(f"column '{name}': CSV conversion error to float: {value!r} is too large")
+
+
+def _count_within(found: npt.NDArray[np.bool_], spans: Spans) -> Positions:
+    """How many of the bytes found are in each row."""
+    places = np.flatnonzero(found)
+    counts: Positions = np.searchsorted(places, spans.ends) - np.searchsorted(places, spans.starts)
+    return counts
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
@@ -211,7 +233,7 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
         )
     except (csv.Error, UnicodeError) as error:
         raise FormatError(f"{file}: its header line is not CSV: {plain_message(error)}") from None
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise FormatError(
             f"{file}: column {twice[0]!r} appears twice in the header; rename one, or give all names in "
@@ -247,7 +269,8 @@ class RowFinder:
         if quote is not None:
             buffer = np.frombuffer(self._read(max(quote - 1, wanted - 1), _WINDOW), np.uint8)
             quotes = np.flatnonzero(buffer == self._quote[0])
-            fits = [quoting_fits(buffer, quotes, self._dialect, inside=state) for state in (False, True)]
+            delimiter = self._dialect.delimiter
+            fits = [quoting_fits(buffer, quotes, self._quote, delimiter, inside=state) for state in (False, True)]
             if fits[0] == fits[1]:
                 return None
             inside = fits[1]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from pipelines.formats.base import MAX_ROW_BYTES
+from pipelines.formats.quoting import (
+    NEWLINE,
+    RETURN,
+    FieldWalker,
+    RowScanner,
+    has_lone_return,
+    line_ends,
+    quoting_fits,
+)
 from pipelines.rows import Positions
-
-_NEWLINE = 10
-_RETURN = 13
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,8 @@ class Dialect:
         """
         if self.quote is not None and self.quote in data:
             ends = self._quoted_row_ends(data, final)
-        elif b"\r" in data and _has_lone_return(data):
-            ends = self._scan(data, final)
         else:
-            ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE).astype(np.int64) + 1
+            ends = line_ends(data, final)
         if final and data and (not len(ends) or ends[-1] != len(data)):
             ends = np.append(ends, len(data))
         return np.asarray(ends, np.int64)
@@ -70,47 +71,23 @@ class Dialect:
         buffer = np.frombuffer(data, np.uint8)
         assert self.quote is not None
         quotes = np.flatnonzero(buffer == self.quote[0])
-        newlines = np.flatnonzero(buffer == _NEWLINE)
-        opened = np.searchsorted(quotes, newlines) & 1
-        rows_end_in_sight = bool(np.any(opened == 0)) or len(data) <= MAX_ROW_BYTES
-        closed = not (final and len(quotes) & 1)
-        well_formed = quoting_fits(buffer, quotes, self, inside=False)
-        if well_formed and closed and rows_end_in_sight and not _has_lone_return(data):
-            return np.asarray(newlines[opened == 0] + 1, np.int64)
-        return self._scan(data, final)
-
-    def _scan(self, data: bytes, final: bool) -> Positions:
-        """Row by row, for text whose quotes do not add up: a row that is no proper row ends with its line."""
-        row = _row_pattern(self)
-        line_end = re.compile(rb"\r\n|\n|\r")
-        ends = []
-        at, size = 0, len(data)
-        while at < size:
-            match = row.match(data, at)
-            if match is None:
-                # An open quote may still be closed by what follows, as long as a row may be that long.
-                if not final and size - at <= MAX_ROW_BYTES and self._is_open(data, at):
-                    break
-                found = line_end.search(data, at)
-            else:
-                found = line_end.match(data, match.end())
-            if found is None or (not final and found.end() == size and data[found.start()] == _RETURN):
-                break
-            at = found.end()
-            ends.append(at)
-        return np.array(ends, np.int64)
-
-    def _is_open(self, data: bytes, at: int) -> bool:
-        return self.quote is not None and data.count(self.quote, at) % 2 == 1
+        if not has_lone_return(data) and not (final and len(quotes) & 1):
+            newlines = np.flatnonzero(buffer == NEWLINE)
+            outside = (np.searchsorted(quotes, newlines) & 1) == 0
+            rows_end_in_sight = bool(outside.any()) or len(data) <= MAX_ROW_BYTES
+            if rows_end_in_sight and quoting_fits(buffer, quotes, self.quote, self.delimiter, inside=False):
+                return np.asarray(newlines[outside] + 1, np.int64)
+            del newlines, outside
+        return RowScanner(data, quotes, self.quote, self.delimiter, final).row_ends(MAX_ROW_BYTES)
 
     def spans(self, data: bytes) -> Spans:
         """The rows of a whole block; empty lines are no rows."""
         ends = self.row_ends(data, final=True)
-        starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
+        starts = np.zeros_like(ends)
+        starts[1:] = ends[:-1]
         buffer = np.frombuffer(data, np.uint8)
-        for terminator in (_NEWLINE, _RETURN):
-            last = buffer[np.maximum(ends - 1, 0)]
-            ends = np.where((last == terminator) & (ends > starts), ends - 1, ends)
+        for terminator in (NEWLINE, RETURN):
+            ends -= (buffer[ends - 1] == terminator) & (ends > starts)
         full = ends > starts
         starts, ends = starts[full], ends[full]
         return Spans(starts, ends, self._unclosed(data, starts, ends))
@@ -120,46 +97,8 @@ class Dialect:
             return frozenset()
         buffer = np.frombuffer(data, np.uint8)
         quotes = np.flatnonzero(buffer == self.quote[0])
-        if len(quotes) % 2 == 0 and quoting_fits(buffer, quotes, self, inside=False):
+        if len(quotes) % 2 == 0 and quoting_fits(buffer, quotes, self.quote, self.delimiter, inside=False):
             return frozenset()
-        lenient = _lenient_row_pattern(self)
+        fields = FieldWalker(self.quote, self.delimiter, lenient=True)
         quoted = np.unique(np.searchsorted(starts, quotes, side="right") - 1).tolist()
-        return frozenset(row for row in quoted if not lenient.fullmatch(data, starts[row], ends[row]))
-
-
-def _row_pattern(dialect: Dialect) -> re.Pattern[bytes]:
-    if dialect.quote is None:
-        return re.compile(rb"[^\r\n]*")
-    quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
-    field = rb"(?:%q[^%q]*(?:%q%q[^%q]*)*%q|[^%q%d\r\n][^%d\r\n]*|)"
-    row = field + rb"(?:%d" + field + rb")*(?=[\r\n]|\Z)"
-    return re.compile(row.replace(b"%q", quote).replace(b"%d", delimiter))
-
-
-def _lenient_row_pattern(dialect: Dialect) -> re.Pattern[bytes]:
-    """A row in which every quoted field ends, even if something stands behind its closing quote."""
-    quote, delimiter = re.escape(cast(bytes, dialect.quote)), re.escape(dialect.delimiter)
-    field = rb"(?:%q[^%q]*(?:%q%q[^%q]*)*%q[^%d]*|[^%q%d][^%d]*|)"
-    row = field + rb"(?:%d" + field + rb")*"
-    return re.compile(row.replace(b"%q", quote).replace(b"%d", delimiter))
-
-
-def _has_lone_return(data: bytes) -> bool:
-    return data.count(b"\r") != data.count(b"\r\n") + data.endswith(b"\r")
-
-
-def quoting_fits(buffer: npt.NDArray[np.uint8], quotes: Any, dialect: Dialect, *, inside: bool) -> bool:
-    """Whether every quote in `buffer` stands where a quote may, if the buffer begins `inside` a quoted field.
-
-    An opening quote follows a delimiter or a line end, a closing one precedes one; a doubled quote is a
-    closing and an opening one side by side. What lies beyond the buffer's edges is not held against it.
-    """
-    if not len(quotes):
-        return True
-    neighbours = np.zeros(256, bool)
-    assert dialect.quote is not None
-    neighbours[[_NEWLINE, _RETURN, dialect.delimiter[0], dialect.quote[0]]] = True
-    opens = (np.arange(len(quotes)) + inside) % 2 == 0
-    before = quotes[opens & (quotes > 0)] - 1
-    after = quotes[~opens & (quotes < len(buffer) - 1)] + 1
-    return bool(neighbours[buffer[before]].all() and neighbours[buffer[after]].all())
+        return frozenset(row for row in quoted if fields.walk(data, int(starts[row]), int(ends[row])) is None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +16,8 @@ import pyarrow.json as pajson
 from pipelines import files
 from pipelines.formats.base import FormatError, Split, Writer
 from pipelines.formats.dialect import Dialect
-from pipelines.formats.text import TextReader, compression_of, first_block
+from pipelines.formats.text import TextReader
+from pipelines.formats.text_blocks import compression_of, first_block
 from pipelines.rows import Positions
 
 _SAMPLE_BYTES = 1 << 20
@@ -109,7 +111,10 @@ class JsonReader(TextReader):
     def parse_alone(self, raw: bytes, context: Any) -> pa.RecordBatch:
         try:
             row = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (UnicodeError, pa.ArrowInvalid):
+            raise
+        except (ValueError, RecursionError) as error:
+            # Among them an integer with too many digits.
             raise pa.ArrowInvalid(f"not JSON: {error}") from None
         if not isinstance(row, dict):
             raise pa.ArrowInvalid("not a JSON object")
@@ -117,10 +122,9 @@ class JsonReader(TextReader):
         for field in self.spec.columns:
             wanted = _value_type(field.type)
             value = row.get(field.name)
-            natural = pa.array([value])
             try:
-                columns.append(natural.cast(wanted))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                columns.append(pa.array([value]).cast(wanted))
+            except (pa.ArrowException, OverflowError, TypeError):
                 raise pa.ArrowInvalid(
                     f"conversion error: column '{field.name}': {str(value)[:80]!r} is not a {wanted}"
                 ) from None
@@ -245,8 +249,9 @@ class JsonWriter(Writer):
     def write(self, batch: pa.RecordBatch) -> None:
         import polars as pl
 
-        encoded = cast(pl.DataFrame, pl.from_arrow(batch)).write_ndjson()
-        self.file.write(encoded.encode("utf-8"))
+        encoded = io.BytesIO()
+        cast(pl.DataFrame, pl.from_arrow(batch)).write_ndjson(encoded)
+        self.file.write(encoded.getbuffer())
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:

@@ -1,4 +1,8 @@
-"""ORC, by stripes, on pyarrow. Files are read only: nothing writes ORC."""
+"""ORC, by stripes, on pyarrow. Files are read only: nothing writes ORC.
+
+pyarrow decodes a stripe as a whole. A file whose statistics say that it becomes much larger by that is read in one
+piece instead, some rows at a time.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,34 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import orc
 
+from inference.sizes import bounded
 from model.proto_subset import build_messages
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split
 from pipelines.formats.table import (
+    BATCH_BYTES,
+    EXPANDED_BYTES,
+    EXPANSION,
     READ_ERRORS,
     RereadOrigin,
     batch_rows,
     broken_file,
     emit,
+    expands,
     grouped,
     is_corrupt,
     lost_rows,
     open_table,
     table_size,
+    text_bytes,
 )
 from pipelines.rows import Block, RejectedRow
+
+MAX_STRIPES_BYTES = 256 << 20
+MAX_STRIPES_RATIO = 32
+"""Decoded bytes of a file that is always read by stripes, and how many times its bytes in the file beyond that."""
+
+_CAUTION = 16
+"""Times that rows of one place of a file may be larger than its rows are on average."""
 
 # Field numbers are those of https://orc.apache.org/specification/ORCv1 and of the C++ reader's FileTail.
 _FileTail = build_messages(
@@ -37,10 +54,29 @@ _FileTail = build_messages(
             ("footerLength", 4, "int64"),
             ("numberOfRows", 5, "int64"),
         ],
-        "Footer": [("stripes", 3, "repeated StripeInformation")],
+        "Type": [("kind", 1, "int64"), ("subtypes", 2, "repeated int64"), ("fieldNames", 3, "repeated string")],
+        # Sums are zigzag-coded.
+        "StringStatistics": [("sum", 3, "int64")],
+        "BinaryStatistics": [("sum", 1, "int64")],
+        "ColumnStatistics": [
+            ("numberOfValues", 1, "int64"),
+            ("stringStatistics", 4, "StringStatistics"),
+            ("binaryStatistics", 8, "BinaryStatistics"),
+        ],
+        "Footer": [
+            ("stripes", 3, "repeated StripeInformation"),
+            ("types", 4, "repeated Type"),
+            ("statistics", 7, "repeated ColumnStatistics"),
+        ],
         "FileTail": [("footer", 2, "Footer")],
     },
 )["FileTail"]
+
+
+_TOO_DENSE = (
+    "text and lists of {stored:,} bytes become more than {decoded:,}; they may become "
+    f"{EXPANSION} times as much, or {EXPANDED_BYTES:,} bytes: write the file with less in it"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +85,41 @@ class Stripe:
 
     rows: int
     nbytes: int
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What the end of a file says of it.
+
+    Attributes:
+      stripes: its stripes.
+      decoded: bytes that the columns wanted become.
+      items: those of them that are in lists.
+    """
+
+    stripes: tuple[Stripe, ...]
+    decoded: int
+    items: int
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all stripes."""
+        return sum(stripe.nbytes for stripe in self.stripes)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all stripes."""
+        return sum(stripe.rows for stripe in self.stripes)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether stripes may become too large to be decoded as a whole."""
+        return self.decoded > MAX_STRIPES_BYTES and self.decoded > MAX_STRIPES_RATIO * self.stored
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows to decode at a time, where stripes are not decoded as a whole."""
+        return max(1, batch_rows(self.rows, self.decoded) // _CAUTION)
 
 
 @dataclass
@@ -63,12 +134,17 @@ class OrcOrigin(RereadOrigin):
     stripe: int = 0
     offset: int = 0
 
-    def reread(self) -> pa.RecordBatch:
+    def reread(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         with _open(self.file, self.content) as file:
-            batch = file.read_stripe(self.stripe)
-        if batch.num_rows < self.offset + self.batch.num_rows:
-            raise OSError(f"{self.file} has changed")
-        return batch.slice(self.offset, self.batch.num_rows)
+            tail = _tail(file, file.schema.names)
+            if not tail.is_dense:
+                yield -self.offset, file.read_stripe(self.stripe)
+                return
+        at = -self.first
+        for batch in _dense_batches(self.file, self.content, file.schema.names, tail.rows_at_once):
+            if at + batch.num_rows > 0:
+                yield at, batch
+            at += batch.num_rows
 
     def encode(self, row: pa.RecordBatch) -> bytes:
         sink = io.BytesIO()
@@ -77,10 +153,9 @@ class OrcOrigin(RereadOrigin):
 
 
 class OrcReader(Reader):
-    """Reads the columns wanted, a stripe at a time.
+    """Reads the columns wanted, a stripe (64 MiB in most files) at a time."""
 
-    A stripe (64 MiB in most files) is decoded as a whole: pyarrow offers nothing smaller.
-    """
+    unit = "stripes"
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
@@ -101,7 +176,10 @@ class OrcReader(Reader):
             return []
         try:
             with _open(file, None) as opened:
-                sizes = [stripe.nbytes for stripe in _stripes(opened)]
+                tail = _tail(opened, self._wanted(opened))
+                sizes = [stripe.nbytes for stripe in tail.stripes]
+                if tail.is_dense:
+                    return [Split(file, 0, len(sizes), sum(sizes))]
         except READ_ERRORS as error:
             if not is_corrupt(error):
                 raise
@@ -123,16 +201,48 @@ class OrcReader(Reader):
         with ExitStack() as stack:
             try:
                 file = stack.enter_context(_open(name, content))
-                stripes, names = _stripes(file), list(file.schema.names)
+                names = self._wanted(file)
+                tail = _tail(file, names)
             except READ_ERRORS as error:
                 if not is_corrupt(error):
                     raise
                 size = table_size(content, name)
                 yield broken_file(name, content, size, f"not a readable ORC file: {error}")
                 return
+            stripes = tail.stripes
+            if tail.is_dense:
+                yield from self._read_dense(name, content, names, tail)
+                return
+            first = sum(stripe.rows for stripe in stripes[:start])
             for index in range(start, len(stripes) if end is None else min(end, len(stripes))):
-                first = sum(stripe.rows for stripe in stripes[:index])
                 yield from self._read_stripe(file, names, name, content, index, first, stripes[index].rows)
+                first += stripes[index].rows
+
+    def _wanted(self, file: orc.ORCFile) -> list[str]:
+        """The columns to read; without one, pyarrow would not count the rows."""
+        names = list(file.schema.names)
+        return [name for name in names if name in self.spec.columns.names] or names[:1]
+
+    def _read_dense(
+        self, name: str, content: bytes | None, names: list[str], tail: Tail
+    ) -> Iterator[Block | RejectedRow]:
+        """The rows of a file of which much is made of little, a few at a time."""
+        at, decoded, reason = 0, 0, "it has fewer rows than its footer says"
+        try:
+            if expands(tail.items, tail.stored):
+                raise FormatError(_TOO_DENSE.format(stored=tail.stored, decoded=tail.items))
+            for batch in _dense_batches(name, content, names, tail.rows_at_once):
+                for part in bounded(batch, BATCH_BYTES):
+                    decoded += text_bytes(part)
+                    if expands(decoded, tail.stored):
+                        raise FormatError(_TOO_DENSE.format(stored=tail.stored, decoded=decoded))
+                    yield from emit(OrcOrigin(name, {"type": "orc"}, at, part, None, content), self.spec)
+                    at += part.num_rows
+        except READ_ERRORS as error:
+            if not is_corrupt(error):
+                raise
+            reason = str(error)
+        yield from lost_rows(at, tail.rows - at, f"{name} cannot be read from its row {at} on: {reason}")
 
     def _read_stripe(
         self,
@@ -144,10 +254,8 @@ class OrcReader(Reader):
         first: int,
         rows: int,
     ) -> Iterator[Block | RejectedRow]:
-        # Without a column to read, pyarrow does not count the rows.
-        wanted = [n for n in names if n in self.spec.columns.names] or names[:1]
         try:
-            stripe = file.read_stripe(index, columns=wanted)
+            stripe = file.read_stripe(index, columns=names)
         except READ_ERRORS as error:
             if not is_corrupt(error):
                 raise
@@ -168,12 +276,38 @@ def _open(file: str, content: bytes | None) -> Iterator[orc.ORCFile]:
         yield orc.ORCFile(source)
 
 
-def _stripes(file: orc.ORCFile) -> list[Stripe]:
-    tail = _FileTail.FromString(bytes(file.reader.serialized_file_tail()))
-    return [
+def _tail(file: orc.ORCFile, names: list[str]) -> Tail:
+    footer = _FileTail.FromString(bytes(file.reader.serialized_file_tail())).footer
+    stripes = tuple(
         Stripe(stripe.numberOfRows, stripe.indexLength + stripe.dataLength + stripe.footerLength)
-        for stripe in tail.footer.stripes
-    ]
+        for stripe in footer.stripes
+    )
+    decoded = items = 0
+    if footer.types:
+        # Types are numbered in the order of a walk through the tree of them.
+        starts = [*footer.types[0].subtypes, len(footer.types)]
+        for name, start, end in zip(footer.types[0].fieldNames, starts, starts[1:], strict=False):
+            if name in names:
+                sizes = [_column_bytes(statistics) for statistics in footer.statistics[start:end]]
+                decoded += sum(sizes)
+                items += sum(sizes[1:])
+    return Tail(stripes, decoded, items)
+
+
+def _column_bytes(statistics: Any) -> int:
+    text = (int(statistics.stringStatistics.sum or statistics.binaryStatistics.sum)) & (1 << 64) - 1
+    return 8 * max(int(statistics.numberOfValues), 0) + max(text >> 1 ^ -(text & 1), 0)
+
+
+def _dense_batches(name: str, content: bytes | None, names: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, `rows` at a time. Raises READ_ERRORS."""
+    from pyarrow import dataset
+
+    with open_table(name, content) as source:
+        fragment = dataset.OrcFileFormat().make_fragment(source)
+        yield from fragment.to_batches(
+            columns=names, batch_size=rows, use_threads=False, batch_readahead=0, fragment_readahead=0
+        )
 
 
 def _footer(file: str) -> tuple[pa.Schema, int]:

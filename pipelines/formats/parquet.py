@@ -11,19 +11,25 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from inference.sizes import bounded
+from pipelines.files import is_remote, read_range
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split, Writer
+from pipelines.formats.parquet_size import reading_plan, stored_bytes
 from pipelines.formats.table import (
+    BATCH_BYTES,
+    EXPANDED_BYTES,
+    EXPANSION,
     READ_ERRORS,
     RereadOrigin,
-    batch_rows,
     broken_file,
     emit,
+    expands,
     grouped,
     is_corrupt,
     lost_rows,
     open_table,
     table_size,
-    window,
+    text_bytes,
 )
 from pipelines.rows import Block, RejectedRow
 
@@ -47,11 +53,13 @@ class ParquetOrigin(RereadOrigin):
     group: int = 0
     offset: int = 0
 
-    def reread(self) -> pa.RecordBatch:
+    def reread(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         with _open(self.file, self.content) as file:
-            count = self.batch.num_rows
-            rows = _rows_at_once(file.metadata.row_group(self.group))
-            return window(file.iter_batches(rows, [self.group]), self.offset, count)
+            at = -self.offset
+            for batch in _batches(file, self.file, self.content, self.group, file.schema_arrow.names, frozenset()):
+                if at + batch.num_rows > 0:
+                    yield at, batch
+                at += batch.num_rows
 
     def encode(self, row: pa.RecordBatch) -> bytes:
         sink = io.BytesIO()
@@ -61,6 +69,8 @@ class ParquetOrigin(RereadOrigin):
 
 class ParquetReader(Reader):
     """Reads the columns wanted, row group by row group, in batches of bounded size."""
+
+    unit = "row groups"
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
@@ -82,7 +92,7 @@ class ParquetReader(Reader):
         try:
             with _open(file, None) as opened:
                 groups = [opened.metadata.row_group(i) for i in range(opened.num_row_groups)]
-                sizes = [_stored_bytes(group) for group in groups]
+                sizes = [stored_bytes(group) for group in groups]
         except READ_ERRORS as error:
             if not is_corrupt(error):
                 raise
@@ -105,7 +115,7 @@ class ParquetReader(Reader):
         with ExitStack() as stack:
             try:
                 file = stack.enter_context(_open(name, content, dictionaries))
-                names = [n for n in file.schema_arrow.names if n in self.spec.columns.names]
+                names = _wanted(file, self.spec.columns)
                 rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             except READ_ERRORS as error:
                 if not is_corrupt(error):
@@ -113,8 +123,10 @@ class ParquetReader(Reader):
                 size = table_size(content, name)
                 yield broken_file(name, content, size, f"not a readable Parquet file: {error}")
                 return
+            first = sum(rows[:start])
             for group in range(start, len(rows) if end is None else min(end, len(rows))):
-                yield from self._read_group(file, names, name, content, group, sum(rows[:group]), limit)
+                yield from self._read_group(file, names, name, content, group, first, limit)
+                first += rows[group]
 
     def _read_group(
         self,
@@ -126,11 +138,10 @@ class ParquetReader(Reader):
         first: int,
         limit: int | None,
     ) -> Iterator[Block | RejectedRow]:
-        metadata = file.metadata.row_group(group)
-        rows = min(_rows_at_once(metadata), limit or metadata.num_rows)
+        total = file.metadata.row_group(group).num_rows
         offset, reason = 0, "it has fewer rows than its metadata says"
         try:
-            for batch in file.iter_batches(max(rows, 1), [group], names):
+            for batch in _batches(file, name, content, group, names, _dictionaries(self.spec.columns), limit):
                 origin = ParquetOrigin(name, {"type": "parquet"}, first + offset, batch, None, content, group, offset)
                 yield from emit(origin, self.spec)
                 offset += batch.num_rows
@@ -139,7 +150,7 @@ class ParquetReader(Reader):
                 raise
             reason = str(error)
         message = f"{name}: row group {group} cannot be read from its row {offset} on: {reason}"
-        yield from lost_rows(first + offset, metadata.num_rows - offset, message)
+        yield from lost_rows(first + offset, total - offset, message)
 
 
 class ParquetWriter(Writer):
@@ -192,13 +203,21 @@ class ParquetWriter(Writer):
 
 
 @contextmanager
-def _open(file: str, content: bytes | None, dictionaries: frozenset[str] = frozenset()) -> Iterator[pq.ParquetFile]:
+def _open(
+    file: str,
+    content: bytes | None,
+    dictionaries: frozenset[str] = frozenset(),
+    metadata: pq.FileMetaData | None = None,
+) -> Iterator[pq.ParquetFile]:
     options: dict[str, Any] = {
         "buffer_size": READ_BUFFER_BYTES if content is None else 0,
         "pre_buffer": False,
         "page_checksum_verification": True,
     }
     with open_table(file, content) as source:
+        if metadata is not None:
+            yield pq.ParquetFile(source, metadata=metadata, read_dictionary=sorted(dictionaries), **options)
+            return
         opened = pq.ParquetFile(source, **options)
         schema = opened.schema_arrow
         strings = [n for n in schema.names if n in dictionaries and pa.types.is_string(schema.field(n).type)]
@@ -224,9 +243,58 @@ def _dictionaries(columns: pa.Schema) -> frozenset[str]:
     return frozenset(field.name for field in columns if pa.types.is_dictionary(field.type))
 
 
-def _stored_bytes(group: pq.RowGroupMetaData) -> int:
-    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
+def _wanted(file: pq.ParquetFile, columns: pa.Schema) -> list[str]:
+    """The columns to read; without one that is wanted, the smallest: only values prove that there are rows."""
+    names = [name for name in file.schema_arrow.names if name in columns.names]
+    if names or not file.num_row_groups:
+        return names
+    group = file.metadata.row_group(0)
+    chunks = sorted((group.column(i) for i in range(group.num_columns)), key=lambda chunk: chunk.total_compressed_size)
+    tops = [chunk.path_in_schema.split(".", 1)[0] for chunk in chunks]
+    return [name for name in tops if name in file.schema_arrow.names][:1]
 
 
-def _rows_at_once(group: pq.RowGroupMetaData) -> int:
-    return batch_rows(group.num_rows, group.total_byte_size)
+def _batches(
+    file: pq.ParquetFile,
+    name: str,
+    content: bytes | None,
+    group: int,
+    names: list[str],
+    asked: frozenset[str],
+    limit: int | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a row group in batches of bounded size. Raises READ_ERRORS."""
+    metadata = file.metadata.row_group(group)
+    if not names and metadata.num_rows:
+        raise FormatError("it says that it has rows, and has no columns")
+    plan = reading_plan(
+        file,
+        group,
+        names,
+        asked,
+        lambda dictionaries: _open(name, content, dictionaries, file.metadata),
+        None if content is not None or is_remote(name) else lambda start, end: read_range(name, start, end),
+    )
+    rows = max(1, min(plan.rows, limit or plan.rows))
+    stored, decoded = stored_bytes(metadata), 0
+    with ExitStack() as stack:
+        if plan.dictionaries:
+            file = stack.enter_context(_open(name, content, asked | plan.dictionaries, file.metadata))
+        for batch in file.iter_batches(rows, [group], names):
+            for part in bounded(batch, BATCH_BYTES):
+                decoded += text_bytes(part)
+                if expands(decoded, stored):
+                    raise FormatError(
+                        f"text and lists of {stored:,} bytes become more than {decoded:,}; they may become "
+                        f"{EXPANSION} times as much, or {EXPANDED_BYTES:,} bytes: write it with smaller row groups"
+                    )
+                yield _written_out(part, plan.dictionaries) if plan.dictionaries else part
+
+
+def _written_out(batch: pa.RecordBatch, names: frozenset[str]) -> pa.RecordBatch:
+    """A batch with the dictionaries of some columns written out."""
+    arrays = [
+        column.dictionary_decode() if name in names and pa.types.is_dictionary(column.type) else column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)

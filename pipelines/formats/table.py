@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from inference.sizes import decoded_bytes
 from pipelines.files import is_remote, open_input, read_range
 from pipelines.formats.base import MAX_PAYLOAD_BYTES, ReadSpec
 from pipelines.rows import Block, Origin, Positions, RejectedRow
@@ -29,7 +30,11 @@ READ_ERRORS = (OSError, ValueError, MemoryError, pa.ArrowException)
 """What pyarrow raises for a file that it cannot read; a corrupt length can ask for all memory."""
 
 MAX_LOST_ROWS = 100_000_000
-"""Unreadable rows that are accounted for one by one; a count beyond it is itself taken for corrupt."""
+"""Unreadable rows that a file is believed to have in one place; a count beyond it is itself taken for corrupt."""
+
+EXPANDED_BYTES = 256 << 20
+EXPANSION = 1000
+"""What a piece of a file may always become by being decoded, and how many times its bytes in the file beyond that."""
 
 
 @dataclass
@@ -73,23 +78,37 @@ class RereadOrigin(TableOrigin):
     """An origin that reads its rows a second time, with all columns, when one of them is asked for."""
 
     def __post_init__(self) -> None:
-        self._original: pa.RecordBatch | None = None
+        self._pieces: Iterator[tuple[int, pa.RecordBatch]] | None = None
+        self._piece: tuple[int, pa.RecordBatch] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_original": None}
+        return {**self.__dict__, "_pieces": None, "_piece": None}
 
     def document(self, index: int) -> bytes:
-        if self._original is None:
-            try:
-                self._original = self.reread()
-            except READ_ERRORS:
-                # The file is gone or has changed since: the columns in memory are what is left of the row.
-                self._original = self.batch
-        return self.encode(self._original.slice(index, 1))
+        try:
+            first, piece = self._piece_with(index)
+        except READ_ERRORS:
+            # The file is gone or has changed since: the columns in memory are what is left of the row.
+            first, piece = self._piece = 0, self.batch
+        return self.encode(piece.slice(index - first, 1))
+
+    def _piece_with(self, index: int) -> tuple[int, pa.RecordBatch]:
+        """The piece that holds a row of `batch`, and the row number in `batch` of its first row."""
+        if self._piece is None or index < self._piece[0]:
+            self._pieces = self.reread()
+            self._piece = None
+        while self._piece is None or index >= self._piece[0] + self._piece[1].num_rows:
+            if self._pieces is None or (following := next(self._pieces, None)) is None:
+                raise OSError(f"{self.file} has fewer rows than before")
+            self._piece = following
+        return self._piece
 
     @abstractmethod
-    def reread(self) -> pa.RecordBatch:
-        """The rows of `batch` with all columns, from the file."""
+    def reread(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The rows of `batch` with all columns, from the file, in pieces that fit into memory.
+
+        Each comes with the row number in `batch` of its first row, which may be negative.
+        """
 
     @abstractmethod
     def encode(self, row: pa.RecordBatch) -> bytes:
@@ -111,19 +130,6 @@ def is_corrupt(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno is None and not isinstance(error, (ConnectionError, TimeoutError))
     return True
-
-
-def window(batches: Iterable[pa.RecordBatch], start: int, count: int) -> pa.RecordBatch:
-    """Rows `start` to `start + count` of a sequence of batches, as one batch."""
-    pieces, seen = [], 0
-    for batch in batches:
-        low, high = max(start - seen, 0), min(start + count - seen, batch.num_rows)
-        if low < high:
-            pieces.append(batch.slice(low, high - low))
-        seen += batch.num_rows
-        if seen >= start + count:
-            return pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
-    raise OSError("the file has fewer rows than before")
 
 
 def conform(batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
@@ -176,12 +182,29 @@ def invalid_rows(batch: pa.RecordBatch) -> dict[int, str]:
 
 
 def lost_rows(first: int, count: int, message: str) -> Iterator[RejectedRow]:
-    """Rows that a file promises and cannot give: without their bytes, but accounted for."""
-    if count > MAX_LOST_ROWS:
-        yield RejectedRow(b"", first, f"{message} (the file promises {count} rows here)", truncated=True)
-        return
-    for position in range(first, first + count):
-        yield RejectedRow(b"", position, message, truncated=True)
+    """Rows that a file promises and cannot give, as one dead letter without bytes that stands for all of them."""
+    if count > 0:
+        yield RejectedRow(b"", first, f"{message} ({count:,} rows)", truncated=True, rows=believed_rows(count))
+
+
+def believed_rows(count: int) -> int:
+    """Returns how many rows an unreadable stretch of a file counts as, if the file says that it has `count`."""
+    return count if count <= MAX_LOST_ROWS else 1
+
+
+def expands(decoded: int, stored: int) -> bool:
+    """Whether text and lists become so large by being decoded that the file is taken for hostile."""
+    return decoded > EXPANDED_BYTES and decoded > EXPANSION * stored
+
+
+def text_bytes(batch: pa.RecordBatch) -> int:
+    """Decoded bytes of those columns of a batch whose values differ in length."""
+    kinds = enumerate(batch.schema.types)
+    return sum(decoded_bytes(batch.column(index)) for index, type in kinds if not _is_fixed(type))
+
+
+def _is_fixed(type: pa.DataType) -> bool:
+    return bool(pa.types.is_primitive(type) or pa.types.is_null(type))
 
 
 def broken_file(file: str, content: bytes | None, size: int, message: str) -> RejectedRow:

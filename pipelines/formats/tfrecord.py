@@ -36,12 +36,13 @@ from pipelines.formats.base import (
     ReadSpec,
     Split,
 )
-from pipelines.formats.table import BATCH_ROWS
+from pipelines.formats.table import BATCH_BYTES, BATCH_ROWS
 from pipelines.formats.tf_examples import SAMPLED_RECORDS, ExampleDecoder, infer
 from pipelines.rows import Block, RejectedRow
 
 _GZIP = b"\x1f\x8b\x08"
 _HEAD_BYTES = 1 << 20
+_PORTION_BYTES = 4096
 
 
 class TFRecordReader(Reader):
@@ -50,6 +51,9 @@ class TFRecordReader(Reader):
     Options: `record_column`, the name of a column (among the columns wanted) that holds the whole serialized
     record, for models that parse tf.Examples themselves. If it is the only one, nothing is decoded.
     """
+
+    def may_grow(self, file: str, size: int) -> bool:
+        return True
 
     libraries = ("tfx_bsl.coders.example_coder", "tensorflow_metadata.proto.v0.schema_pb2")
 
@@ -91,7 +95,7 @@ class TFRecordReader(Reader):
     def read(self, split: Split) -> Iterator[Block | RejectedRow]:
         with open_input(split.file) as opened:
             if _is_gzip(split.file, opened):
-                stream: _Stream = _GzipStream(opened)
+                stream: _Stream = _GzipStream(opened, split.end)
             else:
                 opened.seek(split.start)
                 stream = _Stream(opened, split.end - split.start)
@@ -107,7 +111,8 @@ class TFRecordReader(Reader):
     def _head(cls, file: str) -> list[bytes]:
         """The first records of a file. Raises FormatError."""
         with open_input(file) as opened:
-            stream = _GzipStream(opened) if _is_gzip(file, opened) else _Stream(opened, MAX_ROW_BYTES)
+            packed = _is_gzip(file, opened)
+            stream = _GzipStream(opened, 1 << 63) if packed else _Stream(opened, MAX_ROW_BYTES)
             data = b""
             while len(data) < MAX_ROW_BYTES and (more := stream.read(_HEAD_BYTES)):
                 data += more
@@ -137,8 +142,10 @@ class TFRecordReader(Reader):
                     message = f"{name}: a record's data has a wrong checksum"
                     yield RejectedRow(framed, start + int(offsets[index]), message)
                 kept = np.flatnonzero(good)
-                for low in range(0, len(kept), BATCH_ROWS):
-                    part = kept[low : low + BATCH_ROWS]
+                # Even an empty record has a value in each column.
+                step = max(1, min(BATCH_ROWS, BATCH_BYTES // (8 * len(self.spec.columns) + 1)))
+                for low in range(0, len(kept), step):
+                    part = kept[low : low + step]
                     chosen = found[low : low + len(part)] if len(kept) == count else [found[i] for i in part]
                     yield from decoder.read(name, chosen, offsets[:-1][part] + start)
             done = int(offsets[-1])
@@ -179,33 +186,48 @@ class _Stream:
 
 
 class _GzipStream(_Stream):
-    """The unpacked bytes of a gzip file, of any number of members."""
+    """The unpacked bytes of the first `nbytes` of a gzip file, of any number of members."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file, 0)
-        self.packed, self.unpack = b"", zlib.decompressobj(zlib.MAX_WBITS | 16)
-        self.fresh = True
+    def __init__(self, file: IO[bytes], nbytes: int) -> None:
+        super().__init__(file, nbytes)
+        self.packed = memoryview(b"")
+        self._begin()
+
+    def _begin(self) -> None:
+        self.unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        # zlib gives back a copy of what is behind the end of a member: of many small ones, that is to be little.
+        self.portion = _PORTION_BYTES
 
     def read(self, count: int) -> bytes:
         out = io.BytesIO()
         while not self.failure and (left := count - out.tell()) > 0:
-            self.packed = self.packed or read_fully(self.file, _HEAD_BYTES)
+            if not self.packed:
+                self.packed = memoryview(super().read(_HEAD_BYTES))
             if self.unpack.eof:
-                self.packed = self.packed.lstrip(b"\0")
+                self._skip_padding()
                 if not self.packed:
                     break
-                self.unpack, self.fresh = zlib.decompressobj(zlib.MAX_WBITS | 16), True
+                self._begin()
             at_end = not self.packed
+            given = self.packed[: self.portion]
             try:
-                piece = self.unpack.decompress(self.packed, left)
+                piece = self.unpack.decompress(given, left)
             except zlib.error as error:
                 self.failure = f"the file does not unpack (gzip): {error}"
                 break
-            self.packed = self.unpack.unconsumed_tail or self.unpack.unused_data
+            kept = len(self.unpack.unused_data if self.unpack.eof else self.unpack.unconsumed_tail)
+            self.packed = self.packed[len(given) - kept :]
+            self.portion = min(2 * self.portion, _HEAD_BYTES)
             out.write(piece)
             if at_end and not piece and not self.unpack.eof:
                 self.failure = "the file ends early (gzip)"
         return out.getvalue()
+
+    def _skip_padding(self) -> None:
+        """Passes the zeros between two members."""
+        while self.packed and not self.packed[0]:
+            rest = bytes(self.packed).lstrip(b"\0")
+            self.packed = memoryview(rest or super().read(_HEAD_BYTES))
 
 
 def _is_gzip(file: str, opened: IO[bytes]) -> bool:

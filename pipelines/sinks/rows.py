@@ -12,11 +12,15 @@ from apache_beam.metrics import Metrics
 
 from inference.coercion import is_list, list_lengths
 from inference.errors import ROW_COLUMN
+from inference.sizes import bounded
 from pipelines.dead_letters import DeadLetterDoFn
 from pipelines.formats.base import FormatError
 from pipelines.plan import OutputColumn
 from pipelines.progress import TALLY
 from pipelines.rows import Origin, Positions
+
+ENCODED_BYTES = 64 << 20
+"""Decoded bytes of rows that are encoded together."""
 
 
 class RowRefusedError(ValueError):
@@ -64,7 +68,10 @@ class WriteRows(DeadLetterDoFn):
     def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
         origin, batch = element
         rows = rows_of(batch)
-        pending = [(0, batch.num_rows)]
+        # Encoded in slices: dictionaries are written out, and text may become several times as long.
+        sizes = [part.num_rows for part in bounded(batch, ENCODED_BYTES)]
+        ends = np.cumsum(sizes).tolist()
+        pending = list(zip([0, *ends[:-1]], ends, strict=True))[::-1]
         while pending:
             low, high = pending.pop()
             try:

@@ -1,5 +1,5 @@
 """Dead letters -> (Origin, record batch), one batch a letter. A letter keeps its key, source and payload, and its
-attempts go on counting.
+attempts go on counting. A file of letters that changes while it is read fails the run.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pipelines.files import FileInfo
 from pipelines.formats.base import MAX_PAYLOAD_BYTES, RowReader
 from pipelines.progress import TALLY
 from pipelines.rows import Block, DeadLetter, Origin, Positions
+from pipelines.sources.file_version import current, require_unchanged
 
 
 class LetterOrigin(Origin):
@@ -59,16 +60,18 @@ class _ReadLetters(DeadLetterDoFn):
 
     def process(self, shard: FileInfo) -> Iterator[Any]:
         rows = 0
-        for line in _lines(shard.path):
+        version = current(shard)
+        for line in filter(None, _lines(shard.path, shard.size)):
             letter = DeadLetter.from_json(line)
             blocks, reason = self._decode(letter)
             if reason is not None:
-                rows += 1
+                rows += letter.rows
                 tried = dataclasses.replace(letter, attempts=letter.attempts + 1, message=reason)
                 self.put(tried)
             for block in blocks:
                 rows += block.batch.num_rows
                 yield LetterOrigin(letter, block.batch.num_rows), block.batch
+        require_unchanged(version, f"bytes 0 to {shard.size:,}", lambda: False)
         TALLY.add(read=rows, nbytes=shard.size)
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(shard.path, (0, shard.size), rows))
 
@@ -87,17 +90,23 @@ class _ReadLetters(DeadLetterDoFn):
         return blocks, None if blocks else "the payload holds no row"
 
 
-def _lines(path: str) -> Iterator[bytes]:
-    """The lines of a file; each fits the largest payload."""
-    carry = b""
+def _lines(path: str, size: int) -> Iterator[bytes]:
+    """The lines of the first `size` bytes of a file; each fits the largest payload."""
+    pieces: list[bytes] = []
+    length = 0
     with files.open_input(path) as file:
-        while piece := file.read(1 << 20):
-            *lines, carry = (carry + piece).split(b"\n")
-            yield from (line for line in lines if line)
-            if len(carry) > 2 * MAX_PAYLOAD_BYTES:
+        while size > 0 and (piece := file.read(min(size, 1 << 20))):
+            size -= len(piece)
+            first, *others = piece.split(b"\n")
+            pieces.append(first)
+            length += len(first)
+            if length > 2 * MAX_PAYLOAD_BYTES:
                 raise ValueError(f"{path}: a line is too long for a dead letter")
-    if carry:
-        yield carry
+            if others:
+                yield b"".join(pieces)
+                yield from others[:-1]
+                pieces, length = [others[-1]], len(others[-1])
+    yield b"".join(pieces)
 
 
 class ReadDeadLetters(beam.PTransform):  # type: ignore[misc]

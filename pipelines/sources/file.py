@@ -1,5 +1,5 @@
 """Files -> (Origin, record batch). Each piece of a file is read once by one worker; a retried piece is read again
-from its beginning, and only the attempt that the runner commits counts.
+from its beginning, and only the attempt that the runner commits counts. A file that changes meanwhile fails the run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pipelines.files import FileInfo
 from pipelines.formats.base import Reader, Split
 from pipelines.progress import TALLY
 from pipelines.rows import Block
+from pipelines.sources.file_version import FileVersion, current, require_unchanged
 
 
 def split_bytes_for(total: int) -> int:
@@ -27,7 +28,7 @@ def split_bytes_for(total: int) -> int:
 
 
 class SplitFile(beam.DoFn):  # type: ignore[misc]
-    """FileInfo -> Split of the file.
+    """FileInfo -> (FileVersion, Split of the file).
 
     Args:
       reader: of the files' format.
@@ -39,21 +40,23 @@ class SplitFile(beam.DoFn):  # type: ignore[misc]
         self._split_bytes = split_bytes
 
     def process(self, file: FileInfo) -> Iterator[Any]:
+        version = current(file)
         pieces: list[Split] = []
-        if file.size:
+        size = version.info.size
+        if size:
             try:
-                pieces = self._reader.splits(file.path, file.size, self._split_bytes)
+                pieces = self._reader.splits(file.path, size, self._split_bytes)
             except ValueError:
                 # The reader says what is wrong with the file when it reads it.
-                pieces = [Split(file.path, 0, file.size, file.size)]
+                pieces = [Split(file.path, 0, size, size)]
         yield beam.pvalue.TaggedOutput(
             RECEIPTS, FilePlanned(file.path, tuple((piece.start, piece.end) for piece in pieces))
         )
-        yield from pieces
+        yield from ((version, piece) for piece in pieces)
 
 
 class ReadSplit(DeadLetterDoFn):
-    """Split -> (Origin, record batch); what cannot be decoded goes to the dead letters."""
+    """(FileVersion, Split) -> (Origin, record batch); what cannot be decoded goes to the dead letters."""
 
     def __init__(self, reader: Reader, prefix: str, run_id: str, model: str) -> None:
         super().__init__(prefix, run_id, model)
@@ -61,20 +64,31 @@ class ReadSplit(DeadLetterDoFn):
         self._rows = Metrics.counter("predict", "rows_read")
         self._bytes = Metrics.counter("predict", "bytes_read")
 
-    def process(self, split: Split) -> Iterator[Any]:
+    def process(self, planned: tuple[FileVersion, Split]) -> Iterator[Any]:
+        version, split = planned
         rows = 0
-        for piece in self._reader.read(split):
-            count = piece.batch.num_rows if isinstance(piece, Block) else 1
-            rows += count
-            self._rows.inc(count)
-            TALLY.add(read=count)
-            if isinstance(piece, Block):
-                yield piece.origin, piece.batch
-            else:
-                self.reject_undecoded(piece, split.file, self._reader.format_of(split.context))
+        try:
+            for piece in self._reader.read(split):
+                rows += piece.rows
+                self._rows.inc(piece.rows)
+                TALLY.add(read=piece.rows)
+                if isinstance(piece, Block):
+                    yield piece.origin, piece.batch
+                else:
+                    self.reject_undecoded(piece, split.file, self._reader.format_of(split.context))
+        except OSError:
+            # If the file is not what it was any more, that is the cause.
+            self._require_unchanged(version, split)
+            raise
+        self._require_unchanged(version, split)
         self._bytes.inc(split.nbytes)
         TALLY.add(nbytes=split.nbytes)
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(split.file, (split.start, split.end), rows))
+
+    def _require_unchanged(self, version: FileVersion, split: Split) -> None:
+        file, size = split.file, version.info.size
+        what = f"{self._reader.unit} {split.start:,} to {split.end:,}"
+        require_unchanged(version, what, lambda: self._reader.may_grow(file, size))
 
 
 class ReadFiles(beam.PTransform):  # type: ignore[misc]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipelines.formats import ReadSpec, Split, reader_class
 from pipelines.formats import csv as our_csv
-from pipelines.formats import text as our_text
+from pipelines.formats import text_blocks as our_text
 from pipelines.rows import Block, RejectedRow
 
 NAMES = ("k", "a", "b")
