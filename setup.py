@@ -61,6 +61,7 @@ setup(
         "dev": [
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
+            "pytest-timeout>=2.3,<3",
             "hypothesis>=6.100,<7",
             "ruff>=0.9,<1",
             "mypy>=1.15,<3",

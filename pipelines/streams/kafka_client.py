@@ -159,7 +159,7 @@ def _unreachable(where: str, cluster: Cluster, errors: Sequence[KafkaError]) -> 
         return f"{where}.security: {cluster.servers} refuses these credentials: {said}; check username and password"
     # What is said of one broker tells more than that there is none.
     said = next((first[code] for code in (Error._SSL, Error._RESOLVE, Error._TRANSPORT) if code in first), "")
-    if Error._SSL in first or "SSL handshake" in said:
+    if Error._SSL in first or (cluster.security.protocol in ("ssl", "sasl_ssl") and "SSL" in said):
         return f"{where}.security: no TLS with {cluster.servers}: {said}; check protocol and ca_file"
     return (
         f"{where}.bootstrap_servers: no broker at {cluster.servers} answers: {said or 'it is silent'}; check the "

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from model.show import main
@@ -13,10 +12,8 @@ PACKAGED = str(ROOT / "model" / "trained" / "v1")
 
 
 def test_tables_in_a_pipe():
-    start = time.monotonic()
     command = [sys.executable, "-m", "model.show", PACKAGED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert time.monotonic() - start < 2
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
     assert any(line.split() == ["input", "mother_age", "float32", "[?]", "dense"] for line in done.stdout.splitlines())

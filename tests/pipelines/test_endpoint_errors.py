@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -151,10 +150,8 @@ def test_one_line_says_what_is_wrong(command: Command, tmp_path: Path, server: S
     config.write_text(json.dumps({**json.loads(config.read_text()), "model": model}))
     before = sorted(tmp_path.rglob("*"))
     for module in ("check", "batch"):
-        begun = time.monotonic()
         result = command(module, "--config", str(config))
         assert result.code == 2, result
-        assert time.monotonic() - begun < 15
         assert result.out == ""
         assert len(result.errors) == 1, result
         assert result.err.splitlines() == result.errors
@@ -190,9 +187,7 @@ def refusing(status: int, after: int) -> Callable[[Seen], Answer]:
 def refused(command: Command, folder: Path, model: dict[str, Any], module: str = "batch") -> Result:
     """Runs a config that must not succeed, over an earlier output."""
     config = write_config(folder, "csv", str(folder / "in.csv"), batching={"max_rows": 20})
-    begun = time.monotonic()
     result = command(module, "--config", config, f"--set=model={json.dumps(model)}")
-    assert time.monotonic() - begun < 20
     assert result.code == 2, result
     assert result.out == ""
     assert len(result.errors) == 1, result

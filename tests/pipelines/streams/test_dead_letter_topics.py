@@ -265,9 +265,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("what", list(WRONG))
 def test_mistakes_are_one_line_each(command: Command, emulator: Emulator, tmp_path: Path, what: str) -> None:
     to, words = WRONG[what]
-    began = time.monotonic()
     result = command("stream", *CONFIG, *settings(tmp_path, to))
-    assert time.monotonic() - began < 12
     assert result.code == 2, result
     assert len(result.errors) == 1, result
     assert all(word in result.errors[0] for word in words), result.errors

@@ -188,10 +188,8 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("what", list(WRONG))
 def test_mistakes_are_one_line_each(command: Command, broker: Broker, tmp_path: Path, what: str) -> None:
     changes, words = WRONG[what]
-    began = time.monotonic()
     read = {"type": "simulated", "messages": 20}
     result = command("stream", *to_kafka(tmp_path, read, output(broker, "predictions", **changes)))
-    assert time.monotonic() - began < 10
     assert result.code == 2, result
     assert len(result.errors) == 1, result
     assert all(word in result.errors[0] for word in words), result.errors

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,9 +136,7 @@ def spoilt(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("number", range(14))
 def test_mistakes_are_one_clear_line(command: Command, tmp_path: Path, number: int) -> None:
     message, changes = list(spoilt(tmp_path).items())[number]
-    began = time.monotonic()
     result = command("stream", *CONFIG, *sets(tmp_path, source__subscription=SUBSCRIPTION, **changes))
-    assert time.monotonic() - began < 10
     assert result.code == 2, result
     assert message in result.err
     assert "Traceback" not in result.err

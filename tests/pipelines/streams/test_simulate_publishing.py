@@ -230,9 +230,7 @@ def test_what_was_said_to_be_sent_is_there_after_an_interrupt(
             assert time.monotonic() < until
             time.sleep(0.2)
         process.send_signal(number)
-        began = time.monotonic()
         out, err = process.communicate(timeout=30)
-        assert time.monotonic() - began < 8
     assert process.returncode == 0, err
     sent = json.loads(out)["sent"]
     assert sent > 0
@@ -294,9 +292,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
 def test_mistakes_are_one_line_each(command: Command, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
     arguments, words = WRONG[what]
-    began = time.monotonic()
     result = command("simulate", *arguments)
-    assert time.monotonic() - began < 12
     assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1), result
     assert all(word in result.errors[0] for word in words), result
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -384,14 +383,12 @@ def test_given_payloads_in_place_of_births() -> None:
 @pytest.mark.parametrize("rate", [0, 2, 5_000])
 def test_a_wish_to_stop_ends_a_run(rate: float) -> None:
     timer = threading.Timer(1, stop.STOPPING.set)
-    begun = time.monotonic()
     timer.start()
     try:
         run(SimulatedSource(rate=rate, max_rows=300, max_wait_ms=10))
     finally:
         timer.cancel()
         timer.join()
-    assert 1 <= time.monotonic() - begun < 4
     found = numbers([batch for _, batch in ARRIVED])
     assert found
     assert found == list(range(len(found)))

@@ -185,9 +185,7 @@ def test_sigterm_ends_a_stream_in_order(tmp_path: Path) -> None:
     process = start(tmp_path, "--set", "source.rate=2000", "--json")
     wait_for_rows(tmp_path, 1_500, process)
     process.send_signal(signal.SIGTERM)
-    began = time.monotonic()
     out, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 15
     assert process.returncode == 0, err
     summary = json.loads(out)
     keys = Counter(row["source_id"] for row in written(tmp_path))
