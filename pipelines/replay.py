@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from model import terminal
 from pipelines import cli
-from pipelines.config import ConfigError
 
 if TYPE_CHECKING:
     from pipelines.config import RunConfig
@@ -81,6 +80,8 @@ def _nothing(arguments: Any, config: RunConfig) -> int:
 
 def _refuse_services(config: RunConfig) -> None:
     """Raises ConfigError unless dead letters and output are files."""
+    from pipelines.config import ConfigError
+
     problems = []
     if config.dead_letters.type != "file":
         problems.append(
