@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from pipelines.plan import Plan
 from pipelines.rows import Origin, Positions
-from pipelines.sinks.rows import RowRefusedError, WriteRows, rows_of
+from inference.marks import rows_of
+from pipelines.sinks.rows import RowRefusedError, WriteRows
 from pipelines.streams.latency import note_total
 from pipelines.streams.messages import MessageOrigin
 

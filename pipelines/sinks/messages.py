@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from pipelines.rows import Positions
 from pipelines.sinks.answered import WriteAnswered
-from pipelines.sinks.rows import keys_of, rows_of, to_output
+from inference.marks import rows_of
+from pipelines.sinks.rows import keys_of, to_output
 from pipelines.streams.messages import MessageOrigin
 
 
