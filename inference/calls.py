@@ -190,7 +190,7 @@ def call_in_slices(
             piece = pending.pop()
             outcome = attempt(piece)
             if probes := done.probes(outcome):
-                tried = []
+                tried: list[Outcome] = []
                 while probes and (not tried or isinstance(tried[-1], Exception)):
                     tried.append(attempt(probes.pop()))
                 done.judge(tried)
