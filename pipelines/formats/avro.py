@@ -177,7 +177,8 @@ class _Decoder:
         self.header, self.spec = header, spec
         self.record = resolve(header.schema, name)
         names = list(self.record.children)
-        self.wanted = [n for n in names if n in spec.columns.names] or names[:1]
+        asked = set(spec.columns.names)
+        self.wanted = [n for n in names if n in asked] or names[:1]
         self.columnar = self.record.columnar
         self.begin = container.header_bytes(self.record.simple, "null", _MARK) if self.columnar else b""
         self.schema = None if self.columnar else _row_schema(self.record)

@@ -16,6 +16,7 @@ import csv
 import io
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import IO, Any, cast
@@ -211,7 +212,7 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
         )
     except (csv.Error, UnicodeError) as error:
         raise FormatError(f"{file}: its header line is not CSV: {plain_message(error)}") from None
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise FormatError(
             f"{file}: column {twice[0]!r} appears twice in the header; rename one, or give all names in "

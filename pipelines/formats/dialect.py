@@ -85,11 +85,15 @@ class Dialect:
         line_end = re.compile(rb"\r\n|\n|\r")
         ends = []
         at, size = 0, len(data)
+        counted, quotes = 0, 0 if self.quote is None else data.count(self.quote)
         while at < size:
             match = row.match(data, at)
             if match is None:
+                if self.quote is not None:
+                    quotes -= data.count(self.quote, counted, at)
+                    counted = at
                 # An open quote may still be closed by what follows, as long as a row may be that long.
-                if not final and size - at <= MAX_ROW_BYTES and self._is_open(data, at):
+                if not final and size - at <= MAX_ROW_BYTES and quotes % 2:
                     break
                 found = line_end.search(data, at)
             else:
@@ -99,9 +103,6 @@ class Dialect:
             at = found.end()
             ends.append(at)
         return np.array(ends, np.int64)
-
-    def _is_open(self, data: bytes, at: int) -> bool:
-        return self.quote is not None and data.count(self.quote, at) % 2 == 1
 
     def spans(self, data: bytes) -> Spans:
         """The rows of a whole block; empty lines are no rows."""

@@ -145,7 +145,8 @@ class OrcReader(Reader):
         rows: int,
     ) -> Iterator[Block | RejectedRow]:
         # Without a column to read, pyarrow does not count the rows.
-        wanted = [n for n in names if n in self.spec.columns.names] or names[:1]
+        asked = set(self.spec.columns.names)
+        wanted = [n for n in names if n in asked] or names[:1]
         try:
             stripe = file.read_stripe(index, columns=wanted)
         except READ_ERRORS as error:

@@ -105,7 +105,8 @@ class ParquetReader(Reader):
         with ExitStack() as stack:
             try:
                 file = stack.enter_context(_open(name, content, dictionaries))
-                names = [n for n in file.schema_arrow.names if n in self.spec.columns.names]
+                asked = set(self.spec.columns.names)
+                names = [n for n in file.schema_arrow.names if n in asked]
                 rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             except READ_ERRORS as error:
                 if not is_corrupt(error):
