@@ -1,8 +1,8 @@
 """Rows cut into calls of a model, and the rows told apart on which it fails.
 
 A call that fails is halved until the failing row stands alone: at most 2 k log2(n) more calls for k bad rows among n.
-Where one row after another fails, pieces are cut into 16 parts, so that nearly each further call is of a single row:
-1.1 n calls in place of 2 n if all rows are bad, and at most 4 k log2(n).
+Where one call after another fails, pieces are cut into 16 parts, so that nearly each further call is of a single row:
+1.25 n calls in place of 2 n if all rows are bad, and at most 5 k log2(n).
 
 If nothing has ever succeeded and the loss of all rows at hand would end the run, single rows from all over them are
 tried first: if they fail alike, the run ends after these few calls.
@@ -31,7 +31,7 @@ PROBES = 32
 """Single rows that are tried, from all over those at hand, where nothing has ever succeeded."""
 
 MANY_PARTS = 16
-"""Parts that a failed piece is cut into where as many rows as this have failed alone, one after the other."""
+"""Parts that a failed piece is cut into where twice as many calls as this have failed, one after the other."""
 
 
 class Limit(Protocol):
@@ -89,7 +89,7 @@ class Done:
         self._explain = explain
         self._outlook = outlook
         self._before = before
-        self._alone = 0
+        self._in_a_row = 0
         self._probed = False
 
     def columns(self, outputs: pa.Schema) -> dict[str, pa.Array]:
@@ -107,27 +107,28 @@ class Done:
         rows = high - low
         if not isinstance(outcome, Exception):
             self._outlook.succeeded = True
-            self._alone = 0
+            self._in_a_row = 0
             self.pieces[low] = rows, outcome
             return []
         if isinstance(outcome, EndpointConfigError):
             raise outcome
-        parts = min(self._parts(outcome), rows)
+        self._in_a_row += 1
+        parts = min(self._parts(outcome, rows), rows)
         if parts > 1:
             cuts = [low + rows * part // parts for part in range(parts + 1)]
             return list(zip(cuts, cuts[1:], strict=False))
-        self._alone += rows == 1
         failure = self._explain(outcome)
         self.failures.update(dict.fromkeys(range(low, high), failure))
         self.pieces[low] = rows, None
         self._outlook.check(self.failures, self._before)
         return []
 
-    def _parts(self, error: Exception) -> int:
+    def _parts(self, error: Exception, rows: int) -> int:
         """How many parts the rows of a call that failed are cut into."""
         parts: int = getattr(error, "parts", 2)
-        many = parts == 2 and self._alone >= MANY_PARTS and not isinstance(error, RequestTooLargeError)
-        return MANY_PARTS if many else parts
+        if parts != 2 or self._in_a_row <= 2 * MANY_PARTS or isinstance(error, RequestTooLargeError):
+            return parts
+        return MANY_PARTS if rows > 2 * MANY_PARTS else rows
 
     def probes(self, outcome: Outcome) -> list[Piece]:
         """Single rows to try before all others, because it looks as if nothing will succeed; usually none."""

@@ -124,6 +124,7 @@ class Retries:
         def attempt() -> T:
             nonlocal attempts
             attempts += 1
+            self.record.check()
             self.throttle.wait()
             self._count("requests")
             if attempts > 1:

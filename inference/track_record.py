@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import NoReturn
 
 from inference.errors import (
     EndpointConfigError,
@@ -41,6 +42,16 @@ class TrackRecord:
         self._given_up = 0
         self._alone = 0
         self._foreign = 0
+        self._verdict = ""
+
+    def check(self) -> None:
+        """Raises EndpointConfigError if it was found before that there is no use in asking."""
+        if self._verdict:
+            raise EndpointConfigError(self._verdict)
+
+    def _end(self, verdict: str) -> NoReturn:
+        self._verdict = self._verdict or verdict
+        raise EndpointConfigError(self._verdict) from None
 
     def success(self) -> None:
         """A request has brought predictions."""
@@ -68,9 +79,9 @@ class TrackRecord:
             self._foreign += 1
             over = self.succeeded and self._foreign >= FOREIGN_IN_A_ROW
         if over:
-            raise EndpointConfigError(
+            self._end(
                 f"the server has stopped predicting: its last {FOREIGN_IN_A_ROW} answers were none of a model; {error}"
-            ) from None
+            )
 
     def giving_up(self, error: EndpointError, rows: int) -> None:
         """A request of some rows has failed for good.
@@ -84,9 +95,7 @@ class TrackRecord:
         if self.succeeded or not isinstance(error, TransientError) or isinstance(error, NoPredictionError):
             return
         if isinstance(error, ForeignAnswerError):
-            raise EndpointConfigError(
-                f"{error}; no request has succeeded: check the address, the protocol and the outputs' names"
-            ) from None
+            self._end(f"{error}; no request has succeeded: check the address, the protocol and the outputs' names")
         # What several rows fail with, one of them may be the cause of.
         if rows > 1 and error.parts > 1:
             return
@@ -95,7 +104,7 @@ class TrackRecord:
             over = self._given_up >= GIVEN_UP
         if over:
             what = "answers that were none" if isinstance(error, ResponseError) else "failures"
-            raise EndpointConfigError(
+            self._end(
                 f"no request has succeeded, {GIVEN_UP} were given up after {what} alone; the last: {error}; check the "
                 "server and the address"
-            ) from None
+            )

@@ -169,7 +169,9 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
         return ConfigError([f"model: {_said(text, EndpointConfigError) or 'the server refuses'}; {consequence}"])
     if TooManyFailuresError.__name__ in text:
         # Its rows' errors say all that there is to know: the runner's own details would only hide them.
-        return RunFailedError(f"{_said(text, TooManyFailuresError)}; {consequence}", "", incomplete=True)
+        said = _said(text, TooManyFailuresError)
+        advice = "dead_letters.max_fraction=1 has all rows tried, and their dead letters written"
+        return RunFailedError(f"{said}; {consequence}; {advice}", "", incomplete=True)
     if step.UnbalancedError.__name__ in text:
         said = _said(text, step.UnbalancedError)
         return RunFailedError(f"rows are missing, so {consequence}: {said}", details, incomplete=True)
