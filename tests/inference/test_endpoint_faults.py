@@ -139,15 +139,23 @@ def test_a_server_that_never_answers_leaves_every_row_in_the_dead_letters(server
         assert result["predictions"].null_count == result.num_rows
 
 
-@pytest.mark.parametrize("kind", ["truncated", "misaligned", "html"])
+@pytest.mark.parametrize("kind", ["truncated", "misaligned"])
 def test_an_answer_that_is_none_is_a_clear_error_of_each_row(kind: str, server: Serving) -> None:
     with faulty_http(server.rest, Faults(rate=1.0, kinds=(kind,))) as proxy:
         asked = handler("tf_serving_rest", proxy.url, patience=Patience(2, 60))
         [found] = ask(asked, [keyed(1_234)[0].slice(0, 3)], Hurried(asked.endpoint))
-    said = {"truncated": "breaks off", "misaligned": "for 1 row", "html": "HTML"}[kind]
+    said = {"truncated": "breaks off", "misaligned": "for 1 row"}[kind]
     failures = failures_of(found)
     assert len(failures) == 3
     assert all(f.error == "ResponseError" and said.lower() in f.message.lower() for f in failures.values()), failures
+
+
+def test_a_page_from_a_server_that_has_never_predicted_is_an_error_of_the_config(server: Serving) -> None:
+    with faulty_http(server.rest, Faults(rate=1.0, kinds=("html",))) as proxy:
+        asked = handler("tf_serving_rest", proxy.url, patience=Patience(8, 60))
+        with pytest.raises(EndpointConfigError, match="an HTML page, perhaps a sign-in page.*no request has succeeded"):
+            ask(asked, [keyed(1_234)[0].slice(0, 3)], Hurried(asked.endpoint))
+        assert proxy.requests == 3
 
 
 def test_requests_are_as_large_as_the_service_takes(server: Serving) -> None:
