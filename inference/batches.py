@@ -2,13 +2,13 @@
 
 A handler gives `call`, which turns the input arrays of some rows into output arrays. All else is the same for
 every handler: a batch goes in, a batch of the same rows in the same order comes out, with the outputs as
-further columns and, if rows failed, column `__error`.
+further columns and, if rows failed, marked with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from inference.binding import Binding
+from inference.calls import Call, Explain, Outlook, call_in_slices
 from inference.coercion import is_list
-from inference.errors import ERROR_COLUMN, EndpointConfigError, Failure, error_column
+from inference.errors import Failure
 from inference.inputs import prepare
+from inference.marks import make_batch
 from inference.tensors import shape_key
 
-Call = Callable[[list[pa.Array]], Mapping[str, pa.Array]]
-"""Input arrays of some rows, in the order of the binding -> output arrays of the same rows, by name."""
-
-Explain = Callable[[Exception], Failure]
 Rows = npt.NDArray[np.int64]
-Piece = tuple[int, int]
-"""First row and the row behind the last."""
 
 
 def predict_batches(
@@ -38,6 +34,7 @@ def predict_batches(
     max_rows: int,
     explain: Explain,
     pool: Executor | None = None,
+    outlook: Outlook | None = None,
 ) -> list[pa.RecordBatch]:
     """Predicts all rows of all batches, in calls of at most `max_rows` rows that may span batches.
 
@@ -50,29 +47,33 @@ def predict_batches(
       explain: what an exception of `call` for a single row means for that row. May raise it again, if it is
         no fault of the row.
       pool: makes the calls at the same time, if given.
+      outlook: tells when so many rows have failed that it is not worth going on; without it, all rows are tried.
 
     An exception's attribute `parts` says into how many parts its rows are cut to be tried again: 2 where there is none,
     1 if all of them fail with it. An EndpointConfigError is raised.
 
     Returns:
-      For each batch its rows with the output columns (null for a failed row) and, if any of its rows failed,
-      column `__error`.
+      For each batch its rows with the output columns (null for a failed row), marked with the rows that failed.
+
+    Raises:
+      TooManyFailuresError, EndpointConfigError: the outlook says that the run cannot end well.
     """
+    outlook = outlook or Outlook()
     prepared = [prepare(batch, binding) for batch in batches]
     sizes = [batch.num_rows for batch in batches]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     failures = {int(starts[i]) + row: f for i, (_, failed) in enumerate(prepared) for row, f in failed.items()}
     arrays = [_joined([columns[k] for columns, _ in prepared]) for k in range(len(binding.inputs))]
-    predicted = _predict_rows(arrays, int(starts[-1]), binding, outputs, call, max_rows, explain, failures, pool)
+    predicted = _predict_rows(
+        arrays, int(starts[-1]), binding, outputs, call, max_rows, explain, failures, pool, outlook
+    )
     results = []
     for i, batch in enumerate(batches):
         low, size = int(starts[i]), sizes[i]
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         columns.update({name: array.slice(low, size) for name, array in predicted.items()})
         failed = {row - low: f for row, f in failures.items() if low <= row < low + size} if failures else {}
-        if failed:
-            columns[ERROR_COLUMN] = error_column(size, failed)
-        results.append(pa.RecordBatch.from_pydict(columns))
+        results.append(make_batch(columns, failed))
     return results
 
 
@@ -81,8 +82,7 @@ def reject_all(batch: pa.RecordBatch, outputs: pa.Schema, error: Exception) -> p
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     columns.update({field.name: pa.nulls(batch.num_rows, field.type) for field in outputs})
     failure = Failure("coerce", type(error).__name__, str(error)[:500])
-    columns[ERROR_COLUMN] = error_column(batch.num_rows, dict.fromkeys(range(batch.num_rows), failure))
-    return pa.RecordBatch.from_pydict(columns)
+    return make_batch(columns, dict.fromkeys(range(batch.num_rows), failure))
 
 
 def _joined(arrays: list[pa.Array]) -> pa.Array:
@@ -99,10 +99,11 @@ def _predict_rows(
     explain: Explain,
     failures: dict[int, Failure],
     pool: Executor | None,
+    outlook: Outlook,
 ) -> dict[str, pa.Array]:
     """Outputs of all rows, null for those in `failures`, to which rows that fail in the model are added."""
     if not failures and not _needs_grouping(arrays, binding):
-        done = _call_in_slices(arrays, rows, call, max_rows, explain, pool)
+        done = call_in_slices(arrays, rows, call, max_rows, explain, pool, outlook)
         failures.update(done.failures)
         return done.columns(outputs)
     good = np.setdiff1d(np.arange(rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
@@ -110,7 +111,7 @@ def _predict_rows(
     pieces: list[dict[str, pa.Array]] = []
     for group in _groups(arrays, good, binding):
         taken = [array.take(pa.array(group)) for array in arrays]
-        done = _call_in_slices(taken, len(group), call, max_rows, explain, pool)
+        done = call_in_slices(taken, len(group), call, max_rows, explain, pool, outlook, failures)
         failures.update({int(group[row]): failure for row, failure in done.failures.items()})
         order.append(group)
         pieces.append(done.columns(outputs))
@@ -153,71 +154,6 @@ def _groups(arrays: list[pa.Array], rows: Rows, binding: Binding) -> list[Rows]:
     by_group = np.argsort(member, kind="stable")
     cuts = np.flatnonzero(np.diff(member[by_group])) + 1
     return [np.asarray(rows[part], np.int64) for part in np.split(by_group, cuts)]
-
-
-class _Done:
-    """Outputs of pieces of the rows, as they come in."""
-
-    def __init__(self) -> None:
-        self.pieces: dict[int, tuple[int, Mapping[str, pa.Array] | None]] = {}
-        self.failures: dict[int, Failure] = {}
-
-    def columns(self, outputs: pa.Schema) -> dict[str, pa.Array]:
-        in_order = [self.pieces[low] for low in sorted(self.pieces)]
-        columns = {}
-        for field in outputs:
-            arrays = [pa.nulls(rows, field.type) if p is None else p[field.name] for rows, p in in_order]
-            columns[field.name] = _joined(arrays) if arrays else pa.nulls(0, field.type)
-        return columns
-
-    def settle(self, piece: Piece, outcome: Mapping[str, pa.Array] | Exception, explain: Explain) -> list[Piece]:
-        """Takes what came of a piece; gives the smaller pieces to try instead."""
-        low, high = piece
-        rows = high - low
-        if not isinstance(outcome, Exception):
-            self.pieces[low] = rows, outcome
-            return []
-        if isinstance(outcome, EndpointConfigError):
-            raise outcome
-        parts = min(getattr(outcome, "parts", 2), rows)
-        if parts > 1:
-            cuts = [low + rows * part // parts for part in range(parts + 1)]
-            return list(zip(cuts, cuts[1:], strict=False))
-        failure = explain(outcome)
-        self.failures.update(dict.fromkeys(range(low, high), failure))
-        self.pieces[low] = rows, None
-        return []
-
-
-def _call_in_slices(
-    arrays: list[pa.Array], rows: int, call: Call, max_rows: int, explain: Explain, pool: Executor | None
-) -> _Done:
-    """Calls the model slice by slice. A slice that fails is halved until the failing rows stand alone."""
-    done = _Done()
-    pending = [(low, min(low + max_rows, rows)) for low in range(0, rows, max_rows)][::-1]
-
-    def attempt(piece: Piece) -> Mapping[str, pa.Array] | Exception:
-        low, high = piece
-        try:
-            return call([array.slice(low, high - low) for array in arrays])
-        except Exception as error:  # whatever the model raises is about these rows, or settle() says not
-            return error
-
-    if pool is None:
-        while pending:
-            piece = pending.pop()
-            pending += done.settle(piece, attempt(piece), explain)[::-1]
-        return done
-    running = {pool.submit(attempt, piece): piece for piece in reversed(pending)}
-    try:
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                smaller = done.settle(running.pop(future), future.result(), explain)
-                running.update({pool.submit(attempt, piece): piece for piece in smaller})
-    finally:
-        for future in running:
-            future.cancel()
-    return done
 
 
 def column_nbytes(batches: Sequence[Any]) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,9 @@ import pyarrow as pa
 from inference.coercion import depth_of, describe, is_list, is_text
 from inference.errors import BindingError
 from model.specs import ExampleFeature, Signature, TensorSpec
+
+_HINTED = 20
+"""Problems that get a hint at what was meant: finding one looks at all names."""
 
 _TYPES = {
     "bool": pa.bool_(),
@@ -95,13 +99,19 @@ def bind(
       BindingError: with every problem found.
     """
     columns, defaults = dict(columns or {}), dict(defaults or {})
-    specs, optional, encode = _wanted(signature, schema, columns)
+    # Of a wide table, names are listed once.
+    source = dict.fromkeys(schema.names)
+    specs, optional, encode = _wanted(signature, source, columns)
     features = [feature.name for feature in signature.example_features]
-    problems = _unknown_names([*[spec.name for spec in specs], *features], columns, defaults, schema)
+    problems = _unknown_names([*[spec.name for spec in specs], *features], columns, defaults, source)
     inputs = []
     for spec in specs:
         try:
-            inputs.append(_bind_input(spec, schema, columns, defaults, spec.name in optional))
+            if columns.get(spec.name, spec.name) in source:
+                inputs.append(_bind_column(spec, schema, columns, defaults, spec.name in optional))
+            else:
+                hinted = len(problems) < _HINTED
+                inputs.append(_bind_default(spec, source, columns, defaults, spec.name in optional, hinted))
         except BindingError as error:
             problems += error.problems
     if problems:
@@ -110,11 +120,11 @@ def bind(
 
 
 def _wanted(
-    signature: Signature, schema: pa.Schema, columns: Mapping[str, str]
+    signature: Signature, source: Mapping[str, None], columns: Mapping[str, str]
 ) -> tuple[list[TensorSpec], set[str], bool]:
     """The specs to find columns for, which of them may be missing, and whether they are tf.Example features."""
     name = signature.examples_input
-    if name is None or columns.get(name, name) in schema.names:
+    if name is None or columns.get(name, name) in source:
         return list(signature.inputs), set(), False
     if not signature.example_features or len(signature.inputs) != 1:
         raise BindingError(
@@ -137,29 +147,26 @@ def _feature_spec(feature: ExampleFeature) -> TensorSpec:
 
 
 def _unknown_names(
-    inputs: list[str], columns: Mapping[str, str], defaults: Mapping[str, Any], schema: pa.Schema
+    inputs: list[str], columns: Mapping[str, str], defaults: Mapping[str, Any], source: Mapping[str, None]
 ) -> list[str]:
+    known = dict.fromkeys(inputs)
+    unknown = [name for name in columns if name not in known]
     problems = [
-        f"source.columns: '{name}' is not an input of the model{did_you_mean(name, inputs)}"
-        for name in columns
-        if name not in inputs
+        f"source.columns: '{name}' is not an input of the model{did_you_mean(name, known) if i < _HINTED else ''}"
+        for i, name in enumerate(unknown)
     ]
-    known = [*inputs, *schema.names]
+    known.update(source)
+    unknown = [name for name in defaults if name not in known]
     problems += [
-        f"source.defaults: '{name}' is neither an input of the model nor a column{did_you_mean(name, known)}"
-        for name in defaults
-        if name not in known
+        f"source.defaults: '{name}' is neither an input of the model nor a column"
+        f"{did_you_mean(name, known) if i < _HINTED else ''}"
+        for i, name in enumerate(unknown)
     ]
     return problems
 
 
-def _bind_input(
-    spec: TensorSpec,
-    schema: pa.Schema,
-    columns: Mapping[str, str],
-    defaults: Mapping[str, Any],
-    optional: bool,
-) -> InputBinding:
+def _type_of(spec: TensorSpec) -> pa.DataType:
+    """The type of an input's values. Raises BindingError if no column can feed it."""
     type = arrow_type(spec.dtype)
     if type is None:
         raise BindingError([f"input '{spec.name}' is a {spec.dtype}: no column can give that"])
@@ -170,14 +177,38 @@ def _bind_input(
                 "batch dimension"
             ]
         )
+    return type
+
+
+def _bind_default(
+    spec: TensorSpec,
+    source: Mapping[str, None],
+    columns: Mapping[str, str],
+    defaults: Mapping[str, Any],
+    optional: bool,
+    hinted: bool,
+) -> InputBinding:
+    """An input that no column feeds."""
+    type = _type_of(spec)
     name = columns.get(spec.name, spec.name)
     default = defaults.get(spec.name, defaults.get(name))
-    if name not in schema.names:
-        if default is None and not optional:
-            raise BindingError([_no_column(spec, name, schema)])
-        depth = len(spec.shape) - 1 if spec.shape else 0
-        checked = None if default is None else _default(spec, default, type)
-        return InputBinding(spec, None, None, type, depth, checked, "default in every row", optional)
+    if default is None and not optional:
+        raise BindingError([_no_column(spec, name, source, hinted)])
+    depth = len(spec.shape) - 1 if spec.shape else 0
+    checked = None if default is None else _default(spec, default, type)
+    return InputBinding(spec, None, None, type, depth, checked, "default in every row", optional)
+
+
+def _bind_column(
+    spec: TensorSpec,
+    schema: pa.Schema,
+    columns: Mapping[str, str],
+    defaults: Mapping[str, Any],
+    optional: bool,
+) -> InputBinding:
+    type = _type_of(spec)
+    name = columns.get(spec.name, spec.name)
+    default = defaults.get(spec.name, defaults.get(name))
     column_type = schema.field(name).type
     coercion = describe(column_type, type)
     if coercion is None:
@@ -192,14 +223,14 @@ def _bind_input(
     return InputBinding(spec, name, column_type, type, depth, checked, coercion, optional)
 
 
-def _no_column(spec: TensorSpec, name: str, schema: pa.Schema) -> str:
+def _no_column(spec: TensorSpec, name: str, source: Mapping[str, None], hinted: bool) -> str:
     said = f"input '{spec.name}'" if name == spec.name else f"input '{spec.name}' (source.columns: '{name}')"
-    hint = did_you_mean(name, schema.names)
+    hint = did_you_mean(name, source) if hinted else ""
     fix = (
         f'map it with source.columns {{"{spec.name}": "<column>"}}, or give a value for every row with '
         f'source.defaults {{"{spec.name}": ...}}'
     )
-    return f"{said}: no column '{name}' in the source{hint}; {fix} (columns: {', '.join(schema.names[:20])})"
+    return f"{said}: no column '{name}' in the source{hint}; {fix} (columns: {', '.join(islice(source, 20))})"
 
 
 def _depth(spec: TensorSpec, column: str, type: pa.DataType) -> int:
@@ -241,7 +272,7 @@ def _default(spec: TensorSpec, value: Any, type: pa.DataType) -> Any:
         ) from None
 
 
-def did_you_mean(name: str, known: list[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` if a known name is near, else nothing."""
     lowered = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)

@@ -7,10 +7,12 @@ from concurrent.futures import Executor
 from typing import Any
 
 import pyarrow as pa
+from typing_extensions import Self
 
-from inference.batches import Call, Explain, column_nbytes, padded_to, predict_batches, reject_all
+from inference.batches import column_nbytes, padded_to, predict_batches, reject_all
 from inference.binding import Binding, bind
-from inference.errors import BindingError
+from inference.calls import Call, Explain, Limit, Outlook
+from inference.errors import BindingError, TooManyFailuresError
 from inference.sizes import batch_bytes
 from inference.tensors import output_type
 from model.specs import Signature
@@ -63,6 +65,17 @@ class Columnar:
         self._batching = dict(batching)
         self._gather = gather
         self._bindings: dict[pa.Schema, Binding] = {}
+        self._limit: Limit | None = None
+        self._outlook: Outlook | None = None
+
+    def limited_by(self, limit: Limit) -> Self:
+        """Ends the run once so many rows have failed that it cannot end well; without it, every row is tried."""
+        self._limit = limit
+        return self
+
+    def hopeless(self, said: str) -> Exception:
+        """Makes the error that ends a run in which the model fails on every row."""
+        return TooManyFailuresError(said)
 
     def bind(self, schema: pa.Schema) -> Binding:
         """How batches of `schema` feed the model. Raises BindingError."""
@@ -112,6 +125,8 @@ class Columnar:
             # These batches are not like those that the run was planned for; others may be.
             return [reject_all(batch, self.outputs, error) for batch in batches]
         call = make_call(binding)
+        if self._outlook is None:
+            self._outlook = Outlook(self._limit, self.hopeless)
 
         def padded(arrays: list[pa.Array]) -> Mapping[str, pa.Array]:
             rows = len(arrays[0])
@@ -119,7 +134,7 @@ class Columnar:
             columns = call(filled)
             return columns if filled is arrays else {name: c.slice(0, rows) for name, c in columns.items()}
 
-        return predict_batches(batches, binding, self.outputs, padded, max_rows, explain, pool)
+        return predict_batches(batches, binding, self.outputs, padded, max_rows, explain, pool, self._outlook)
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
         """Bytes of the columns of batches."""
@@ -140,7 +155,7 @@ class Columnar:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bindings": {}}
+        return {**self.__dict__, "_bindings": {}, "_outlook": None}
 
 
 class _RowCount:

@@ -10,11 +10,11 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import RemoteModelHandler
 
 from inference.asking import ask_signature, check_inputs
-from inference.batches import Call
 from inference.binding import Binding
+from inference.calls import Call
 from inference.client import Client, Endpoint
 from inference.columnar import VERSION_COLUMN, Columnar
-from inference.errors import ENDPOINT_METRICS, Failure
+from inference.errors import ENDPOINT_METRICS, EndpointConfigError, Failure
 from inference.examples import encode_examples
 from model.specs import Signature
 
@@ -36,6 +36,9 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
     | 400 and the like | failed, with the server's message |
     | a transient failure, `max_attempts` times or until `deadline_s` | failed, with the last failure |
     | 401, 403, 404 | EndpointConfigError |
+    | no answer of a model (a page, not JSON, without the outputs), thrice before any request has succeeded, or 64 \
+      times in a row | EndpointConfigError |
+    | any failure of 32 requests, before any request has succeeded | EndpointConfigError |
 
     Args:
       endpoint: the server, the model on it, and how to ask.
@@ -82,6 +85,10 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
     def model_id(self) -> str:
         """The model as dead letters name it: protocol and address."""
         return self.endpoint.name
+
+    def hopeless(self, said: str) -> Exception:
+        """As of every handler; here the config or the server is at fault."""
+        return EndpointConfigError(f"{self.endpoint.name}: {said}")
 
     def create_client(self) -> Client:
         """Connects; Beam does this once in a process."""

@@ -6,6 +6,7 @@ InferenceError
 │   ├── CoercionError a value does not fit the model's input
 │   └── PredictionError the model fails on this row
 ├── OutputError       the model gave something that cannot be laid beside the rows
+├── TooManyFailuresError  so many rows fail that the run cannot end well: it ends now
 └── EndpointError     a model server did not answer as hoped
     ├── EndpointConfigError  it refuses the caller, or does not know the model: the run stops
     ├── RequestRefusedError  it refuses these rows: they are tried apart
@@ -14,29 +15,20 @@ InferenceError
         ├── QuotaError       it is asked too often
         ├── ServerError      it fails, for whatever reason
         └── ResponseError    its answer is not one: truncated, for other rows, not in the protocol
+            ├── ForeignAnswerError  it is no answer of the model at all: a page, or without the outputs
             └── NoPredictionError  it has null, or NaN in JSON, in place of a prediction: it would again
 
-A row's error travels in the result batch: in column `__error`, null for the rows that succeeded.
+A row's error travels with the result batch, beside its columns: see `inference.marks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from model.secrets import masked
 
-ERROR_COLUMN = "__error"
-ROW_COLUMN = "__row"
 ENDPOINT_METRICS = "endpoint"
 """Namespace of the counters of requests."""
-
-ERROR_TYPE = pa.struct(
-    [("stage", pa.string()), ("error", pa.string()), ("message", pa.string()), ("attempts", pa.int32())]
-)
 
 
 class InferenceError(Exception):
@@ -73,6 +65,10 @@ class PredictionError(RowError):
 
 class OutputError(InferenceError):
     """The model's outputs cannot be laid beside the rows, for example because there are fewer of them."""
+
+
+class TooManyFailuresError(InferenceError):
+    """So many rows have no prediction that the run cannot end well, whatever becomes of the rows that are left."""
 
 
 class EndpointError(InferenceError):
@@ -134,6 +130,10 @@ class ResponseError(TransientError):
     parts = 2
 
 
+class ForeignAnswerError(ResponseError):
+    """The server's answer is none of a model at all, whatever the rows: a page, no JSON, without the outputs."""
+
+
 class NoPredictionError(ResponseError):
     """The server's answer has something in place of a row's prediction that cannot be one, such as null.
 
@@ -156,17 +156,3 @@ class Failure:
     error: str
     message: str
     attempts: int = 1
-
-
-def error_column(rows: int, failures: Mapping[int, Failure]) -> pa.Array:
-    """The column `__error` of a batch of `rows` rows."""
-    values: list[dict[str, object] | None] = [None] * rows
-    for row, failure in failures.items():
-        values[row] = vars(failure)
-    return pa.array(values, ERROR_TYPE)
-
-
-def failures_of(column: pa.Array) -> dict[int, Failure]:
-    """The failures in a column `__error`, by row."""
-    rows = pc.indices_nonzero(column.is_valid()).to_pylist()
-    return {row: Failure(**column[row].as_py()) for row in rows}

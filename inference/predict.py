@@ -12,7 +12,8 @@ import pyarrow as pa
 from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 
 from inference.coders import typed
-from inference.errors import ERROR_COLUMN, ROW_COLUMN, Failure, PredictionError, failures_of
+from inference.errors import Failure, PredictionError
+from inference.marks import failures_of, numbered, taken
 
 _REJECTED = "rejected"
 
@@ -36,8 +37,8 @@ class Predict(beam.PTransform):  # type: ignore[misc]  # Beam's classes are unty
     """Adds a model's predictions to record batches.
 
     The handler decides where the model is called; nothing else changes. With Beam's KeyedModelHandler around
-    it, batches come as `(key, batch)` and leave so; a keyed batch from which failed rows were taken has their
-    neighbours' original row numbers in column `__row`.
+    it, batches come as `(key, batch)` and leave so; of a keyed batch from which failed rows were taken
+    `inference.marks.rows_of` tells which rows of the original batch their neighbours were.
 
     As it is, a row without a prediction fails the pipeline: nothing is lost unnoticed. With
     `with_exception_handling()` the result is a pair, as in Beam: the batches of predicted rows, and a
@@ -100,25 +101,19 @@ class _Separate(beam.DoFn):  # type: ignore[misc]
 
     def process(self, element: Any) -> Iterator[Any]:
         key, batch = element if isinstance(element, tuple) else (None, element)
-        if ERROR_COLUMN not in batch.schema.names:
+        failures = failures_of(batch)
+        if not failures:
             yield element
             return
-        errors = batch[ERROR_COLUMN]
-        failures = failures_of(errors)
         if not self._separates:
             row, failure = next(iter(failures.items()))
             raise PredictionError(
                 f"{len(failures)} of {batch.num_rows} rows have no prediction, first row {row}: "
                 f"{failure.message} ({failure.error}); use Predict(...).with_exception_handling() to go on without them"
             )
-        batch = batch.drop_columns([ERROR_COLUMN])
-        yield beam.pvalue.TaggedOutput(
-            _REJECTED, Rejected(key, batch.take(pa.array(list(failures), pa.int64())), failures)
-        )
-        good = np.flatnonzero(errors.is_null().to_numpy(zero_copy_only=False))
+        bad = np.fromiter(failures, np.int64, len(failures))
+        yield beam.pvalue.TaggedOutput(_REJECTED, Rejected(key, taken(batch, bad), failures))
+        good = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), bad)
         if len(good):
-            kept = batch.take(pa.array(good))
-            if isinstance(element, tuple):
-                yield key, kept.append_column(ROW_COLUMN, pa.array(good, pa.int64()))
-            else:
-                yield kept
+            kept = taken(batch, good)
+            yield (key, numbered(kept, good)) if isinstance(element, tuple) else kept

@@ -11,17 +11,15 @@ from typing import TypeVar
 
 import tenacity
 
-from inference.errors import EndpointError, NoPredictionError, QuotaError, ServerError, TransientError
+from inference.errors import EndpointError, NoPredictionError, QuotaError, TransientError
 from inference.saying import Seldom
 from inference.throttle import Throttle
+from inference.track_record import TrackRecord
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 20.0
 QUOTA_PAUSE_S = 0.5
 """Longest after a refusal for quota: it is the throttle that waits then, for all requests."""
-
-TRIES_BEFORE_SPLITTING = 3
-"""Of a request that the server fails on: one of its rows may be the cause."""
 
 SAY_EVERY_S = 10.0
 
@@ -73,6 +71,7 @@ class Retries:
         self._warns = Seldom(SAY_EVERY_S, clock)
         self._lock = threading.Lock()
         self._counts = {"requests": 0, "requests_repeated": 0, "requests_refused_for_quota": 0}
+        self.record = TrackRecord()
         self._wait = tenacity.wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S)
 
     def deadline(self) -> float:
@@ -98,13 +97,12 @@ class Retries:
 
         Raises:
           EndpointError: of the last attempt, with the number of `attempts`.
+          EndpointConfigError: see `TrackRecord`.
         """
 
         def give_up(state: tenacity.RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
-            tries = self.patience.max_attempts
-            if isinstance(error, ServerError) and rows > 1:
-                tries = min(tries, TRIES_BEFORE_SPLITTING)
+            tries = self.record.tries(error, rows, self.patience.max_attempts)
             return state.attempt_number >= tries or self._clock() + state.upcoming_sleep > deadline
 
         def pause(state: tenacity.RetryCallState) -> float:
@@ -126,6 +124,7 @@ class Retries:
         def attempt() -> T:
             nonlocal attempts
             attempts += 1
+            self.record.check()
             self.throttle.wait()
             self._count("requests")
             if attempts > 1:
@@ -136,16 +135,19 @@ class Retries:
                 self._count("requests_refused_for_quota")
                 self.throttle.refused()
                 raise
-            except EndpointError:
+            except EndpointError as error:
                 self.throttle.accepted()
+                self.record.failure(error)
                 raise
             self.throttle.accepted()
+            self.record.success()
             return result
 
         try:
             return retrying(attempt)
         except EndpointError as error:
             error.attempts = attempts
+            self.record.giving_up(error, rows)
             raise
 
     def _say(self, state: tenacity.RetryCallState) -> None:

@@ -10,8 +10,8 @@ import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler
 
 from inference import model_files
-from inference.batches import Call
 from inference.binding import Binding
+from inference.calls import Call
 from inference.columnar import VERSION_COLUMN, Columnar
 from inference.errors import Failure
 from inference.examples import encode_examples
@@ -27,8 +27,8 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
     """Predicts record batches with a SavedModel that runs inside the worker.
 
     Each input batch gives one output batch: the same rows in the same order, the input's columns, then one
-    column for each output of the signature. If rows failed, column `__error` says why (see
-    `inference.errors`) and their outputs are null; `Predict` takes those rows out.
+    column for each output of the signature. If rows failed, `inference.marks.failures_of` says
+    why, and their outputs are null; `Predict` takes those rows out.
 
     | column | model input |
     |---|---|

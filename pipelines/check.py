@@ -18,6 +18,8 @@ input of the model and how, and what the output will look like. Shows the first 
 exit codes: 0 the config is right, 2 it is not"""
 
 _CELL_CHARACTERS = 40
+_SHOWN = 100
+"""Rows and columns of a table that are shown; --json has all."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,7 +143,8 @@ def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
             out.print("what messages have shows when they come; these fields are presumed")
     elif sample:
         names = list(sample[0])
-        _table(out, "first rows of the source", names, [[_cell(row[name]) for name in names] for row in sample])
+        cells = [[_cell(row[name]) for name in names[:_SHOWN]] for row in sample]
+        _table(out, "first rows of the source", names, cells)
     else:
         out.print("the source has no rows")
 
@@ -163,6 +166,8 @@ def _table(console: Any, title: str, names: list[str], rows: list[list[str]]) ->
     from rich import box
     from rich.table import Table
 
+    left_out = max(len(names), len(rows)) - _SHOWN
+    names, rows = names[:_SHOWN], [row[:_SHOWN] for row in rows[:_SHOWN]]
     simple = not console.is_terminal
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if simple else box.ROUNDED)
     for name in names:
@@ -170,6 +175,8 @@ def _table(console: Any, title: str, names: list[str], rows: list[list[str]]) ->
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    if left_out > 0:
+        console.print(f"and {left_out:,} more, which --json shows")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -223,8 +224,7 @@ def _near_file(file: str) -> str:
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    twins = sorted({key for key in keys if keys.count(key) > 1})
+    twins = sorted(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
     if twins:
         raise ValueError(f"key '{twins[0]}' appears twice in one object; remove one")
     return dict(pairs)

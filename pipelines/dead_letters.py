@@ -17,6 +17,7 @@ from model.secrets import masked
 from pipelines import files
 from pipelines.accounting import DEAD_LETTERS, ShardWritten
 from pipelines.letters import LetterBox, LetterPlace
+from pipelines.limit import DeadLetterLimit
 from pipelines.progress import TALLY
 from pipelines.publishing import shards
 from pipelines.rows import DeadLetter, Origin, RejectedRow
@@ -78,6 +79,12 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
 
     _letter_place: LetterPlace | None = None
     _letters: LetterBox | None = None
+    _limit: DeadLetterLimit | None = None
+
+    def limited_by(self, limit: DeadLetterLimit) -> Self:
+        """Ends the run with a TooManyFailuresError once there are so many dead letters that it cannot end well."""
+        self._limit = limit
+        return self
 
     def into(self, place: LetterPlace) -> Self:
         """Dead letters go to another place than shards, as a stream's do; there are no receipts."""
@@ -106,10 +113,13 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
             self._letters = None
 
     def put(self, letter: DeadLetter) -> None:
-        """Takes a letter, and counts it."""
+        """Takes a letter, and counts it. Raises TooManyFailuresError."""
         self.letters.write(letter)
         self._rejected.inc(letter.rows)
         TALLY.add(dead_lettered=letter.rows)
+        TALLY.note_error(letter.stage, letter.error, letter.key, letter.message)
+        if self._limit is not None:
+            self._limit.check()
 
     def reject_undecoded(self, row: RejectedRow, file: str, format: dict[str, Any], attempts: int = 1) -> None:
         """A row that the format could not decode."""

@@ -22,7 +22,7 @@ import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
 
-from inference.errors import ENDPOINT_METRICS, EndpointConfigError
+from inference.errors import ENDPOINT_METRICS, EndpointConfigError, TooManyFailuresError
 from model import terminal
 from model.secrets import masked
 from pipelines import runners
@@ -118,7 +118,7 @@ def run(
 
     Raises:
       RunFailedError: the pipeline failed; nothing was published.
-      ConfigError: it failed because a model server refuses the caller, or does not know the model.
+      ConfigError: it failed because a model server refuses the caller, does not know the model, or never predicts.
     """
     total_bytes = sum(file.size for file in plan.files)
     with said_once(), runners.started(options) as ready:
@@ -166,10 +166,14 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
     text = str(error)
     details = traceback.format_exc()
     if EndpointConfigError.__name__ in text:
-        said = text.split(EndpointConfigError.__name__ + ":", 1)[-1].split("[while running")[0].strip()
-        return ConfigError([f"model: {said.splitlines()[0] if said else 'the server refuses'}; {consequence}"])
+        return ConfigError([f"model: {_said(text, EndpointConfigError) or 'the server refuses'}; {consequence}"])
+    if TooManyFailuresError.__name__ in text:
+        # Its rows' errors say all that there is to know: the runner's own details would only hide them.
+        said = _said(text, TooManyFailuresError)
+        advice = "dead_letters.max_fraction=1 has all rows tried, and their dead letters written"
+        return RunFailedError(f"{said}; {consequence}; {advice}", "", incomplete=True)
     if step.UnbalancedError.__name__ in text:
-        said = text.split(step.UnbalancedError.__name__ + ":", 1)[1].split("[while running")[0].strip().splitlines()[0]
+        said = _said(text, step.UnbalancedError)
         return RunFailedError(f"rows are missing, so {consequence}: {said}", details, incomplete=True)
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(" ")]
     said = next(
@@ -177,6 +181,12 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
     )
     said = re.sub(r"^(RuntimeError: *:? *)+", "", said.split(" [while running")[0]).strip(" :")
     return RunFailedError(f"{said[:500] or type(error).__name__}; {consequence}", details)
+
+
+def _said(text: str, error: type[Exception]) -> str:
+    """What an error of ours says, in the text that Beam makes of it; on one line."""
+    said = text.split(error.__name__ + ":", 1)[-1].split("[while running")[0].strip()
+    return said.splitlines()[0] if said else ""
 
 
 class _Interruptible:

@@ -7,6 +7,7 @@ import apache_beam as beam
 from inference.predict import Keyed, Predict
 from pipelines.dead_letters import RECEIPTS, RejectUnpredicted
 from pipelines.formats import reader_class, writer_class
+from pipelines.limit import DeadLetterLimit
 from pipelines.models import make_handler
 from pipelines.plan import Plan
 from pipelines.publishing.step import Publish, Target
@@ -35,10 +36,15 @@ def reads_large_blocks(plan: Plan) -> bool:
     return bool(sizes) and sum(sizes) / len(sizes) >= _LARGE_FILE_BYTES
 
 
+def limit_of(plan: Plan) -> DeadLetterLimit:
+    """How many dead letters a run may have before it ends early."""
+    return DeadLetterLimit(plan.config.dead_letters.max_fraction, sum(file.size for file in plan.files))
+
+
 def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
     reader = reader_class(plan.config.source.format)(plan.read)
-    read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model.id)
+    read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model.id, limit_of(plan))
     output = plan.config.output.path
     target = Target(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
     connect(pipeline, plan, read, target)
@@ -59,6 +65,7 @@ def connect(
       target: what is published, and where; an output without rows is a file too, but for a replay's.
     """
     letters, run_id = plan.config.dead_letters_path, plan.run_id
+    limit = limit_of(plan)
     writer = writer_class(plan.config.output.format)
     handler = make_handler(
         plan.model,
@@ -67,16 +74,16 @@ def connect(
         max_rows=plan.config.batching.max_rows,
         model_version=plan.tells_version,
         gather=not reads_large_blocks(plan),
-    )
+    ).limited_by(limit)
 
     batches, read_receipts = pipeline | "Source" >> read
     predicted, rejected = batches | "Predict" >> Predict(Keyed(handler)).with_exception_handling()
     unpredicted = rejected | "DeadLetters" >> beam.ParDo(
-        RejectUnpredicted(letters, run_id, plan.model.id, plan.key_column)
+        RejectUnpredicted(letters, run_id, plan.model.id, plan.key_column).limited_by(limit)
     ).with_outputs(RECEIPTS)
     options = output_options(plan)
     sink = WriteShards(writer, plan.output, plan.key_column, options, target.output, letters, run_id, plan.model.id)
-    written = predicted | "Sink" >> beam.ParDo(sink).with_outputs(RECEIPTS, main="shards")
+    written = predicted | "Sink" >> beam.ParDo(sink.limited_by(limit)).with_outputs(RECEIPTS, main="shards")
 
     receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
     publish = Publish(target, writer, None if target.is_replay else (plan.output_schema, options))

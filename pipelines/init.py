@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +104,11 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
     defaults: dict[str, Any] = {}
     features = signature.example_features if signature.examples_input and format != "tfrecord" else ()
     wanted = features or (() if signature.examples_input else signature.inputs)
+    alike: dict[str, list[str]] = {}
+    for name in sample.schema.names:
+        alike.setdefault(_plain(name), []).append(name)
     for spec in wanted:
-        column = _column_for(spec.name, sample.schema.names)
+        column = _column_for(spec.name, alike)
         if column is None:
             defaults[spec.name] = "" if spec.dtype == "string" else 0
             notes.append(
@@ -143,12 +146,15 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _column_for(name: str, columns: Sequence[str]) -> str | None:
-    """The column with the input's name, or one that differs only in case and punctuation."""
-    if name in columns:
-        return name
-    same = [column for column in columns if _plain(column) == _plain(name)]
-    return same[0] if len(same) == 1 else None
+def _column_for(name: str, alike: Mapping[str, Sequence[str]]) -> str | None:
+    """The column with the input's name, or one that differs only in case and punctuation.
+
+    Args:
+      name: of the input.
+      alike: columns by their names without case and punctuation.
+    """
+    same = alike.get(_plain(name), [])
+    return name if name in same else same[0] if len(same) == 1 else None
 
 
 def _key_of(sample: Any, inputs: set[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
@@ -38,8 +39,7 @@ def _by_name(value: Any) -> Any:
         return value
     if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in value):
         raise ValueError('in a list, each is an object with a name: [{"name": "x", "dtype": "float32"}]')
-    names = [item["name"] for item in value]
-    twins = sorted({name for name in names if names.count(name) > 1})
+    twins = sorted(name for name, count in Counter(item["name"] for item in value).items() if count > 1)
     if twins:
         raise ValueError(f"'{twins[0]}' is there twice; remove one")
     return {item["name"]: {key: part for key, part in item.items() if key != "name"} for item in value}

@@ -33,6 +33,8 @@ KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
 
 _SELF_DESCRIBING = ("avro", "avro_message", "orc", "parquet", "protobuf")
+_HINTED = 20
+"""Unknown columns that get a hint at what was meant: finding one looks at all names."""
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -264,21 +266,25 @@ def _output_columns(
     key = config.source.key
     by_default = [key or KEY, *outputs, *([VERSION_COLUMN] if _changes_models(config) else [])]
     names = config.output.columns or list(dict.fromkeys(by_default))
-    chosen = []
+    # Of a wide table, names are listed once.
+    source, modelled = dict.fromkeys(schema.names), set(outputs)
+    chosen: list[tuple[str, str]] = []
+    unknown = 0
     for name in names:
-        if name in outputs:
+        if name in modelled:
             chosen.append((name, "model"))
         elif name == (key or KEY):
             chosen.append((name, "key"))
-        elif name in schema.names:
+        elif name in source:
             chosen.append((name, "source"))
         elif name == VERSION_COLUMN:
             chosen.append((name, "version"))
         else:
-            known = [*outputs, key or KEY, *schema.names, VERSION_COLUMN]
+            unknown += 1
+            known = [*outputs, key or KEY, *source, VERSION_COLUMN] if unknown <= _HINTED else []
             problems.append(
                 f"output.columns: '{name}' is neither a source column nor an output of the model"
-                f"{did_you_mean(name, known)} (outputs: {', '.join(outputs)})"
+                f"{did_you_mean(name, known)} (outputs: {', '.join(outputs[:20])})"
             )
     if len(set(names)) < len(names):
         problems.append("output.columns: a column is named twice")

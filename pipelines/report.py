@@ -28,6 +28,7 @@ class Summary:
       max_fraction: the largest share allowed.
       ok: all rows accounted for, and not too many dead-lettered.
       lost: what was published and is not there any more, one line each; None if all is there.
+      ended_because: of a stream that was ended early: why; None if it was not.
       requests: sent to a model server, if the model is on one.
       requests_repeated: how many of them were further attempts.
       rows_repeated: of a stream, dropped because their key had come before; None if repeats are kept.
@@ -50,6 +51,7 @@ class Summary:
     max_fraction: float
     ok: bool
     lost: tuple[str, ...] | None = None
+    ended_because: str | None = None
     requests: int | None = None
     requests_repeated: int | None = None
     rows_repeated: int | None = None
@@ -69,7 +71,7 @@ class Summary:
 
     def problems(self) -> list[str]:
         """Why the run is not ok, one line each."""
-        found = list(self.lost or ())
+        found = [*(self.lost or ()), *([masked(self.ended_because)] if self.ended_because else [])]
         if self.missing:
             found.append(f"{abs(self.missing):,} rows {'are missing' if self.missing > 0 else 'are too many'}")
         if self.dead_letter_fraction > self.max_fraction:

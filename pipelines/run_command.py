@@ -73,7 +73,8 @@ def execute(
     try:
         summary = engine.run(plan, given, build, output, reserved, err, started)
     except engine.RunFailedError as error:
-        terminal.print_text(error.details, stderr=True)
+        if error.details:
+            terminal.print_text(error.details, stderr=True)
         terminal.print_error(str(error))
         return cli.INCOMPLETE if error.incomplete else cli.FAILED
     if arguments.json:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from inference.errors import ResponseError
+from inference.errors import ForeignAnswerError, ResponseError
 from inference.protocols.base import DEFAULT_SIGNATURE, Protocol, Response
 from inference.protocols.json_read import kind, read, read_columns, read_rows
 from inference.protocols.json_write import TOKENS, columns_json, rows_json
@@ -50,7 +50,7 @@ class JsonProtocol(Protocol):
             return read_rows(answer["predictions"], rows, outputs)
         if "outputs" not in answer:
             there = ", ".join(map(repr, list(answer)[:20])) or "nothing"
-            raise ResponseError(f"the answer has no predictions; it has {there}"[:500])
+            raise ForeignAnswerError(f"the answer has no predictions; it has {there}"[:500])
         found = answer["outputs"]
         if type(found) is dict:
             return read_columns(found, rows, outputs)

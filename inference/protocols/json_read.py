@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 
 from inference.coercion import depth_of, is_text, leaf_of
-from inference.errors import NoPredictionError, ResponseError
+from inference.errors import ForeignAnswerError, NoPredictionError, ResponseError
 from inference.protocols.flat import check_rows, fit
 from inference.tensors import output_type
 from model.specs import TensorSpec
@@ -55,11 +55,11 @@ def read_columns(columns: Mapping[str, Any], rows: int, outputs: Sequence[Tensor
 
 
 def require(found: Mapping[str, Any], outputs: Sequence[TensorSpec]) -> None:
-    """Raises ResponseError if an output is not among those found."""
+    """Raises ForeignAnswerError if an output is not among those found."""
     missing = [spec.name for spec in outputs if spec.name not in found]
     if missing:
         there = ", ".join(map(repr, list(found)[:20])) or "none"
-        raise ResponseError(f"the answer lacks output {', '.join(map(repr, missing))}; it has {there}"[:500])
+        raise ForeignAnswerError(f"the answer lacks output {', '.join(map(repr, missing))}; it has {there}"[:500])
 
 
 def read_rows(predictions: object, rows: int, outputs: Sequence[TensorSpec]) -> dict[str, pa.Array]:
@@ -89,7 +89,9 @@ def _pick(predictions: list[Any], name: str) -> list[Any]:
             raise ResponseError(f"the prediction of row {row} is {kind(prediction)}, not an object of the outputs")
         if name not in prediction:
             there = ", ".join(map(repr, list(prediction)[:20])) or "none"
-            raise ResponseError(f"the prediction of row {row} lacks output '{name}'; it has {there}"[:500])
+            others = row or any(type(other) is dict and name in other for other in predictions)
+            error = ResponseError if others else ForeignAnswerError
+            raise error(f"the prediction of row {row} lacks output '{name}'; it has {there}"[:500])
     raise AssertionError("a prediction is neither whole nor lacking")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from inference.errors import NoPredictionError, RequestRefusedError, ResponseError
+from inference.errors import ForeignAnswerError, NoPredictionError, RequestRefusedError, ResponseError
 from inference.protocols.base import Response
 from inference.protocols.json_read import kind
 
@@ -46,7 +46,7 @@ def object_in(response: Response, *, tokens: bool = False) -> dict[str, Any]:
     """
     found = parse(response.body, response, tokens=tokens)
     if type(found) is not dict:
-        raise ResponseError(f"the answer is {kind(found)}, not an object: {_start(response.body)}")
+        raise ForeignAnswerError(f"the answer is {kind(found)}, not an object: {_start(response.body)}")
     if found.get("error") and not found.keys() & {"predictions", "outputs"}:
         raise RequestRefusedError(said_in(found["error"]) or "the server answers with an error that says nothing")
     return found
@@ -88,7 +88,18 @@ def _lenient(body: bytes, response: Response, reason: str, tokens: bool) -> Any:
         if seen:
             raise NoPredictionError(f"the answer has {seen[0]}, which JSON does not have")
     sent = response.headers.get("content-type", "no content type")
-    raise ResponseError(one_line(f"the answer is not JSON ({reason}): {one_line(sent, 60)}, {_start(body)}"))
+    if _is_page(response):
+        what = one_line(_html_text(body[:_READ].decode("utf-8", "replace")), 200)
+        raise ForeignAnswerError(one_line(f"the answer is an HTML page, perhaps a sign-in page: {what!r}"))
+    # Broken JSON may be due to a row.
+    error = ResponseError if "json" in sent.lower() or not body.strip() else ForeignAnswerError
+    raise error(one_line(f"the answer is not JSON ({reason}): {one_line(sent, 60)}, {_start(body)}"))
+
+
+def _is_page(response: Response) -> bool:
+    """Whether a response that is not JSON is HTML, as its headers or its beginning say."""
+    sent = response.headers.get("content-type", "").lower()
+    return "html" in sent or response.body[:320].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def _start(body: bytes) -> str:

@@ -202,7 +202,8 @@ class _Decoder:
         self.header, self.spec, self.name = header, spec, name
         self.record = resolve(header.schema, name)
         names = list(self.record.children)
-        self.wanted = [n for n in names if n in spec.columns.names] or names[:1]
+        asked = set(spec.columns.names)
+        self.wanted = [n for n in names if n in asked] or names[:1]
         self.begin = container.header_bytes(self.record.simple, "null", _MARK) if self.record.columnar else b""
         self.rows = Rows(self.record)
         self.kept = 0

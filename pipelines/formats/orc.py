@@ -221,7 +221,8 @@ class OrcReader(Reader):
     def _wanted(self, file: orc.ORCFile) -> list[str]:
         """The columns to read; without one, pyarrow would not count the rows."""
         names = list(file.schema.names)
-        return [name for name in names if name in self.spec.columns.names] or names[:1]
+        wanted = set(self.spec.columns.names)
+        return [name for name in names if name in wanted] or names[:1]
 
     def _read_dense(
         self, name: str, content: bytes | None, names: list[str], tail: Tail

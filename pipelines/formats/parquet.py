@@ -245,7 +245,8 @@ def _dictionaries(columns: pa.Schema) -> frozenset[str]:
 
 def _wanted(file: pq.ParquetFile, columns: pa.Schema) -> list[str]:
     """The columns to read; without one that is wanted, the smallest: only values prove that there are rows."""
-    names = [name for name in file.schema_arrow.names if name in columns.names]
+    wanted = set(columns.names)
+    names = [name for name in file.schema_arrow.names if name in wanted]
     if names or not file.num_row_groups:
         return names
     group = file.metadata.row_group(0)

@@ -57,6 +57,11 @@ class TextOrigin(Origin):
     def nbytes(self) -> int:
         return len(self._raw)
 
+    @property
+    def end(self) -> int:
+        """Position just behind the block in the (decompressed) file, in bytes."""
+        return self._base + len(self._raw)
+
     def spans(self) -> Spans:
         """Where the rows of the batch stand in the block."""
         if self._spans is None:

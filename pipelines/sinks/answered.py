@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from inference.marks import rows_of
 from pipelines.plan import Plan
 from pipelines.rows import Origin, Positions
-from pipelines.sinks.rows import RowRefusedError, WriteRows, rows_of
+from pipelines.sinks.rows import RowRefusedError, WriteRows
 from pipelines.streams.latency import note_total
 from pipelines.streams.messages import MessageOrigin
 

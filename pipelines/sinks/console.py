@@ -10,11 +10,12 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
+from inference.marks import rows_of
 from model import terminal
 from pipelines.plan import OutputColumn
 from pipelines.progress import TALLY
 from pipelines.rows import Origin
-from pipelines.sinks.rows import rows_of
+from pipelines.sinks.rows import keys_of
 from pipelines.streams.latency import note_total
 
 _lock = threading.Lock()
@@ -52,12 +53,12 @@ class ShowRows(beam.DoFn):  # type: ignore[misc]
         count = self._take(batch.num_rows)
         if not count:
             return
-        batch = batch.slice(0, count)
-        names = [self._key_column if c.origin == "key" and self._key_column else c.name for c in self._columns]
-        rows = rows_of(batch)
+        batch, rows = batch.slice(0, count), rows_of(batch)[:count]
         found: dict[str, list[Any]] = {
-            column.name: batch[name].to_pylist() if name in batch.schema.names else origin.names(rows).to_pylist()
-            for column, name in zip(self._columns, names, strict=True)
+            column.name: (
+                keys_of(self._key_column, origin, batch, rows) if column.origin == "key" else batch[column.name]
+            ).to_pylist()
+            for column in self._columns
         }
         lines = [
             json.dumps(dict(zip(found, values, strict=True)), default=str)

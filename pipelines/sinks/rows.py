@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from inference.coercion import is_list, list_lengths
-from inference.errors import ROW_COLUMN
+from inference.marks import rows_of
 from inference.sizes import bounded
 from pipelines.dead_letters import DeadLetterDoFn
 from pipelines.formats.base import FormatError
@@ -103,14 +103,6 @@ class WriteRows(DeadLetterDoFn):
             array = keys_of(self._key_column, origin, batch, rows) if column.origin == "key" else batch[column.name]
             arrays.append(to_output(array, column.type))
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-
-
-def rows_of(batch: pa.RecordBatch) -> Positions:
-    """Which rows of their origin those of a batch are."""
-    if ROW_COLUMN not in batch.schema.names:
-        return np.arange(batch.num_rows, dtype=np.int64)
-    found: Positions = batch[ROW_COLUMN].to_numpy()
-    return found
 
 
 def keys_of(key_column: str | None, origin: Origin, batch: pa.RecordBatch, rows: Positions) -> pa.Array:

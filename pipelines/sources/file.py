@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import apache_beam as beam
@@ -17,9 +18,15 @@ from pipelines.coders import Rows
 from pipelines.dead_letters import RECEIPTS, DeadLetterDoFn
 from pipelines.files import FileInfo
 from pipelines.formats.base import Reader, Split
+from pipelines.formats.text import TextOrigin, TextReader
+from pipelines.formats.text_blocks import compression_of
+from pipelines.limit import DeadLetterLimit
 from pipelines.progress import TALLY
-from pipelines.rows import Block
+from pipelines.rows import Block, RejectedRow
 from pipelines.sources.file_version import FileVersion, current, require_unchanged
+
+_EXPANSION = 10
+"""Bytes in memory, or of decompressed text, that a byte of a file is presumed to become at most."""
 
 
 def split_bytes_for(total: int) -> int:
@@ -67,11 +74,13 @@ class ReadSplit(DeadLetterDoFn):
     def process(self, planned: tuple[FileVersion, Split]) -> Iterator[Any]:
         version, split = planned
         rows = 0
+        counted = 0
         try:
-            for piece in self._reader.read(split):
+            for piece, nbytes in _with_bytes(self._reader.read(split), split, isinstance(self._reader, TextReader)):
                 rows += piece.rows
                 self._rows.inc(piece.rows)
-                TALLY.add(read=piece.rows)
+                TALLY.add(read=piece.rows, nbytes=max(0, nbytes - counted))
+                counted = max(counted, nbytes)
                 if isinstance(piece, Block):
                     yield piece.origin, piece.batch
                 else:
@@ -82,13 +91,37 @@ class ReadSplit(DeadLetterDoFn):
             raise
         self._require_unchanged(version, split)
         self._bytes.inc(split.nbytes)
-        TALLY.add(nbytes=split.nbytes)
+        TALLY.add(nbytes=split.nbytes - counted)
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(split.file, (split.start, split.end), rows))
 
     def _require_unchanged(self, version: FileVersion, split: Split) -> None:
         file, size = split.file, version.info.size
         what = f"{self._reader.unit} {split.start:,} to {split.end:,}"
         require_unchanged(version, what, lambda: self._reader.may_grow(file, size))
+
+
+def _with_bytes(
+    pieces: Iterator[Block | RejectedRow], split: Split, is_text: bool
+) -> Iterator[tuple[Block | RejectedRow, int]]:
+    """Pieces, each with how many bytes of the split were read up to its end: about as many, rather too few."""
+    piece = next(pieces, None)
+    if piece is None:
+        return
+    plain = is_text and compression_of(split.file) is None
+    # A second piece is looked for only until the first split has ended: it would be in memory beside the first.
+    looks = not plain and not TALLY.bytes_read
+    second = next(pieces, None) if looks else None
+    if looks and second is None:
+        yield piece, split.nbytes
+        return
+    seen = 0
+    for each in chain([piece], [] if second is None else [second], pieces):
+        if isinstance(each, Block):
+            if isinstance(each.origin, TextOrigin):
+                seen = max(seen, each.origin.end - split.start)
+            else:
+                seen += each.batch.nbytes
+        yield each, min(split.nbytes, seen if plain else seen // _EXPANSION)
 
 
 class ReadFiles(beam.PTransform):  # type: ignore[misc]
@@ -100,15 +133,25 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
       dead_letters: prefix of the dead letters' shards.
       run_id: of this run.
       model: the model as dead letters name it.
+      limit: how many dead letters there may be.
     """
 
-    def __init__(self, files: tuple[FileInfo, ...], reader: Reader, dead_letters: str, run_id: str, model: str) -> None:
+    def __init__(
+        self,
+        files: tuple[FileInfo, ...],
+        reader: Reader,
+        dead_letters: str,
+        run_id: str,
+        model: str,
+        limit: DeadLetterLimit,
+    ) -> None:
         super().__init__()
         self._model = model
         self._files = files
         self._reader = reader
         self._dead_letters = dead_letters
         self._run_id = run_id
+        self._limit = limit
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> Any:
         split_bytes = split_bytes_for(sum(file.size for file in self._files))
@@ -117,12 +160,10 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
             | "Files" >> beam.Create(list(self._files))
             | "Split" >> beam.ParDo(SplitFile(self._reader, split_bytes)).with_outputs(RECEIPTS, main="pieces")
         )
+        read_split = ReadSplit(self._reader, self._dead_letters, self._run_id, self._model).limited_by(self._limit)
         read = (
             planned.pieces
             | "Share" >> beam.Reshuffle()
-            | "Read"
-            >> beam.ParDo(ReadSplit(self._reader, self._dead_letters, self._run_id, self._model)).with_outputs(
-                RECEIPTS, main="batches"
-            )
+            | "Read" >> beam.ParDo(read_split).with_outputs(RECEIPTS, main="batches")
         )
         return typed(read.batches, Rows), [planned[RECEIPTS], read[RECEIPTS]]

@@ -63,6 +63,7 @@ class Decode(DeadLetterDoFn):
 
     def process(self, messages: Messages) -> Iterator[Any]:
         count = len(messages)
+        TALLY.begin_micro_batch()
         self._rows.inc(count)
         TALLY.add(read=count)
         LATENCIES.add("lag", messages.received_us - messages.event_us)

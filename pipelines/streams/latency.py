@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from inference.errors import ROW_COLUMN
+from inference.marks import rows_of
 from pipelines.streams.pace import PACE
 from pipelines.streams.schedule import now_us
 
@@ -74,9 +74,7 @@ LATENCIES = Latencies()
 
 def note_total(origin: Any, batch: pa.RecordBatch) -> None:
     """Notes that rows of a MessageOrigin have been written just now."""
-    event_us = origin.event_us()
-    if ROW_COLUMN in batch.schema.names:
-        event_us = event_us[batch[ROW_COLUMN].to_numpy()]
+    event_us = origin.event_us()[rows_of(batch)]
     now = now_us()
     LATENCIES.add("total", now - event_us)
     messages = origin.messages

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pipelines.limit import most_frequent
 from pipelines.progress import TALLY, Live
 from pipelines.streams.latency import LATENCIES, STAGES, percentiles
 from pipelines.streams.stop import STOPPING
@@ -18,11 +19,24 @@ class LiveStream(Live):
       console: a rich console on standard error.
       backlog: how many messages wait to be read, if anybody knows.
       every_s: seconds between plain lines.
+      most_dead: rows that may become dead letters, none being written, before the stream is ended in order; None: any
+        number.
+
+    Attributes:
+      ended_because: why the stream was ended; empty if it was not, or not for its dead letters.
     """
 
-    def __init__(self, console: Any, backlog: Callable[[], int | None], every_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        console: Any,
+        backlog: Callable[[], int | None],
+        every_s: float = 10.0,
+        most_dead: int | None = None,
+    ) -> None:
         super().__init__(console, 0.5, every_s)
         self._backlog = backlog
+        self._most_dead = most_dead
+        self.ended_because = ""
         self._said = False
 
     def begin(self) -> None:
@@ -55,6 +69,12 @@ class LiveStream(Live):
         )
 
     def look(self) -> None:
+        if self._most_dead is not None and TALLY.dead_in_a_row >= self._most_dead and not STOPPING.is_set():
+            self.ended_because = (
+                f"the stream was ended, because all of its last {TALLY.dead_in_a_row:,} rows became dead letters; most "
+                f"frequent: {most_frequent(TALLY.errors())}"
+            )
+            STOPPING.set()
         if STOPPING.is_set() and not self._said:
             self._said = True
             self._console.print("ending: finishing what was taken; once more stops at once", highlight=False)

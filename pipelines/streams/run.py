@@ -12,7 +12,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import engine, runners
+from pipelines import engine, limit, runners
 from pipelines.options import runner_name
 from pipelines.plan import Plan
 from pipelines.progress import TALLY
@@ -46,7 +46,7 @@ def run(
 
     Raises:
       RunFailedError: the pipeline failed; what was published stays.
-      ConfigError: it failed because a model server refuses the caller, or does not know the model.
+      ConfigError: it failed because a model server refuses the caller, does not know the model, or never predicts.
     """
     in_process.mend()
     readers.share()
@@ -58,13 +58,14 @@ def run(
         PACE.begin(plan.config.batching.latency_budget_ms, plan.config.batching.max_rows)
         begun = time.monotonic()
         try:
-            with LiveStream(console, backlog):
+            most_dead = limit.STREAM_IN_A_ROW if plan.config.dead_letters.max_fraction < 1 else None
+            with LiveStream(console, backlog, most_dead=most_dead) as live:
                 _wait(pipeline.run())
         except Exception as error:
             raise engine.failed(error, "what was written stays") from error
         finally:
             rolling.close_all()
-    return _summary(plan, options, time.monotonic() - begun, begun - started)
+    return _summary(plan, options, time.monotonic() - begun, begun - started, live.ended_because)
 
 
 def _wait(result: Any) -> None:
@@ -97,7 +98,9 @@ def _tells_no_end(record: logging.LogRecord) -> bool:
     return StreamEndedError.__name__ not in record.getMessage()
 
 
-def _summary(plan: Plan, options: PipelineOptions, seconds: float, startup_seconds: float) -> Summary:
+def _summary(
+    plan: Plan, options: PipelineOptions, seconds: float, startup_seconds: float, ended_because: str
+) -> Summary:
     config = plan.config
     read, written, dead = TALLY.rows_read, TALLY.rows_written, TALLY.rows_dead_lettered
     fraction = dead / read if read else 0.0
@@ -116,7 +119,10 @@ def _summary(plan: Plan, options: PipelineOptions, seconds: float, startup_secon
         max_fraction=config.dead_letters.max_fraction,
         batching=None if PACE.choice is None else asdict(PACE.choice),
         rows_repeated=TALLY.rows_repeated if config.dedupe else None,
-        ok=read == written + dead + TALLY.rows_repeated and fraction <= config.dead_letters.max_fraction,
+        ended_because=ended_because or None,
+        ok=read == written + dead + TALLY.rows_repeated
+        and fraction <= config.dead_letters.max_fraction
+        and not ended_because,
         latency_ms={} if not read else LATENCIES.percentiles("total"),
         stage_latency_ms={stage: found for stage in STAGES if (found := LATENCIES.percentiles(stage))},
     )

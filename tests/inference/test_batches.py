@@ -15,13 +15,12 @@ import pytest
 from inference.batches import predict_batches
 from inference.binding import bind
 from inference.errors import (
-    ERROR_COLUMN,
     EndpointConfigError,
     Failure,
     RequestTooLargeError,
     TransientError,
-    failures_of,
 )
+from inference.marks import failures_of
 from model.specs import Signature, TensorSpec
 
 SIGNATURE = Signature(
@@ -68,7 +67,7 @@ def test_failing_rows_are_isolated(threads: int) -> None:
         return doubled(arrays)
 
     result = predict(call, threads)
-    assert set(failures_of(result[ERROR_COLUMN])) == poison
+    assert set(failures_of(result)) == poison
     assert result["y"].to_pylist() == [None if x in poison else 2 * x for x in range(1000)]
 
 
@@ -84,7 +83,7 @@ def test_a_failure_of_the_server_is_one_of_all_rows_of_the_call(threads: int) ->
             raise error
         return doubled(arrays)
 
-    failures = failures_of(predict(call, threads)[ERROR_COLUMN])
+    failures = failures_of(predict(call, threads))
     assert list(failures) == list(range(64, 128))
     assert set(failures.values()) == {Failure("predict", "TransientError", "down", 7)}
     assert len(calls) == 16

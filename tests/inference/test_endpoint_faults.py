@@ -15,7 +15,8 @@ import pytest
 
 from inference import Endpoint, EndpointHandler, SavedModelHandler, Target
 from inference.client import Client
-from inference.errors import ERROR_COLUMN, EndpointConfigError, failures_of
+from inference.errors import EndpointConfigError
+from inference.marks import failures_of
 from inference.retries import Patience
 from tests.ledger import DEFAULTS, MODEL
 from tests.model.serving_process import Serving, serving
@@ -98,7 +99,7 @@ def test_every_row_ends_exactly_once(protocol: str, server: Serving) -> None:
     predictions: Counter[tuple[str, float]] = Counter()
     dead: Counter[str] = Counter()
     for result in found:
-        failures = failures_of(result[ERROR_COLUMN]) if ERROR_COLUMN in result.schema.names else {}
+        failures = failures_of(result)
         # Whatever the server did, only rows that it never got are dead.
         assert {failure.stage for failure in failures.values()} <= {"coerce"}
         for row, (key, value) in enumerate(
@@ -132,21 +133,29 @@ def test_a_server_that_never_answers_leaves_every_row_in_the_dead_letters(server
         asked = handler("tf_serving_rest", proxy.url, patience=Patience(3, 60))
         found = ask(asked, keyed(2_000), Hurried(asked.endpoint))
     for result in found:
-        failures = failures_of(result[ERROR_COLUMN])
+        failures = failures_of(result)
         assert len(failures) == result.num_rows
         assert {(f.error, f.attempts) for f in failures.values() if f.stage == "predict"} == {("TransientError", 3)}
         assert result["predictions"].null_count == result.num_rows
 
 
-@pytest.mark.parametrize("kind", ["truncated", "misaligned", "html"])
+@pytest.mark.parametrize("kind", ["truncated", "misaligned"])
 def test_an_answer_that_is_none_is_a_clear_error_of_each_row(kind: str, server: Serving) -> None:
     with faulty_http(server.rest, Faults(rate=1.0, kinds=(kind,))) as proxy:
         asked = handler("tf_serving_rest", proxy.url, patience=Patience(2, 60))
         [found] = ask(asked, [keyed(1_234)[0].slice(0, 3)], Hurried(asked.endpoint))
-    said = {"truncated": "breaks off", "misaligned": "for 1 row", "html": "HTML"}[kind]
-    failures = failures_of(found[ERROR_COLUMN])
+    said = {"truncated": "breaks off", "misaligned": "for 1 row"}[kind]
+    failures = failures_of(found)
     assert len(failures) == 3
     assert all(f.error == "ResponseError" and said.lower() in f.message.lower() for f in failures.values()), failures
+
+
+def test_a_page_from_a_server_that_has_never_predicted_is_an_error_of_the_config(server: Serving) -> None:
+    with faulty_http(server.rest, Faults(rate=1.0, kinds=("html",))) as proxy:
+        asked = handler("tf_serving_rest", proxy.url, patience=Patience(8, 60))
+        with pytest.raises(EndpointConfigError, match="an HTML page, perhaps a sign-in page.*no request has succeeded"):
+            ask(asked, [keyed(1_234)[0].slice(0, 3)], Hurried(asked.endpoint))
+        assert proxy.requests == 3
 
 
 def test_requests_are_as_large_as_the_service_takes(server: Serving) -> None:
@@ -160,7 +169,7 @@ def test_requests_are_as_large_as_the_service_takes(server: Serving) -> None:
     assert all(result.equals(whole) for result in found)
     assert 25 < proxy.requests < 80
     asked = handler("tf_serving_rest", server.rest, max_request_bytes=100)
-    failures = failures_of(ask(asked, [batch.slice(0, 2)], Client(asked.endpoint))[0][ERROR_COLUMN])
+    failures = failures_of(ask(asked, [batch.slice(0, 2)], Client(asked.endpoint))[0])
     assert {failure.error for failure in failures.values()} == {"RequestTooLargeError"}
 
 

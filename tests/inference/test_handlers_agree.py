@@ -25,7 +25,8 @@ from apache_beam.testing.util import assert_that
 from inference import Endpoint, EndpointHandler, Predict, SavedModelHandler, Target
 from inference.asking import ask_signature
 from inference.client import Client
-from inference.errors import ERROR_COLUMN, EndpointConfigError, failures_of
+from inference.errors import EndpointConfigError
+from inference.marks import failures_of
 from inference.retries import Patience
 from tests.conftest import ROOT, save
 from tests.ledger import DEFAULTS, MODEL
@@ -124,7 +125,7 @@ def test_the_same_rows_are_refused_before_they_are_sent(way: str, babyweight: Se
     columns["mother_age"][9] = "thirty"
     batch = pa.RecordBatch.from_pydict(columns)
     [wanted], [found] = ask(direct(), batch), ask(asked(way, babyweight), batch)
-    assert sorted(failures_of(found[ERROR_COLUMN])) == [3, 7, 9]
+    assert sorted(failures_of(found)) == [3, 7, 9]
     assert found.equals(wanted)
 
 
@@ -164,7 +165,7 @@ def test_serialized_examples(way: str, babyweight: Serving, request: pytest.Fixt
         return
     carried = found["predictions"].is_valid()
     assert found["predictions"].filter(carried).equals(wanted["predictions"].filter(carried))
-    assert {f.error for f in failures_of(found[ERROR_COLUMN]).values()} == {"RowError"}
+    assert {f.error for f in failures_of(found).values()} == {"RowError"}
 
 
 # A model that fails on some rows ------------------------------------------------------------------------------------
@@ -183,8 +184,8 @@ def test_a_row_that_the_model_refuses_stands_alone(way: str, strict: Serving, st
     reference = SavedModelHandler(strict_model, max_batch_size=64)
     [wanted] = ask(reference, batch)
     [found] = ask(EndpointHandler(endpoint(way, strict), reference.signature, max_batch_size=64), batch)
-    refused = failures_of(found[ERROR_COLUMN])
-    assert sorted(refused) == sorted(failures_of(wanted[ERROR_COLUMN])) == [0, 50, 51, 199]
+    refused = failures_of(found)
+    assert sorted(refused) == sorted(failures_of(wanted)) == [0, 50, 51, 199]
     assert {(failure.stage, failure.error) for failure in refused.values()} == {("predict", "RequestRefusedError")}
     assert all("a negative age" in failure.message for failure in refused.values())
     assert found["predictions"].equals(wanted["predictions"])
@@ -259,7 +260,7 @@ def test_every_kind_of_value_travels(way: str, many_kinds: Serving, many_kinds_m
     batch = kinds(60)
     [wanted] = ask(reference, batch)
     [found] = ask(EndpointHandler(endpoint(way, many_kinds), reference.signature, max_batch_size=7), batch)
-    failures = failures_of(found[ERROR_COLUMN]) if ERROR_COLUMN in found.schema.names else {}
+    failures = failures_of(found)
     assert {row: (failure.error, failure.attempts) for row, failure in failures.items()} == not_carried(way, wanted)
     good = pa.array([row for row in range(60) if row not in failures])
     assert len(good) >= 50

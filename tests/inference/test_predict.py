@@ -10,7 +10,7 @@ from apache_beam.testing.util import assert_that
 
 import inference
 from inference import Predict, SavedModelHandler
-from inference.errors import ROW_COLUMN
+from inference.marks import rows_of
 
 BIRTHS = pa.RecordBatch.from_pydict(
     {
@@ -78,7 +78,8 @@ def test_failed_rows_come_beside_the_others(keyed):
         [element] = found
         batch = element[1] if keyed else element
         assert batch["source_id"].to_pylist() == ["a", "b"]
-        assert (ROW_COLUMN in batch.schema.names) is keyed
+        assert rows_of(batch).tolist() == [0, 1]
+        assert batch.schema.names == [*BIRTHS.schema.names, "predictions"]
 
     def check_bad(found):
         [rejected] = found

@@ -124,7 +124,8 @@ def test_tokens_that_json_does_not_have(name, number):
 @pytest.mark.parametrize(
     ("body", "content_type", "message"),
     [
-        (b"<html>\n<title>Sign in</title>", "text/html", r"text/html, \d+ bytes: '<html> <title>Sign in</title>'"),
+        (b"<html>\n<title>Sign in</title>", "text/html", "an HTML page, perhaps a sign-in page: 'Sign in'"),
+        (b"<!DOCTYPE html><p>Hello", None, "an HTML page, perhaps a sign-in page: 'Hello'"),
         (b"upstream error\x1b[0m\x00", "text/plain", r"text/plain, \d+ bytes: 'upstream error \[0m'"),
         (b"", None, r"no content type, 0 bytes: ''"),
         (b"\xff" * 500, "application/json", "application/json, 500 bytes"),

@@ -7,14 +7,17 @@ import pytest
 from inference.errors import (
     EndpointConfigError,
     EndpointError,
+    ForeignAnswerError,
+    NoPredictionError,
     QuotaError,
     RequestRefusedError,
     ResponseError,
     ServerError,
     TransientError,
 )
-from inference.retries import LONGEST_PAUSE_S, TRIES_BEFORE_SPLITTING, Patience, Retries
+from inference.retries import LONGEST_PAUSE_S, Patience, Retries
 from inference.throttle import Throttle
+from inference.track_record import ALONE, FEW_TRIES, FOREIGN_IN_A_ROW, GIVEN_UP
 
 
 class Time:
@@ -119,12 +122,81 @@ def test_nobody_waits_beyond_the_deadline() -> None:
 
 @pytest.mark.parametrize("error", [ServerError, ResponseError])
 def test_a_server_that_fails_on_many_rows_gets_them_apart_soon(error: type[EndpointError]) -> None:
-    for rows, wanted in ((100, TRIES_BEFORE_SPLITTING), (1, 8)):
-        time, server = Time(), Server(*[error("fails")] * 100)
+    for rows, wanted in ((100, FEW_TRIES), (1, 8)):
+        time, server = Time(), Server()
         tried = retries(time)
+        tried.call(server.send, rows, tried.deadline())
+        server.errors = [error("fails")] * 100
         with pytest.raises(error):
             tried.call(server.send, rows, tried.deadline())
-        assert server.asked == (wanted if error is ServerError else 8)
+        assert server.asked == 1 + wanted
+
+
+@pytest.mark.parametrize("error", [ServerError, ResponseError])
+def test_rows_that_fail_alone_one_after_the_other_are_not_waited_for_as_long(error: type[EndpointError]) -> None:
+    time, server = Time(), Server()
+    tried = retries(time)
+    tried.call(server.send, 1, tried.deadline())
+    server.errors = [error("fails")] * 10_000
+    asked = []
+    for _ in range(ALONE + 3):
+        before = server.asked
+        with pytest.raises(error):
+            tried.call(server.send, 1, tried.deadline())
+        asked.append(server.asked - before)
+    assert asked == [8] * ALONE + [FEW_TRIES] * 3
+    server.errors = []
+    tried.call(server.send, 1, tried.deadline())
+    server.errors, before = [error("fails")] * 100, server.asked
+    with pytest.raises(error):
+        tried.call(server.send, 1, tried.deadline())
+    assert server.asked - before == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "rows", "requests"),
+    [
+        (ForeignAnswerError("a page"), 100, 1),
+        (ForeignAnswerError("a page"), 1, 1),
+        (ResponseError("for 2 rows"), 1, GIVEN_UP),
+        (ServerError("500"), 1, GIVEN_UP),
+        (TransientError("503"), 100, GIVEN_UP),
+        (QuotaError("429"), 100, GIVEN_UP),
+    ],
+)
+def test_a_server_that_has_never_predicted_ends_it(error: EndpointError, rows: int, requests: int) -> None:
+    time, server = Time(), Server(*[error] * 10_000)
+    tried = retries(time)
+    for _ in range(requests - 1):
+        with pytest.raises(type(error)):
+            tried.call(server.send, rows, tried.deadline())
+    with pytest.raises(EndpointConfigError, match=f"{error}.*no request has|no request has .*{error}"):
+        tried.call(server.send, rows, tried.deadline())
+    assert server.asked <= requests * 8
+    if isinstance(error, ResponseError):
+        assert server.asked == requests * FEW_TRIES
+
+
+@pytest.mark.parametrize("error", [ServerError("500"), ResponseError("cut"), NoPredictionError("null")])
+def test_what_one_row_may_be_the_cause_of_ends_nothing_while_rows_are_together(error: EndpointError) -> None:
+    time, server = Time(), Server(*[error] * 10_000)
+    tried = retries(time)
+    for _ in range(3 * GIVEN_UP):
+        with pytest.raises(type(error)):
+            tried.call(server.send, 2, tried.deadline())
+
+
+def test_a_server_that_sends_nothing_but_pages_from_now_on_ends_it() -> None:
+    time, server = Time(), Server()
+    tried = retries(time)
+    tried.call(server.send, 100, tried.deadline())
+    server.errors = [ForeignAnswerError("a page")] * 10_000
+    for _ in range((FOREIGN_IN_A_ROW - 1) // FEW_TRIES):
+        with pytest.raises(ForeignAnswerError):
+            tried.call(server.send, 100, tried.deadline())
+    with pytest.raises(EndpointConfigError, match="has stopped predicting: its last 64 answers .*; a page"):
+        tried.call(server.send, 100, tried.deadline())
+    assert server.asked == 1 + FOREIGN_IN_A_ROW
 
 
 def test_what_goes_wrong_is_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:

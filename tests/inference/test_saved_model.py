@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from inference.errors import ERROR_COLUMN, BindingError, failures_of
+from inference.errors import BindingError
+from inference.marks import failures_of
 from inference.saved_model import SavedModelHandler
 from model.errors import ModelError
 
@@ -82,8 +83,8 @@ def test_a_list_of_another_length_fails_alone(tmp_path):
     path = save(tmp_path, lambda a: {"a": tf.reduce_sum(a, 1)}, tf.TensorSpec([None, 2], "float32", "a"))
     [out] = predict(path, columns(a=[[1, 2], [1], [3, 4], [1, None]]))
     assert out["a"].to_pylist() == [3, None, 7, None]
-    assert failures_of(out[ERROR_COLUMN])[1].message == "column 'a': 1 values, and the model takes 2"
-    assert set(failures_of(out[ERROR_COLUMN])) == {1, 3}
+    assert failures_of(out)[1].message == "column 'a': 1 values, and the model takes 2"
+    assert set(failures_of(out)) == {1, 3}
 
 
 def test_lists_of_open_length_are_grouped_and_keep_their_order(tmp_path):
@@ -146,7 +147,7 @@ def test_a_row_that_the_model_refuses_is_found_among_its_neighbours(tmp_path):
     values[[0, 17, 500, 501, 999]] *= -1
     values[0] = -1
     [out] = predict(path, columns(x=values, id=np.arange(1000)), max_batch_size=128)
-    failures = failures_of(out[ERROR_COLUMN])
+    failures = failures_of(out)
     assert sorted(failures) == [0, 17, 500, 501, 999]
     assert all(f.stage == "predict" and "negative is not allowed" in f.message for f in failures.values())
     good = [i for i in range(1000) if i not in failures]
@@ -159,7 +160,7 @@ def test_outputs_that_are_not_one_a_row_are_never_laid_beside_the_wrong_row(tmp_
     path = save(tmp_path, lambda x: {"y": tf.boolean_mask(x, x > 0)}, tf.TensorSpec([None], "float32", "x"))
     [out] = predict(path, columns(x=[1.0, -1.0, 2.0, -2.0, 3.0]))
     assert out["y"].to_pylist() == [1.0, None, 2.0, None, 3.0]
-    assert "0 rows for a batch of 1 rows" in failures_of(out[ERROR_COLUMN])[1].message
+    assert "0 rows for a batch of 1 rows" in failures_of(out)[1].message
 
 
 def test_missing_values_take_the_default_or_fail(tmp_path):
@@ -171,11 +172,11 @@ def test_missing_values_take_the_default_or_fail(tmp_path):
     )
     rows = columns(x=pa.array([1, None, 3], pa.int32()), s=pa.array(["a", "b", None]).dictionary_encode())
     [out] = predict(path, rows)
-    assert {row: f.message.split(";")[0] for row, f in failures_of(out[ERROR_COLUMN]).items()} == {
+    assert {row: f.message.split(";")[0] for row, f in failures_of(out).items()} == {
         1: "column 'x': a value is missing", 2: "column 's': a value is missing",
     }  # fmt: skip
     [out] = predict(path, rows, defaults={"x": "NaN", "s": "none"})
-    assert ERROR_COLUMN not in out.schema.names
+    assert not failures_of(out)
     assert np.isnan(out["y"][1].as_py())
     assert out["z"].to_pylist() == ["a", "b", "none"]
     [out] = predict(path, columns(s=["a", "b"]), defaults={"x": 5})
@@ -188,7 +189,7 @@ def test_batches_are_joined_for_the_model_and_come_back_apart(tmp_path):
     assert [out.num_rows for out in outs] == [1, 2, 2, 1]
     assert outs[2]["n"].to_pylist() == [3, 3]
     assert outs[3]["n"].to_pylist() == [3]
-    assert failures_of(outs[1][ERROR_COLUMN])[1].message == "column 'x': 'bad' is not a float"
+    assert failures_of(outs[1])[1].message == "column 'x': 'bad' is not a float"
 
 
 def test_no_rows_at_all(tmp_path):

@@ -13,7 +13,8 @@ import pytest
 
 from inference import Endpoint, EndpointHandler, SavedModelHandler, Target
 from inference.asking import ask_signature
-from inference.errors import ERROR_COLUMN, EndpointConfigError, failures_of
+from inference.errors import EndpointConfigError
+from inference.marks import failures_of
 from inference.retries import Patience
 from model.signature import read_signature
 from tests.servers.reference_model import save_reference_model
@@ -78,7 +79,7 @@ def test_predictions_are_those_of_the_saved_model(
         batch = batch.filter(pa.compute.is_finite(batch["mother_age"]))
     handler = EndpointHandler(endpoint(spoken, server), reference.signature, max_batch_size=130)
     found, wanted = ask(handler, batch), ask(reference, batch)
-    assert ERROR_COLUMN not in found.schema.names
+    assert not failures_of(found)
     np.testing.assert_array_equal(found["predictions"].to_numpy(), wanted["predictions"].to_numpy())
 
 
@@ -92,7 +93,7 @@ def test_a_prediction_that_their_json_cannot_carry_is_an_error_of_its_row(
     if spoken[1] == "binary":
         assert np.isnan(result["predictions"].to_numpy()[lost]).all()
         return
-    failures = failures_of(result[ERROR_COLUMN])
+    failures = failures_of(result)
     assert sorted(failures) == lost
     assert all("null" in failure.message for failure in failures.values())
     assert result["predictions"].null_count == len(lost)
@@ -106,7 +107,7 @@ def test_a_row_that_the_model_refuses_is_found(
     ages[0], ages[17], ages[63] = 20.0, -1.0, -2.0
     batch = batch.set_column(0, "mother_age", pa.array(ages, pa.float32()))
     found = ask(EndpointHandler(endpoint(spoken, server), reference.signature), batch)
-    failures = failures_of(found[ERROR_COLUMN])
+    failures = failures_of(found)
     assert sorted(failures) == [17, 63]
     assert {(f.error, "a negative age" in f.message) for f in failures.values()} == {("RequestRefusedError", True)}
     good = [i for i in range(90) if i not in failures]
@@ -144,7 +145,7 @@ def test_a_server_that_fails_without_saying_why_gets_the_rows_apart(name: str, t
     batch = batch.set_column(0, "mother_age", pa.array(ages, pa.float32()))
     with SERVERS[name](careless=True) as server:
         result = ask(EndpointHandler(endpoint((name, "kserve_v2"), server), signature), batch)
-    failures = failures_of(result[ERROR_COLUMN])
+    failures = failures_of(result)
     assert list(failures) == [11]
     assert failures[11].error == "ServerError"
     assert failures[11].attempts == 3
