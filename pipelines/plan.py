@@ -44,11 +44,14 @@ class OutputColumn:
       name: its name.
       type: its type in the file.
       origin: "key", "source", "model", or "version" for the model's.
+      planned: of a source column, the type that the run was planned with; files whose column has another type give
+        only the values that are the same in this one.
     """
 
     name: str
     type: pa.DataType
     origin: str
+    planned: pa.DataType | None = None
 
 
 @dataclass(frozen=True)
@@ -341,14 +344,15 @@ def _typed(
     problems: list[str] = []
     columns = []
     for name, origin in chosen:
+        planned = None
         try:
             if origin == "model":
                 type = output_type(outputs[name])
             elif origin == "version" or (origin == "key" and not config.source.key):
                 type = pa.string()
             else:
-                type = read.field(name).type
-            columns.append(OutputColumn(name, writer.output_type(type), origin))
+                type = planned = read.field(name).type
+            columns.append(OutputColumn(name, writer.output_type(type), origin, planned))
         except (FormatError, OutputError) as error:
             problems.append(f"output.columns: '{name}': {error}")
     if problems:

@@ -32,6 +32,7 @@ from pipelines.formats.table import (
     is_corrupt,
     lost_rows,
     open_table,
+    require_distinct,
     table_size,
     text_bytes,
 )
@@ -201,13 +202,16 @@ class OrcReader(Reader):
         with ExitStack() as stack:
             try:
                 file = stack.enter_context(_open(name, content))
+                require_distinct(file.schema.names, name)
                 names = self._wanted(file)
                 tail = _tail(file, names)
             except READ_ERRORS as error:
                 if not is_corrupt(error):
                     raise
                 size = table_size(content, name)
-                yield broken_file(name, content, size, f"not a readable ORC file: {error}")
+                said = str(error).removeprefix(f"{name}: ")
+                message = said if isinstance(error, FormatError) else f"not a readable ORC file: {error}"
+                yield broken_file(name, content, size, message)
                 return
             stripes = tail.stripes
             if tail.is_dense:
@@ -316,8 +320,9 @@ def _footer(file: str) -> tuple[pa.Schema, int]:
         return pa.schema([]), 0
     try:
         with _open(file, None) as opened:
+            require_distinct(opened.schema.names, file)
             return opened.schema.remove_metadata(), opened.nstripes
     except READ_ERRORS as error:
-        if not is_corrupt(error):
+        if isinstance(error, FormatError) or not is_corrupt(error):
             raise
         raise FormatError(f"{file} is not a readable ORC file: {error}") from error

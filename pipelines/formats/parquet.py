@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from inference.sizes import bounded
 from pipelines.files import is_remote, read_range
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split, Writer
+from pipelines.formats.output_values import nested_type, refusal, text_type
 from pipelines.formats.parquet_size import reading_plan, stored_bytes
+from pipelines.formats.readable import readable, readable_schema, readable_type
 from pipelines.formats.table import (
     BATCH_BYTES,
     EXPANDED_BYTES,
@@ -28,6 +30,7 @@ from pipelines.formats.table import (
     is_corrupt,
     lost_rows,
     open_table,
+    require_distinct,
     table_size,
     text_bytes,
 )
@@ -115,13 +118,16 @@ class ParquetReader(Reader):
         with ExitStack() as stack:
             try:
                 file = stack.enter_context(_open(name, content, dictionaries))
+                require_distinct(file.schema_arrow.names, name)
                 names = _wanted(file, self.spec.columns)
                 rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             except READ_ERRORS as error:
                 if not is_corrupt(error):
                     raise
                 size = table_size(content, name)
-                yield broken_file(name, content, size, f"not a readable Parquet file: {error}")
+                said = str(error).removeprefix(f"{name}: ")
+                message = said if isinstance(error, FormatError) else f"not a readable Parquet file: {error}"
+                yield broken_file(name, content, size, message)
                 return
             first = sum(rows[:start])
             for group in range(start, len(rows) if end is None else min(end, len(rows))):
@@ -188,11 +194,15 @@ class ParquetWriter(Writer):
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        type = type.value_type if pa.types.is_dictionary(type) else type
+        """Types stay as they are; intervals are written as text in ISO 8601."""
+        type = readable_type(type, nested=True)
         try:
             pq.write_table(pa.table({"a": pa.nulls(0, type)}), pa.BufferOutputStream())
-        except pa.ArrowException as error:
-            raise FormatError(f"Parquet cannot hold columns of type {type}") from error
+        except pa.ArrowException:
+            wanted = nested_type(type, _held, "Parquet")
+            if wanted == type:
+                raise refusal(type, "Parquet") from None
+            return wanted
         return type
 
     def _flush(self) -> None:
@@ -200,6 +210,10 @@ class ParquetWriter(Writer):
             table = pa.Table.from_batches(self._pending, self.schema)
             self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
         self._pending, self._rows, self._bytes = [], 0, 0
+
+
+def _held(type: pa.DataType) -> pa.DataType:
+    return text_type(type, "Parquet") if pa.types.is_interval(type) else type
 
 
 @contextmanager
@@ -213,6 +227,8 @@ def _open(
         "buffer_size": READ_BUFFER_BYTES if content is None else 0,
         "pre_buffer": False,
         "page_checksum_verification": True,
+        # In nanoseconds, a time before 1677 or after 2262 would be another time.
+        "coerce_int96_timestamp_unit": "us",
     }
     with open_table(file, content) as source:
         if metadata is not None:
@@ -232,9 +248,10 @@ def _footer(file: str) -> tuple[pa.Schema, int]:
         return pa.schema([]), 0
     try:
         with _open(file, None) as opened:
-            return opened.schema_arrow.remove_metadata(), opened.num_row_groups
+            require_distinct(opened.schema_arrow.names, file)
+            return readable_schema(opened.schema_arrow), opened.num_row_groups
     except READ_ERRORS as error:
-        if not is_corrupt(error):
+        if isinstance(error, FormatError) or not is_corrupt(error):
             raise
         raise FormatError(f"{file} is not a readable Parquet file: {error}") from error
 
@@ -281,7 +298,8 @@ def _batches(
         if plan.dictionaries:
             file = stack.enter_context(_open(name, content, asked | plan.dictionaries, file.metadata))
         for batch in file.iter_batches(rows, [group], names):
-            for part in bounded(batch, BATCH_BYTES):
+            # Made readable first: what a view takes cannot be told.
+            for part in bounded(readable(batch), BATCH_BYTES):
                 decoded += text_bytes(part)
                 if expands(decoded, stored):
                     raise FormatError(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from pipelines.formats.output_values import to_output
 from pipelines.rows import Positions
 from pipelines.sinks.answered import WriteAnswered
-from pipelines.sinks.rows import keys_of, rows_of, to_output
+from pipelines.sinks.rows import keys_of, rows_of
 from pipelines.streams.messages import MessageOrigin
 
 
