@@ -133,7 +133,8 @@ def _lists(array: pa.Array, type: pa.DataType) -> pa.Array:
     lengths = np.zeros(len(array) + 1, np.int64)
     np.cumsum(list_lengths(array), out=lengths[1:])
     values = to_output(array.flatten(), type.value_type)
-    return pa.ListArray.from_arrays(pa.array(lengths, pa.int64()).cast(pa.int32()), values, mask=mask).cast(type)
+    lists = pa.ListArray.from_arrays(pa.array(lengths, pa.int64()).cast(pa.int32()), values, mask=mask)
+    return lists if lists.type == type else lists.cast(type)
 
 
 def text_of(array: pa.Array) -> pa.Array:

@@ -194,16 +194,17 @@ class ParquetWriter(Writer):
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        """Types stay as they are; intervals are written as text in ISO 8601."""
+        """Types stay as they are, but lists of a fixed size, which cannot be read again where some are null.
+
+        Intervals, and decimals that are rounded to tens or more, are written as text.
+        """
         type = readable_type(type, nested=True)
+        wanted = nested_type(type, _held, "Parquet") if _is_changed(type) else type
         try:
-            pq.write_table(pa.table({"a": pa.nulls(0, type)}), pa.BufferOutputStream())
-        except pa.ArrowException:
-            wanted = nested_type(type, _held, "Parquet")
-            if wanted == type:
-                raise refusal(type, "Parquet") from None
-            return wanted
-        return type
+            pq.write_table(pa.table({"a": pa.nulls(0, wanted)}), pa.BufferOutputStream())
+        except (pa.ArrowException, OSError):
+            raise refusal(type, "Parquet") from None
+        return wanted
 
     def _flush(self) -> None:
         if self._pending:
@@ -213,7 +214,16 @@ class ParquetWriter(Writer):
 
 
 def _held(type: pa.DataType) -> pa.DataType:
-    return text_type(type, "Parquet") if pa.types.is_interval(type) else type
+    rounded = pa.types.is_decimal(type) and not 0 <= type.scale <= type.precision
+    return text_type(type, "Parquet") if rounded or pa.types.is_interval(type) else type
+
+
+def _is_changed(type: pa.DataType) -> bool:
+    """Whether values are written as another type than their own."""
+    if not pa.types.is_nested(type):
+        return bool(_held(type) != type)
+    inner = [type.field(index).type for index in range(type.num_fields)]
+    return pa.types.is_fixed_size_list(type) or any(map(_is_changed, inner))
 
 
 @contextmanager
