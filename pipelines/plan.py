@@ -27,6 +27,7 @@ from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
+from pipelines.output_names import same_names
 from pipelines.source_config import MessageSource, SourceConfig
 
 KEY = "key"
@@ -267,6 +268,7 @@ def _output_columns(
     key = config.source.key
     by_default = [key or KEY, *outputs, *([VERSION_COLUMN] if _changes_models(config) else [])]
     names = config.output.columns or list(dict.fromkeys(by_default))
+    problems += same_names(config, schema, outputs, names, KEY, tells_version=_changes_models(config))
     chosen = []
     for name in names:
         if name in outputs:
