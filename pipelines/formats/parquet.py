@@ -16,6 +16,7 @@ from pipelines.files import is_remote, read_range
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split, Writer
 from pipelines.formats.output_values import nested_type, refusal, text_type
 from pipelines.formats.parquet_size import reading_plan, stored_bytes
+from pipelines.formats.parquet_times import FineTimes, int96_columns
 from pipelines.formats.readable import readable, readable_schema, readable_type
 from pipelines.formats.table import (
     BATCH_BYTES,
@@ -42,6 +43,9 @@ READ_BUFFER_BYTES = 1 << 20
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 64 << 20
 """Rows and bytes in memory at which a row group is written."""
+
+
+_SAMPLED_ROWS = 1000
 
 
 @dataclass
@@ -232,13 +236,15 @@ def _open(
     content: bytes | None,
     dictionaries: frozenset[str] = frozenset(),
     metadata: pq.FileMetaData | None = None,
+    *,
+    fine: bool = False,
 ) -> Iterator[pq.ParquetFile]:
     options: dict[str, Any] = {
         "buffer_size": READ_BUFFER_BYTES if content is None else 0,
         "pre_buffer": False,
         "page_checksum_verification": True,
         # In nanoseconds, a time before 1677 or after 2262 would be another time.
-        "coerce_int96_timestamp_unit": "us",
+        "coerce_int96_timestamp_unit": "ns" if fine else "us",
     }
     with open_table(file, content) as source:
         if metadata is not None:
@@ -259,11 +265,22 @@ def _footer(file: str) -> tuple[pa.Schema, int]:
     try:
         with _open(file, None) as opened:
             require_distinct(opened.schema_arrow.names, file)
-            return readable_schema(opened.schema_arrow), opened.num_row_groups
+            return _with_times(file, opened), opened.num_row_groups
     except READ_ERRORS as error:
         if isinstance(error, FormatError) or not is_corrupt(error):
             raise
         raise FormatError(f"{file} is not a readable Parquet file: {error}") from error
+
+
+def _with_times(file: str, opened: pq.ParquetFile) -> pa.Schema:
+    """The columns of a file; times that are INT96 have the unit that the first of them need."""
+    schema = readable_schema(opened.schema_arrow)
+    int96 = int96_columns(opened.metadata, schema.names)
+    if int96 and opened.num_row_groups:
+        first = next(_batches(opened, file, None, 0, int96, frozenset(), _SAMPLED_ROWS), None)
+        for column in first.schema if first is not None else ():
+            schema = schema.set(schema.get_field_index(column.name), column)
+    return schema
 
 
 def _dictionaries(columns: pa.Schema) -> frozenset[str]:
@@ -307,9 +324,14 @@ def _batches(
     with ExitStack() as stack:
         if plan.dictionaries:
             file = stack.enter_context(_open(name, content, asked | plan.dictionaries, file.metadata))
+        times = None
+        if int96 := int96_columns(file.metadata, names):
+            fine = stack.enter_context(_open(name, content, metadata=file.metadata, fine=True))
+            times = FineTimes(fine.iter_batches(rows, [group], int96))
         for batch in file.iter_batches(rows, [group], names):
             # Made readable first: what a view takes cannot be told.
-            for part in bounded(readable(batch), BATCH_BYTES):
+            batches = times.beside(readable(batch)) if times else [readable(batch)]
+            for part in (part for each in batches for part in bounded(each, BATCH_BYTES)):
                 decoded += text_bytes(part)
                 if expands(decoded, stored):
                     raise FormatError(

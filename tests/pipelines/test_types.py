@@ -266,6 +266,24 @@ def test_times_of_any_year_come_out_as_they_are(run: Run, tmp_path: Path) -> Non
     assert [row["t"] for row in rows] == times
 
 
+def test_nanoseconds_are_not_cut_off(run: Run, tmp_path: Path) -> None:
+    """The unit of a file's first times is that of the column; a time that it does not hold is a dead letter."""
+    fine = 1_700_000_000_123_456_789
+    times = {"a": pa.array([fine, fine + 1], pa.timestamp("ns")), "b": pa.array([NOON, None], pa.timestamp("us"))}
+    times["c"] = pa.array([datetime.datetime(2500, 1, 1), NOON], pa.timestamp("us"))
+    for name, values in times.items():
+        table = pa.table({"id": [name + "1", name + "2"], "n": [1.0, 2.0], "t": values})
+        pq.write_table(table, tmp_path / "in" / f"{name}.parquet", use_deprecated_int96_timestamps=True)
+    rows, letters, result = run("parquet", "json", key="id", written=["id", "t", "twice"])
+    assert result.code == 0, result
+    noon = "2024-01-02 12:00:00"
+    start = "2023-11-14 22:13:20.1234567"
+    assert {row["id"]: row["t"] for row in rows} == {
+        "a1": f"{start}89", "a2": f"{start}90", "b1": noon, "b2": None, "c2": noon
+    }  # fmt: skip
+    assert [letter["key"] for letter in letters] == ["c1"]
+
+
 @pytest.mark.parametrize("type", [pa.int64(), pa.timestamp("us"), pa.string()], ids=str)
 def test_a_row_without_a_key_is_written(run: Run, tmp_path: Path, type: pa.DataType) -> None:
     """With null where a key is no text, with its place in its file where it is."""
