@@ -266,6 +266,22 @@ def test_times_of_any_year_come_out_as_they_are(run: Run, tmp_path: Path) -> Non
     assert [row["t"] for row in rows] == times
 
 
+def test_only_a_time_that_the_first_file_cannot_hold_is_refused(run: Run, tmp_path: Path) -> None:
+    """ORC, of which pyarrow refuses a whole stripe for one such time."""
+    far = datetime.datetime(2500, 1, 1)
+    for name, times in (("a", [NOON, NOON]), ("b", [far, NOON])):
+        table = pa.table({"id": [f"{name}1", f"{name}2"], "n": [1.0, 2.0], "t": pa.array(times, pa.timestamp("us"))})
+        write(tmp_path / "in" / f"{name}.orc", table)
+    rows, letters, result = run("orc", "parquet", key="id", written=["id", "t", "twice"])
+    assert result.code == 0, result
+    assert {row["id"]: row["t"] for row in rows} == dict.fromkeys(["a1", "a2", "b2"], NOON)
+    (letter,) = letters
+    assert letter["key"] == "b1"
+    assert "timestamp[ns]" in letter["message"]
+    row = orc.ORCFile(io.BytesIO(base64.b64decode(letter["payload"])))
+    assert row.nrows == 1
+
+
 def test_nanoseconds_are_not_cut_off(run: Run, tmp_path: Path) -> None:
     """The unit of a file's first times is that of the column; a time that it does not hold is a dead letter."""
     fine = 1_700_000_000_123_456_789
