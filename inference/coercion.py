@@ -9,6 +9,8 @@
 | text | number, bool | value by value: it must be one |
 | integer, bool | text | `7`, `True`; a bool reads as Python and CSV exports write it |
 | float, time, date, nested | text | refused: there is more than one way to write them |
+
+This is for what a model takes. Columns that are written as they were read take `inference.exact` instead.
 """
 
 from __future__ import annotations
@@ -122,7 +124,7 @@ def coerce(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, Failures]:
             return taken, {}
         rows = values.indices.to_pylist()
         return taken, {row: failures[index] for row, index in enumerate(rows) if index in failures}
-    return _value_by_value(values, target, _cast_to(source, target))
+    return by_value(values, target, _cast_to(source, target))
 
 
 def _cast_to(source: pa.DataType, target: pa.DataType) -> _Cast:
@@ -142,18 +144,20 @@ def _cast_to(source: pa.DataType, target: pa.DataType) -> _Cast:
 def _parse_text(values: pa.Array, target: pa.DataType) -> pa.Array:
     """Numbers from text, to the nearest value of the type; the parser itself makes infinity of what is too large."""
     parsed = values.cast(pa.float32() if pa.types.is_float16(target) else target)
-    if pa.types.is_float32(parsed.type) and pc.any(pc.is_inf(parsed)).as_py():
-        _round(values.cast(pa.float64()), pa.float32())
-    return _round(parsed, target)
+    if pa.types.is_floating(target) and pc.any(pc.is_inf(parsed)).as_py():
+        said = pc.match_substring_regex(values.filter(pc.is_inf(parsed)), r"^[+-]?inf(inity)?$", ignore_case=True)
+        if not pc.all(said).as_py():
+            raise pa.ArrowInvalid("too large")
+    return _round(parsed, target) if pa.types.is_floating(target) else parsed
 
 
 def _round(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """Floats to a narrower float; refuses what would become infinite."""
+    """Numbers to a float; refuses what would become infinite."""
     rounded = values.cast(target)
-    if not pa.types.is_floating(values.type):
-        return rounded
-    wide = rounded.cast(pa.float64()) if pa.types.is_float16(target) else rounded
-    if pc.any(pc.and_(pc.is_inf(wide), pc.is_finite(values.cast(pa.float64())))).as_py():
+    infinite = pc.is_inf(rounded.cast(pa.float64()) if pa.types.is_float16(target) else rounded)
+    if pa.types.is_floating(values.type):
+        infinite = pc.and_(infinite, pc.is_finite(values.cast(pa.float64())))
+    if pc.any(infinite).as_py():
         raise pa.ArrowInvalid("too large")
     return rounded
 
@@ -168,8 +172,15 @@ def _integer_to_bool(values: pa.Array) -> pa.Array:
     return values.cast(pa.bool_())
 
 
-def _value_by_value(values: pa.Array, target: pa.DataType, cast: _Cast) -> tuple[pa.Array, Failures]:
-    """Casts all values at once; if that fails, finds by bisecting those that cannot be cast."""
+def by_value(values: pa.Array, target: pa.DataType, cast: _Cast, refusal: str = "is not") -> tuple[pa.Array, Failures]:
+    """Casts all values at once; if that fails, finds by bisecting those that cannot be cast.
+
+    Args:
+      values: what to cast.
+      target: what `cast` makes of it.
+      cast: raises ArrowInvalid or ArrowNotImplementedError for values that it cannot cast.
+      refusal: what the messages say between such a value and the type.
+    """
     pieces: list[pa.Array] = []
     failures: Failures = {}
     pending = [(0, len(values))]
@@ -183,7 +194,7 @@ def _value_by_value(values: pa.Array, target: pa.DataType, cast: _Cast) -> tuple
                 middle = (low + high) // 2
                 pending += [(middle, high), (low, middle)]
                 continue
-        failures[low] = f"{shown(values[low])} is not a {target}"
+        failures[low] = f"{shown(values[low])} {refusal} a {target}"
         pieces.append(pa.nulls(1, target))
     if len(pieces) == 1:
         return pieces[0], failures

@@ -16,6 +16,7 @@ from inference.predict import Rejected
 from model.secrets import masked
 from pipelines import files
 from pipelines.accounting import DEAD_LETTERS, ShardWritten
+from pipelines.formats.output_values import key_texts
 from pipelines.letters import LetterBox, LetterPlace
 from pipelines.limit import DeadLetterLimit
 from pipelines.progress import TALLY
@@ -173,12 +174,13 @@ class RejectUnpredicted(DeadLetterDoFn):
         self._key_column = key_column
 
     def process(self, rejected: Rejected) -> None:
-        keys = rejected.rows[self._key_column].to_pylist() if self._key_column else [None] * len(rejected.failures)
-        for key, (row, failure) in zip(keys, rejected.failures.items(), strict=True):
+        failures = rejected.failures
+        keys = key_texts(rejected.rows[self._key_column]) if self._key_column else [None] * len(failures)
+        for key, (row, failure) in zip(keys, failures.items(), strict=True):
             self.reject_row(
                 rejected.key,
                 row,
-                None if key is None else str(key),
+                key,
                 failure.stage,
                 failure.error,
                 failure.message,

@@ -27,6 +27,7 @@ from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
+from pipelines.output_names import same_names
 from pipelines.source_config import MessageSource, SourceConfig
 
 KEY = "key"
@@ -46,11 +47,14 @@ class OutputColumn:
       name: its name.
       type: its type in the file.
       origin: "key", "source", "model", or "version" for the model's.
+      planned: of a source column, the type that the run was planned with; files whose column has another type give
+        only the values that are the same in this one.
     """
 
     name: str
     type: pa.DataType
     origin: str
+    planned: pa.DataType | None = None
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,7 @@ def _output_columns(
     key = config.source.key
     by_default = [key or KEY, *outputs, *([VERSION_COLUMN] if _changes_models(config) else [])]
     names = config.output.columns or list(dict.fromkeys(by_default))
+    problems += same_names(config, schema, outputs, names, KEY, tells_version=_changes_models(config))
     # Of a wide table, names are listed once.
     source, modelled = dict.fromkeys(schema.names), set(outputs)
     chosen: list[tuple[str, str]] = []
@@ -347,14 +352,15 @@ def _typed(
     problems: list[str] = []
     columns = []
     for name, origin in chosen:
+        planned = None
         try:
             if origin == "model":
                 type = output_type(outputs[name])
             elif origin == "version" or (origin == "key" and not config.source.key):
                 type = pa.string()
             else:
-                type = read.field(name).type
-            columns.append(OutputColumn(name, writer.output_type(type), origin))
+                type = planned = read.field(name).type
+            columns.append(OutputColumn(name, writer.output_type(type), origin, planned))
         except (FormatError, OutputError) as error:
             problems.append(f"output.columns: '{name}': {error}")
     if problems:

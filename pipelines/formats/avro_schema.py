@@ -5,7 +5,7 @@
 | boolean, int, long, float, double, bytes | itself | bool, int32, int64, float32, float64, binary |
 | string | bytes | string (text that is not UTF-8 shows afterwards, row by row) |
 | enum | int | dictionary<int32, string> |
-| fixed | itself | fixed-size binary |
+| fixed | itself | fixed-size binary; string where it is a UUID |
 | array, map | array (of `key`, `value` records) | list (of structs) |
 | record | record | struct |
 | a union of null and one type | itself | that type, nullable |
@@ -18,6 +18,7 @@ widest type, all others as text (strings as they are, everything else as JSON).
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from pipelines.formats.avro_container import CorruptError
 from pipelines.formats.avro_shape import Layout
 from pipelines.formats.base import FormatError
 from pipelines.formats.limits import MAX_DEPTH, MAX_NAME, MAX_TYPES
+from pipelines.formats.readable import uuid_text
 
 PRIMITIVES = {
     "null": pa.null(),
@@ -100,6 +102,8 @@ def convert(array: pa.Array, node: Node) -> pa.Array:
     if kind == "string":
         text = pc.cast(array, options=_UNBOUNDED_TEXT)
         return text
+    if kind == "uuid":
+        return uuid_text(array.cast(pa.binary(16)))
     if kind == "enum":
         limits = pc.min_max(array).as_py()
         if limits["min"] is not None and (limits["min"] < 0 or limits["max"] >= len(node.symbols)):
@@ -185,11 +189,16 @@ class _Resolver:
             simple = {"type": "fixed", "name": self._name(), "size": size}
             if schema.get("logicalType") == "decimal":
                 return _decimal(simple, schema)
+            if schema.get("logicalType") == "uuid" and size == 16:
+                return Node("uuid", simple, pa.string(), {})
             return Node("fixed", simple, pa.binary(size), {})
         self.open[full] = name = self._name()
         children = {_named(f["name"]): self.node(f["type"], space, depth + 1) for f in schema["fields"]}
         if len(children) < len(schema["fields"]):
-            raise ValueError(f"two fields of {full} have the same name")
+            twice = sorted(name for name, count in Counter(f["name"] for f in schema["fields"]).items() if count > 1)
+            raise FormatError(
+                f"column {twice[0]!r} appears twice in record {full!r}; rename one of the two in the file"
+            )
         del self.open[full]
         return self._struct(name, children)
 
@@ -282,6 +291,8 @@ def _decoded_type(node: Node) -> pa.DataType:
         return pa.int32() if node.type.bit_width == 32 else pa.int64()
     if node.kind == "enum":
         return pa.int32()
+    if node.kind == "uuid":
+        return pa.binary(16)
     return pa.binary() if node.kind in ("string", "decimal") else node.type
 
 

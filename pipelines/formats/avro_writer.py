@@ -17,9 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from inference.coercion import is_bytes, is_list
 from pipelines.formats import avro_container as container
 from pipelines.formats.avro_schema import resolve
-from pipelines.formats.base import FormatError, Writer
+from pipelines.formats.base import FormatError, Writer, encoding
+from pipelines.formats.output_values import nested_type, text_type
 
 BLOCK_BYTES = 1 << 20
 """Bytes of columns in memory that make one block."""
@@ -83,36 +85,16 @@ class AvroWriter(Writer):
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        if pa.types.is_dictionary(type):
-            return cls.output_type(type.value_type)
-        if pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type):
-            return pa.list_(cls.output_type(type.value_type))
-        if pa.types.is_struct(type):
-            return pa.struct([(_checked(field.name), cls.output_type(field.type)) for field in type])
-        if pa.types.is_map(type):
-            item = [("key", cls.output_type(type.key_type)), ("value", cls.output_type(type.item_type))]
-            return pa.list_(pa.struct(item))
-        if type in _SIMPLE or _logical(type):
-            return type
-        for test, wider in (
-            (pa.types.is_integer, pa.int32() if type in _NARROW else pa.int64()),
-            (pa.types.is_float16, pa.float32()),
-            (lambda t: t in (pa.large_string(), pa.string_view(), pa.null()), pa.string()),
-            (_is_bytes, pa.binary()),
-            (pa.types.is_date64, pa.timestamp("ms")),
-            (pa.types.is_timestamp, pa.timestamp("ms", getattr(type, "tz", None) and "UTC")),
-            (pa.types.is_time32, pa.time32("ms")),
-            (pa.types.is_time64, pa.time64("us")),
-        ):
-            if test(type):
-                return wider
-        raise FormatError(f"Avro cannot hold columns of type {type}")
+        found = nested_type(type, _avro_leaf, "Avro")
+        _check_names(found)
+        return found
 
     def _encode(self, table: pa.Table) -> bytes:
         import polars as pl
 
         sink = io.BytesIO()
-        pl.DataFrame(pl.from_arrow(table)).rechunk().write_avro(sink)
+        with encoding("Avro"):
+            pl.DataFrame(pl.from_arrow(table)).rechunk().write_avro(sink)
         sink.seek(0)
         size = sink.getbuffer().nbytes
         header = container.read_header(sink, "polars")
@@ -145,6 +127,37 @@ class AvroWriter(Writer):
 _NARROW = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16())
 
 
+def _avro_leaf(type: pa.DataType) -> pa.DataType:
+    """The type of a value, not nested, in the file."""
+    if type in _SIMPLE or _logical(type):
+        return type
+    for test, wider in (
+        (pa.types.is_integer, pa.int32() if type in _NARROW else pa.int64()),
+        (pa.types.is_float16, pa.float32()),
+        (is_bytes, pa.binary()),
+        (pa.types.is_date64, pa.timestamp("ms")),
+        (pa.types.is_time32, pa.time32("ms")),
+        (pa.types.is_time64, pa.time64("us")),
+    ):
+        if test(type):
+            return wider
+    if pa.types.is_timestamp(type):
+        return pa.timestamp("ms" if type.unit == "s" else type.unit, type.tz and "UTC")
+    if pa.types.is_decimal(type) and 0 <= type.scale <= type.precision:
+        return pa.decimal128(type.precision, type.scale)
+    return text_type(type, "Avro")
+
+
+def _check_names(type: pa.DataType) -> None:
+    """Raises FormatError if a field inside of a type cannot have its name."""
+    if pa.types.is_struct(type):
+        for field in type:
+            _checked(field.name)
+            _check_names(field.type)
+    elif is_list(type):
+        _check_names(type.value_type)
+
+
 def _checked(name: str) -> str:
     if not _NAME.match(name):
         raise FormatError(
@@ -154,16 +167,12 @@ def _checked(name: str) -> str:
     return name
 
 
-def _is_bytes(type: pa.DataType) -> bool:
-    return type in (pa.large_binary(), pa.binary_view()) or pa.types.is_fixed_size_binary(type)
-
-
 def _logical(type: pa.DataType) -> dict[str, Any] | None:
     """The Avro type of timestamps and decimals."""
     if pa.types.is_timestamp(type) and type.unit in ("ms", "us", "ns") and type.tz in (None, "UTC"):
         unit = {"ms": "millis", "us": "micros", "ns": "nanos"}[type.unit]
         return {"type": "long", "logicalType": f"{'' if type.tz else 'local-'}timestamp-{unit}"}
-    if pa.types.is_decimal128(type) and type.scale >= 0:
+    if (pa.types.is_decimal128(type) or pa.types.is_decimal256(type)) and 0 <= type.scale <= type.precision:
         return {
             "type": "bytes",
             "logicalType": "decimal",
@@ -214,7 +223,8 @@ def _plain(array: pa.Array) -> pa.Array:
         return array.cast(plain) if pa.types.is_large_binary(plain) else array.view(plain)
     if pa.types.is_timestamp(type):
         return array.view(pa.int64())
-    little = np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, 16)[array.offset :][: len(array)]
+    width = type.bit_width // 8
+    little = np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, width)[array.offset :][: len(array)]
     big = pa.py_buffer(np.ascontiguousarray(little[:, ::-1]).tobytes())
-    fixed = pa.Array.from_buffers(pa.binary(16), len(array), [None, big]).cast(pa.large_binary())
+    fixed = pa.Array.from_buffers(pa.binary(width), len(array), [None, big]).cast(pa.large_binary())
     return pc.if_else(array.is_valid(), fixed, pa.scalar(None, pa.large_binary()))

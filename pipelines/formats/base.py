@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -30,6 +31,26 @@ MAX_BLOCK_ROWS = 262_144
 
 class FormatError(ValueError):
     """A file is not what its format says. The message names the file and what to do."""
+
+
+@contextmanager
+def encoding(format: str) -> Iterator[None]:
+    """Raises FormatError for whatever polars raises in this block for values that it cannot write.
+
+    Its panics are no Exceptions, and would end the process.
+    """
+    try:
+        yield
+    except (OSError, MemoryError, FormatError):
+        raise
+    except Exception as error:
+        if not type(error).__module__.startswith("polars"):
+            raise
+        raise FormatError(f"{format}: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise FormatError(f"{format} cannot hold a value: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from pipelines import files
-from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer
+from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer, encoding
 from pipelines.formats.dialect import Dialect, Spans
+from pipelines.formats.output_values import nested_type, polars_type
 from pipelines.formats.quoting import quoting_fits
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextReader
@@ -325,8 +326,9 @@ class CsvWriter(Writer):
         import polars as pl
 
         encoded = io.BytesIO()
-        frame = cast(pl.DataFrame, pl.from_arrow(batch))
-        frame.write_csv(encoded, include_header=header, separator=self._separator)
+        with encoding("CSV"):
+            frame = cast(pl.DataFrame, pl.from_arrow(batch))
+            frame.write_csv(encoded, include_header=header, separator=self._separator)
         return encoded.getbuffer()
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -334,11 +336,6 @@ class CsvWriter(Writer):
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        """CSV has no lists: they are written as JSON text."""
-        if pa.types.is_nested(type) and not pa.types.is_dictionary(type):
-            return pa.string()
-        if pa.types.is_dictionary(type):
-            return type.value_type
-        if pa.types.is_binary(type) or pa.types.is_large_binary(type):
-            return pa.string()
-        return type
+        """CSV has no lists: they are written as JSON text. Bytes are written as the text that they are."""
+        leaf = nested_type(type, lambda inner: polars_type(inner, "CSV"), "CSV")
+        return pa.string() if pa.types.is_nested(leaf) else leaf

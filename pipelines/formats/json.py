@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from pipelines import files
-from pipelines.formats.base import FormatError, Split, Writer
+from pipelines.formats.base import FormatError, Split, Writer, encoding
 from pipelines.formats.dialect import Dialect
+from pipelines.formats.output_values import nested_type, polars_type
 from pipelines.formats.text import TextReader
 from pipelines.formats.text_blocks import compression_of, first_block
 from pipelines.rows import Positions
@@ -250,13 +251,11 @@ class JsonWriter(Writer):
         import polars as pl
 
         encoded = io.BytesIO()
-        cast(pl.DataFrame, pl.from_arrow(batch)).write_ndjson(encoded)
+        with encoding("JSON"):
+            cast(pl.DataFrame, pl.from_arrow(batch)).write_ndjson(encoded)
         self.file.write(encoded.getbuffer())
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        if pa.types.is_dictionary(type):
-            return type.value_type
-        if pa.types.is_binary(type) or pa.types.is_large_binary(type):
-            return pa.string()
-        return type
+        """Lists and structs are JSON's own. Bytes are written as the text that they are, durations in ISO 8601."""
+        return nested_type(type, lambda leaf: polars_type(leaf, "JSON"), "JSON")

@@ -7,17 +7,21 @@ piece instead, some rows at a time.
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from google.protobuf.message import DecodeError
 from pyarrow import orc
 
 from inference.sizes import bounded
 from model.proto_subset import build_messages
+from pipelines.files import read_range
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split
+from pipelines.formats.orc_times import TIMESTAMP_KINDS, StripeTimes, with_times
 from pipelines.formats.table import (
     BATCH_BYTES,
     EXPANDED_BYTES,
@@ -32,6 +36,7 @@ from pipelines.formats.table import (
     is_corrupt,
     lost_rows,
     open_table,
+    require_distinct,
     table_size,
     text_bytes,
 )
@@ -41,6 +46,9 @@ MAX_STRIPES_BYTES = 256 << 20
 MAX_STRIPES_RATIO = 32
 """Decoded bytes of a file that is always read by stripes, and how many times its bytes in the file beyond that."""
 
+_MAX_MILLISECONDS = (2**63 - 1) // 10**6
+"""Milliseconds that nanoseconds of 64 bits can hold."""
+
 _CAUTION = 16
 """Times that rows of one place of a file may be larger than its rows are on average."""
 
@@ -49,19 +57,27 @@ _FileTail = build_messages(
     "pipelines.orc",
     {
         "StripeInformation": [
+            ("offset", 1, "int64"),
             ("indexLength", 2, "int64"),
             ("dataLength", 3, "int64"),
             ("footerLength", 4, "int64"),
             ("numberOfRows", 5, "int64"),
         ],
         "Type": [("kind", 1, "int64"), ("subtypes", 2, "repeated int64"), ("fieldNames", 3, "repeated string")],
-        # Sums are zigzag-coded.
+        # Sums and times, in milliseconds, are zigzag-coded.
         "StringStatistics": [("sum", 3, "int64")],
         "BinaryStatistics": [("sum", 1, "int64")],
+        "TimestampStatistics": [
+            ("minimum", 1, "int64"),
+            ("maximum", 2, "int64"),
+            ("minimumUtc", 3, "int64"),
+            ("maximumUtc", 4, "int64"),
+        ],
         "ColumnStatistics": [
             ("numberOfValues", 1, "int64"),
             ("stringStatistics", 4, "StringStatistics"),
             ("binaryStatistics", 8, "BinaryStatistics"),
+            ("timestampStatistics", 9, "TimestampStatistics"),
         ],
         "Footer": [
             ("stripes", 3, "repeated StripeInformation"),
@@ -201,13 +217,16 @@ class OrcReader(Reader):
         with ExitStack() as stack:
             try:
                 file = stack.enter_context(_open(name, content))
+                require_distinct(file.schema.names, name)
                 names = self._wanted(file)
                 tail = _tail(file, names)
             except READ_ERRORS as error:
                 if not is_corrupt(error):
                     raise
                 size = table_size(content, name)
-                yield broken_file(name, content, size, f"not a readable ORC file: {error}")
+                said = str(error).removeprefix(f"{name}: ")
+                message = said if isinstance(error, FormatError) else f"not a readable ORC file: {error}"
+                yield broken_file(name, content, size, message)
                 return
             stripes = tail.stripes
             if tail.is_dense:
@@ -256,19 +275,22 @@ class OrcReader(Reader):
         rows: int,
     ) -> Iterator[Block | RejectedRow]:
         try:
-            stripe = file.read_stripe(index, columns=names)
+            stripes = _stripe(file, index, names, name, content)
         except READ_ERRORS as error:
             if not is_corrupt(error):
                 raise
             yield from lost_rows(first, rows, f"{name}: stripe {index} cannot be read: {error}")
             return
-        step = batch_rows(stripe.num_rows, stripe.nbytes)
-        for offset in range(0, stripe.num_rows, step):
-            batch = stripe.slice(offset, step)
-            origin = OrcOrigin(name, {"type": "orc"}, first + offset, batch, None, content, index, offset)
-            yield from emit(origin, self.spec)
+        offset = 0
+        for stripe in stripes:
+            step = batch_rows(stripe.num_rows, stripe.nbytes)
+            for begin in range(0, stripe.num_rows, step):
+                batch = stripe.slice(begin, step)
+                origin = OrcOrigin(name, {"type": "orc"}, first + offset, batch, None, content, index, offset)
+                yield from emit(origin, self.spec)
+                offset += batch.num_rows
         message = f"{name}: stripe {index} has fewer rows than its footer says"
-        yield from lost_rows(first + stripe.num_rows, rows - stripe.num_rows, message)
+        yield from lost_rows(first + offset, rows - offset, message)
 
 
 @contextmanager
@@ -277,8 +299,58 @@ def _open(file: str, content: bytes | None) -> Iterator[orc.ORCFile]:
         yield orc.ORCFile(source)
 
 
+def _stripe(file: orc.ORCFile, index: int, names: list[str], name: str, content: bytes | None) -> list[pa.RecordBatch]:
+    """The rows of a stripe: in one batch, unless its times need more than one unit. Raises READ_ERRORS."""
+    try:
+        return [file.read_stripe(index, columns=names)]
+    except pa.ArrowInvalid as error:
+        footer = _file_footer(file)
+        numbers = {column: number for column, number in _timestamps(footer).items() if column in names}
+        if not numbers or "out of range for nanosecond" not in str(error):
+            raise
+        try:
+
+            def read(start: int, count: int) -> bytes:
+                return read_range(name, start, start + count) if content is None else content[start : start + count]
+
+            stripe = StripeTimes(read, file.compression, footer.stripes[index])
+            zones = {column: file.schema.field(column).type.tz for column in numbers}
+            times = {column: stripe.column(number, zones[column]) for column, number in numbers.items()}
+            others = [column for column in names if column not in numbers] or None
+            rest = file.read_stripe(index, columns=others) if others else None
+            return with_times(rest, times)
+        except (IndexError, OverflowError, ValueError, DecodeError, zlib.error) as failure:
+            raise FormatError(f"{error}; one by one: {failure}") from error
+
+
+def _timestamps(footer: Any) -> dict[str, int]:
+    """Names of the columns of timestamps, and their numbers in the tree of types."""
+    if not footer.types:
+        return {}
+    pairs = zip(footer.types[0].fieldNames, footer.types[0].subtypes, strict=False)
+    return {name: number for name, number in pairs if footer.types[number].kind in TIMESTAMP_KINDS}
+
+
+def _with_times(file: orc.ORCFile) -> pa.Schema:
+    """The columns of a file; times are in microseconds where its statistics say that nanoseconds do not hold them."""
+    schema, footer = file.schema.remove_metadata(), _file_footer(file)
+    for name, number in _timestamps(footer).items():
+        if number >= len(footer.statistics):
+            continue
+        of = footer.statistics[number].timestampStatistics
+        limits = (of.minimum, of.maximum, of.minimumUtc, of.maximumUtc)
+        if any(abs(limit >> 1 ^ -(limit & 1)) >= _MAX_MILLISECONDS for limit in limits):
+            place = schema.get_field_index(name)
+            schema = schema.set(place, pa.field(name, pa.timestamp("us", schema.field(name).type.tz)))
+    return schema
+
+
+def _file_footer(file: orc.ORCFile) -> Any:
+    return _FileTail.FromString(bytes(file.reader.serialized_file_tail())).footer
+
+
 def _tail(file: orc.ORCFile, names: list[str]) -> Tail:
-    footer = _FileTail.FromString(bytes(file.reader.serialized_file_tail())).footer
+    footer = _file_footer(file)
     stripes = tuple(
         Stripe(stripe.numberOfRows, stripe.indexLength + stripe.dataLength + stripe.footerLength)
         for stripe in footer.stripes
@@ -317,8 +389,9 @@ def _footer(file: str) -> tuple[pa.Schema, int]:
         return pa.schema([]), 0
     try:
         with _open(file, None) as opened:
-            return opened.schema.remove_metadata(), opened.nstripes
+            require_distinct(opened.schema.names, file)
+            return _with_times(opened), opened.nstripes
     except READ_ERRORS as error:
-        if not is_corrupt(error):
+        if isinstance(error, FormatError) or not is_corrupt(error):
             raise
         raise FormatError(f"{file} is not a readable ORC file: {error}") from error

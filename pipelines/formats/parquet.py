@@ -14,7 +14,10 @@ import pyarrow.parquet as pq
 from inference.sizes import bounded
 from pipelines.files import is_remote, read_range
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split, Writer
+from pipelines.formats.output_values import nested_type, refusal, text_type
 from pipelines.formats.parquet_size import reading_plan, stored_bytes
+from pipelines.formats.parquet_times import FineTimes, int96_columns
+from pipelines.formats.readable import readable, readable_schema, readable_type
 from pipelines.formats.table import (
     BATCH_BYTES,
     EXPANDED_BYTES,
@@ -28,6 +31,7 @@ from pipelines.formats.table import (
     is_corrupt,
     lost_rows,
     open_table,
+    require_distinct,
     table_size,
     text_bytes,
 )
@@ -39,6 +43,9 @@ READ_BUFFER_BYTES = 1 << 20
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 64 << 20
 """Rows and bytes in memory at which a row group is written."""
+
+
+_SAMPLED_ROWS = 1000
 
 
 @dataclass
@@ -115,13 +122,16 @@ class ParquetReader(Reader):
         with ExitStack() as stack:
             try:
                 file = stack.enter_context(_open(name, content, dictionaries))
+                require_distinct(file.schema_arrow.names, name)
                 names = _wanted(file, self.spec.columns)
                 rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             except READ_ERRORS as error:
                 if not is_corrupt(error):
                     raise
                 size = table_size(content, name)
-                yield broken_file(name, content, size, f"not a readable Parquet file: {error}")
+                said = str(error).removeprefix(f"{name}: ")
+                message = said if isinstance(error, FormatError) else f"not a readable Parquet file: {error}"
+                yield broken_file(name, content, size, message)
                 return
             first = sum(rows[:start])
             for group in range(start, len(rows) if end is None else min(end, len(rows))):
@@ -188,12 +198,17 @@ class ParquetWriter(Writer):
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        type = type.value_type if pa.types.is_dictionary(type) else type
+        """Types stay as they are, but lists of a fixed size, which cannot be read again where some are null.
+
+        Intervals, and decimals that are rounded to tens or more, are written as text.
+        """
+        type = readable_type(type, nested=True)
+        wanted = nested_type(type, _held, "Parquet") if _is_changed(type) else type
         try:
-            pq.write_table(pa.table({"a": pa.nulls(0, type)}), pa.BufferOutputStream())
-        except pa.ArrowException as error:
-            raise FormatError(f"Parquet cannot hold columns of type {type}") from error
-        return type
+            pq.write_table(pa.table({"a": pa.nulls(0, wanted)}), pa.BufferOutputStream())
+        except (pa.ArrowException, OSError):
+            raise refusal(type, "Parquet") from None
+        return wanted
 
     def _flush(self) -> None:
         if self._pending:
@@ -202,17 +217,34 @@ class ParquetWriter(Writer):
         self._pending, self._rows, self._bytes = [], 0, 0
 
 
+def _held(type: pa.DataType) -> pa.DataType:
+    rounded = pa.types.is_decimal(type) and not 0 <= type.scale <= type.precision
+    return text_type(type, "Parquet") if rounded or pa.types.is_interval(type) else type
+
+
+def _is_changed(type: pa.DataType) -> bool:
+    """Whether values are written as another type than their own."""
+    if not pa.types.is_nested(type):
+        return bool(_held(type) != type)
+    inner = [type.field(index).type for index in range(type.num_fields)]
+    return pa.types.is_fixed_size_list(type) or any(map(_is_changed, inner))
+
+
 @contextmanager
 def _open(
     file: str,
     content: bytes | None,
     dictionaries: frozenset[str] = frozenset(),
     metadata: pq.FileMetaData | None = None,
+    *,
+    fine: bool = False,
 ) -> Iterator[pq.ParquetFile]:
     options: dict[str, Any] = {
         "buffer_size": READ_BUFFER_BYTES if content is None else 0,
         "pre_buffer": False,
         "page_checksum_verification": True,
+        # In nanoseconds, a time before 1677 or after 2262 would be another time.
+        "coerce_int96_timestamp_unit": "ns" if fine else "us",
     }
     with open_table(file, content) as source:
         if metadata is not None:
@@ -232,11 +264,23 @@ def _footer(file: str) -> tuple[pa.Schema, int]:
         return pa.schema([]), 0
     try:
         with _open(file, None) as opened:
-            return opened.schema_arrow.remove_metadata(), opened.num_row_groups
+            require_distinct(opened.schema_arrow.names, file)
+            return _with_times(file, opened), opened.num_row_groups
     except READ_ERRORS as error:
-        if not is_corrupt(error):
+        if isinstance(error, FormatError) or not is_corrupt(error):
             raise
         raise FormatError(f"{file} is not a readable Parquet file: {error}") from error
+
+
+def _with_times(file: str, opened: pq.ParquetFile) -> pa.Schema:
+    """The columns of a file; times that are INT96 have the unit that the first of them need."""
+    schema = readable_schema(opened.schema_arrow)
+    int96 = int96_columns(opened.metadata, schema.names)
+    if int96 and opened.num_row_groups:
+        first = next(_batches(opened, file, None, 0, int96, frozenset(), _SAMPLED_ROWS), None)
+        for column in first.schema if first is not None else ():
+            schema = schema.set(schema.get_field_index(column.name), column)
+    return schema
 
 
 def _dictionaries(columns: pa.Schema) -> frozenset[str]:
@@ -281,8 +325,14 @@ def _batches(
     with ExitStack() as stack:
         if plan.dictionaries:
             file = stack.enter_context(_open(name, content, asked | plan.dictionaries, file.metadata))
+        times = None
+        if int96 := int96_columns(file.metadata, names):
+            fine = stack.enter_context(_open(name, content, metadata=file.metadata, fine=True))
+            times = FineTimes(fine.iter_batches(rows, [group], int96))
         for batch in file.iter_batches(rows, [group], names):
-            for part in bounded(batch, BATCH_BYTES):
+            # Made readable first: what a view takes cannot be told.
+            batches = times.beside(readable(batch)) if times else [readable(batch)]
+            for part in (part for each in batches for part in bounded(each, BATCH_BYTES)):
                 decoded += text_bytes(part)
                 if expands(decoded, stored):
                     raise FormatError(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ import pyarrow as pa
 
 from inference.sizes import decoded_bytes
 from pipelines.files import is_remote, open_input, read_range
-from pipelines.formats.base import MAX_PAYLOAD_BYTES, ReadSpec
+from pipelines.formats.base import MAX_PAYLOAD_BYTES, FormatError, ReadSpec
+from pipelines.formats.output_values import key_texts
 from pipelines.rows import Block, Origin, Positions, RejectedRow
 
 BATCH_ROWS = 65_536
@@ -125,6 +127,13 @@ def open_table(file: str, content: bytes | None) -> pa.NativeFile:
     return pa.OSFile(file, "r")
 
 
+def require_distinct(names: Sequence[str], file: str) -> None:
+    """Raises FormatError if two columns of a file have the same name."""
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise FormatError(f"{file}: column {twice[0]!r} appears twice; rename one of the two in the file")
+
+
 def is_corrupt(error: Exception) -> bool:
     """Whether one of READ_ERRORS is about a file's content, and not about reaching it."""
     if isinstance(error, OSError):
@@ -164,11 +173,9 @@ def _key(batch: pa.RecordBatch, name: str | None, row: int) -> str | None:
     """The key of a row that has an invalid value somewhere, unless that is the key."""
     if name is None or name not in batch.schema.names:
         return None
-    try:
-        key = batch[name][row].as_py()
-    except UnicodeDecodeError:
-        return None
-    return None if key is None else str(key)
+    # Taken out of its column, of which another value may be invalid.
+    found = key_texts(batch[name].slice(row, 1))
+    return found[0]
 
 
 def invalid_rows(batch: pa.RecordBatch) -> dict[int, str]:

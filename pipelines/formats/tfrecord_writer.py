@@ -5,7 +5,7 @@
 | integers, booleans | int64 | DT_INT64, DT_INT32, DT_BOOL |
 | float16, float32; float64 **rounded to float32** | float | DT_FLOAT (float64 stays DT_DOUBLE) |
 | strings, binary | bytes | DT_STRING |
-| dates, times, decimals | bytes, as text | DT_STRING |
+| dates, times, durations, intervals, decimals | bytes, as text | DT_STRING |
 | lists of these | several values | shape [1, n] |
 | null | absent | absent |
 """
@@ -19,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from inference.coercion import is_bytes
 from pipelines.formats.base import FormatError, Writer
+from pipelines.formats.output_values import nested_type, refusal, text_type, to_output
 from pipelines.formats.proto_wire import by_row, concat, field, nested, raw, tag, varint, varints
 from pipelines.formats.tfrecord_frames import frame
 
@@ -74,24 +76,11 @@ class TFRecordWriter(Writer):
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        if pa.types.is_dictionary(type):
-            return cls.output_type(type.value_type)
-        if _is_list(type):
-            item = type.value_type
-            if _is_list(item) or pa.types.is_nested(item):
-                raise FormatError(f"a tf.Example cannot hold columns of type {type}")
-            return pa.list_(cls.output_type(item))
-        if type in _TENSOR:
-            return type
-        if pa.types.is_integer(type):
-            return pa.int64()
-        if pa.types.is_float16(type):
-            return pa.float32()
-        if type in (pa.large_binary(), pa.binary_view()) or pa.types.is_fixed_size_binary(type):
-            return pa.binary()
-        if pa.types.is_nested(type) or pa.types.is_interval(type):
-            raise FormatError(f"a tf.Example cannot hold columns of type {type}")
-        return pa.string()
+        found = nested_type(type, _feature_type, "a tf.Example")
+        inner = found.value_type if _is_list(found) else found
+        if pa.types.is_nested(inner):
+            raise refusal(type, "a tf.Example")
+        return found
 
     def _prediction_logs(self, batch: pa.RecordBatch) -> pa.LargeBinaryArray:
         """PredictionLog{predict_log{request{model_spec, inputs["examples"]}, response{outputs}}}."""
@@ -114,6 +103,17 @@ class TFRecordWriter(Writer):
         return nested([tag(6)], concat([request, response]))
 
 
+def _feature_type(type: pa.DataType) -> pa.DataType:
+    """The type of a value, not nested, that is written."""
+    if type in _TENSOR:
+        return type
+    if pa.types.is_integer(type):
+        return pa.int64()
+    if pa.types.is_float16(type):
+        return pa.float32()
+    return pa.binary() if is_bytes(type) else text_type(type, "a tf.Example")
+
+
 def examples(batch: pa.RecordBatch) -> pa.LargeBinaryArray:
     """The rows of a batch as serialized tf.Examples. Raises ArrowInvalid for a null within a list."""
     features = [_feature(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
@@ -126,13 +126,21 @@ def _feature(name: str, array: pa.Array) -> pa.LargeBinaryArray:
     values = array.values if _is_list(array.type) else array
     entry = [tag(1), field(1, name.encode()) + tag(2)]
     if pa.types.is_floating(values.type):
-        single = pa.list_(pa.float32()) if _is_list(array.type) else pa.float32()
-        return nested([*entry, tag(_KIND["float"]), tag(1)], raw(array.cast(single)))
+        single = array.cast(pa.list_(pa.float32()) if _is_list(array.type) else pa.float32())
+        if pa.types.is_float64(values.type):
+            _refuse_overflow(values, single.values if _is_list(array.type) else single)
+        return nested([*entry, tag(_KIND["float"]), tag(1)], raw(single))
     if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
         return nested([*entry, tag(_KIND["int64"]), tag(1)], _numbers(array))
     if _is_list(array.type):
         return nested([*entry, tag(_KIND["bytes"])], by_row(nested([tag(1)], _flat(array)), array))
     return nested([*entry, tag(_KIND["bytes"]), tag(1)], array.cast(pa.large_binary()))
+
+
+def _refuse_overflow(values: pa.Array, single: pa.Array) -> None:
+    """Raises ArrowInvalid if a float64 became infinite by being rounded to float32."""
+    if pc.any(pc.and_(pc.is_inf(single), pc.is_finite(values))).as_py():
+        raise pa.ArrowInvalid("a number is too large for a float32: a tf.Example has no other float")
 
 
 def _tensor(array: pa.Array) -> pa.LargeBinaryArray:
@@ -160,7 +168,7 @@ def _plain(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     type = TFRecordWriter.output_type(array.type)
-    array = array.cast(type) if array.type != type else array
+    array = to_output(array, type)
     if not _is_list(type):
         return array
     if array.offset or (array.null_count and len(array.values) != len(array.flatten())):

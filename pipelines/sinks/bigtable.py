@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.formats.output_values import to_output
 from pipelines.output_config import BigtableOutput
 from pipelines.plan import KEY, OutputColumn, Plan
 from pipelines.rows import Positions
 from pipelines.sinks.answered import WriteAnswered
-from pipelines.sinks.rows import to_output
 from pipelines.streams.bigtable_tables import make_transport, parts_of
 from pipelines.streams.messages import MessageOrigin
 from pipelines.streams.patience import patiently

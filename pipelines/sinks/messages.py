@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from inference.marks import rows_of
+from pipelines.formats.output_values import to_output
 from pipelines.rows import Positions
 from pipelines.sinks.answered import WriteAnswered
-from pipelines.sinks.rows import keys_of, to_output
+from pipelines.sinks.rows import keys_of
 from pipelines.streams.messages import MessageOrigin
 
 

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from pipelines.formats.output_values import to_output
 from pipelines.output_config import PubSubOutput
 from pipelines.plan import KEY, Plan
 from pipelines.rows import Positions
 from pipelines.sinks.messages import WriteMessages
 from pipelines.sinks.payloads import payloads
-from pipelines.sinks.rows import RowRefusedError, to_output
+from pipelines.sinks.rows import RowRefusedError
 from pipelines.streams.births import timestamps
 from pipelines.streams.messages import KEY_NAME, MessageOrigin
 from pipelines.streams.pubsub_topic import Topic

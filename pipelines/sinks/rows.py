@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 
 import numpy as np
@@ -10,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
-from inference.coercion import is_list, list_lengths
+from inference.coercion import is_bytes, is_text
+from inference.exact import coerce_exactly
 from inference.marks import rows_of
 from inference.sizes import bounded
 from pipelines.dead_letters import DeadLetterDoFn
-from pipelines.formats.base import FormatError
+from pipelines.formats.output_values import key_texts, to_output
 from pipelines.plan import OutputColumn
 from pipelines.progress import TALLY
 from pipelines.rows import Origin, Positions
@@ -62,12 +62,12 @@ class WriteRows(DeadLetterDoFn):
           rows: which rows of the origin they are.
 
         Raises:
-          RowRefusedError, FormatError, ValueError, pa.ArrowException: a row cannot be written.
+          ValueError (RowRefusedError, FormatError), ArithmeticError, pa.ArrowException: a row cannot be written.
         """
 
     def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
         origin, batch = element
-        rows = rows_of(batch)
+        batch, rows = self._as_planned(origin, batch)
         # Encoded in slices: dictionaries are written out, and text may become several times as long.
         sizes = [part.num_rows for part in bounded(batch, ENCODED_BYTES)]
         ends = np.cumsum(sizes).tolist()
@@ -76,7 +76,7 @@ class WriteRows(DeadLetterDoFn):
             low, high = pending.pop()
             try:
                 self.write(self._encoded(origin, batch.slice(low, high - low), rows[low:high]), origin, rows[low:high])
-            except (pa.ArrowException, FormatError, ValueError, UnicodeError) as error:
+            except (pa.ArrowException, ValueError, ArithmeticError) as error:
                 if high - low == 1:
                     self.reject(origin, batch, low, int(rows[low]), error)
                 else:
@@ -92,15 +92,39 @@ class WriteRows(DeadLetterDoFn):
 
     def reject(self, origin: Origin, batch: pa.RecordBatch, index: int, row: int, error: Exception) -> None:
         """A row, at an index of a batch, that cannot be written."""
-        key = batch[self._key_column][index].as_py() if self._key_column else None
         message = " ".join(str(error).split())[:500]
-        self.reject_row(origin, row, None if key is None else str(key), self.stage, type(error).__name__, message)
+        self.reject_row(origin, row, self._key(batch, index), self.stage, type(error).__name__, message)
+
+    def _key(self, batch: pa.RecordBatch, index: int) -> str | None:
+        return key_texts(batch[self._key_column].slice(index, 1))[0] if self._key_column else None
+
+    def _as_planned(self, origin: Origin, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Positions]:
+        """The rows whose values are the same in the types that the run was planned with; the others are rejected."""
+        rows = rows_of(batch)
+        changed: dict[str, pa.Array] = {}
+        failures: dict[int, str] = {}
+        for column in self._columns:
+            if column.planned is None or _alike(batch[column.name].type, column.planned):
+                continue
+            changed[column.name], messages = coerce_exactly(batch[column.name], column.planned)
+            for index, message in messages.items():
+                failures.setdefault(index, f"column '{column.name}': {message}; write it as a type that holds both")
+        for index, message in sorted(failures.items()):
+            key = self._key(batch, index)
+            self.reject_row(origin, int(rows[index]), key, "coerce", "CoercionError", message)
+        for name, array in changed.items():
+            batch = batch.set_column(batch.schema.get_field_index(name), name, array)
+        if failures:
+            kept = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(failures, np.int64))
+            batch, rows = batch.take(pa.array(kept)), rows[kept]
+        return batch, rows
 
     def _encoded(self, origin: Origin, batch: pa.RecordBatch, rows: Positions) -> pa.RecordBatch:
         """The columns to write, of the types to write."""
         arrays = []
         for column in self._columns:
-            array = keys_of(self._key_column, origin, batch, rows) if column.origin == "key" else batch[column.name]
+            named = column.origin == "key" and (self._key_column is None or _takes_names(column.type))
+            array = keys_of(self._key_column, origin, batch, rows) if named else batch[column.name]
             arrays.append(to_output(array, column.type))
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
@@ -111,32 +135,19 @@ def keys_of(key_column: str | None, origin: Origin, batch: pa.RecordBatch, rows:
     if given is not None and not given.null_count:
         return given
     named = origin.names(rows)
-    return named if given is None else pc.coalesce(to_output(given, pa.string()), named)
+    if given is None:
+        return named
+    if is_bytes(given.type):
+        return pc.coalesce(to_output(given, pa.large_binary()), named.cast(pa.large_binary()))
+    return pc.coalesce(to_output(given, pa.string()), named)
 
 
-def to_output(array: pa.Array, type: pa.DataType) -> pa.Array:
-    """An array as the type that its column has in the file; nested values become JSON text where it is text."""
-    if array.type == type:
-        return array
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if pa.types.is_string(type) and pa.types.is_nested(array.type):
-        return _json_text(array)
-    if array.type == type:
-        return array
-    return array.cast(type)
+def _takes_names(type: pa.DataType) -> bool:
+    """Whether rows without a key can have the origin's names in a key column; in others, null is what they have."""
+    return is_text(type) and not pa.types.is_fixed_size_binary(type)
 
 
-def _json_text(array: pa.Array) -> pa.Array:
-    """Nested values as JSON text. Lists of numbers, by far the most frequent, without touching a row."""
-    if is_list(array.type) and (
-        pa.types.is_integer(array.type.value_type) or pa.types.is_floating(array.type.value_type)
-    ):
-        values = array.flatten()
-        text = pc.fill_null(values.cast(pa.string()), "null")
-        offsets = np.zeros(len(array) + 1, np.int32)
-        np.cumsum(list_lengths(array), out=offsets[1:])
-        mask = array.is_null() if array.null_count else None
-        lists = pa.ListArray.from_arrays(pa.array(offsets), text, mask=mask)
-        return pc.binary_join_element_wise("[", pc.binary_join(lists, ", "), "]", "")
-    return pa.array([None if v is None else json.dumps(v, default=str) for v in array.to_pylist()], pa.string())
+def _alike(type: pa.DataType, planned: pa.DataType) -> bool:
+    """Whether two types are the same but for dictionaries."""
+    one, other = (t.value_type if pa.types.is_dictionary(t) else t for t in (type, planned))
+    return bool(one == other)

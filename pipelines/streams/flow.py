@@ -21,12 +21,13 @@ from pipelines.accounting import NAMESPACE
 from pipelines.coders import Rows
 from pipelines.dead_letters import DeadLetterDoFn, RejectUnpredicted
 from pipelines.formats.base import RowReader
+from pipelines.formats.output_values import to_output
 from pipelines.models import make_handler
 from pipelines.plan import Plan
 from pipelines.progress import TALLY
 from pipelines.rows import Block, RejectedRow
 from pipelines.sinks.console import ShowRows
-from pipelines.sinks.rows import keys_of, to_output
+from pipelines.sinks.rows import keys_of
 from pipelines.streams.decode import MessageDecoder
 from pipelines.streams.dedupe import Seen, Window, seen
 from pipelines.streams.destinations import destination

@@ -24,6 +24,11 @@ def good(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "births.csv", "csv", births(20, 1))
 
 
+def renamed(name: str, new: str) -> list[str]:
+    """The columns of the source, one with another name."""
+    return [new if column == name else column for column in ledger.COLUMNS]
+
+
 # What is wrong -> the config's changes, and words of the one line that says so.
 WRONG: dict[str, tuple[Changes, list[str]]] = {
     "no model": ({"model": {"path": "/no/such/model"}}, ["model", "/no/such/model"]),
@@ -46,6 +51,28 @@ WRONG: dict[str, tuple[Changes, list[str]]] = {
         ["output.columns", "prediction", "did you mean 'predictions'"],
     ),
     "a column twice": ({"output": {"columns": ["predictions", "predictions"]}}, ["output.columns", "twice"]),
+    "a key with the name of an output": (
+        {"source": {"key": "predictions", "column_names": renamed("source_id", "predictions")}},
+        ["source.key", "key column 'predictions'", "model's output 'predictions'", "source.column_names"],
+    ),
+    "a column with the name of an output": (
+        {
+            "source": {"column_names": renamed("note", "predictions")},
+            "output": {"columns": ["source_id", "predictions"]},
+        },
+        ["output.columns", "source 'predictions'", "model 'predictions'", "rename"],
+    ),
+    "a column with the name of what names rows": (
+        {"source": {"key": None, "column_names": renamed("note", "key")}, "output": {"columns": ["key"]}},
+        ["output.columns", "source's column 'key'", "source.key"],
+    ),
+    "a column with the name of the version": (
+        {
+            "source": {"column_names": renamed("note", "model_version")},
+            "output": {"columns": ["model_version", "predictions"]},
+        },
+        ["output.columns", "source 'model_version'", "version", "rename"],
+    ),
     "nothing matches": ({"source": {"path": "{tmp}/birth.csv"}}, ["source.path", "did you mean 'births.csv'"]),
     "no such folder": ({"source": {"path": "{tmp}/none/*.csv"}}, ["source.path", "{tmp}/none"]),
     "a dangling link": ({"source": {"path": "{tmp}/dangling.csv"}}, ["source.path", "{tmp}/dangling.csv"]),
