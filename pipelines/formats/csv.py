@@ -4,7 +4,7 @@
 |---|---|
 | an empty field, or one of `null_values` | null |
 | a quote that is never closed, a wrong number of fields, bad UTF-8 | a dead letter of that line |
-| a number too large for its type | a dead letter |
+| a number that is none of its type, or too large for it | text, for the one who takes it to refuse by the row |
 
 A file is cut at row boundaries. Where it has quotes, a boundary counts only if the quotes around it can be
 read in one way; a file in which they cannot is read in one piece, and that is said.
@@ -102,7 +102,8 @@ class CsvReader(TextReader):
             try:
                 names, start = read_header(split.file, self.spec.options)
             except FormatError as error:
-                yield broken_file(split.file, None, split.nbytes, plain_message(error))
+                message = plain_message(error).removeprefix(split.file).lstrip(": ")
+                yield broken_file(split.file, None, split.nbytes, message)
                 return
             split = replace(split, start=start, context=names)
         yield from super().read(split)
@@ -136,18 +137,30 @@ class CsvReader(TextReader):
     def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
         if not raw or (raw.isspace() and not raw.strip(b"\r\n")):
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
-        types = {field.name: field.type for field in self.spec.columns}
-        batch = self._parse_as(raw, context, types)
-        overflowed = [
-            field.name
-            for field in self.spec.columns
-            if pa.types.is_floating(field.type)
-            and (values := batch[field.name]).null_count < len(values)
-            and not np.isfinite(pc.max(pc.abs(values)).as_py())
-        ]
-        if overflowed:
-            self._refuse_overflow(raw, context, batch, overflowed)
-        return batch
+        types = self._types
+        while True:
+            try:
+                batch = self._parse_as(raw, context, types)
+                unfit = _with_infinity(batch)
+            except pa.ArrowInvalid as error:
+                unfit = [name for name in [self._unfit(error, context)] if name and _is_number(types[name])]
+                if not unfit:
+                    raise
+            if not unfit:
+                return batch
+            # Numbers of a second column do not fit either: a third attempt is the last.
+            texts = unfit if types == self._types else [name for name, type in types.items() if _is_number(type)]
+            types.update(dict.fromkeys(texts, pa.string()))
+
+    @property
+    def _types(self) -> dict[str, pa.DataType]:
+        return {field.name: field.type for field in self.spec.columns}
+
+    @staticmethod
+    def _unfit(error: Exception, context: Any) -> str | None:
+        """The column with a value that is none of its type, if that is what an error of the parser says."""
+        match = re.search(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (?!.*invalid UTF8)", str(error))
+        return context[int(match.group(1))] if match else None
 
     def hopeless(self, raw: bytes, spans: Spans, context: Any) -> dict[int, str]:
         """Rows without quotes that have not as many fields as there are columns."""
@@ -180,15 +193,18 @@ class CsvReader(TextReader):
         )
         return _one_batch(table)
 
-    def _refuse_overflow(self, raw: bytes, context: Any, batch: pa.RecordBatch, names: list[str]) -> None:
-        """The parser turns 1e40 into infinity; only a field that says infinity may become that."""
-        texts = self._parse_as(raw, context, dict.fromkeys(names, pa.string()))
-        for name in names:
-            infinite = texts[name].filter(pc.is_inf(batch[name]))
-            said = pc.match_substring_regex(infinite, r"^\s*[+-]?inf(inity)?\s*$", ignore_case=True)
-            if not pc.all(said).as_py():
-                value = infinite.filter(pc.invert(said))[0].as_py()
-                raise pa.ArrowInvalid(f"column '{name}': CSV conversion error to float: {value!r} is too large")
+
+def _is_number(type: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type))
+
+
+def _with_infinity(batch: pa.RecordBatch) -> list[str]:
+    """The columns with infinite values: the parser makes them of fields that say so, but of 1e40 too."""
+    return [
+        name
+        for name, values in zip(batch.schema.names, batch.columns, strict=True)
+        if pa.types.is_floating(values.type) and pc.any(pc.is_inf(values)).as_py()
+    ]
 
 
 def _count_within(found: npt.NDArray[np.bool_], spans: Spans) -> Positions:

@@ -90,7 +90,11 @@ class TextReader(Reader):
 
     @abstractmethod
     def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
-        """Parses whole rows into a batch with the columns of the spec. Raises pa.ArrowInvalid."""
+        """Parses whole rows into a batch with the columns of the spec.
+
+        A column of numbers that is only for the model may come in another type, for the coercion to find the rows at
+        fault. Raises pa.ArrowInvalid; whatever else it raises counts as that.
+        """
 
     def parse_alone(self, raw: bytes, context: Any) -> pa.RecordBatch:
         """Parses one row that `parse` refused, where the format knows a second way; else raises again."""
@@ -155,7 +159,7 @@ class TextReader(Reader):
         if len(raw) <= MAX_ROW_BYTES or rows_are_lines:
             try:
                 batch = self.parse(raw, context)
-            except (pa.ArrowInvalid, UnicodeError):
+            except Exception:  # whatever it is, the rows are told apart to find the one at fault
                 batch = None
         format = self.format_of(context)
         if batch is not None:
@@ -216,15 +220,16 @@ class TextReader(Reader):
                 ):
                     raise pa.ArrowInvalid(f"{rows.num_rows} rows where one was expected")
                 good.append((low, high))
-            except (pa.ArrowInvalid, UnicodeError) as error:
+            except Exception as error:  # of any class: it is the row's fault that it cannot be parsed
                 if not alone:
                     middle = (low + high) // 2
                     pending += [(middle, high), (low, middle)]
                     continue
                 try:
                     odd.append((low, self.parse_alone(raw[start:stop], context)))
-                except (pa.ArrowInvalid, UnicodeError):
-                    yield self._rejected(raw[start:stop], offset + start, error, context)
+                except Exception as second:
+                    told = second if self.stage_of(second) == "coerce" else error
+                    yield self._rejected(raw[start:stop], offset + start, told, context)
         if good:
             rows_index = np.concatenate([np.arange(low, high, dtype=np.int64) for low, high in good])
             kept = b"\n".join(raw[int(spans.starts[low]) : int(spans.ends[high - 1])] for low, high in good)
