@@ -4,7 +4,7 @@
 |---|---|
 | an empty field, or one of `null_values` | null |
 | a quote that is never closed, a wrong number of fields, bad UTF-8 | a dead letter of that line |
-| a number that is none of its type, or too large for it | text, for the one who takes it to refuse by the row |
+| a number that is none of its type, or too large for it | a dead letter; `25.0`, `1e3` and `+7` are integers |
 
 A file is cut at row boundaries. Where it has quotes, a boundary counts only if the quotes around it can be
 read in one way; a file in which they cannot is read in one piece, and that is said.
@@ -32,7 +32,7 @@ from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, 
 from pipelines.formats.dialect import Dialect, Spans
 from pipelines.formats.quoting import quoting_fits
 from pipelines.formats.table import broken_file
-from pipelines.formats.text import TextReader
+from pipelines.formats.text import TextReader, is_number
 from pipelines.formats.text_blocks import compression_of, first_block, open_text, plain_message
 from pipelines.rows import Block, Positions, RejectedRow
 
@@ -134,7 +134,7 @@ class CsvReader(TextReader):
     def stage_of(self, error: Exception) -> str:
         return "coerce" if "conversion error" in str(error) and "UTF8" not in str(error) else "decode"
 
-    def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
+    def columns(self, raw: bytes, context: Any) -> pa.RecordBatch:
         if not raw or (raw.isspace() and not raw.strip(b"\r\n")):
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
         types = self._types
@@ -143,13 +143,13 @@ class CsvReader(TextReader):
                 batch = self._parse_as(raw, context, types)
                 unfit = _with_infinity(batch)
             except pa.ArrowInvalid as error:
-                unfit = [name for name in [self._unfit(error, context)] if name and _is_number(types[name])]
+                unfit = [name for name in [self._unfit(error, context)] if name and is_number(types[name])]
                 if not unfit:
                     raise
             if not unfit:
                 return batch
             # Numbers of a second column do not fit either: a third attempt is the last.
-            texts = unfit if types == self._types else [name for name, type in types.items() if _is_number(type)]
+            texts = unfit if types == self._types else [name for name, type in types.items() if is_number(type)]
             types.update(dict.fromkeys(texts, pa.string()))
 
     @property
@@ -192,10 +192,6 @@ class CsvReader(TextReader):
             ),
         )
         return _one_batch(table)
-
-
-def _is_number(type: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type))
 
 
 def _with_infinity(batch: pa.RecordBatch) -> list[str]:
