@@ -34,8 +34,8 @@ _Raw = bytes | memoryview
 
 _TEXT_CHANGED = re.compile(r"Column\(/(.*)\) changed from string to (?:number|boolean)")
 _NO_INTEGER = "Failed to convert JSON to"
-_TYPE_ERRORS = ("changed from", "conversion error", _NO_INTEGER)
-"""What the errors say that the parser, and these checks, raise for a value of another type than its column's."""
+_CHANGED = re.compile(r"Column\(/(.*)\) changed from \w+ to (?:number|boolean|string)")
+_TOO_LARGE = re.compile(r"column '(.*)': a number is too large")
 
 _EXACT_FLOATS = float(1 << 53)
 
@@ -147,12 +147,9 @@ class JsonReader(TextReader):
         error: pa.ArrowInvalid,
     ) -> pa.RecordBatch:
         """Parses rows in which the model's columns have values of other types. Raises the error if that fails too."""
-        said = str(error)
-        if not any(sign in said for sign in _TYPE_ERRORS):
-            raise error
         loose = {n: t for n, t in types.items() if n not in self.spec.written and is_number(t) and not self._hides(n)}
         whole = {n for n, t in loose.items() if pa.types.is_integer(t)}
-        if whole and _NO_INTEGER in said:
+        if whole and _NO_INTEGER in str(error):
             as_floats = _schema(types | dict.fromkeys(whole, pa.float64()))
             try:
                 batch = self._checked(parse(self._quoted(raw, texts), as_floats).select(list(types)), raw)
@@ -160,13 +157,16 @@ class JsonReader(TextReader):
                     return batch.cast(_schema(types))
             except pa.ArrowInvalid:
                 pass
-        if not loose:
-            raise error
-        as_texts = _schema(types | dict.fromkeys(loose, pa.string()))
-        try:
-            return self._checked(parse(self._quoted(raw, texts | loose.keys()), as_texts).select(list(types)), raw)
-        except pa.ArrowInvalid:
-            raise error from None
+        unfit: set[str] = set()
+        while more := _unfit(error, loose) - unfit:
+            # The second time all of them, so that there is no third.
+            unfit = set(loose) if unfit else more
+            as_texts = _schema(types | dict.fromkeys(unfit, pa.string()))
+            try:
+                return self._checked(parse(self._quoted(raw, texts | unfit), as_texts).select(list(types)), raw)
+            except pa.ArrowInvalid as second:
+                error = second
+        raise error
 
     _texts: frozenset[str] = frozenset()
     """Columns of text in which numbers or booleans were found: they are made text before they are parsed."""
@@ -175,7 +175,7 @@ class JsonReader(TextReader):
         if not names:
             return raw
         words = {field.name for field in self.spec.columns if is_text(field.type)} - self.spec.written
-        return json_values.quoted(bytes(raw), names, names & words)
+        return json_values.quoted(raw, names, names & words)
 
     def _hides(self, name: str) -> bool:
         """Whether objects within the columns have a field of that name, which would be changed with it."""
@@ -192,7 +192,7 @@ class JsonReader(TextReader):
     def _refuse_inexact(self, name: str, values: pa.Array, raw: _Raw) -> None:
         """Refuses integers that a float64 does not hold: they would come out as others."""
         if pa.types.is_floating(values.type) and not self._hides(name):
-            texts = _parse(json_values.quoted(bytes(raw), [name]), _schema({name: pa.string()}))[name]
+            texts = _parse(json_values.quoted(raw, [name]), _schema({name: pa.string()}))[name]
             integers = texts.filter(pc.match_substring_regex(texts, "^-?[0-9]+$"))
             if all(map(json_values.is_exact, pc.unique(integers).to_pylist())):
                 return
@@ -259,6 +259,14 @@ def _refuse_infinity(batch: pa.RecordBatch) -> None:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
             raise pa.ArrowInvalid(f"conversion error: column '{name}': a number is too large for a {column.type}")
+
+
+def _unfit(error: Exception, types: Mapping[str, pa.DataType]) -> set[str]:
+    """Those columns in which an error of the parser, or of these checks, may have found a value that is no number."""
+    if _NO_INTEGER in str(error):
+        return {name for name, type in types.items() if pa.types.is_integer(type)}
+    found = _CHANGED.search(str(error)) or _TOO_LARGE.search(str(error))
+    return {found.group(1)} & types.keys() if found else set()
 
 
 def _is_large(values: pa.Array) -> bool:

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from inference.coercion import coerce, is_list, is_text
 from pipelines.formats.base import mixed
@@ -28,7 +30,7 @@ _DIGITS = 40
 """Digits of the largest integer that is looked at."""
 
 _INTEGER = re.compile(r"-?[0-9]+")
-_NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 
 
 class Number(str):
@@ -147,7 +149,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def quoted(raw: bytes, names: Iterable[str], python_names: Iterable[str] = ()) -> bytes:
+def quoted(raw: bytes | memoryview, names: Iterable[str], python_names: Collection[str] = ()) -> memoryview:
     """Makes text of the numbers and booleans that fields of some names have: `"id": 7` becomes `"id": "7"`.
 
     A name begins behind a brace, a comma or white space and ends before a colon; within a string its quotes would be
@@ -158,15 +160,21 @@ def quoted(raw: bytes, names: Iterable[str], python_names: Iterable[str] = ()) -
       names: the fields.
       python_names: those of them whose booleans become `True` and `False`.
     """
-    python_names = list(python_names)
-    for value, text in ((b"true", b"True"), (b"false", b"False")) if python_names else ():
-        raw = re.sub(_field(python_names) + value + rb"(?=[\s,}])", rb'\1"' + text + rb'"', raw)
-    return re.sub(_field(names) + rb"(" + _NUMBER + rb"|true|false)(?=[\s,}])", rb'\1"\2"', raw)
+    buffer = pa.py_buffer(raw)
+    offsets = pa.py_buffer(np.array([0, len(raw)], np.int64))
+    whole = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
+    for name in names:
+        spellings = {json.dumps(name), json.dumps(name, ensure_ascii=False)}
+        field = r"([{,\s](?:" + "|".join(map(_literal, sorted(spellings))) + r")\s*:\s*)"
+        for value, text in (("true", "True"), ("false", "False")) if name in python_names else ():
+            whole = pc.replace_substring_regex(whole, field + value + r"([\s,}])", rf'\1"{text}"\2')
+        whole = pc.replace_substring_regex(whole, rf"{field}({_NUMBER}|true|false)([\s,}}])", r'\1"\2"\3')
+    return memoryview(whole[0].as_buffer())
 
 
-def _field(names: Iterable[str]) -> bytes:
-    written = {spelled.encode() for name in names for spelled in (json.dumps(name), json.dumps(name, ensure_ascii=False))}
-    return rb"(?<=[{,\s])((?:" + b"|".join(map(re.escape, sorted(written))) + rb")\s*:\s*)"
+def _literal(text: str) -> str:
+    """A pattern that matches the bytes of a text."""
+    return "".join(chr(b) if b < 128 and chr(b).isalnum() else f"\\x{b:02x}" for b in text.encode())
 
 
 def nested_names(types: Iterable[pa.DataType]) -> set[str]:
