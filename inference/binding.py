@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from inference.coercion import depth_of, describe, is_list, is_text
+from inference.coercion import depth_of, describe, is_text
 from inference.errors import BindingError
 from model.specs import ExampleFeature, Signature, TensorSpec
 

@@ -33,7 +33,7 @@ from pipelines.formats.dialect import Dialect, Spans
 from pipelines.formats.quoting import quoting_fits
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextReader, is_number
-from pipelines.formats.text_blocks import compression_of, first_block, open_text, plain_message
+from pipelines.formats.text_blocks import compression_of, first_block, plain_message
 from pipelines.rows import Block, Positions, RejectedRow
 
 _log = logging.getLogger(__name__)
@@ -159,7 +159,9 @@ class CsvReader(TextReader):
     @staticmethod
     def _unfit(error: Exception, context: Any) -> str | None:
         """The column with a value that is none of its type, if that is what an error of the parser says."""
-        match = re.search(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (?!.*invalid UTF8)", str(error))
+        match = re.search(
+            r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (?!.*invalid UTF8)", str(error)
+        )
         return context[int(match.group(1))] if match else None
 
     def hopeless(self, raw: bytes, spans: Spans, context: Any) -> dict[int, str]:
@@ -221,11 +223,7 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
     Raises FormatError.
     """
     dialect = Dialect(quote=b'"', delimiter=str(options.get("delimiter") or ",").encode())
-    try:
-        with open_text(file) as stream:
-            raw = files.read_fully(stream, _WINDOW)
-    except (OSError, EOFError) as error:
-        raise FormatError(f"{file} cannot be read: {plain_message(error)}") from None
+    raw = first_block(file, _WINDOW)
     start = len(_BOM) if raw.startswith(_BOM) else 0
     given = options.get("column_names")
     if given:
