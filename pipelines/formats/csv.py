@@ -39,6 +39,7 @@ from pipelines.rows import Block, Positions, RejectedRow
 _log = logging.getLogger(__name__)
 _BOM = b"\xef\xbb\xbf"
 _WINDOW = 1 << 20
+_UNFIT = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (?!.*invalid UTF8)")
 _SHOWN_BYTES = 96
 
 
@@ -159,9 +160,7 @@ class CsvReader(TextReader):
     @staticmethod
     def _unfit(error: Exception, context: Any) -> str | None:
         """The column with a value that is none of its type, if that is what an error of the parser says."""
-        match = re.search(
-            r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (?!.*invalid UTF8)", str(error)
-        )
+        match = _UNFIT.search(str(error))
         return context[int(match.group(1))] if match else None
 
     def hopeless(self, raw: bytes, spans: Spans, context: Any) -> dict[int, str]:

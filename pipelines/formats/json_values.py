@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -188,7 +188,7 @@ def nested_names(types: Iterable[pa.DataType]) -> set[str]:
     return found
 
 
-def marked(schema: pa.Schema, rows: list[Mapping[str, Any]]) -> pa.Schema:
+def marked(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Schema:
     """The columns of a sample; marks those some of whose values would change by becoming values of their type."""
     fields = []
     for field in schema:

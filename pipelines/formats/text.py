@@ -99,8 +99,8 @@ class TextReader(Reader):
     def columns(self, raw: bytes, context: Any) -> pa.RecordBatch:
         """Parses whole rows into a batch with the columns of the spec.
 
-        Where a number is none, or too large, its whole column may come as text: `settle` finds the rows at fault. Raises
-        pa.ArrowInvalid; whatever else it raises counts as that.
+        Where a number is none, or too large, its whole column may come as text: `settle` finds the rows at fault.
+        Raises pa.ArrowInvalid; whatever else it raises counts as that.
         """
 
     def settle(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, str]]:
@@ -179,7 +179,8 @@ class TextReader(Reader):
                 yield from self.decode(name, offset + low, raw[low:high], context)
             if len(pieces) > 1:
                 return
-        batch, bad = None, {}
+        batch = None
+        bad: dict[int, str] = {}
         rows_are_lines = self.dialect.quote is None or self.dialect.quote not in raw
         if len(raw) <= MAX_ROW_BYTES or rows_are_lines:
             try:

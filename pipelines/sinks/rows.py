@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -136,15 +138,32 @@ def to_output(array: pa.Array, type: pa.DataType) -> pa.Array:
 
 
 def _json_text(array: pa.Array) -> pa.Array:
-    """Nested values as JSON text. Lists of numbers, by far the most frequent, without touching a row."""
+    """Nested values as JSON text, in which NaN and infinities are null, as JSON has none.
+
+    Lists of numbers, by far the most frequent, without touching a row.
+    """
     if is_list(array.type) and (
         pa.types.is_integer(array.type.value_type) or pa.types.is_floating(array.type.value_type)
     ):
         values = array.flatten()
+        if pa.types.is_floating(values.type):
+            finite = pc.is_finite(values.cast(pa.float64()))
+            values = pc.if_else(finite, values, pa.scalar(None, values.type))
         text = pc.fill_null(values.cast(pa.string()), "null")
         offsets = np.zeros(len(array) + 1, np.int32)
         np.cumsum(list_lengths(array), out=offsets[1:])
         mask = array.is_null() if array.null_count else None
         lists = pa.ListArray.from_arrays(pa.array(offsets), text, mask=mask)
         return pc.binary_join_element_wise("[", pc.binary_join(lists, ", "), "]", "")
-    return pa.array([None if v is None else json.dumps(v, default=str) for v in array.to_pylist()], pa.string())
+    return pa.array(
+        [None if v is None else json.dumps(_finite(v), default=str) for v in array.to_pylist()], pa.string()
+    )
+
+
+def _finite(value: Any) -> Any:
+    """A nested value without NaN and infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return list(map(_finite, value)) if isinstance(value, (list, tuple)) else value

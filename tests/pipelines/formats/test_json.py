@@ -80,7 +80,9 @@ def test_lines_on_all_cores_are_refused_as_on_one(bad: bytes, others: int) -> No
     raw = b"\n".join([*lines[: others // 2], bad, *lines[others // 2 :]])
     with pytest.raises((pa.ArrowException, ValueError)):
         reader.parse(raw, None)
+    if b"text" in bad:
+        _, refused = reader.settle(reader.line_columns(memoryview(raw)))
+        assert list(refused) == [others // 2]
+        return
     with pytest.raises((pa.ArrowException, ValueError)):
-        batch, refused = reader.settle(reader.line_columns(memoryview(raw)))
-        assert refused == {others // 2: "conversion error: column 'n': 'text' is not a int64"}
-        raise ValueError("refused")
+        reader.line_columns(memoryview(raw))
