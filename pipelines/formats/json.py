@@ -194,13 +194,12 @@ class JsonReader(TextReader):
         if pa.types.is_floating(values.type) and not self._hides(name):
             texts = _parse(json_values.quoted(raw, [name]), _schema({name: pa.string()}))[name]
             integers = texts.filter(pc.match_substring_regex(texts, "^-?[0-9]+$"))
-            if all(map(json_values.is_exact, pc.unique(integers).to_pylist())):
-                return
-        elif len(values) == 1:
-            # Alone, it is compared with what is written.
-            json_values.column_of(json_values.loads(bytes(raw)).get(name), values.type, written=True)
-            return
-        raise pa.ArrowInvalid(f"conversion error: column '{name}': an integer would be changed by becoming a float64")
+            exact = all(map(json_values.is_exact, pc.unique(integers).to_pylist()))
+        else:
+            rows = map(json_values.loads, filter(bytes.strip, bytes(raw).split(b"\n")))
+            exact = all(json_values.is_exact_within(row.get(name)) for row in rows)
+        if not exact:
+            raise pa.ArrowInvalid(f"conversion error: column '{name}': an integer would be changed by becoming a float")
 
     def parse_alone(self, raw: bytes, context: Any) -> pa.RecordBatch:
         try:

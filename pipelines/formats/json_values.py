@@ -140,6 +140,13 @@ def is_exact(number: str) -> bool:
     return len(number) <= 309 and int(float(number)) == int(number)
 
 
+def is_exact_within(value: Any) -> bool:
+    """Whether that is so for all numbers within a value of `loads`."""
+    if isinstance(value, (list, dict)):
+        return all(map(is_exact_within, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, Number) or is_exact(value)
+
+
 def _message(value: Any, type: pa.DataType) -> str:
     return f"{_shown(value)} is not a {type}"
 

@@ -219,7 +219,8 @@ class _Text(_Batches):
             if parsed is not None and parsed[0].num_rows == high - low:
                 batch, bad = parsed
                 kept = np.setdiff1d(np.arange(high - low), np.fromiter(bad, np.int64))
-                found.append((rows[low:high][kept], batch.take(pa.array(kept)) if bad else batch))
+                if len(kept):
+                    found.append((rows[low:high][kept], batch.take(pa.array(kept)) if bad else batch))
             elif high - low > _FEW:
                 middle = (low + high) // 2
                 pending += [(middle, high), (low, middle)]
