@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from inference.coercion import depth_of, describe, is_list, is_text
+from inference.coercion import depth_of, describe, is_text
 from inference.errors import BindingError
 from model.specs import ExampleFeature, Signature, TensorSpec
 
@@ -243,8 +243,9 @@ def _depth(spec: TensorSpec, column: str, type: pa.DataType) -> int:
         return wanted
     if depth == 0 and all(size == 1 for size in spec.shape[1:]):
         return 0
-    if depth == 1 and spec.shape == (None,) and is_list(type):
-        return 1
+    if wanted == 0 and depth:
+        # A list of one value is that value; whether all are shows when they come.
+        return 0
     shape = ", ".join("n" if size is None else str(size) for size in ("batch", *spec.shape[1:]))
     what = "text" if is_text(type) else str(type)
     raise BindingError(

@@ -6,7 +6,7 @@
 | integer | a smaller integer, or a float | value by value: it must be representable |
 | float64 | float32 | rounds to the nearest float32, as text would; overflow is refused |
 | float | integer | value by value: it must be whole |
-| text | number, bool | value by value: it must be one |
+| text | number, bool | value by value: it must be one; `25.0` and `1e3` are integers (see `numerals`) |
 | integer, bool | text | `7`, `True`; a bool reads as Python and CSV exports write it |
 | float, time, date, nested | text | refused: there is more than one way to write them |
 
@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from inference import numerals
 
 Failures = dict[int, str]
 _Cast = Callable[[pa.Array], pa.Array]
@@ -142,13 +144,11 @@ def _cast_to(source: pa.DataType, target: pa.DataType) -> _Cast:
 
 
 def _parse_text(values: pa.Array, target: pa.DataType) -> pa.Array:
-    """Numbers from text, to the nearest value of the type; the parser itself makes infinity of what is too large."""
-    parsed = values.cast(pa.float32() if pa.types.is_float16(target) else target)
-    if pa.types.is_floating(target) and pc.any(pc.is_inf(parsed)).as_py():
-        said = pc.match_substring_regex(values.filter(pc.is_inf(parsed)), r"^[+-]?inf(inity)?$", ignore_case=True)
-        if not pc.all(said).as_py():
-            raise pa.ArrowInvalid("too large")
-    return _round(parsed, target) if pa.types.is_floating(target) else parsed
+    if pa.types.is_integer(target):
+        return numerals.integers(values, target)
+    if pa.types.is_float16(target):
+        return _round(numerals.floats(values, pa.float32()), target)
+    return numerals.floats(values, target) if pa.types.is_floating(target) else values.cast(target)
 
 
 def _round(values: pa.Array, target: pa.DataType) -> pa.Array:

@@ -40,8 +40,9 @@ def _prepare_input(batch: pa.RecordBatch, bound: InputBinding) -> tuple[pa.Array
     if pa.types.is_null(values.type):
         values = pa.nulls(rows, _nested(bound.type, bound.depth))
     messages: Messages = {}
-    if bound.depth == 0 and is_list(values.type):
-        values, messages = _single(values)
+    while bound.depth == 0 and is_list(values.type):
+        values, several = _single(values)
+        messages |= several
     if bound.depth == 0:
         values, wrong = coerce(values, bound.type)
     else:

@@ -24,7 +24,7 @@ from model.specs import Signature
 from pipelines import files, message_files, models, output_places
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
-from pipelines.formats import FormatError, ReadSpec, reader_class, writer_class
+from pipelines.formats import FormatError, ReadSpec, is_mixed, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
 from pipelines.output_names import same_names
@@ -311,21 +311,32 @@ def _read_spec(
     record_signature: Signature | None,
 ) -> ReadSpec:
     """The columns that the model, the key and the output need, with the types to decode them to."""
-    format = config.source.reads
+    format, key = config.source.reads, config.source.key
+    written = {name for name, origin in output if origin == "source"} | ({key} if key else set())
     types: dict[str, pa.DataType] = {}
     for bound in binding.inputs:
         if bound.column is not None:
             natural = schema.field(bound.column).type
             wanted = _decoded_type(format, natural, bound.type, bound.depth)
             types[bound.column] = wanted if types.get(bound.column, wanted) == wanted else natural
-    if config.source.key:
-        types[config.source.key] = schema.field(config.source.key).type
-    for name, origin in output:
-        if origin == "source":
-            types.setdefault(name, schema.field(name).type)
+    for name in [*([key] if key else []), *(name for name, origin in output if origin == "source")]:
+        types[name] = _written_type(format, schema.field(name), types.get(name), is_key=name == key)
     if record_signature is not None and record_signature.examples_input in types:
         options = {**options, "record_column": record_signature.examples_input}
-    return ReadSpec(pa.schema(list(types.items())), options, config.source.key)
+    return ReadSpec(pa.schema(list(types.items())), options, key, frozenset(written))
+
+
+def _written_type(format: str, field: pa.Field, for_model: pa.DataType | None, *, is_key: bool) -> pa.DataType:
+    """The type to decode a column to that is written as it was read, so that its values come out unchanged."""
+    if is_key and format not in ("csv", "json"):
+        return field.type
+    if for_model is not None and is_text(for_model) and not is_key:
+        return for_model
+    if format == "csv" or (format == "json" and (is_mixed(field) or (is_key and pa.types.is_floating(field.type)))):
+        return pa.string()
+    if format == "json" and pa.types.is_floating(field.type):
+        return pa.float64()
+    return field.type if for_model is None or format == "json" else for_model
 
 
 def _decoded_type(format: str, natural: pa.DataType, wanted: pa.DataType, depth: int) -> pa.DataType:
@@ -338,8 +349,11 @@ def _decoded_type(format: str, natural: pa.DataType, wanted: pa.DataType, depth:
         return natural
     if format == "csv" or pa.types.is_null(natural):
         return pa.float32() if pa.types.is_float16(wanted) else wanted
-    if pa.types.is_floating(wanted) and (pa.types.is_integer(natural) or pa.types.is_floating(natural)):
+    numbers = pa.types.is_integer(natural) or pa.types.is_floating(natural)
+    if pa.types.is_floating(wanted) and numbers:
         return pa.float32() if pa.types.is_float16(wanted) else wanted
+    if pa.types.is_integer(wanted) and numbers:
+        return pa.uint64() if pa.types.is_uint64(wanted) else pa.int64()
     return natural
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from pipelines.formats.base import FormatError, Reader, ReadSpec, RowReader, Split, Writer
+from pipelines.formats.base import FormatError, Reader, ReadSpec, RowReader, Split, Writer, is_mixed
 
 __all__ = [
     "FormatError",
@@ -14,6 +14,7 @@ __all__ = [
     "RowReader",
     "Split",
     "Writer",
+    "is_mixed",
     "reader_class",
     "row_reader_class",
     "writer_class",

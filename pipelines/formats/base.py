@@ -29,6 +29,19 @@ MAX_BLOCK_ROWS = 262_144
 """Rows of the largest record batch that a reader of text emits."""
 
 
+_MIXED = b"mixed"
+
+
+def mixed(field: pa.Field) -> pa.Field:
+    """Marks a column of a schema some of whose values are text and some are not, or are too large for its type."""
+    return field.with_metadata({_MIXED: b""})
+
+
+def is_mixed(field: pa.Field) -> bool:
+    """Whether a column of a schema has values that would change by becoming values of its type."""
+    return _MIXED in (field.metadata or {})
+
+
 class FormatError(ValueError):
     """A file is not what its format says. The message names the file and what to do."""
 
@@ -63,11 +76,14 @@ class ReadSpec:
         A column that a file does not have comes out as nulls of the type given.
       options: the format's own settings from the config, such as `delimiter`.
       key: the column that identifies a row, if there is one: rejected rows are named by it where possible.
+      written: columns that are written as they were read, the key among them: a value of another type than the
+        column's may be converted only if nothing of it changes. All others are only for the model.
     """
 
     columns: pa.Schema
     options: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = None
+    written: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

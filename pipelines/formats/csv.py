@@ -4,7 +4,7 @@
 |---|---|
 | an empty field, or one of `null_values` | null |
 | a quote that is never closed, a wrong number of fields, bad UTF-8 | a dead letter of that line |
-| a number too large for its type | a dead letter |
+| a number that is none of its type, or too large for it | a dead letter; `25.0`, `1e3` and `+7` are integers |
 
 A file is cut at row boundaries. Where it has quotes, a boundary counts only if the quotes around it can be
 read in one way; a file in which they cannot is read in one piece, and that is said.
@@ -33,13 +33,14 @@ from pipelines.formats.dialect import Dialect, Spans
 from pipelines.formats.output_values import nested_type, polars_type
 from pipelines.formats.quoting import quoting_fits
 from pipelines.formats.table import broken_file
-from pipelines.formats.text import TextReader
-from pipelines.formats.text_blocks import compression_of, first_block, open_text, plain_message
+from pipelines.formats.text import TextReader, is_number
+from pipelines.formats.text_blocks import compression_of, first_block, plain_message
 from pipelines.rows import Block, Positions, RejectedRow
 
 _log = logging.getLogger(__name__)
 _BOM = b"\xef\xbb\xbf"
 _WINDOW = 1 << 20
+_UNFIT = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (?!.*invalid UTF8)")
 _SHOWN_BYTES = 96
 
 
@@ -103,7 +104,8 @@ class CsvReader(TextReader):
             try:
                 names, start = read_header(split.file, self.spec.options)
             except FormatError as error:
-                yield broken_file(split.file, None, split.nbytes, plain_message(error))
+                message = plain_message(error).removeprefix(split.file).lstrip(": ")
+                yield broken_file(split.file, None, split.nbytes, message)
                 return
             split = replace(split, start=start, context=names)
         yield from super().read(split)
@@ -134,21 +136,33 @@ class CsvReader(TextReader):
     def stage_of(self, error: Exception) -> str:
         return "coerce" if "conversion error" in str(error) and "UTF8" not in str(error) else "decode"
 
-    def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
+    def columns(self, raw: bytes, context: Any) -> pa.RecordBatch:
         if not raw or (raw.isspace() and not raw.strip(b"\r\n")):
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
-        types = {field.name: field.type for field in self.spec.columns}
-        batch = self._parse_as(raw, context, types)
-        overflowed = [
-            field.name
-            for field in self.spec.columns
-            if pa.types.is_floating(field.type)
-            and (values := batch[field.name]).null_count < len(values)
-            and not np.isfinite(pc.max(pc.abs(values)).as_py())
-        ]
-        if overflowed:
-            self._refuse_overflow(raw, context, batch, overflowed)
-        return batch
+        types = self._types
+        while True:
+            try:
+                batch = self._parse_as(raw, context, types)
+                unfit = _with_infinity(batch)
+            except pa.ArrowInvalid as error:
+                unfit = [name for name in [self._unfit(error, context)] if name and is_number(types[name])]
+                if not unfit:
+                    raise
+            if not unfit:
+                return batch
+            # Numbers of a second column do not fit either: a third attempt is the last.
+            texts = unfit if types == self._types else [name for name, type in types.items() if is_number(type)]
+            types.update(dict.fromkeys(texts, pa.string()))
+
+    @property
+    def _types(self) -> dict[str, pa.DataType]:
+        return {field.name: field.type for field in self.spec.columns}
+
+    @staticmethod
+    def _unfit(error: Exception, context: Any) -> str | None:
+        """The column with a value that is none of its type, if that is what an error of the parser says."""
+        match = _UNFIT.search(str(error))
+        return context[int(match.group(1))] if match else None
 
     def hopeless(self, raw: bytes, spans: Spans, context: Any) -> dict[int, str]:
         """Rows without quotes that have not as many fields as there are columns."""
@@ -181,15 +195,14 @@ class CsvReader(TextReader):
         )
         return _one_batch(table)
 
-    def _refuse_overflow(self, raw: bytes, context: Any, batch: pa.RecordBatch, names: list[str]) -> None:
-        """The parser turns 1e40 into infinity; only a field that says infinity may become that."""
-        texts = self._parse_as(raw, context, dict.fromkeys(names, pa.string()))
-        for name in names:
-            infinite = texts[name].filter(pc.is_inf(batch[name]))
-            said = pc.match_substring_regex(infinite, r"^\s*[+-]?inf(inity)?\s*$", ignore_case=True)
-            if not pc.all(said).as_py():
-                value = infinite.filter(pc.invert(said))[0].as_py()
-                raise pa.ArrowInvalid(f"column '{name}': CSV conversion error to float: {value!r} is too large")
+
+def _with_infinity(batch: pa.RecordBatch) -> list[str]:
+    """The columns with infinite values: the parser makes them of fields that say so, but of 1e40 too."""
+    return [
+        name
+        for name, values in zip(batch.schema.names, batch.columns, strict=True)
+        if pa.types.is_floating(values.type) and pc.any(pc.is_inf(values)).as_py()
+    ]
 
 
 def _count_within(found: npt.NDArray[np.bool_], spans: Spans) -> Positions:
@@ -210,11 +223,7 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
     Raises FormatError.
     """
     dialect = Dialect(quote=b'"', delimiter=str(options.get("delimiter") or ",").encode())
-    try:
-        with open_text(file) as stream:
-            raw = files.read_fully(stream, _WINDOW)
-    except (OSError, EOFError) as error:
-        raise FormatError(f"{file} cannot be read: {plain_message(error)}") from None
+    raw = first_block(file, _WINDOW)
     start = len(_BOM) if raw.startswith(_BOM) else 0
     given = options.get("column_names")
     if given:

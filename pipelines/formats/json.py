@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, cast
 
 import numpy as np
@@ -13,20 +12,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pajson
 
+from inference.coercion import is_list, is_text
 from pipelines import files
+from pipelines.formats import json_values
 from pipelines.formats.base import FormatError, Split, Writer, encoding
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.output_values import nested_type, polars_type
-from pipelines.formats.text import TextReader
-from pipelines.formats.text_blocks import compression_of, first_block
-from pipelines.rows import Positions
+from pipelines.formats.table import broken_file
+from pipelines.formats.text import TextReader, is_number
+from pipelines.formats.text_blocks import compression_of, first_block, plain_message
+from pipelines.rows import Block, Positions, RejectedRow
 
 _SAMPLE_BYTES = 1 << 20
 
 LINE_ENDS_TO_TABS = bytes.maketrans(b"\r\n", b"\t\t")
 """A tab is white space where a line end is, and no more legal than that within a string."""
 
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_IS_UTF_16 = "is UTF-16; JSON is read as UTF-8: convert it (iconv -f UTF-16 -t UTF-8)"
+
 _Raw = bytes | memoryview
+
+_TEXT_CHANGED = re.compile(r"Column\(/(.*)\) changed from string to (?:number|boolean)")
+_NO_INTEGER = "Failed to convert JSON to"
+_CHANGED = re.compile(r"Column\(/(.*)\) changed from \w+ to (?:number|boolean|string)")
+_TOO_LARGE = re.compile(r"column '(.*)': a number is too large")
+
+_EXACT_FLOATS = float(1 << 53)
 
 _LINES_AT_ONCE = 512 << 10
 
@@ -37,8 +49,8 @@ _NULL_FIRST, _NULL_NEXT = re.compile(_NULL), re.compile(rb"\}" + _NULL)
 class JsonReader(TextReader):
     """Reads newline-delimited JSON. Fields that nobody asked for are skipped.
 
-    A row whose value has another JSON type than the sample's (the number in "age": "26") is read on its own
-    and its values are converted where that loses nothing.
+    A value of another JSON type than the sample's is converted where that changes nothing (see `json_values`): the
+    numbers of a block that are only for the model together, as text, the rest by the row.
     """
 
     dialect = Dialect()
@@ -54,13 +66,17 @@ class JsonReader(TextReader):
         lines = [line for line in raw.split(b"\n") if line.strip()]
         if len(raw) == _SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
-        good = []
+        if raw.startswith(_UTF_16):
+            raise FormatError(f"{file}: {_IS_UTF_16}")
+        good, values = [], []
         for line in lines[:rows]:
             try:
-                if isinstance(json.loads(line), dict):
-                    good.append(line)
+                row = json_values.loads(line)
             except (ValueError, RecursionError):
                 continue
+            if isinstance(row, dict):
+                good.append(line)
+                values.append(row)
         if lines and not good:
             raise FormatError(f"{file}: none of its first lines is a JSON object; is it newline-delimited JSON?")
         if not good:
@@ -69,10 +85,11 @@ class JsonReader(TextReader):
             batch = _parse(b"\n".join(good), None)
         except pa.ArrowInvalid:
             batch = _parse_lenient(good)
-        return batch.cast(pa.schema([_natural(field) for field in batch.schema]))
+        batch = batch.cast(pa.schema([_natural(field) for field in batch.schema]))
+        return batch.cast(json_values.marked(batch.schema, values))
 
     def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
-        if compression_of(file) or size <= split_bytes:
+        if compression_of(file) or size <= split_bytes or files.read_range(file, 0, 2) in _UTF_16:
             return [Split(file, 0, size, size)] if size else []
         cuts = [0]
         with files.open_input(file) as handle:
@@ -82,20 +99,26 @@ class JsonReader(TextReader):
         cuts.append(size)
         return [Split(file, a, b, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
 
+    def read(self, split: Split) -> Iterator[Block | RejectedRow]:
+        if split.start == 0 and compression_of(split.file) is None and files.read_range(split.file, 0, 2) in _UTF_16:
+            yield broken_file(split.file, None, split.nbytes, _IS_UTF_16)
+            return
+        yield from super().read(split)
+
     def key_of(self, raw: bytes, context: Any) -> str | None:
         try:
-            row = json.loads(raw.decode("utf-8", "replace"))
+            row = json_values.loads(raw.decode("utf-8", "replace").encode())
         except (ValueError, RecursionError):
             return None
         key = row.get(self.spec.key) if isinstance(row, dict) else None
-        return None if key is None else str(key)
+        return None if key is None else json_values.text_of(key)
 
-    def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
+    def columns(self, raw: bytes, context: Any) -> pa.RecordBatch:
         _refuse_null(raw)
         return self._columns(b"" if raw.isspace() else raw, _parse)
 
-    def parse_lines(self, raw: memoryview) -> pa.RecordBatch:
-        """The same, on all cores, of lines that begin with { and end with }."""
+    def line_columns(self, raw: memoryview) -> pa.RecordBatch:
+        """Does the same on all cores, with lines that begin with { and end with }."""
         if count(raw, b"}") > count(raw, b"\n") + 1:
             _refuse_null(bytes(raw))
         return self._columns(raw, _parse_lines)
@@ -103,33 +126,103 @@ class JsonReader(TextReader):
     def _columns(self, raw: _Raw, parse: Callable[[_Raw, pa.Schema], pa.RecordBatch]) -> pa.RecordBatch:
         if not raw:
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
-        plain = pa.schema([pa.field(f.name, _value_type(f.type)) for f in self.spec.columns])
-        batch = parse(raw, plain).select(plain.names)
+        types = {field.name: _value_type(field.type) for field in self.spec.columns}
+        texts = self._texts
+        while True:
+            try:
+                return self._checked(parse(self._quoted(raw, texts), _schema(types)).select(list(types)), raw)
+            except pa.ArrowInvalid as error:
+                found = _TEXT_CHANGED.search(str(error))
+                name = found.group(1) if found else ""
+                if name in texts or not is_text(types.get(name, pa.null())) or self._hides(name):
+                    return self._again(raw, parse, types, texts, error)
+                texts = texts | {name}
+                self._texts = texts
+
+    def _again(
+        self,
+        raw: _Raw,
+        parse: Callable[[_Raw, pa.Schema], pa.RecordBatch],
+        types: dict[str, pa.DataType],
+        texts: frozenset[str],
+        error: pa.ArrowInvalid,
+    ) -> pa.RecordBatch:
+        """Parses rows in which the model's columns have values of other types. Raises the error if that fails too."""
+        loose = {n: t for n, t in types.items() if n not in self.spec.written and is_number(t) and not self._hides(n)}
+        whole = {n for n, t in loose.items() if pa.types.is_integer(t)}
+        if whole and _NO_INTEGER in str(error):
+            as_floats = _schema(types | dict.fromkeys(whole, pa.float64()))
+            try:
+                batch = self._checked(parse(self._quoted(raw, texts), as_floats).select(list(types)), raw)
+                if not any(_is_large(batch[name]) for name in whole):
+                    return batch.cast(_schema(types))
+            except pa.ArrowInvalid:
+                pass
+        unfit: set[str] = set()
+        while more := _unfit(error, loose) - unfit:
+            # The second time all of them, so that there is no third.
+            unfit = set(loose) if unfit else more
+            as_texts = _schema(types | dict.fromkeys(unfit, pa.string()))
+            try:
+                return self._checked(parse(self._quoted(raw, texts | unfit), as_texts).select(list(types)), raw)
+            except pa.ArrowInvalid as second:
+                error = second
+        raise error
+
+    _texts: frozenset[str] = frozenset()
+    """Columns of text in which numbers or booleans were found: they are made text before they are parsed."""
+
+    def _quoted(self, raw: _Raw, names: frozenset[str]) -> _Raw:
+        if not names:
+            return raw
+        words = {field.name for field in self.spec.columns if is_text(field.type)} - self.spec.written
+        return json_values.quoted(raw, names, names & words)
+
+    def _hides(self, name: str) -> bool:
+        """Whether objects within the columns have a field of that name, which would be changed with it."""
+        return name in json_values.nested_names(self.spec.columns.types)
+
+    def _checked(self, batch: pa.RecordBatch, raw: _Raw) -> pa.RecordBatch:
         batch.validate(full=True)
         _refuse_infinity(batch)
+        for name in self.spec.written & set(batch.schema.names):
+            if _is_large(batch[name]):
+                self._refuse_inexact(name, batch[name], raw)
         return batch
+
+    def _refuse_inexact(self, name: str, values: pa.Array, raw: _Raw) -> None:
+        """Refuses integers that a float64 does not hold: they would come out as others."""
+        if pa.types.is_floating(values.type) and not self._hides(name):
+            texts = _parse(json_values.quoted(raw, [name]), _schema({name: pa.string()}))[name]
+            integers = texts.filter(pc.match_substring_regex(texts, "^-?[0-9]+$"))
+            exact = all(map(json_values.is_exact, pc.unique(integers).to_pylist()))
+        else:
+            rows = map(json_values.loads, filter(bytes.strip, bytes(raw).split(b"\n")))
+            exact = all(json_values.is_exact_within(row.get(name)) for row in rows)
+        if not exact:
+            raise pa.ArrowInvalid(f"conversion error: column '{name}': an integer would be changed by becoming a float")
 
     def parse_alone(self, raw: bytes, context: Any) -> pa.RecordBatch:
         try:
-            row = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
-        except (UnicodeError, pa.ArrowInvalid):
+            row = json_values.loads(raw)
+        except UnicodeError:
             raise
         except (ValueError, RecursionError) as error:
-            # Among them an integer with too many digits.
             raise pa.ArrowInvalid(f"not JSON: {error}") from None
         if not isinstance(row, dict):
             raise pa.ArrowInvalid("not a JSON object")
         columns = []
         for field in self.spec.columns:
-            wanted = _value_type(field.type)
-            value = row.get(field.name)
+            wanted, value = _value_type(field.type), row.get(field.name)
             try:
-                columns.append(pa.array([value]).cast(wanted))
-            except (pa.ArrowException, OverflowError, TypeError):
-                raise pa.ArrowInvalid(
-                    f"conversion error: column '{field.name}': {str(value)[:80]!r} is not a {wanted}"
-                ) from None
+                if field.name == self.spec.key and pa.types.is_integer(wanted) and value is not None:
+                    columns.append(pa.array([str(value)]).cast(wanted))
+                else:
+                    columns.append(json_values.column_of(value, wanted, written=field.name in self.spec.written))
+            except Exception as error:
+                raise pa.ArrowInvalid(f"conversion error: column '{field.name}': {plain_message(error)}") from None
         batch = pa.RecordBatch.from_arrays(columns, names=self.spec.columns.names)
+        batch.validate(full=True)
         _refuse_infinity(batch)
         return batch
 
@@ -146,7 +239,8 @@ class JsonReader(TextReader):
         )
 
     def stage_of(self, error: Exception) -> str:
-        return "coerce" if "changed from" in str(error) or "conversion error" in str(error) else "decode"
+        signs = ("changed from", "conversion error", _NO_INTEGER)
+        return "coerce" if any(sign in str(error) for sign in signs) else "decode"
 
 
 def count(raw: memoryview, character: bytes) -> int:
@@ -167,8 +261,27 @@ def _refuse_infinity(batch: pa.RecordBatch) -> None:
             raise pa.ArrowInvalid(f"conversion error: column '{name}': a number is too large for a {column.type}")
 
 
-def _no_constant(name: str) -> Any:
-    raise pa.ArrowInvalid(f"{name} is not JSON")
+def _unfit(error: Exception, types: Mapping[str, pa.DataType]) -> set[str]:
+    """Those columns in which an error of the parser, or of these checks, may have found a value that is no number."""
+    if _NO_INTEGER in str(error):
+        return {name for name, type in types.items() if pa.types.is_integer(type)}
+    found = _CHANGED.search(str(error)) or _TOO_LARGE.search(str(error))
+    return {found.group(1)} & types.keys() if found else set()
+
+
+def _is_large(values: pa.Array) -> bool:
+    """Whether values have floats that may have been integers which a float64 does not hold."""
+    if is_list(values.type):
+        return _is_large(values.flatten())
+    if pa.types.is_struct(values.type):
+        return any(map(_is_large, values.flatten()))
+    if not pa.types.is_floating(values.type):
+        return False
+    return bool(pc.any(pc.greater_equal(pc.abs(values), _EXACT_FLOATS)).as_py())
+
+
+def _schema(types: Mapping[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(list(types.items()))
 
 
 def _value_type(type: pa.DataType) -> pa.DataType:

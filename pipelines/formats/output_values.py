@@ -184,7 +184,7 @@ def _where_valid(array: pa.Array, text: pa.Array) -> pa.Array:
 
 
 def json_text(array: pa.Array) -> pa.Array:
-    """Nested values as JSON text. Lists of numbers, by far the most frequent, without touching a row."""
+    """Nested values as JSON text, null for NaN and infinities; lists of numbers without touching a row."""
     if is_list(array.type) and (
         pa.types.is_integer(array.type.value_type) or pa.types.is_floating(array.type.value_type)
     ):

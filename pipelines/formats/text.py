@@ -6,6 +6,7 @@ numpy), and the failing ones found by parsing halves. So a bad row costs a few p
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from inference.coercion import coerce
 from pipelines import files
 from pipelines.formats.base import MAX_BLOCK_ROWS, MAX_ROW_BYTES, Reader, Split
 from pipelines.formats.dialect import Dialect, Spans
@@ -76,6 +78,11 @@ class TextOrigin(Origin):
         rows = np.arange(low, high, dtype=np.int64) if self._rows is None else self._rows[low:high]
         return TextOrigin(self.file, self._base, self._raw, self._dialect, self.format, rows)
 
+    def only(self, kept: Positions) -> TextOrigin:
+        """The origin of some rows of the batch."""
+        rows = kept if self._rows is None else self._rows[kept]
+        return TextOrigin(self.file, self._base, self._raw, self._dialect, self.format, rows)
+
     def positions(self) -> Positions:
         return self.spans().starts + self._base
 
@@ -94,8 +101,30 @@ class TextReader(Reader):
         return bool(compression_of(file)) or files.read_range(file, size - 1, size) in (b"\n", b"\r")
 
     @abstractmethod
+    def columns(self, raw: bytes, context: Any) -> pa.RecordBatch:
+        """Parses whole rows into a batch with the columns of the spec.
+
+        Where a number is none, or too large, its whole column may come as text: `settle` finds the rows at fault.
+        Raises pa.ArrowInvalid; whatever else it raises counts as that.
+        """
+
+    def settle(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, str]]:
+        """Makes numbers of the columns that came as text; gives what is wrong with each row of which that fails."""
+        bad: dict[int, str] = {}
+        for index, field in enumerate(self.spec.columns):
+            if pa.types.is_string(batch.column(index).type) and is_number(field.type):
+                values, failures = coerce(batch.column(index), field.type)
+                batch = batch.set_column(index, field, values)
+                for row, message in failures.items():
+                    bad.setdefault(row, f"conversion error: column '{field.name}': {message}")
+        return batch, bad
+
     def parse(self, raw: bytes, context: Any) -> pa.RecordBatch:
-        """Parses whole rows into a batch with the columns of the spec. Raises pa.ArrowInvalid."""
+        """Parses whole rows, all of them or none. Raises as `columns` does."""
+        batch, bad = self.settle(self.columns(raw, context))
+        if bad:
+            raise pa.ArrowInvalid(bad[min(bad)])
+        return batch
 
     def parse_alone(self, raw: bytes, context: Any) -> pa.RecordBatch:
         """Parses one row that `parse` refused, where the format knows a second way; else raises again."""
@@ -156,21 +185,35 @@ class TextReader(Reader):
             if len(pieces) > 1:
                 return
         batch = None
+        bad: dict[int, str] = {}
         rows_are_lines = self.dialect.quote is None or self.dialect.quote not in raw
         if len(raw) <= MAX_ROW_BYTES or rows_are_lines:
             try:
-                batch = self.parse(raw, context)
-            except (pa.ArrowInvalid, UnicodeError):
+                batch, bad = self.settle(self.columns(raw, context))
+            except Exception:  # whatever it is, the rows are told apart to find the one at fault
                 batch = None
         format = self.format_of(context)
         if batch is not None:
             origin = TextOrigin(name, offset, raw, self.dialect, format)
-            if (rows_are_lines and self.lines_are_checked and len(raw) <= MAX_ROW_BYTES) or (
+            if (rows_are_lines and self.lines_are_checked and len(raw) <= MAX_ROW_BYTES and not bad) or (
                 _agree(origin, batch) and self.are_rows(raw, origin.spans().starts, origin.spans().ends)
             ):
-                yield from _blocks(origin, batch)
+                yield from self._without(bad, origin, batch, context)
                 return
         yield from self._isolate(name, offset, raw, context, format)
+
+    def _without(
+        self, bad: dict[int, str], origin: TextOrigin, batch: pa.RecordBatch, context: Any
+    ) -> Iterator[Block | RejectedRow]:
+        """The rows of a batch, and those that `settle` refused."""
+        if not bad:
+            yield from _blocks(origin, batch)
+            return
+        positions = origin.positions()
+        for row, message in sorted(bad.items()):
+            yield self._rejected(origin.payload(row), int(positions[row]), pa.ArrowInvalid(message), context)
+        kept = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(bad, np.int64))
+        yield from _blocks(origin.only(kept), batch.take(pa.array(kept)))
 
     @property
     def _row_width(self) -> int:
@@ -215,29 +258,48 @@ class TextReader(Reader):
                 yield replace(rejected, key=self._long_key(raw, start, context))
                 continue
             try:
-                rows = self.parse(raw[start:stop], context)
+                rows, bad = self.settle(self.columns(raw[start:stop], context))
                 if rows.num_rows != high - low or not (
                     alone or self.are_rows(raw, spans.starts[low:high], spans.ends[low:high])
                 ):
                     raise pa.ArrowInvalid(f"{rows.num_rows} rows where one was expected")
-                good.append((low, high))
-            except (pa.ArrowInvalid, UnicodeError) as error:
+                for row, message in sorted(bad.items()):
+                    payload = raw[spans.starts[low + row] : spans.ends[low + row]]
+                    at = offset + int(spans.starts[low + row])
+                    yield self._rejected(payload, at, pa.ArrowInvalid(message), context)
+                edges = [low - 1, *(low + row for row in sorted(bad)), high]
+                good += [(begin + 1, end) for begin, end in itertools.pairwise(edges) if begin + 1 < end]
+            except Exception as error:  # of any class: it is the row's fault that it cannot be parsed
                 if not alone:
                     middle = (low + high) // 2
                     pending += [(middle, high), (low, middle)]
                     continue
                 try:
                     odd.append((low, self.parse_alone(raw[start:stop], context)))
-                except (pa.ArrowInvalid, UnicodeError):
-                    yield self._rejected(raw[start:stop], offset + start, error, context)
+                except Exception as second:
+                    told = second if self.stage_of(second) == "coerce" else error
+                    yield self._rejected(raw[start:stop], offset + start, told, context)
         if good:
             rows_index = np.concatenate([np.arange(low, high, dtype=np.int64) for low, high in good])
             kept = b"\n".join(raw[int(spans.starts[low]) : int(spans.ends[high - 1])] for low, high in good)
-            batch = self.parse(kept, context)
-            yield from _blocks(TextOrigin(name, offset, raw, self.dialect, format, rows_index), batch)
-        for row, batch in odd:
-            index = np.array([row], np.int64)
+            try:
+                batch = self.parse(kept, context)
+                if batch.num_rows != len(rows_index):
+                    raise pa.ArrowInvalid(f"{batch.num_rows} rows where {len(rows_index)} were expected")
+            except Exception:  # what could be parsed apart need not be parsed together
+                odd += self._one_by_one(raw, spans, rows_index, context)
+            else:
+                yield from _blocks(TextOrigin(name, offset, raw, self.dialect, format, rows_index), batch)
+        if odd:
+            index = np.array([row for row, _ in odd], np.int64)
+            batch = pa.concat_batches([batch for _, batch in odd])
             yield Block(TextOrigin(name, offset, raw, self.dialect, format, index), batch)
+
+    def _one_by_one(
+        self, raw: bytes, spans: Spans, rows: Positions, context: Any
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        for row in rows.tolist():
+            yield row, self.parse(raw[spans.starts[row] : spans.ends[row]], context)
 
     def hopeless(self, raw: bytes, spans: Spans, context: Any) -> dict[int, str]:
         """Rows that `parse` is certain to refuse, found without it, and what it would say: it takes 0.1 ms a row."""
@@ -252,6 +314,11 @@ class TextReader(Reader):
         name = "CoercionError" if stage == "coerce" else "DecodeError"
         key = self.key_of(payload, context) if self.spec.key else None
         return RejectedRow(payload, position, self.message_of(error, context), name, stage, key=key)
+
+
+def is_number(type: pa.DataType) -> bool:
+    """Whether values of the type are numbers or booleans."""
+    return bool(pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type))
 
 
 def _blocks(origin: TextOrigin, batch: pa.RecordBatch) -> Iterator[Block]:

@@ -6,7 +6,6 @@ times: of a row that is longer, only the next line end is looked for.
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import re
@@ -15,11 +14,11 @@ from dataclasses import replace
 from typing import IO, cast
 
 import numpy as np
-import pyarrow as pa
 
 from pipelines import files
 from pipelines.formats.base import BLOCK_BYTES, MAX_PAYLOAD_BYTES, MAX_ROW_BYTES, FormatError, Split
 from pipelines.formats.dialect import Dialect
+from pipelines.formats.unpacking import Beginning, Unpacked
 from pipelines.rows import RejectedRow
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
@@ -36,28 +35,8 @@ def open_text(path: str, size: int | None = None) -> IO[bytes]:
     compression = compression_of(path)
     if compression is None:
         return raw
-    limited = raw if size is None else _Beginning(raw, size)
-    stream = pa.CompressedInputStream(pa.PythonFile(limited, mode="r"), compression)
-    return cast(IO[bytes], stream)
-
-
-class _Beginning(io.RawIOBase):
-    """The first bytes of a file, for reading on: what is appended to the file meanwhile is not seen."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._left = file, size
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, count: int = -1) -> bytes:
-        piece = self._file.read(self._left if count < 0 else min(count, self._left))
-        self._left -= len(piece)
-        return piece
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+    limited = raw if size is None else Beginning(raw, size)
+    return cast(IO[bytes], Unpacked(cast(IO[bytes], limited), compression))
 
 
 def row_blocks(
@@ -100,6 +79,10 @@ def row_blocks(
         if long_row is not None:
             yield offset, long_row.reject(split.file, offset, key_of)
             offset += long_row.length
+        if carry and error.garbage:
+            # The data before it is whole, and so is its last row.
+            yield offset, carry
+            offset, carry = offset + len(carry), b""
         yield offset, _unreadable(split.file, offset, carry, error)
         return
     if long_row is not None:
@@ -118,7 +101,11 @@ def _pieces(data: bytes, size: int, dialect: Dialect) -> list[tuple[int, int]]:
 
 
 class _BrokenStreamError(Exception):
-    """A compressed file ends early, or is not what its name says."""
+    """A compressed file ends early, or is not what its name says. `garbage` begins what is behind its whole data."""
+
+    def __init__(self, message: str, garbage: bytes) -> None:
+        super().__init__(message)
+        self.garbage = garbage
 
 
 def _chunks(split: Split) -> Iterator[bytes]:
@@ -130,13 +117,12 @@ def _chunks(split: Split) -> Iterator[bytes]:
                 left -= len(chunk)
                 yield chunk
         return
-    try:
-        with open_text(split.file, split.end) as file:
-            files.read_fully(file, split.start)
-            while chunk := files.read_fully(file, BLOCK_BYTES):
-                yield chunk
-    except (OSError, EOFError) as error:
-        raise _BrokenStreamError(str(error)) from error
+    with open_text(split.file, split.end) as file:
+        files.read_fully(file, split.start)
+        while chunk := files.read_fully(file, BLOCK_BYTES):
+            yield chunk
+        if isinstance(file, Unpacked) and file.failure:
+            raise _BrokenStreamError(file.failure, file.garbage)
 
 
 class _LongRow:
@@ -170,10 +156,10 @@ def too_long(name: str, position: int, payload: bytes, length: int, truncated: b
     return RejectedRow(payload, position, message, truncated=truncated)
 
 
-def _unreadable(name: str, offset: int, carry: bytes, error: Exception) -> RejectedRow:
+def _unreadable(name: str, offset: int, carry: bytes, error: _BrokenStreamError) -> RejectedRow:
     message = f"{name} cannot be decompressed beyond byte {offset + len(carry):,}: {plain_message(error)}"
     if offset or carry:
-        return RejectedRow(carry, offset, message, truncated=True)
+        return RejectedRow(carry or error.garbage, offset, message, truncated=True)
     whole = files.read_range(name, 0, MAX_PAYLOAD_BYTES)
     return RejectedRow(whole, 0, message, truncated=len(whole) == MAX_PAYLOAD_BYTES)
 
@@ -189,6 +175,9 @@ def first_block(file: str, size: int = 1 << 20) -> bytes:
     """The first bytes of a (decompressed) file, for looking at it. Raises FormatError."""
     try:
         with open_text(file) as stream:
-            return files.read_fully(stream, size)
+            raw = files.read_fully(stream, size)
     except (OSError, EOFError) as error:
         raise FormatError(f"{file} cannot be read: {plain_message(error)}") from None
+    if not raw and isinstance(stream, Unpacked) and stream.failure:
+        raise FormatError(f"{file} cannot be read: {stream.failure}")
+    return raw

@@ -56,7 +56,9 @@ class ExampleDecoder:
             raw = self.decoder.DecodeBatch(records) if self.decoder else None
             if raw is not None and raw.num_rows != len(records):
                 raise RuntimeError(f"{raw.num_rows} rows of {len(records)} records")
-        except RuntimeError as error:
+            batch, bad = self._columns(records, raw)
+            bad = bad or _bad_text(batch)
+        except Exception as error:  # of any class: it is the record's fault that it cannot be decoded
             # After a failure the old one would put the rows before the bad one into its next batch.
             self.decoder = _tfx_decoder(self.schema)
             if len(records) == 1:
@@ -67,8 +69,6 @@ class ExampleDecoder:
             yield from self.read(name, records[:half], offsets[:half])
             yield from self.read(name, records[half:], offsets[half:])
             return
-        batch, bad = self._columns(records, raw)
-        bad = bad or _bad_text(batch)
         if not bad:
             yield Block(RecordOrigin(name, {"type": "tfrecord"}, offsets, records), batch)
             return

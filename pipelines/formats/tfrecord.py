@@ -18,9 +18,8 @@ twice: they are read in one piece.
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -38,11 +37,11 @@ from pipelines.formats.base import (
 )
 from pipelines.formats.table import BATCH_BYTES, BATCH_ROWS
 from pipelines.formats.tf_examples import SAMPLED_RECORDS, ExampleDecoder, infer
+from pipelines.formats.unpacking import Beginning, Unpacked
 from pipelines.rows import Block, RejectedRow
 
 _GZIP = b"\x1f\x8b\x08"
 _HEAD_BYTES = 1 << 20
-_PORTION_BYTES = 4096
 
 
 class TFRecordReader(Reader):
@@ -172,12 +171,15 @@ class TFRecordReader(Reader):
 
 
 class _Stream:
-    """Bytes of a file up to an end; `failure` says why there are no more, if that is an error."""
-
-    failure = ""
+    """Bytes of a file up to an end."""
 
     def __init__(self, file: IO[bytes], nbytes: int) -> None:
         self.file, self.left = file, nbytes
+
+    @property
+    def failure(self) -> str:
+        """Why there are no more bytes, if that is an error."""
+        return ""
 
     def read(self, count: int) -> bytes:
         data = read_fully(self.file, min(count, self.left))
@@ -190,44 +192,14 @@ class _GzipStream(_Stream):
 
     def __init__(self, file: IO[bytes], nbytes: int) -> None:
         super().__init__(file, nbytes)
-        self.packed = memoryview(b"")
-        self._begin()
+        self._unpacked = Unpacked(cast(IO[bytes], Beginning(file, nbytes)), "gzip")
 
-    def _begin(self) -> None:
-        self.unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        # zlib gives back a copy of what is behind the end of a member: of many small ones, that is to be little.
-        self.portion = _PORTION_BYTES
+    @property
+    def failure(self) -> str:
+        return self._unpacked.failure
 
     def read(self, count: int) -> bytes:
-        out = io.BytesIO()
-        while not self.failure and (left := count - out.tell()) > 0:
-            if not self.packed:
-                self.packed = memoryview(super().read(_HEAD_BYTES))
-            if self.unpack.eof:
-                self._skip_padding()
-                if not self.packed:
-                    break
-                self._begin()
-            at_end = not self.packed
-            given = self.packed[: self.portion]
-            try:
-                piece = self.unpack.decompress(given, left)
-            except zlib.error as error:
-                self.failure = f"the file does not unpack (gzip): {error}"
-                break
-            kept = len(self.unpack.unused_data if self.unpack.eof else self.unpack.unconsumed_tail)
-            self.packed = self.packed[len(given) - kept :]
-            self.portion = min(2 * self.portion, _HEAD_BYTES)
-            out.write(piece)
-            if at_end and not piece and not self.unpack.eof:
-                self.failure = "the file ends early (gzip)"
-        return out.getvalue()
-
-    def _skip_padding(self) -> None:
-        """Passes the zeros between two members."""
-        while self.packed and not self.packed[0]:
-            rest = bytes(self.packed).lstrip(b"\0")
-            self.packed = memoryview(rest or super().read(_HEAD_BYTES))
+        return self._unpacked.read(count)
 
 
 def _is_gzip(file: str, opened: IO[bytes]) -> bool:

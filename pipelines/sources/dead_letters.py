@@ -81,7 +81,7 @@ class _ReadLetters(DeadLetterDoFn):
             return [], letter.message
         try:
             pieces = list(self._reader.replay(letter.payload, letter.format, letter.source))
-        except (KeyError, ValueError, TypeError, OSError) as error:
+        except Exception as error:  # of any class: the letter stays one
             return [], f"the payload cannot be decoded with the present config: {error}"[:500]
         blocks = [piece for piece in pieces if isinstance(piece, Block)]
         refused = [piece for piece in pieces if not isinstance(piece, Block)]

@@ -29,6 +29,7 @@ from pipelines.formats.base import MAX_PAYLOAD_BYTES, MAX_ROW_BYTES, FormatError
 from pipelines.formats.json import LINE_ENDS_TO_TABS, JsonReader, count
 from pipelines.formats.message import MessageReader, Piece
 from pipelines.formats.text import TextReader
+from pipelines.formats.text_blocks import plain_message
 from pipelines.rows import Block, Positions, RejectedRow
 from pipelines.streams.messages import MessageOrigin, Messages
 
@@ -92,7 +93,7 @@ class MessageDecoder:
         """Decodes the messages from row `start` on that have these payloads."""
         fits = pc.fill_null(pc.less_equal(pc.binary_length(payloads), MAX_ROW_BYTES), False)
         rows = np.flatnonzero(_mask(fits))
-        found = self._batches.decode(payloads if len(rows) == len(payloads) else payloads.filter(fits))
+        found = self._together(payloads if len(rows) == len(payloads) else payloads.filter(fits))
         pieces = [(start + rows[indices], batch) for indices, batch in found]
         left = np.ones(len(payloads), bool)
         for indices, _ in pieces:
@@ -105,6 +106,26 @@ class MessageDecoder:
                 pieces.append((np.array([row], np.int64), alone.batch))
         yield from self._blocks(messages, pieces)
 
+    def _together(self, payloads: pa.LargeBinaryArray) -> list[Piece]:
+        """Decodes messages together, or in halves where that raises: a message must not stop those beside it."""
+        found: list[Piece] = []
+        pending = [(0, len(payloads))]
+        while pending:
+            low, high = pending.pop()
+            try:
+                found += [(low + rows, batch) for rows, batch in self._batches.decode(payloads[low:high])]
+            except Exception:  # of any class: what is at fault is decoded alone, and says so
+                middle = (low + high) // 2
+                pending += [(middle, high), (low, middle)] if high - low > _FEW else []
+        return found
+
+    def _replayed(self, payload: bytes, source: str) -> Block | RejectedRow:
+        try:
+            (found,) = self._reader.replay(payload, self.format, source)
+        except Exception as error:  # of any class: a stream that it ended would end again at each start
+            return RejectedRow(payload, 0, f"the message cannot be decoded: {plain_message(error)}")
+        return found
+
     def _alone(self, messages: Messages, row: int) -> Block | RejectedRow:
         """Decodes a message on its own."""
         payload = messages.payloads[row].as_py()
@@ -114,7 +135,7 @@ class MessageDecoder:
             message = f"row of {len(payload):,} bytes in {messages.source}; rows may have at most {MAX_ROW_BYTES:,}"
             found = RejectedRow(payload[:MAX_PAYLOAD_BYTES], 0, message, truncated=len(payload) > MAX_PAYLOAD_BYTES)
         else:
-            (found,) = self._reader.replay(payload, self.format, messages.source)
+            found = self._replayed(payload, messages.source)
         if isinstance(found, Block):
             return found
         key = None if messages.keys is None else messages.keys[row].as_py()
@@ -194,9 +215,12 @@ class _Text(_Batches):
         pending = [(0, len(rows))]
         while pending:
             low, high = pending.pop()
-            batch = self._parsed(raw[int(ends[low - 1]) + 1 if low else 0 : int(ends[high - 1])])
-            if batch is not None and batch.num_rows == high - low:
-                found.append((rows[low:high], batch))
+            parsed = self._parsed(raw[int(ends[low - 1]) + 1 if low else 0 : int(ends[high - 1])])
+            if parsed is not None and parsed[0].num_rows == high - low:
+                batch, bad = parsed
+                kept = np.setdiff1d(np.arange(high - low), np.fromiter(bad, np.int64))
+                if len(kept):
+                    found.append((rows[low:high][kept], batch.take(pa.array(kept)) if bad else batch))
             elif high - low > _FEW:
                 middle = (low + high) // 2
                 pending += [(middle, high), (low, middle)]
@@ -204,12 +228,12 @@ class _Text(_Batches):
 
     def parsed(self, raw: memoryview) -> pa.RecordBatch:
         """The rows of payloads that have been joined."""
-        return self.reader.parse(bytes(raw), self.context)
+        return self.reader.columns(bytes(raw), self.context)
 
-    def _parsed(self, raw: memoryview) -> pa.RecordBatch | None:
+    def _parsed(self, raw: memoryview) -> tuple[pa.RecordBatch, dict[int, str]] | None:
         try:
-            return self.parsed(raw)
-        except (pa.ArrowInvalid, UnicodeError):
+            return self.reader.settle(self.parsed(raw))
+        except Exception:  # of any class: the messages are halved until the one at fault is left to be decoded alone
             return None
 
 
@@ -232,7 +256,7 @@ class _Json(_Text):
         return memoryview(tabbed)
 
     def parsed(self, raw: memoryview) -> pa.RecordBatch:
-        return self.reader.parse_lines(raw)
+        return self.reader.line_columns(raw)
 
 
 class _Csv(_Text):

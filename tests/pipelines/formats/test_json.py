@@ -69,7 +69,7 @@ LINES: dict[str, list[bytes]] = {
 def test_lines_on_all_cores_are_parsed_as_on_one(what: str) -> None:
     reader = JsonReader(ReadSpec(pa.schema([("k", pa.string()), ("n", pa.int64())]), key="k"))
     raw = b"\n".join(LINES[what])
-    assert reader.parse_lines(memoryview(raw)).equals(reader.parse(raw, None))
+    assert reader.line_columns(memoryview(raw)).equals(reader.parse(raw, None))
 
 
 @pytest.mark.parametrize("bad", [b"{} null {}", b'{"n": "text"}', b'{"k": {}}', b'{"n": 1'])
@@ -80,5 +80,9 @@ def test_lines_on_all_cores_are_refused_as_on_one(bad: bytes, others: int) -> No
     raw = b"\n".join([*lines[: others // 2], bad, *lines[others // 2 :]])
     with pytest.raises((pa.ArrowException, ValueError)):
         reader.parse(raw, None)
+    if b"text" in bad:
+        _, refused = reader.settle(reader.line_columns(memoryview(raw)))
+        assert list(refused) == [others // 2]
+        return
     with pytest.raises((pa.ArrowException, ValueError)):
-        reader.parse_lines(memoryview(raw))
+        reader.line_columns(memoryview(raw))

@@ -443,3 +443,66 @@ def test_travels(format: str) -> None:
     (block,) = decoder.decode(messages)
     assert isinstance(block, Block)
     assert pickle.loads(pickle.dumps(block.origin)).payload(2) == good(2)[format]
+
+
+def two_values() -> bytes:
+    """A tf.Example with two values where one is expected."""
+    columns = {"k": pa.array(["p"]), "n": pa.array([[1, 2]], pa.list_(pa.int64())), "x": pa.array([2.0], pa.float32())}
+    record: bytes = examples(pa.RecordBatch.from_pydict(columns))[0].as_py()
+    return record
+
+
+POISON: dict[str, list[bytes]] = {
+    "json": [
+        b'{"k":"p","n":["a",1],"x":2}',
+        b'{"k":"p","n":1180591620717411303424,"x":2}',
+        b'{"k":"p","n":' + b"1" * 5000 + b',"x":2}',
+        b'{"k":"p","n":1e999999999,"x":2}',
+        b'{"k":"\\ud800","n":1,"x":2}',
+        b'{"k":"p","n":{"k":1},"x":2}',
+        b'{"k":"p","n":1,"x":1e400}',
+        b'{"k":"p","n":true,"x":2}',
+        b"[" * 100_000,
+        b"null",
+        b"\xff\xfe{\x00}\x00",
+    ],
+    "csv": [b"p,many,2", b"p,1,1e400", b"p,1e99,2", b"p,1,\xff", b'p,"1', b"p,1,2\np,1,2", b"p", b"\x00"],
+    "tfexample": [b"\xff", serialized([("p", 1, 2.0)])[0][:-3], two_values()],
+}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("others", [0, 1, 60])
+def test_poison_is_a_dead_letter_and_nothing_else_is_lost(format: str, others: int) -> None:
+    good = encoded(format, ROWS[: 2 * others]) if others else []
+    expected = outcomes(MessageDecoder(reader(format), format), pull(list(good))) if good else []
+    for poison in POISON[format]:
+        found = outcomes(MessageDecoder(reader(format), format), pull([*good[:others], poison, *good[others:]]))
+        assert isinstance(found[others], RejectedRow), poison[:40]
+        assert [*found[:others], *found[others + 1 :]] == expected
+
+
+@pytest.mark.parametrize("others", [0, 1, 60])
+def test_not_a_number_is_a_number(others: int) -> None:
+    decoder = MessageDecoder(reader("csv"), "csv")
+    found = outcomes(decoder, pull([b"k,1,NaN"] * (others + 1)))
+    assert [row[:2] for row in found if not isinstance(row, RejectedRow)] == [("k", 1)] * (others + 1)
+    assert all(np.isnan(row[2]) for row in found if not isinstance(row, RejectedRow))
+
+
+@pytest.mark.parametrize("format", ["json", "csv"])
+def test_any_exception_of_a_message_is_that_messages(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader with a mistake: it divides by what one message has."""
+    decoder = MessageDecoder(reader(format), format)
+    for name in ("columns", "line_columns") if format == "json" else ("columns",):
+        parse = getattr(decoder._reader, name)
+
+        def failing(raw: Any, *context: Any, parse: Any = parse) -> Any:
+            if b"key-42" in bytes(raw):
+                raise ZeroDivisionError("division by zero")
+            return parse(raw, *context)
+
+        monkeypatch.setattr(decoder._reader, name, failing)
+    monkeypatch.setattr(decoder._reader, "parse_alone", decoder._reader.columns)  # type: ignore[attr-defined]
+    found = outcomes(decoder, pull(list(encoded(format, ROWS[:100]))))
+    assert [n for n, outcome in enumerate(found) if isinstance(outcome, RejectedRow)] == [42]

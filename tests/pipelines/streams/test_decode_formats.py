@@ -121,3 +121,23 @@ def test_dead_letters_say_how_they_are_read() -> None:
         "name": "shop.v1.Birth",
         "message": True,
     }
+
+
+@pytest.mark.parametrize("format", ["avro", "protobuf"])
+def test_any_exception_of_a_message_is_that_messages(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder with a mistake: it divides by what one message has."""
+    found = decoder(format)
+    payloads = [message(format, "none", birth(n)) for n in range(100)]
+    decode = found._reader.decode  # type: ignore[attr-defined]
+
+    def failing(bodies: pa.LargeBinaryArray) -> Any:
+        if any(b"b000000042" in body for body in bodies.to_pylist()):
+            raise ZeroDivisionError("division by zero")
+        return decode(bodies)
+
+    monkeypatch.setattr(found._reader, "decode", failing)
+    became = outcomes(found, pull(list(payloads)))
+    assert [n for n, outcome in enumerate(became) if isinstance(outcome, RejectedRow)] == [42]
+    assert [outcome for n, outcome in enumerate(became) if n != 42] == [
+        tuple(birth(n).values()) for n in range(100) if n != 42
+    ]
