@@ -57,7 +57,7 @@ def _init(arguments: Any) -> int:
     from inference import model_files
     from model.errors import ModelError
     from model.signature import read_signature
-    from pipelines import files
+    from pipelines import source_files
     from pipelines.config import ConfigError
     from pipelines.formats import FormatError, reader_class
 
@@ -68,9 +68,10 @@ def _init(arguments: Any) -> int:
         signature = read_signature(arguments.model, arguments.signature, read_bytes=model_files.read_bytes)
     except ModelError as error:
         raise ConfigError([f"--model: {error}"]) from None
-    found = files.match(arguments.source)
+    source = source_files.find([arguments.source])
+    found = source.files
     if not found:
-        raise ConfigError([f"--source: nothing matches {arguments.source}"])
+        raise ConfigError([problem.replace("source.path:", "--source:") for problem in source.problems])
     format = arguments.format or format_of(found[0].path)
     if format is None:
         raise ConfigError([f"--source: the format of {found[0].path} does not show in its name; give --format"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -17,6 +18,7 @@ from pipelines.coders import Rows
 from pipelines.dead_letters import RECEIPTS, DeadLetterDoFn
 from pipelines.files import FileInfo
 from pipelines.formats.base import Reader, Split
+from pipelines.partitions import PartitionedReader, with_partition
 from pipelines.progress import TALLY
 from pipelines.rows import Block
 from pipelines.sources.file_version import FileVersion, current, require_unchanged
@@ -52,7 +54,7 @@ class SplitFile(beam.DoFn):  # type: ignore[misc]
         yield beam.pvalue.TaggedOutput(
             RECEIPTS, FilePlanned(file.path, tuple((piece.start, piece.end) for piece in pieces))
         )
-        yield from ((version, piece) for piece in pieces)
+        yield from ((version, replace(piece, partition=file.partition)) for piece in pieces)
 
 
 class ReadSplit(DeadLetterDoFn):
@@ -61,6 +63,7 @@ class ReadSplit(DeadLetterDoFn):
     def __init__(self, reader: Reader, prefix: str, run_id: str, model: str) -> None:
         super().__init__(prefix, run_id, model)
         self._reader = reader
+        self._partitioned = PartitionedReader(reader)
         self._rows = Metrics.counter("predict", "rows_read")
         self._bytes = Metrics.counter("predict", "bytes_read")
 
@@ -68,14 +71,15 @@ class ReadSplit(DeadLetterDoFn):
         version, split = planned
         rows = 0
         try:
-            for piece in self._reader.read(split):
+            for piece in self._partitioned.read(split):
                 rows += piece.rows
                 self._rows.inc(piece.rows)
                 TALLY.add(read=piece.rows)
                 if isinstance(piece, Block):
                     yield piece.origin, piece.batch
                 else:
-                    self.reject_undecoded(piece, split.file, self._reader.format_of(split.context))
+                    format = with_partition(self._reader.format_of(split.context), split.partition)
+                    self.reject_undecoded(piece, split.file, format)
         except OSError:
             # If the file is not what it was any more, that is the cause.
             self._require_unchanged(version, split)
