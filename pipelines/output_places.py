@@ -64,8 +64,8 @@ def replaces_what_is_read(config: RunConfig, found: list[FileInfo], model: Model
             read, _, name = real_path.rpartition("/")
             if read == folder and shards.is_shard(prefix, name):
                 problems.append(
-                    f"{where}: shards of {prefix} would replace {text_of(file.path)}, which source.path reads; choose another "
-                    f"{where}, or a source.path that leaves its shards out"
+                    f"{where}: shards of {prefix} would replace {text_of(file.path)}, which source.path reads; choose "
+                    f"another {where}, or a source.path that leaves its shards out"
                 )
                 break
         if model is not None and isinstance(model.config, SavedModelConfig):

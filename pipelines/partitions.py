@@ -136,6 +136,20 @@ class PartitionedReader:
         return {**self.__dict__, "_without": {}}
 
 
+def with_columns(batch: pa.RecordBatch, partition: Partition, schema: pa.Schema) -> pa.RecordBatch:
+    """Adds the columns of a file's folder to rows of it; `schema` has their types."""
+    for name, text in partition:
+        values = _repeated(_scalar(text, schema.field(name)), batch.num_rows)
+        place = batch.schema.get_field_index(name)
+        columns, names = list(batch.columns), list(batch.schema.names)
+        if place < 0:
+            columns, names = [*columns, values], [*names, name]
+        else:
+            columns[place] = values
+        batch = pa.RecordBatch.from_arrays(columns, names)
+    return batch
+
+
 def with_partition(format: dict[str, Any], partition: Partition | Mapping[str, str | None]) -> dict[str, Any]:
     """Gives the format of dead letters of rows of a folder."""
     return {**format, PARTITION: dict(partition)} if partition else format

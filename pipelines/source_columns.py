@@ -129,12 +129,12 @@ def _together(schemas: Sequence[pa.Schema], key: str | None) -> tuple[pa.Schema,
     """All columns with their types, and those for which there is no common type."""
     types: dict[str, pa.DataType] = {}
     clashes: dict[str, None] = {}
-    done: set[int] = set()
+    done: set[pa.Schema] = set()
     for schema in schemas:
         # Most files of a source have the same columns.
-        if (same := hash(schema)) in done:
+        if schema in done:
             continue
-        done.add(same)
+        done.add(schema)
         for field in schema:
             known = types.get(field.name)
             both = field.type if known is None else merged(known, field.type, identifies=field.name == key)

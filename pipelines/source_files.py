@@ -124,7 +124,7 @@ def _matching(pattern: str, seen: _Seen) -> Iterator[str]:
         name = os.path.basename(folder.rstrip("/"))
         if is_partition(name):
             yield from _below(folder, seen)
-        elif not name or _is_hidden(name) or not os.listdir(folder):
+        elif not name or _is_hidden(name) or folder in seen.circles or not os.listdir(folder):
             continue
         elif not any(path == folder or path.startswith(f"{folder}/") for path in searched):
             seen.skipped.append(folder)
