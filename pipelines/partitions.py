@@ -167,11 +167,10 @@ def _type(texts: set[str | None]) -> pa.DataType:
 
 
 def _scalar(text: str | None, field: pa.Field) -> pa.Array:
-    type = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    values = pa.array([text], pa.string()).cast(type)
-    return (
-        pa.DictionaryArray.from_arrays(pa.array([0], field.type.index_type), values) if type != field.type else values
-    )
+    if not pa.types.is_dictionary(field.type):
+        return pa.array([text], pa.string()).cast(field.type)
+    # Not a dictionary with a null in it: those cannot be joined with others.
+    return pa.array([text], pa.string()).cast(field.type.value_type).dictionary_encode().cast(field.type)
 
 
 def _repeated(value: pa.Array, rows: int) -> pa.Array:

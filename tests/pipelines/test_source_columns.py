@@ -179,26 +179,21 @@ def test_a_model_gets_values_of_a_column_that_is_null_in_the_first_file(
     ledger.assert_balanced(books_of(tmp_path), [*first, *rows[10:]], {})
 
 
-def without(rows: Sequence[Row], name: str) -> tuple[list[Row], pa.Schema]:
-    schema = pa.schema([field for field in ledger.SCHEMA if field.name != name])
-    return [{key: value for key, value in row.items() if key != name} for row in rows], schema
-
-
-def write_without(path: Path, format: str, rows: Sequence[Row], name: str) -> None:
-    """A file that lacks a column."""
-    kept, schema = without(rows, name)
+def write_without(path: Path, format: str, rows: Sequence[Row], *names: str) -> None:
+    """A file that lacks columns."""
+    schema = pa.schema([field for field in ledger.SCHEMA if field.name not in names])
+    kept = [{key: value for key, value in row.items() if key not in names} for row in rows]
     if format == "parquet":
         pq.write_table(ledger.table(kept, schema), path)
     elif format == "orc":
         orc.write_table(ledger.table(kept, schema), path)
     elif format == "avro":
         with path.open("wb") as file:
-            fields = [field for field in AVRO_SCHEMA["fields"] if field["name"] != name]
+            fields = [field for field in AVRO_SCHEMA["fields"] if field["name"] not in names]
             fastavro.writer(file, {**AVRO_SCHEMA, "fields": fields}, kept)
     elif format == "csv":
-        path.write_bytes(
-            ledger.lines((ledger.csv_row(r, None, schema.names) for r in kept), ",".join(schema.names).encode())
-        )
+        lines = (ledger.csv_row(row, None, schema.names) for row in kept)
+        path.write_bytes(ledger.lines(lines, ",".join(schema.names).encode()))
     else:
         write_rows(path, format, kept)
 
