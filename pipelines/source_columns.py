@@ -86,6 +86,10 @@ def look_at(found: Sequence[FileInfo], read: Callable[[str], pa.Schema], format:
             return read(file.path)
         except (FormatError, OSError) as error:
             return first_line(error)
+        except Exception as error:  # a file system's own errors, of any class
+            if not is_remote(file.path):
+                raise
+            return f"{file.path}: {first_line(error)}"
 
     if len(chosen) > 1:
         with ThreadPoolExecutor(_REMOTE_THREADS if remote else _THREADS) as pool:

@@ -141,7 +141,10 @@ def _expanded(pattern: str, seen: _Seen) -> Iterator[str]:
             for folder in _folders(found, seen, lambda name: name.startswith("."))
             for name in glob.glob(part.rstrip("/") or "*", root_dir=folder)
         ]
-    yield from (path.removeprefix("./") for path in found) if not first else found
+    if not first:
+        seen.circles = [path.removeprefix("./") for path in seen.circles]
+        found = [path.removeprefix("./") for path in found]
+    yield from found
 
 
 def _below(folder: str, seen: _Seen) -> Iterator[str]:
@@ -208,23 +211,23 @@ def _remote(pattern: str) -> list[tuple[object, FileInfo]]:
         found = _of_folder(folder)
     else:
         found = files.match(pattern)
-        if not found and not folder.endswith("*"):
+        if not found and not folder.endswith("**"):
             found = _of_folder(folder)
     return [(file.path, replace(file, partition=partition_of(file.path.rpartition("/")[0], base))) for file in found]
 
 
 def _of_folder(folder: str) -> list[FileInfo]:
-    """The files in a folder, or in all that match; those below too, if folders there are named `key=value`."""
-    below = [file for file in files.match(f"{folder}/**") if not file.path.endswith("/")]
-    depth = folder.count("/") + 1
-    deep = [file for file in below if file.path.count("/") > depth]
-    names = [file.path.split("/")[depth - 1 : -1] for file in deep]
-    kept = {
-        file.path
-        for file, (own, *others) in zip(deep, names, strict=True)
-        if (is_partition(own) or any(map(is_partition, others[:1]))) and not any(map(_is_hidden, others))
-    }
-    return [file for file in below if file.path in kept or file.path.count("/") == depth]
+    """The files in a folder, all below if folders there are named `key=value`; of a glob, those below such folders."""
+    found: list[tuple[FileInfo, str, list[str]]] = []
+    place = folder.count("/")
+    for file in files.match(f"{folder}/**"):
+        own, *others = file.path.split("/")[place:-1]
+        if not file.path.endswith("/") and not any(map(_is_hidden, others)):
+            found.append((file, own, others))
+    if _MAGIC.search(folder):
+        return [file for file, own, _ in found if is_partition(own)]
+    everything = any(is_partition(others[0]) for _, _, others in found if others)
+    return [file for file, _, others in found if everything or not others]
 
 
 def _why(pattern: str, seen: _Seen) -> str:
