@@ -67,6 +67,7 @@ def _look_at_places(plan: Any) -> list[str]:
 def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
     """The first rows of the source's files."""
     from pipelines.formats import FormatError, reader_class
+    from pipelines.partitions import with_columns
     from pipelines.plan import source_options
 
     if not plan.files:
@@ -74,7 +75,8 @@ def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
     reader = reader_class(plan.config.source.reads)
     for file in plan.files:
         try:
-            found = reader.sample(file.path, source_options(plan.config.source), rows).to_pylist()
+            read = reader.sample(file.path, source_options(plan.config.source), rows)
+            found = with_columns(read, file.partition, plan.source_schema).to_pylist()
         except (FormatError, OSError):
             continue
         if found:

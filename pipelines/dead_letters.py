@@ -21,7 +21,7 @@ from pipelines.letters import LetterBox, LetterPlace
 from pipelines.limit import DeadLetterLimit
 from pipelines.progress import TALLY
 from pipelines.publishing import shards
-from pipelines.rows import DeadLetter, Origin, RejectedRow
+from pipelines.rows import DeadLetter, Origin, RejectedRow, text_of
 
 RECEIPTS = "receipts"
 EXTENSION = "jsonl"
@@ -124,7 +124,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
 
     def reject_undecoded(self, row: RejectedRow, file: str, format: dict[str, Any], attempts: int = 1) -> None:
         """A row that the format could not decode."""
-        source = f"{file}:{row.position}"
+        source = f"{text_of(file)}:{row.position}"
         self.put(
             DeadLetter(
                 key=source if row.key is None else row.key,

@@ -14,6 +14,8 @@ from typing import Any
 from model.secrets import is_secret_name, keep, masked
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+"""Bytes of a command line or a variable that are not UTF-8, as Python has them; no text may hold them."""
 _SHORTEST = 4
 """Characters of a value that is looked for in texts."""
 _NO_SECRETS = frozenset({"key", "credentials", "signature", "signature_from"})
@@ -78,6 +80,9 @@ def _filled_in(value: Any, path: str, secret: bool, problems: list[str]) -> Any:
         return found
 
     text = _VARIABLE.sub(replace, value)
+    if _NOT_UTF8.search(text):
+        problems.append(f"{path}: a character of it is not UTF-8; in the path of a source, write ? in its place")
+        return _NOT_UTF8.sub("?", text)
     if secret:
         keep(text)
     return text

@@ -27,11 +27,13 @@ class FileInfo:
       path: full path.
       size: bytes.
       modified: when it was last written, in ns since 1970; 0 where the file system does not say.
+      partition: columns, and their values as text, that the names of a source file's folders hold.
     """
 
     path: str
     size: int
     modified: int = 0
+    partition: tuple[tuple[str, str | None], ...] = ()
 
 
 def is_remote(path: str) -> bool:

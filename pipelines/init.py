@@ -54,12 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _init(arguments: Any) -> int:
+    import pyarrow as pa
+
     from inference import model_files
     from model.errors import ModelError
     from model.signature import read_signature
-    from pipelines import files
+    from pipelines import source_files
     from pipelines.config import ConfigError
     from pipelines.formats import FormatError, reader_class
+    from pipelines.partitions import partition_fields, with_columns
 
     output = arguments.output
     if output != "-" and os.path.exists(output) and not arguments.force:
@@ -68,14 +71,16 @@ def _init(arguments: Any) -> int:
         signature = read_signature(arguments.model, arguments.signature, read_bytes=model_files.read_bytes)
     except ModelError as error:
         raise ConfigError([f"--model: {error}"]) from None
-    found = files.match(arguments.source)
+    source = source_files.find([arguments.source])
+    found = source.files
     if not found:
-        raise ConfigError([f"--source: nothing matches {arguments.source}"])
+        raise ConfigError([problem.replace("source.path:", "--source:") for problem in source.problems])
     format = arguments.format or format_of(found[0].path)
     if format is None:
         raise ConfigError([f"--source: the format of {found[0].path} does not show in its name; give --format"])
     try:
         sample = reader_class(format).sample(found[0].path, {}, 1000)
+        sample = with_columns(sample, found[0].partition, pa.schema(partition_fields(found).values()))
     except (FormatError, OSError) as error:
         raise ConfigError([f"--source: {error}"]) from None
     config, notes = propose(signature, sample, format, arguments)

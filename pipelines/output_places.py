@@ -15,6 +15,7 @@ from pipelines.models import Model
 from pipelines.output_config import DeadLetters
 from pipelines.publishing import shards
 from pipelines.publishing.reservation import Place
+from pipelines.rows import text_of
 
 
 def places(config: RunConfig) -> tuple[Place, Place]:
@@ -54,16 +55,17 @@ def replaces_what_is_read(config: RunConfig, found: list[FileInfo], model: Model
     if not isinstance(config.source, FileSource):
         return []
     problems = []
+    real_paths = _real_paths(found)
     for where, prefix in (("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)):
         if not prefix:
             continue
         folder, _ = shards.identity(prefix)
-        for file in found:
-            read, _, name = _real_path(file.path).rpartition("/")
+        for file, real_path in zip(found, real_paths, strict=True):
+            read, _, name = real_path.rpartition("/")
             if read == folder and shards.is_shard(prefix, name):
                 problems.append(
-                    f"{where}: shards of {prefix} would replace {file.path}, which source.path reads; choose another "
-                    f"{where}, or a source.path that leaves its shards out"
+                    f"{where}: shards of {prefix} would replace {text_of(file.path)}, which source.path reads; choose "
+                    f"another {where}, or a source.path that leaves its shards out"
                 )
                 break
         if model is not None and isinstance(model.config, SavedModelConfig):
@@ -73,8 +75,21 @@ def replaces_what_is_read(config: RunConfig, found: list[FileInfo], model: Model
     return problems
 
 
-def _real_path(path: str) -> str:
-    return path if files.is_remote(path) else os.path.realpath(path)
+def _real_paths(found: list[FileInfo]) -> list[str]:
+    """Paths with links followed; a folder of many files is looked at once."""
+    folders: dict[str, str] = {}
+    paths = []
+    for file in found:
+        folder, name = os.path.split(file.path)
+        if files.is_remote(file.path):
+            paths.append(file.path)
+        elif os.path.islink(file.path):
+            paths.append(os.path.realpath(file.path))
+        else:
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            paths.append(os.path.join(folders[folder], name))
+    return paths
 
 
 def half_published(found: Iterable[FileInfo]) -> list[str]:

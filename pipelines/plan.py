@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,17 +18,18 @@ from inference.coercion import is_text
 from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
 from inference.model_files import LATEST
-from inference.saying import first_line
 from inference.tensors import output_type
 from model.outside import describe
 from model.specs import Signature
-from pipelines import files, message_files, models, output_places
+from pipelines import files, message_files, models, output_places, source_columns, source_files
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, is_mixed, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
 from pipelines.output_names import same_names
+from pipelines.rows import text_of
+from pipelines.source_columns import Columns
 from pipelines.source_config import MessageSource, SourceConfig
 
 KEY = "key"
@@ -65,7 +67,7 @@ class Plan:
       config: the config.
       files: what to read.
       model: the model, found.
-      source_schema: the columns of the first readable file.
+      source_schema: the columns of the files, each with a type for all of them.
       binding: which column feeds which input.
       read: the columns to read, and how.
       output: the columns to write.
@@ -120,27 +122,29 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     source_problems: list[str] = []
     options = source_options(config.source)
     if isinstance(config.source, FileSource):
-        found, schema, notes = _look_at_source(config.source, source_problems, offline)
+        found, columns, notes = _look_at_source(config.source, source_problems, offline)
         notes += output_places.reads_its_output(config)
     elif isinstance(config.source, MessageSource):
         found, notes = [], []
         schema, described = message_files.look_at(config.source, problems)
+        columns = Columns(schema)
         options |= described
     else:
         # What messages have shows only when they come.
-        found, schema, notes = [], pa.schema([]), []
+        found, columns, notes = [], Columns(pa.schema([])), []
     if source_may_be_gone and source_problems:
-        found, schema, notes = [], pa.schema([]), ["the source cannot be read any more; its columns are presumed"]
+        found, columns = [], Columns(pa.schema([]))
+        notes = ["the source cannot be read any more; its columns are presumed"]
     else:
         problems += source_problems
     notes += models.exposed(config.model) + _exposed_passwords(config)
     problems += output_places.unwritable(config)
     problems += output_places.replaces_what_is_read(config, found, model)
-    if model is None or schema is None:
-        if schema is not None and len(schema):
-            problems += _unknown_key(config.source, schema)
+    if model is None or columns.schema is None:
+        if columns.schema is not None and len(columns.schema):
+            problems += _unknown_key(config.source, columns.schema)
         raise ConfigError(problems)
-    return _fit(config, found, schema, model, notes, options, problems)
+    return _fit(config, found, columns, model, notes, options, problems)
 
 
 def _exposed_passwords(config: RunConfig) -> list[str]:
@@ -156,7 +160,7 @@ def _exposed_passwords(config: RunConfig) -> list[str]:
 def _fit(
     config: RunConfig,
     found: list[FileInfo],
-    schema: pa.Schema,
+    columns: Columns,
     model: Model,
     notes: list[str],
     options: dict[str, Any],
@@ -164,8 +168,7 @@ def _fit(
 ) -> Plan:
     """The plan, once source and model are known one by one: do they fit together, and the output?"""
     source, signature = config.source, model.signature
-    if not len(schema):
-        schema = _presumed(config, signature)
+    schema = columns.schema if columns.schema else _presumed(config, signature)
     visible = schema
     wants_record = source.reads == "tfrecord" and signature.examples_input is not None
     if wants_record:
@@ -177,12 +180,18 @@ def _fit(
         problems += error.problems
     problems += _unknown_key(source, visible)
     output = _output_columns(config, visible, signature, problems)
+    if binding is not None:
+        passed = [name for name, origin in output if origin == "source"]
+        differences = source_columns.differences(columns, binding, source.key, passed, source.reads)
+        notes += differences.notes
+        problems += differences.problems
     if problems or binding is None:
         raise ConfigError(problems)
-    read = _read_spec(config, visible, binding, output, options, signature if wants_record else None)
-    columns = _typed(output, read.columns, signature, config)
+    record_signature = signature if wants_record else None
+    read = _read_spec(config, visible, binding, output, options, record_signature, columns.partitioned)
+    written = _typed(output, read.columns, signature, config)
     notes = [*notes, *(f"model: {line}" for line in [describe(model.outside)] if line)]
-    return Plan(config, tuple(found), model, schema, binding, read, columns, notes=tuple(notes))
+    return Plan(config, tuple(found), model, schema, binding, read, written, notes=tuple(notes))
 
 
 def _unknown_key(source: SourceConfig, schema: pa.Schema) -> list[str]:
@@ -194,43 +203,28 @@ def _unknown_key(source: SourceConfig, schema: pa.Schema) -> list[str]:
 
 def _look_at_source(
     source: FileSource, problems: list[str], offline: bool
-) -> tuple[list[FileInfo], pa.Schema | None, list[str]]:
-    """The files, and the columns of the first that can be read. Unreadable ones among others become dead letters."""
+) -> tuple[list[FileInfo], Columns, list[str]]:
+    """The files and their columns. Unreadable files among others become dead letters."""
     patterns = [source.path] if isinstance(source.path, str) else list(source.path)
-    found: dict[str, FileInfo] = {}
     if offline and any(files.is_remote(pattern) for pattern in patterns):
-        return [FileInfo(pattern, 0) for pattern in patterns], pa.schema([]), ["the source was not looked at"]
-    for pattern in patterns:
-        try:
-            matched = files.match(pattern)
-        except Exception as error:  # a file system's own errors, of any class
-            problems.append(f"source.path: {pattern} cannot be listed: {first_line(error)}")
-            continue
-        if not matched:
-            problems.append(f"source.path: nothing matches {pattern}{_near_path(pattern)}")
-        found.update({file.path: file for file in matched})
-    problems += output_places.half_published(found.values())
+        return [FileInfo(pattern, 0) for pattern in patterns], Columns(pa.schema([])), ["the source was not looked at"]
+    found = source_files.find(patterns)
+    problems += found.problems
+    problems += output_places.half_published(found.files)
+    closed = [f.path for f in found.files if not files.is_remote(f.path) and not os.access(f.path, os.R_OK)]
+    problems += [
+        f"source.path: {text_of(path)} cannot be read: permission denied; check its access rights" for path in closed
+    ]
     reader, options = reader_class(source.format), source_options(source)
-    refused: list[str] = []
-    notes = []
-    schema: pa.Schema | None = None
-    for file in found.values():
-        if not files.is_remote(file.path) and not os.access(file.path, os.R_OK):
-            problems.append(f"source.path: {file.path} cannot be read: permission denied; check its access rights")
-            continue
-        if schema is not None and len(schema):
-            continue
-        try:
-            schema = reader.schema(file.path, options)
-        except (FormatError, OSError) as error:
-            refused.append(first_line(error))
-    if found and schema is None and refused:
-        problems.append(f"source: no file can be read as {source.format}: {refused[0]}; check source.format")
-    elif refused:
-        notes.append(f"will become dead letters, as they cannot be read: {'; '.join(refused[:3])}")
-    if schema is not None and not len(schema):
+    refused = set(closed)
+    readable = [file for file in found.files if file.path not in refused]
+    columns = source_columns.look_at(readable, lambda path: reader.schema(path, options), source.format, source.key)
+    if readable and columns.schema is None:
+        problems.append(f"source: no file can be read as {source.format}: {columns.refused[0]}; check source.format")
+    notes = [*found.notes, *source_columns.notes_on(columns, source.format)]
+    if readable and columns.schema is not None and not len(columns.schema):
         notes.append("the source is empty")
-    return list(found.values()), schema, notes
+    return found.files, columns, notes
 
 
 def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
@@ -251,15 +245,6 @@ def source_options(source: SourceConfig) -> dict[str, Any]:
     """The format's own settings."""
     options = {name: getattr(source, name, None) for name in ("delimiter", "null_values", "column_names")}
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _near_path(pattern: str) -> str:
-    if files.is_remote(pattern):
-        return "; check the bucket and the name"
-    folder = os.path.dirname(pattern) or "."
-    if not os.path.isdir(folder):
-        return f" (there is no folder {folder}); relative paths are relative to the working directory"
-    return did_you_mean(os.path.basename(pattern), sorted(os.listdir(folder))) or "; check the path"
 
 
 def _output_columns(
@@ -309,6 +294,7 @@ def _read_spec(
     output: list[tuple[str, str]],
     options: dict[str, Any],
     record_signature: Signature | None,
+    partitioned: Collection[str],
 ) -> ReadSpec:
     """The columns that the model, the key and the output need, with the types to decode them to."""
     format, key = config.source.reads, config.source.key
@@ -317,7 +303,9 @@ def _read_spec(
     for bound in binding.inputs:
         if bound.column is not None:
             natural = schema.field(bound.column).type
-            wanted = _decoded_type(format, natural, bound.type, bound.depth)
+            # A value of a folder's name is coerced as that of a column with a type of its own.
+            described = "parquet" if bound.column in partitioned else format
+            wanted = _decoded_type(described, natural, bound.type, bound.depth)
             types[bound.column] = wanted if types.get(bound.column, wanted) == wanted else natural
     for name in [*([key] if key else []), *(name for name, origin in output if origin == "source")]:
         types[name] = _written_type(format, schema.field(name), types.get(name), is_key=name == key)

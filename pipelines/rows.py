@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Positions = npt.NDArray[np.int64]
+
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+
+
+def text_of(name: str) -> str:
+    r"""Gives a file's name as text that can be stored anywhere: a byte that is not UTF-8 becomes its escape.
+
+    >>> print(text_of("caf\udce9.csv"))
+    caf\xe9.csv
+    """
+    return name if name.isascii() else _NOT_UTF8.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", name)
 
 
 class Origin(ABC):
@@ -47,11 +59,11 @@ class Origin(ABC):
 
     def source(self, row: int) -> str:
         """`<file>:<position>` of row `row`."""
-        return f"{self.file}:{self.positions()[row]}"
+        return f"{text_of(self.file)}:{self.positions()[row]}"
 
     def names(self, rows: Positions) -> pa.Array:
         """What identifies rows that have no key column, string [rows]: <file>:<position>."""
-        return pc.binary_join_element_wise(self.file, pa.array(self.positions()[rows]).cast(pa.string()), ":")
+        return pc.binary_join_element_wise(text_of(self.file), pa.array(self.positions()[rows]).cast(pa.string()), ":")
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,7 @@ class DeadLetter:
         """One line of newline-delimited JSON, newline included."""
         fields = asdict(self)
         fields["payload"] = base64.b64encode(self.payload).decode("ascii")
+        fields["message"] = text_of(self.message)
         if not self.payload_truncated:
             del fields["payload_truncated"]
         if self.rows == 1:

@@ -96,6 +96,7 @@ class Split:
       end: where it ends (exclusive).
       nbytes: bytes of the file that the piece covers, for progress.
       context: what the reader must know of the file to decode the piece (such as a CSV header).
+      partition: see FileInfo.
     """
 
     file: str
@@ -103,6 +104,7 @@ class Split:
     end: int
     nbytes: int
     context: Any = None
+    partition: tuple[tuple[str, str | None], ...] = ()
 
 
 class RowReader(ABC):

@@ -58,10 +58,17 @@ class JsonReader(TextReader):
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
-        return cls.sample(file, options, 1000).schema
+        """The fields of the first 1000 rows, with the types that they have there; null where a field is always null."""
+        return cls._inferred(file, 1000).schema
 
     @classmethod
     def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+        batch = cls._inferred(file, rows)
+        fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in batch.schema]
+        return batch.cast(pa.schema(fields))
+
+    @classmethod
+    def _inferred(cls, file: str, rows: int) -> pa.RecordBatch:
         raw = first_block(file, _SAMPLE_BYTES)
         lines = [line for line in raw.split(b"\n") if line.strip()]
         if len(raw) == _SAMPLE_BYTES and len(lines) > 1:
@@ -290,7 +297,7 @@ def _value_type(type: pa.DataType) -> pa.DataType:
 
 def _natural(field: pa.Field) -> pa.Field:
     """The parser takes date-like strings for timestamps; they are strings to the person who wrote them."""
-    if pa.types.is_timestamp(field.type) or pa.types.is_null(field.type):
+    if pa.types.is_timestamp(field.type):
         return field.with_type(pa.string())
     return field
 

@@ -6,6 +6,7 @@ Their rows are dead-lettered as a document of one row in the format itself, made
 from __future__ import annotations
 
 import io
+import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -124,7 +125,7 @@ def open_table(file: str, content: bytes | None) -> pa.NativeFile:
     if is_remote(file):
         return pa.PythonFile(open_input(file), mode="r")
     # Read, not mapped: a mapped file that is cut short meanwhile would kill the process.
-    return pa.OSFile(file, "r")
+    return pa.OSFile(os.fsencode(file), "r")
 
 
 def require_distinct(names: Sequence[str], file: str) -> None:

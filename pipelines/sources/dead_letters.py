@@ -19,6 +19,7 @@ from pipelines.coders import Rows
 from pipelines.dead_letters import RECEIPTS, DeadLetterDoFn
 from pipelines.files import FileInfo
 from pipelines.formats.base import MAX_PAYLOAD_BYTES, RowReader
+from pipelines.partitions import PartitionedReader
 from pipelines.progress import TALLY
 from pipelines.rows import Block, DeadLetter, Origin, Positions
 from pipelines.sources.file_version import current, require_unchanged
@@ -56,7 +57,7 @@ def identity(shards: list[FileInfo]) -> str:
 class _ReadLetters(DeadLetterDoFn):
     def __init__(self, reader: RowReader, prefix: str, run_id: str) -> None:
         super().__init__(prefix, run_id, "")
-        self._reader = reader
+        self._reader = PartitionedReader(reader)
 
     def process(self, shard: FileInfo) -> Iterator[Any]:
         rows = 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipelines.formats.base import Reader, Split
 from pipelines.formats.text import TextOrigin, TextReader
 from pipelines.formats.text_blocks import compression_of
 from pipelines.limit import DeadLetterLimit
+from pipelines.partitions import PartitionedReader, with_partition
 from pipelines.progress import TALLY
 from pipelines.rows import Block, RejectedRow
 from pipelines.sources.file_version import FileVersion, current, require_unchanged
@@ -59,7 +61,7 @@ class SplitFile(beam.DoFn):  # type: ignore[misc]
         yield beam.pvalue.TaggedOutput(
             RECEIPTS, FilePlanned(file.path, tuple((piece.start, piece.end) for piece in pieces))
         )
-        yield from ((version, piece) for piece in pieces)
+        yield from ((version, replace(piece, partition=file.partition)) for piece in pieces)
 
 
 class ReadSplit(DeadLetterDoFn):
@@ -68,6 +70,7 @@ class ReadSplit(DeadLetterDoFn):
     def __init__(self, reader: Reader, prefix: str, run_id: str, model: str) -> None:
         super().__init__(prefix, run_id, model)
         self._reader = reader
+        self._partitioned = PartitionedReader(reader)
         self._rows = Metrics.counter("predict", "rows_read")
         self._bytes = Metrics.counter("predict", "bytes_read")
 
@@ -76,7 +79,8 @@ class ReadSplit(DeadLetterDoFn):
         rows = 0
         counted = 0
         try:
-            for piece, nbytes in _with_bytes(self._reader.read(split), split, isinstance(self._reader, TextReader)):
+            pieces = self._partitioned.read(split)
+            for piece, nbytes in _with_bytes(pieces, split, isinstance(self._reader, TextReader)):
                 rows += piece.rows
                 self._rows.inc(piece.rows)
                 TALLY.add(read=piece.rows, nbytes=max(0, nbytes - counted))
@@ -84,7 +88,8 @@ class ReadSplit(DeadLetterDoFn):
                 if isinstance(piece, Block):
                     yield piece.origin, piece.batch
                 else:
-                    self.reject_undecoded(piece, split.file, self._reader.format_of(split.context))
+                    format = with_partition(self._reader.format_of(split.context), split.partition)
+                    self.reject_undecoded(piece, split.file, format)
         except OSError:
             # If the file is not what it was any more, that is the cause.
             self._require_unchanged(version, split)

@@ -20,6 +20,7 @@ import pytest
 from tests import ledger
 from tests.conftest import ROOT
 from tests.ledger import KEY, assert_balanced, births, write_config, write_rows
+from tests.pipelines.test_source_columns import write_without
 
 
 class _Tokens(BaseHTTPRequestHandler):
@@ -177,6 +178,66 @@ def test_a_run_on_cloud_storage(storage: Storage, tmp_path: Path) -> None:
     books = ledger.read_books(tmp_path / "got" / "out" / "p", tmp_path / "got" / "out" / "dead")
     assert_balanced(books, good + [{**row, "is_male": "True"} for row in bad], {})
     assert len({row[KEY] for row in books.output}) == 400
+
+
+_LISTING = """
+import json, sys
+from pipelines.plan import make_plan
+from pipelines.config import load
+from pipelines import batch, replay
+for pattern in sys.argv[3:]:
+    plan = make_plan(load(sys.argv[1], [f"source.path={pattern}"]))
+    found = sorted((file.path, dict(file.partition)) for file in plan.files)
+    print(json.dumps([found, list(plan.notes)]))
+for module, arguments in ((batch, []), (replay, [sys.argv[2]])):
+    code = module.main(["--config", sys.argv[1], "--json", *arguments])
+    if code:
+        sys.exit(code)
+"""
+
+
+def test_folders_with_values_in_their_names_on_cloud_storage(storage: Storage, tmp_path: Path) -> None:
+    rows = births(24, 1)
+    bad = [{**row, "is_male": None} for row in rows[:3]]
+    expected = {}
+    for number, row in enumerate([*bad, *rows[3:]]):
+        # The emulator takes no % in a name.
+        name = f"in/mother_race={row['mother_race']}/plurality={row['plurality']:.0f}/{number}.csv"
+        names = ("mother_race", "plurality", *(["gestation_weeks"] if number == 7 else []))
+        write_without(tmp_path / "in.csv", "csv", [row], *names)
+        storage.put(name, (tmp_path / "in.csv").read_bytes())
+        expected[f"gs://bucket/{name}"] = {"mother_race": row["mother_race"], "plurality": f"{row['plurality']:.0f}"}
+    rows[7]["gestation_weeks"] = None
+    for name in ("in/_SUCCESS", "in/mother_race=White/_temporary/0/a.csv"):
+        storage.put(name, b"not read")
+    config = write_config(
+        tmp_path,
+        "csv",
+        "gs://bucket/in",
+        output={"path": "gs://bucket/out/p"},
+        dead_letters={"path": "gs://bucket/out/dead"},
+    )
+    patterns = [f"gs://bucket/in{end}" for end in ("", "/", "/*", "/*/*/*.csv", "/mother_race=*", "/**.csv")]
+    fixed = json.dumps({**ledger.DEFAULTS, "is_male": "True"})
+    done = subprocess.run(
+        [sys.executable, "-c", _LISTING, config, f"--set=source.defaults={fixed}", *patterns],
+        cwd=ROOT,
+        env=storage.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *listed, ran, replayed = [json.loads(line) for line in done.stdout.splitlines()]
+    for pattern, (found, notes) in zip(patterns, listed, strict=True):
+        found = {path: partition for path, partition in found if "_temporary" not in path}
+        assert found == expected, pattern
+        assert any("7.csv has no column 'gestation_weeks'" in note for note in notes)
+    assert (ran["rows_read"], ran["rows_written"], ran["rows_dead_lettered"]) == (24, 21, 3)
+    assert (replayed["rows_read"], replayed["rows_written"]) == (3, 3)
+    storage.download("out/p-", tmp_path / "got")
+    books = ledger.read_books(tmp_path / "got" / "out" / "p", tmp_path / "got" / "out" / "dead")
+    assert_balanced(books, rows[3:] + [{**row, "is_male": "True"} for row in bad], {})
 
 
 _PUBLISHING = """
