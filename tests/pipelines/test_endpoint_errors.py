@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import ledger
 from tests.conftest import Command, Result
 from tests.ledger import (
     DEFAULTS,
@@ -216,16 +217,15 @@ def test_a_refused_caller_ends_the_run(
     small_pieces: Callable[[int, int], None],
 ) -> None:
     write_rows(tmp_path / "in.csv", "csv", births(2_000, 2))
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "p-00000-of-00001.csv").write_text("earlier")
-    (tmp_path / "out" / "dead-00000-of-00001.jsonl").write_text("earlier too")
+    ledger.plant(tmp_path / "out" / "p", {"-00000-of-00001.csv": "earlier"})
+    ledger.plant(tmp_path / "out" / "dead", {"-00000-of-00001.jsonl": "earlier too"})
     with stand_in(refusing(status, after)) as server:
         model = {"type": "endpoint", "protocol": "tf_serving_rest", "url": server.url, **FROM}
         result = refused(command, tmp_path, model)
         assert after < len(server.seen) < after + 40
     for words in (f"tf_serving_rest:{server.url}/default", f"{status}: not for you", advice):
         assert words in result.errors[0]
-    found = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    found = {path.name: path.read_text() for path in (tmp_path / "out").iterdir() if path.name[0] != "."}
     assert found == {"p-00000-of-00001.csv": "earlier", "dead-00000-of-00001.jsonl": "earlier too"}
 
 
