@@ -65,6 +65,7 @@ def _look_at_places(plan: Any) -> list[str]:
 def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
     """The first rows of the source's files."""
     from pipelines.formats import FormatError, reader_class
+    from pipelines.formats.output_values import shown_values
     from pipelines.plan import source_options
 
     if not plan.files:
@@ -72,11 +73,12 @@ def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
     reader = reader_class(plan.config.source.reads)
     for file in plan.files:
         try:
-            found = reader.sample(file.path, source_options(plan.config.source), rows).to_pylist()
+            found = reader.sample(file.path, source_options(plan.config.source), rows).slice(0, rows)
         except (FormatError, OSError):
             continue
-        if found:
-            return list(found)[:rows]
+        if found.num_rows:
+            columns = [shown_values(column) for column in found.columns]
+            return [dict(zip(found.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
     return []
 
 

@@ -11,6 +11,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from model import terminal
+from pipelines.formats.output_values import shown_values
 from pipelines.plan import OutputColumn
 from pipelines.progress import TALLY
 from pipelines.rows import Origin
@@ -56,7 +57,7 @@ class ShowRows(beam.DoFn):  # type: ignore[misc]
         names = [self._key_column if c.origin == "key" and self._key_column else c.name for c in self._columns]
         rows = rows_of(batch)
         found: dict[str, list[Any]] = {
-            column.name: batch[name].to_pylist() if name in batch.schema.names else origin.names(rows).to_pylist()
+            column.name: shown_values(batch[name]) if name in batch.schema.names else origin.names(rows).to_pylist()
             for column, name in zip(self._columns, names, strict=True)
         }
         lines = [
