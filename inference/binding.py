@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from inference.coercion import depth_of, describe, is_text
+from inference.coercion import coerce, depth_of, describe, is_text
 from inference.errors import BindingError
 from model.specs import ExampleFeature, Signature, TensorSpec
 
@@ -263,6 +263,9 @@ def _default(spec: TensorSpec, value: Any, type: pa.DataType) -> Any:
         if isinstance(value, list):
             return [_default(spec, item, type) for item in value]
         if pa.types.is_floating(type):
+            _, failures = coerce(pa.array([float(value)]), type)
+            if failures:
+                raise OverflowError(failures[0])
             return float(value)
         if is_text(type):
             return value if isinstance(value, str) else str(value)

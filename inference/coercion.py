@@ -203,5 +203,9 @@ def by_value(values: pa.Array, target: pa.DataType, cast: _Cast, refusal: str = 
 
 def shown(value: pa.Scalar) -> str:
     """A value as an error message shows it, at most 80 characters."""
-    text = repr(value.as_py())
+    try:
+        text = repr(value.as_py())
+    except (ValueError, OverflowError):
+        # Python has no such time, or the text is not UTF-8.
+        text = f"a {value.type} that cannot be shown"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -67,6 +67,7 @@ def _look_at_places(plan: Any) -> list[str]:
 def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
     """The first rows of the source's files."""
     from pipelines.formats import FormatError, reader_class
+    from pipelines.formats.output_values import shown_values
     from pipelines.partitions import with_columns
     from pipelines.plan import source_options
 
@@ -76,11 +77,12 @@ def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
     for file in plan.files:
         try:
             read = reader.sample(file.path, source_options(plan.config.source), rows)
-            found = with_columns(read, file.partition, plan.source_schema).to_pylist()
+            found = with_columns(read, file.partition, plan.source_schema).slice(0, rows)
         except (FormatError, OSError):
             continue
-        if found:
-            return list(found)[:rows]
+        if found.num_rows:
+            columns = [shown_values(column) for column in found.columns]
+            return [dict(zip(found.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
     return []
 
 

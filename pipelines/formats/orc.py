@@ -18,10 +18,10 @@ from google.protobuf.message import DecodeError
 from pyarrow import orc
 
 from inference.sizes import bounded
-from model.proto_subset import build_messages
 from pipelines.files import read_range
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split
-from pipelines.formats.orc_times import TIMESTAMP_KINDS, StripeTimes, with_times
+from pipelines.formats.orc_tail import Tail, file_footer, schema_with_times, tail_of, timestamps
+from pipelines.formats.orc_times import StripeTimes, with_times
 from pipelines.formats.table import (
     BATCH_BYTES,
     EXPANDED_BYTES,
@@ -42,100 +42,10 @@ from pipelines.formats.table import (
 )
 from pipelines.rows import Block, RejectedRow
 
-MAX_STRIPES_BYTES = 256 << 20
-MAX_STRIPES_RATIO = 32
-"""Decoded bytes of a file that is always read by stripes, and how many times its bytes in the file beyond that."""
-
-_MAX_MILLISECONDS = (2**63 - 1) // 10**6
-"""Milliseconds that nanoseconds of 64 bits can hold."""
-
-_CAUTION = 16
-"""Times that rows of one place of a file may be larger than its rows are on average."""
-
-# Field numbers are those of https://orc.apache.org/specification/ORCv1 and of the C++ reader's FileTail.
-_FileTail = build_messages(
-    "pipelines.orc",
-    {
-        "StripeInformation": [
-            ("offset", 1, "int64"),
-            ("indexLength", 2, "int64"),
-            ("dataLength", 3, "int64"),
-            ("footerLength", 4, "int64"),
-            ("numberOfRows", 5, "int64"),
-        ],
-        "Type": [("kind", 1, "int64"), ("subtypes", 2, "repeated int64"), ("fieldNames", 3, "repeated string")],
-        # Sums and times, in milliseconds, are zigzag-coded.
-        "StringStatistics": [("sum", 3, "int64")],
-        "BinaryStatistics": [("sum", 1, "int64")],
-        "TimestampStatistics": [
-            ("minimum", 1, "int64"),
-            ("maximum", 2, "int64"),
-            ("minimumUtc", 3, "int64"),
-            ("maximumUtc", 4, "int64"),
-        ],
-        "ColumnStatistics": [
-            ("numberOfValues", 1, "int64"),
-            ("stringStatistics", 4, "StringStatistics"),
-            ("binaryStatistics", 8, "BinaryStatistics"),
-            ("timestampStatistics", 9, "TimestampStatistics"),
-        ],
-        "Footer": [
-            ("stripes", 3, "repeated StripeInformation"),
-            ("types", 4, "repeated Type"),
-            ("statistics", 7, "repeated ColumnStatistics"),
-        ],
-        "FileTail": [("footer", 2, "Footer")],
-    },
-)["FileTail"]
-
-
 _TOO_DENSE = (
     "text and lists of {stored:,} bytes become more than {decoded:,}; they may become "
     f"{EXPANSION} times as much, or {EXPANDED_BYTES:,} bytes: write the file with less in it"
 )
-
-
-@dataclass(frozen=True)
-class Stripe:
-    """What the footer says of a stripe: its number of rows, and bytes in the file."""
-
-    rows: int
-    nbytes: int
-
-
-@dataclass(frozen=True)
-class Tail:
-    """What the end of a file says of it.
-
-    Attributes:
-      stripes: its stripes.
-      decoded: bytes that the columns wanted become.
-      items: those of them that are in lists.
-    """
-
-    stripes: tuple[Stripe, ...]
-    decoded: int
-    items: int
-
-    @property
-    def stored(self) -> int:
-        """Bytes of all stripes."""
-        return sum(stripe.nbytes for stripe in self.stripes)
-
-    @property
-    def rows(self) -> int:
-        """Rows of all stripes."""
-        return sum(stripe.rows for stripe in self.stripes)
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether stripes may become too large to be decoded as a whole."""
-        return self.decoded > MAX_STRIPES_BYTES and self.decoded > MAX_STRIPES_RATIO * self.stored
-
-    @property
-    def rows_at_once(self) -> int:
-        """Rows to decode at a time, where stripes are not decoded as a whole."""
-        return max(1, batch_rows(self.rows, self.decoded) // _CAUTION)
 
 
 @dataclass
@@ -152,7 +62,7 @@ class OrcOrigin(RereadOrigin):
 
     def reread(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         with _open(self.file, self.content) as file:
-            tail = _tail(file, file.schema.names)
+            tail = tail_of(file, file.schema.names)
             if not tail.is_dense:
                 yield -self.offset, file.read_stripe(self.stripe)
                 return
@@ -192,7 +102,7 @@ class OrcReader(Reader):
             return []
         try:
             with _open(file, None) as opened:
-                tail = _tail(opened, self._wanted(opened))
+                tail = tail_of(opened, self._wanted(opened))
                 sizes = [stripe.nbytes for stripe in tail.stripes]
                 if tail.is_dense:
                     return [Split(file, 0, len(sizes), sum(sizes))]
@@ -219,7 +129,7 @@ class OrcReader(Reader):
                 file = stack.enter_context(_open(name, content))
                 require_distinct(file.schema.names, name)
                 names = self._wanted(file)
-                tail = _tail(file, names)
+                tail = tail_of(file, names)
             except READ_ERRORS as error:
                 if not is_corrupt(error):
                     raise
@@ -304,8 +214,8 @@ def _stripe(file: orc.ORCFile, index: int, names: list[str], name: str, content:
     try:
         return [file.read_stripe(index, columns=names)]
     except pa.ArrowInvalid as error:
-        footer = _file_footer(file)
-        numbers = {column: number for column, number in _timestamps(footer).items() if column in names}
+        footer = file_footer(file)
+        numbers = {column: number for column, number in timestamps(footer).items() if column in names}
         if not numbers or "out of range for nanosecond" not in str(error):
             raise
         try:
@@ -321,55 +231,6 @@ def _stripe(file: orc.ORCFile, index: int, names: list[str], name: str, content:
             return with_times(rest, times)
         except (IndexError, OverflowError, ValueError, DecodeError, zlib.error) as failure:
             raise FormatError(f"{error}; one by one: {failure}") from error
-
-
-def _timestamps(footer: Any) -> dict[str, int]:
-    """Names of the columns of timestamps, and their numbers in the tree of types."""
-    if not footer.types:
-        return {}
-    pairs = zip(footer.types[0].fieldNames, footer.types[0].subtypes, strict=False)
-    return {name: number for name, number in pairs if footer.types[number].kind in TIMESTAMP_KINDS}
-
-
-def _with_times(file: orc.ORCFile) -> pa.Schema:
-    """The columns of a file; times are in microseconds where its statistics say that nanoseconds do not hold them."""
-    schema, footer = file.schema.remove_metadata(), _file_footer(file)
-    for name, number in _timestamps(footer).items():
-        if number >= len(footer.statistics):
-            continue
-        of = footer.statistics[number].timestampStatistics
-        limits = (of.minimum, of.maximum, of.minimumUtc, of.maximumUtc)
-        if any(abs(limit >> 1 ^ -(limit & 1)) >= _MAX_MILLISECONDS for limit in limits):
-            place = schema.get_field_index(name)
-            schema = schema.set(place, pa.field(name, pa.timestamp("us", schema.field(name).type.tz)))
-    return schema
-
-
-def _file_footer(file: orc.ORCFile) -> Any:
-    return _FileTail.FromString(bytes(file.reader.serialized_file_tail())).footer
-
-
-def _tail(file: orc.ORCFile, names: list[str]) -> Tail:
-    footer = _file_footer(file)
-    stripes = tuple(
-        Stripe(stripe.numberOfRows, stripe.indexLength + stripe.dataLength + stripe.footerLength)
-        for stripe in footer.stripes
-    )
-    decoded = items = 0
-    if footer.types:
-        # Types are numbered in the order of a walk through the tree of them.
-        starts = [*footer.types[0].subtypes, len(footer.types)]
-        for name, start, end in zip(footer.types[0].fieldNames, starts, starts[1:], strict=False):
-            if name in names:
-                sizes = [_column_bytes(statistics) for statistics in footer.statistics[start:end]]
-                decoded += sum(sizes)
-                items += sum(sizes[1:])
-    return Tail(stripes, decoded, items)
-
-
-def _column_bytes(statistics: Any) -> int:
-    text = (int(statistics.stringStatistics.sum or statistics.binaryStatistics.sum)) & (1 << 64) - 1
-    return 8 * max(int(statistics.numberOfValues), 0) + max(text >> 1 ^ -(text & 1), 0)
 
 
 def _dense_batches(name: str, content: bytes | None, names: list[str], rows: int) -> Iterator[pa.RecordBatch]:
@@ -390,7 +251,7 @@ def _footer(file: str) -> tuple[pa.Schema, int]:
     try:
         with _open(file, None) as opened:
             require_distinct(opened.schema.names, file)
-            return _with_times(opened), opened.nstripes
+            return schema_with_times(opened), opened.nstripes
     except READ_ERRORS as error:
         if isinstance(error, FormatError) or not is_corrupt(error):
             raise

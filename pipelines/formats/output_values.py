@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference.coercion import is_bytes, is_list, is_text, list_lengths
+from inference.coercion import is_bytes, is_list, is_text, leaf_of, list_lengths
 from pipelines.formats.base import FormatError, encoding
 from pipelines.formats.readable import readable_array, readable_type
 
@@ -225,7 +226,18 @@ def key_texts(array: pa.Array) -> list[str | None]:
         wanted = pa.string() if pa.types.is_nested(array.type) else polars_type(array.type, "CSV")
         return list(_csv_text(to_output(array, wanted)).to_pylist())
     except (FormatError, pa.ArrowException):
-        return [None] * len(array)
+        if len(array) == 1:
+            return [None]
+        return [text for index in range(len(array)) for text in key_texts(array.slice(index, 1))]
+
+
+def shown_values(array: pa.Array) -> list[Any]:
+    """Values for people to look at, each of which JSON can hold; None where there is no text for one."""
+    inner = leaf_of(readable_type(array.type, nested=True))
+    plain = pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_boolean(inner)
+    if plain or pa.types.is_null(inner) or (is_text(inner) and not is_bytes(inner)):
+        return list(readable_array(array).to_pylist())
+    return list(key_texts(array))
 
 
 def _csv_text(array: pa.Array) -> pa.Array:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from inference.marks import rows_of
 from model import terminal
+from pipelines.formats.output_values import shown_values
 from pipelines.plan import OutputColumn
 from pipelines.progress import TALLY
 from pipelines.rows import Origin
@@ -55,9 +56,9 @@ class ShowRows(beam.DoFn):  # type: ignore[misc]
             return
         batch, rows = batch.slice(0, count), rows_of(batch)[:count]
         found: dict[str, list[Any]] = {
-            column.name: (
+            column.name: shown_values(
                 keys_of(self._key_column, origin, batch, rows) if column.origin == "key" else batch[column.name]
-            ).to_pylist()
+            )
             for column in self._columns
         }
         lines = [

@@ -256,6 +256,21 @@ def test_a_number_that_is_too_large_for_the_model_is_a_dead_letter(run: Run, tmp
     assert ([row["id"] for row in rows], [letter["key"] for letter in letters]) == (["b"], ["a"])
 
 
+@pytest.mark.parametrize("output", ["csv", "json", "avro", "parquet", "tfrecord"])
+def test_a_time_that_python_does_not_know_ends_nothing(run: Run, tmp_path: Path, output: str) -> None:
+    """As dates, of which polars cannot write all, and as keys of dead letters."""
+    days = pa.array([2**31 - 1, -(2**31), 0, 0], pa.int32()).cast(pa.date32())
+    times = pa.array([2**62, 0, -(2**62), 0]).cast(pa.timestamp("us"))
+    table = pa.table({"id": days, "t": times, "n": ["1", "2", "3", "x"]})
+    write(tmp_path / "in" / "a.parquet", table)
+    _, _, checked = run("parquet", output, module="check", key="id", written=["id", "t", "twice"])
+    assert checked.code == 0, checked
+    _, letters, result = run("parquet", output, key="id", written=["id", "t", "twice"])
+    assert result.code == 0, result
+    assert "Traceback" not in result.err
+    assert "1970-01-01" in {letter["key"] for letter in letters}
+
+
 def test_times_of_any_year_come_out_as_they_are(run: Run, tmp_path: Path) -> None:
     """INT96, in which Spark and others write times: nanoseconds would not hold them."""
     times = [datetime.datetime(year, 1, 1, 1, 2, 3, 456_789) for year in (1000, 1677, 2024, 2262, 2500, 9999)]
