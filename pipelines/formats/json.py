@@ -106,7 +106,7 @@ class JsonReader(TextReader):
 
     def key_of(self, raw: bytes, context: Any) -> str | None:
         try:
-            row = json_values.loads(raw.decode("utf-8", "replace").encode())
+            row = json_values.loads(raw, lenient=True)
         except (ValueError, RecursionError):
             return None
         key = row.get(self.spec.key) if isinstance(row, dict) else None
