@@ -10,13 +10,13 @@ from typing import IO, Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json as pajson
 
 from inference.coercion import is_list, is_text
 from pipelines import files
 from pipelines.formats import json_values
 from pipelines.formats.base import FormatError, Split, Writer, encoding
 from pipelines.formats.dialect import Dialect
+from pipelines.formats.json_parser import Raw, parse_lenient, parse_lines, parse_rows
 from pipelines.formats.output_values import nested_type, polars_type
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextReader, is_number
@@ -31,7 +31,6 @@ LINE_ENDS_TO_TABS = bytes.maketrans(b"\r\n", b"\t\t")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _IS_UTF_16 = "is UTF-16; JSON is read as UTF-8: convert it (iconv -f UTF-16 -t UTF-8)"
 
-_Raw = bytes | memoryview
 
 _TEXT_CHANGED = re.compile(r"Column\(/(.*)\) changed from string to (?:number|boolean)")
 _NO_INTEGER = "Failed to convert JSON to"
@@ -39,8 +38,6 @@ _CHANGED = re.compile(r"Column\(/(.*)\) changed from \w+ to (?:number|boolean|st
 _TOO_LARGE = re.compile(r"column '(.*)': a number is too large")
 
 _EXACT_FLOATS = float(1 << 53)
-
-_LINES_AT_ONCE = 512 << 10
 
 _NULL = rb"[ \t\r\n]*(?:\xef\xbb\xbf)?[ \t\r\n]*null"
 _NULL_FIRST, _NULL_NEXT = re.compile(_NULL), re.compile(rb"\}" + _NULL)
@@ -89,9 +86,9 @@ class JsonReader(TextReader):
         if not good:
             return pa.RecordBatch.from_pylist([])
         try:
-            batch = _parse(b"\n".join(good), None)
+            batch = parse_rows(b"\n".join(good), None)
         except pa.ArrowInvalid:
-            batch = _parse_lenient(good)
+            batch = parse_lenient(good)
         batch = batch.cast(pa.schema([_natural(field) for field in batch.schema]))
         return batch.cast(json_values.marked(batch.schema, values))
 
@@ -114,7 +111,7 @@ class JsonReader(TextReader):
 
     def key_of(self, raw: bytes, context: Any) -> str | None:
         try:
-            row = json_values.loads(raw.decode("utf-8", "replace").encode())
+            row = json_values.loads(raw, lenient=True)
         except (ValueError, RecursionError):
             return None
         key = row.get(self.spec.key) if isinstance(row, dict) else None
@@ -122,15 +119,15 @@ class JsonReader(TextReader):
 
     def columns(self, raw: bytes, context: Any) -> pa.RecordBatch:
         _refuse_null(raw)
-        return self._columns(b"" if raw.isspace() else raw, _parse)
+        return self._columns(b"" if raw.isspace() else raw, parse_rows)
 
     def line_columns(self, raw: memoryview) -> pa.RecordBatch:
         """Does the same on all cores, with lines that begin with { and end with }."""
         if count(raw, b"}") > count(raw, b"\n") + 1:
             _refuse_null(bytes(raw))
-        return self._columns(raw, _parse_lines)
+        return self._columns(raw, parse_lines)
 
-    def _columns(self, raw: _Raw, parse: Callable[[_Raw, pa.Schema], pa.RecordBatch]) -> pa.RecordBatch:
+    def _columns(self, raw: Raw, parse: Callable[[Raw, pa.Schema], pa.RecordBatch]) -> pa.RecordBatch:
         if not raw:
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
         types = {field.name: _value_type(field.type) for field in self.spec.columns}
@@ -148,8 +145,8 @@ class JsonReader(TextReader):
 
     def _again(
         self,
-        raw: _Raw,
-        parse: Callable[[_Raw, pa.Schema], pa.RecordBatch],
+        raw: Raw,
+        parse: Callable[[Raw, pa.Schema], pa.RecordBatch],
         types: dict[str, pa.DataType],
         texts: frozenset[str],
         error: pa.ArrowInvalid,
@@ -179,7 +176,7 @@ class JsonReader(TextReader):
     _texts: frozenset[str] = frozenset()
     """Columns of text in which numbers or booleans were found: they are made text before they are parsed."""
 
-    def _quoted(self, raw: _Raw, names: frozenset[str]) -> _Raw:
+    def _quoted(self, raw: Raw, names: frozenset[str]) -> Raw:
         if not names:
             return raw
         words = {field.name for field in self.spec.columns if is_text(field.type)} - self.spec.written
@@ -189,7 +186,7 @@ class JsonReader(TextReader):
         """Whether objects within the columns have a field of that name, which would be changed with it."""
         return name in json_values.nested_names(self.spec.columns.types)
 
-    def _checked(self, batch: pa.RecordBatch, raw: _Raw) -> pa.RecordBatch:
+    def _checked(self, batch: pa.RecordBatch, raw: Raw) -> pa.RecordBatch:
         batch.validate(full=True)
         _refuse_infinity(batch)
         for name in self.spec.written & set(batch.schema.names):
@@ -197,10 +194,10 @@ class JsonReader(TextReader):
                 self._refuse_inexact(name, batch[name], raw)
         return batch
 
-    def _refuse_inexact(self, name: str, values: pa.Array, raw: _Raw) -> None:
+    def _refuse_inexact(self, name: str, values: pa.Array, raw: Raw) -> None:
         """Refuses integers that a float64 does not hold: they would come out as others."""
         if pa.types.is_floating(values.type) and not self._hides(name):
-            texts = _parse(json_values.quoted(raw, [name]), _schema({name: pa.string()}))[name]
+            texts = parse_rows(json_values.quoted(raw, [name]), _schema({name: pa.string()}))[name]
             integers = texts.filter(pc.match_substring_regex(texts, "^-?[0-9]+$"))
             exact = all(map(json_values.is_exact, pc.unique(integers).to_pylist()))
         else:
@@ -300,53 +297,6 @@ def _natural(field: pa.Field) -> pa.Field:
     if pa.types.is_timestamp(field.type):
         return field.with_type(pa.string())
     return field
-
-
-def _parse_lines(raw: _Raw, schema: pa.Schema) -> pa.RecordBatch:
-    if len(raw) <= 2 * _LINES_AT_ONCE:
-        return _parse(raw, schema)
-    try:
-        return _parse(raw, schema, _LINES_AT_ONCE)
-    except pa.ArrowInvalid as error:
-        if "straddling" not in str(error):
-            raise
-        # A row is longer than that.
-        return _parse(raw, schema)
-
-
-def _parse(raw: _Raw, schema: pa.Schema | None, at_once: int = 0) -> pa.RecordBatch:
-    """What the parser makes of rows, all at once, or on all cores so many bytes at once."""
-    table = pajson.read_json(
-        pa.BufferReader(raw),
-        read_options=pajson.ReadOptions(use_threads=at_once > 0, block_size=at_once or len(raw) + 1024),
-        parse_options=pajson.ParseOptions(
-            explicit_schema=schema, unexpected_field_behavior="ignore" if schema else "infer"
-        ),
-    )
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-def _parse_lenient(lines: list[bytes]) -> pa.RecordBatch:
-    """The columns of a sample whose rows disagree on types: the type that most rows have."""
-    kinds: dict[str, dict[pa.DataType, int]] = {}
-    for line in lines:
-        try:
-            row = _parse(line, None)
-        except pa.ArrowInvalid:
-            continue
-        for field in row.schema:
-            counts = kinds.setdefault(field.name, {})
-            counts[field.type] = counts.get(field.type, 0) + 1
-    schema = pa.schema([(name, max(counts, key=lambda t: counts[t])) for name, counts in kinds.items()])
-    good = []
-    for line in lines:
-        try:
-            good.append(_parse(line, schema).select(schema.names))
-        except pa.ArrowInvalid:
-            continue
-    batches = pa.Table.from_batches(good, schema).combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=schema)
 
 
 def _next_line(file: IO[bytes], wanted: int) -> int:

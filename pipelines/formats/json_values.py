@@ -41,12 +41,22 @@ class NoFitError(ValueError):
     """A value is none of the type that its column has."""
 
 
-def loads(line: bytes) -> Any:
-    """Parses JSON, numbers as they are written. Raises ValueError, RecursionError."""
-    return json.loads(line.decode("utf-8"), parse_int=Number, parse_float=Number, parse_constant=_refuse)
+def loads(line: bytes, *, lenient: bool = False) -> Any:
+    """Parses JSON, numbers as they are written. Raises ValueError, RecursionError.
+
+    Args:
+      line: the JSON.
+      lenient: takes infinities and bytes that are not UTF-8 too, for what else is in the line.
+    """
+    text = line.decode("utf-8", "replace" if lenient else "strict")
+    constant = Number if lenient else _constant
+    return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=constant)
 
 
-def _refuse(name: str) -> Any:
+def _constant(name: str) -> Number:
+    if name == "NaN":
+        # Python and pandas write it, and the parser of whole blocks takes it.
+        return Number(name)
     raise ValueError(f"{name} is not JSON")
 
 
@@ -175,7 +185,7 @@ def quoted(raw: bytes | memoryview, names: Iterable[str], python_names: Collecti
         field = r"([{,\s](?:" + "|".join(map(_literal, sorted(spellings))) + r")\s*:\s*)"
         for value, text in (("true", "True"), ("false", "False")) if name in python_names else ():
             whole = pc.replace_substring_regex(whole, field + value + r"([\s,}])", rf'\1"{text}"\2')
-        whole = pc.replace_substring_regex(whole, rf"{field}({_NUMBER}|true|false)([\s,}}])", r'\1"\2"\3')
+        whole = pc.replace_substring_regex(whole, rf"{field}({_NUMBER}|NaN|true|false)([\s,}}])", r'\1"\2"\3')
     return memoryview(whole[0].as_buffer())
 
 

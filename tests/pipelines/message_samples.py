@@ -71,6 +71,20 @@ AVRO_ALL: dict[str, Any] = {
 }
 
 
+def poisoned(birth: bytes) -> dict[int, bytes]:
+    """Births of JSON that no model can take, by the numbers that they are to have: each differs from the others."""
+    values = [
+        *('["a", 1]', "[1, 2]", "1180591620717411303424e999", "1" * 5_000, "1e400", "true", '"many"', '{"a": 1}'),
+        *('"\\ud800"', "[" * 100_000 + "]" * 100_000, "null null"),
+    ]
+    bad = []
+    for n, value in enumerate(values):
+        row = {**json.loads(birth), "source_id": f"poison {n}", "plurality": "here"}
+        bad.append(json.dumps(row).replace('"here"', value).encode())
+    bad += [b"null", b"[]", b"7", b"\xff\xfe{\x00}\x00", b"\x00" * 9, b'"text"']
+    return {7 + 9 * n: payload for n, payload in enumerate(bad)}
+
+
 def datum(schema: Any, value: Any) -> bytes:
     sink = io.BytesIO()
     fastavro.schemaless_writer(sink, fastavro.parse_schema(schema), value)

@@ -31,7 +31,21 @@ JSON_VALUES = [
     *("1", "-7", "0", "25.0", "1e3", "2.5", "9007199254740993", "9007199254740993.0", "18446744073709551615"),
     *("18446744073709551616", "1180591620717411303424", "1e400", "1e999999999", "-0.0", "1" * 5000, "null"),
     *('"7"', '"007"', '"+7"', '"25.0"', '"1.5"', '"1e3"', '"many"', '""', '" 7 "', '"true"', '"1"', '"\\u00e9"'),
-    *("true", "false", "[20.0]", "[true]", '["a", 1]', "[1, 2]", "[[3]]", "[]", '{"id": 3}', '"\\ud800"'),
+    *(
+        "NaN",
+        "[NaN]",
+        "Infinity",
+        "true",
+        "false",
+        "[20.0]",
+        "[true]",
+        '["a", 1]',
+        "[1, 2]",
+        "[[3]]",
+        "[]",
+        '{"id": 3}',
+        '"\\ud800"',
+    ),
 ]
 INTEGERS = {"int64": (-(1 << 63), (1 << 63) - 1), "uint64": (0, (1 << 64) - 1)}
 
@@ -39,7 +53,7 @@ INTEGERS = {"int64": (-(1 << 63), (1 << 63) - 1), "uint64": (0, (1 << 64) - 1)}
 def json_becomes(text: str, type: str, position: str) -> Any:
     """What a JSON value has to become in a column."""
     try:
-        value = json.loads(text, parse_int=Written, parse_float=Written)
+        value = json.loads(text, parse_int=Written, parse_float=Written, parse_constant=constant)
         text.encode("utf-8", "surrogatepass")
     except ValueError:
         return REFUSED
@@ -71,6 +85,12 @@ def json_becomes(text: str, type: str, position: str) -> Any:
     return number(value, type, position, None)
 
 
+def constant(name: str) -> Any:
+    if name != "NaN":
+        raise ValueError(name)
+    return Written(name)
+
+
 class Written:
     """A number as it is written."""
 
@@ -91,7 +111,7 @@ def number(text: str, type: str, position: str, written: str | None) -> Any:
     nearest = float(exact)
     if math.isinf(nearest) and exact.is_finite():
         return REFUSED
-    integer = written is not None and not set(written) & set(".eE")
+    integer = written is not None and not set(written) & set(".eEN")
     return REFUSED if position == "written" and integer and Decimal(nearest) != exact else nearest
 
 

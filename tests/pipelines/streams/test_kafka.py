@@ -26,6 +26,7 @@ from pipelines.streams.kafka_client import Cluster
 from pipelines.streams.kafka_session import Session
 from pipelines.streams.kafka_taken import Taken
 from tests.conftest import ROOT, Command
+from tests.pipelines.message_samples import poisoned
 from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
 from tests.servers.kafka import PASSWORD, USER, Broker, Record, kafka_broker
 
@@ -89,6 +90,45 @@ def test_every_message_once_and_all_committed(command: Command, broker: Broker, 
     assert found == {sent[n][1]: made[sent[n][1]] for n in bad}
     assert sum(broker.committed(read["group"], topic).values()) == 5_000
     assert broker.members(read["group"]) == 0
+
+
+def test_poison_is_a_dead_letter_and_the_stream_goes_on(command: Command, broker: Broker, tmp_path: Path) -> None:
+    """Nothing that a message holds ends the stream, which would end again at each start."""
+    topic = broker.create_topic(3)
+    sent = records(200)
+    bad = poisoned(sent[0][1] or b"")
+    for n, payload in bad.items():
+        sent[n] = (sent[n][0], payload)
+    broker.produce(topic, sent)
+    read = source(broker, topic, messages=200)
+    result = command("stream", *CONFIG, *sets(tmp_path, source=read, dead_letters__max_fraction=1), "--json")
+    assert result.code == 0, result
+    wanted = keys(200) - {f"b{n:09d}" for n in bad}
+    assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(wanted)
+    found = Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path))
+    assert found == Counter(bad.values())
+    assert sum(broker.committed(read["group"], topic).values()) == 200
+
+
+def test_poison_of_csv_is_a_dead_letter_and_not_a_number_is_none(
+    command: Command, broker: Broker, tmp_path: Path
+) -> None:
+    topic = broker.create_topic(1)
+    births_read = [json.loads(payload) for _, payload in records(60)]
+    names = list(births_read[0])
+    ages = {5: "many", 20: "NaN", 30: "1e400", 40: "[20.0]", 50: "20.0"}
+    for n, age in ages.items():
+        births_read[n]["mother_age"] = age
+    lines = [",".join(str(row[name]) for name in names).encode() for row in births_read]
+    broker.produce(topic, [(b"k", line) for line in lines])
+    read = source(broker, topic, messages=60, format="csv", column_names=names)
+    result = command("stream", *CONFIG, *sets(tmp_path, source=read, dead_letters__max_fraction=1), "--json")
+    assert result.code == 0, result
+    assert Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path)) == Counter(
+        lines[n] for n in (5, 30, 40)
+    )
+    wanted = keys(60) - {f"b{n:09d}" for n in (5, 30, 40)}
+    assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(wanted)
 
 
 def test_a_limited_stream_leaves_the_rest_to_the_next(command: Command, broker: Broker, tmp_path: Path) -> None:

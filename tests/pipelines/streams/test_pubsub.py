@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ import pytest
 from pipelines.streams import rolling, subscription
 from pipelines.streams.births import births_at
 from tests.conftest import ROOT, Command
+from tests.pipelines.message_samples import poisoned
 from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
 from tests.servers.pubsub_emulator import SUBSCRIPTION, TOPIC, Emulator, pubsub_emulator
 
@@ -59,14 +61,29 @@ def test_every_message_once_and_all_acknowledged(command: Command, emulator: Emu
     assert result.code == 0, result
     wanted = keys(5_000) - {f"b{n:09d}" for n in bad}
     assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(wanted)
-    import base64
-
     assert Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path)) == Counter(
         payloads[n] for n in bad
     )
     counts = emulator.counts()
     assert set(counts.values()) == {(1, 1)}
     assert emulator.subscriber.pull(subscription=SUBSCRIPTION, max_messages=1).received_messages == []
+
+
+def test_poison_is_a_dead_letter_and_the_stream_goes_on(command: Command, emulator: Emulator, tmp_path: Path) -> None:
+    """Nothing that a message holds ends the stream, which would end again at each start."""
+    payloads = births(200)
+    bad = poisoned(payloads[0])
+    for n, payload in bad.items():
+        payloads[n] = payload
+    emulator.publish(payloads)
+    changes = {"dead_letters__max_fraction": 1}
+    result = command("stream", *CONFIG, "--max-messages", "200", *sets(tmp_path, **changes), "--json")
+    assert result.code == 0, result
+    wanted = keys(200) - {f"b{n:09d}" for n in bad}
+    assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(wanted)
+    found = Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path))
+    assert found == Counter(bad.values())
+    assert set(emulator.counts().values()) == {(1, 1)}
 
 
 def test_nothing_is_acknowledged_before_it_is_written(
