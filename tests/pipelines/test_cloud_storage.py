@@ -208,7 +208,7 @@ def test_folders_with_values_in_their_names_on_cloud_storage(storage: Storage, t
         storage.put(name, (tmp_path / "in.csv").read_bytes())
         expected[f"gs://bucket/{name}"] = {"mother_race": row["mother_race"], "plurality": f"{row['plurality']:.0f}"}
     rows[7]["gestation_weeks"] = None
-    for name in ("in/_SUCCESS", "in/mother_race=White/_temporary/0/a.csv"):
+    for name in ("in/_SUCCESS", "in/mother_race=White/_temporary/0/a.tmp"):
         storage.put(name, b"not read")
     config = write_config(
         tmp_path,
@@ -230,7 +230,7 @@ def test_folders_with_values_in_their_names_on_cloud_storage(storage: Storage, t
     assert done.returncode == 0, done.stderr
     *listed, ran, replayed = [json.loads(line) for line in done.stdout.splitlines()]
     for pattern, (found, notes) in zip(patterns, listed, strict=True):
-        found = {path: partition for path, partition in found if "_temporary" not in path}
+        found = dict(found)
         assert found == expected, pattern
         assert any("7.csv has no column 'gestation_weeks'" in note for note in notes)
     assert (ran["rows_read"], ran["rows_written"], ran["rows_dead_lettered"]) == (24, 21, 3)
