@@ -107,6 +107,13 @@ def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 def _widens(source: pa.DataType, target: pa.DataType) -> bool:
     """Whether `target` certainly holds all values of `source`, so that the way back need not be tried."""
+    if pa.types.is_null(source) or source == target:
+        return True
+    if is_list(source) and is_list(target):
+        # Of a list of nulls there is no way back.
+        return _widens(source.value_type, target.value_type)
+    if pa.types.is_struct(source) and pa.types.is_struct(target):
+        return all(_widens(one.type, other.type) for one, other in zip(source, target, strict=True))
     for test in (pa.types.is_signed_integer, pa.types.is_unsigned_integer, pa.types.is_floating):
         if test(source) and test(target):
             return bool(target.bit_width >= source.bit_width)

@@ -308,7 +308,8 @@ def _read_spec(
             wanted = _decoded_type(described, natural, bound.type, bound.depth)
             types[bound.column] = wanted if types.get(bound.column, wanted) == wanted else natural
     for name in [*([key] if key else []), *(name for name, origin in output if origin == "source")]:
-        types[name] = _written_type(format, schema.field(name), types.get(name), is_key=name == key)
+        described = "parquet" if name in partitioned else format
+        types[name] = _written_type(described, schema.field(name), types.get(name), is_key=name == key)
     if record_signature is not None and record_signature.examples_input in types:
         options = {**options, "record_column": record_signature.examples_input}
     return ReadSpec(pa.schema(list(types.items())), options, key, frozenset(written))

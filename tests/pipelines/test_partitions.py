@@ -59,7 +59,11 @@ def test_values_of_folders_feed_the_model_and_are_written(command: Command, tmp_
     books = books_of(tmp_path)
     assert_balanced(books, [*rows[6:], *mended], {})
     written = {row[KEY]: [row[name] for name in names] for row in books.output}
-    assert written == {row[KEY]: [row[name] for name in names] for row in rows}
+    expected = {row[KEY]: [row[name] for name in names] for row in rows}
+    if format == "csv":
+        # Without its source, a replay of CSV takes the values of folders for text, as those of the file.
+        expected.update({row[KEY]: [f"{row['plurality']:.0f}", *expected[row[KEY]][1:]] for row in mended})
+    assert written == expected
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])

@@ -152,7 +152,7 @@ def test_every_value_comes_out_whatever_the_first_files_types_are(
     result = command("batch", "--config", config, "--json")
     assert result.code == 0, result
     books = books_of(tmp_path)
-    assert books.letters == []
+    assert [letter["message"] for letter in books.letters] == []
     found = {row[KEY]: row for row in books.output}
     assert len(found) == 12
     for number, row in enumerate(rows):
@@ -267,7 +267,8 @@ def test_keys_stay_integers_where_a_later_file_has_floats(command: Command, tmp_
         (tmp_path / "in").mkdir(exist_ok=True)
         pq.write_table(ledger.table(part, schema), tmp_path / "in" / f"{number}.parquet")
     assert command("batch", "--config", write_config(tmp_path, "parquet", str(tmp_path / "in"))).code == 0
-    assert [row[KEY] for path in shards(tmp_path / "out" / "p") for row in read_shard(path)] == list("012345")
+    keys = [row[KEY] for path in shards(tmp_path / "out" / "p") for row in read_shard(path)]
+    assert sorted(keys) == list("012345")
 
 
 def test_of_very_many_files_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
