@@ -82,7 +82,7 @@ class AvroOrigin(TableOrigin):
             return begin + container.block_bytes(1, self._record(header, index), header.sync)
         except (OSError, ValueError, EOFError, IndexError):
             # The file is gone or has changed since: the columns in memory are what is left of the row.
-            sink, row = io.BytesIO(), self.batch.slice(index, 1)
+            sink, row = io.BytesIO(), _text_as_bytes(self.batch.slice(index, 1))
             types = [(field.name, AvroWriter.output_type(field.type)) for field in row.schema]
             writer = AvroWriter(sink, pa.schema(types), {"codec": "null"})
             writer.write(row.cast(writer.schema))
@@ -111,6 +111,18 @@ class AvroOrigin(TableOrigin):
         known, at = (self.known[0] + first, self.known[1]) if number == 0 else (first, 0)
         ends = rows.ends(data, rows.skip(data, at, begin - known), count)
         return begin, data[ends[0] : ends[-1]], ends
+
+
+def _text_as_bytes(row: pa.RecordBatch) -> pa.RecordBatch:
+    """A row whose text is bytes where it is not UTF-8, as which it can be written."""
+    try:
+        row.validate(full=True)
+    except pa.ArrowInvalid:
+        texts = (pa.types.is_string, pa.types.is_large_string)
+        return row.cast(
+            pa.schema([f.with_type(pa.binary()) if any(t(f.type) for t in texts) else f for f in row.schema])
+        )
+    return row
 
 
 class AvroReader(Reader):

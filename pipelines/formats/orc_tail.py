@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from google.protobuf.message import DecodeError
 from pyarrow import orc
 
 from model.proto_subset import build_messages
@@ -112,7 +113,12 @@ def timestamps(footer: Any) -> dict[str, int]:
 
 def schema_with_times(file: orc.ORCFile) -> pa.Schema:
     """The columns of a file; times are in microseconds where its statistics say that nanoseconds do not hold them."""
-    schema, footer = file.schema.remove_metadata(), file_footer(file)
+    schema = file.schema.remove_metadata()
+    try:
+        footer = file_footer(file)
+    except pa.ArrowInvalid:
+        # pyarrow reads it nevertheless.
+        return schema
     for name, number in timestamps(footer).items():
         if number >= len(footer.statistics):
             continue
@@ -125,7 +131,11 @@ def schema_with_times(file: orc.ORCFile) -> pa.Schema:
 
 
 def file_footer(file: orc.ORCFile) -> Any:
-    return _FileTail.FromString(bytes(file.reader.serialized_file_tail())).footer
+    """Reads what stands at the end of a file. Raises pa.ArrowInvalid."""
+    try:
+        return _FileTail.FromString(bytes(file.reader.serialized_file_tail())).footer
+    except DecodeError as error:
+        raise pa.ArrowInvalid(f"the footer cannot be read: {error}") from None
 
 
 def tail_of(file: orc.ORCFile, names: list[str]) -> Tail:
