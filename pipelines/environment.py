@@ -18,8 +18,10 @@ _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 """Bytes of a command line or a variable that are not UTF-8, as Python has them; no text may hold them."""
 _SHORTEST = 4
 """Characters of a value that is looked for in texts."""
-_NO_SECRETS = frozenset({"key", "credentials", "signature", "signature_from"})
+_NO_SECRETS = frozenset({"key", "ordering_key", "row_key", "credentials", "signature", "signature_from"})
 """Keys of a config whose names look like those of secrets."""
+_NAMES_OF_MODELS = frozenset({"columns", "defaults", "inputs"})
+"""Objects of a config whose keys are names of a model's inputs, such as `tokens`."""
 
 _filled: dict[str, str] = {}
 """Values that were filled in -> their variables, as a config writes them."""
@@ -55,8 +57,9 @@ def hidden(text: str) -> str:
 
 def _filled_in(value: Any, path: str, secret: bool, problems: list[str]) -> Any:
     if isinstance(value, dict):
+        named = path.rpartition(".")[2] in _NAMES_OF_MODELS
         return {
-            key: _filled_in(item, f"{path}.{key}".lstrip("."), secret or is_secret_key(key), problems)
+            key: _filled_in(item, f"{path}.{key}".lstrip("."), secret or (not named and is_secret_key(key)), problems)
             for key, item in value.items()
         }
     if isinstance(value, list):

@@ -38,7 +38,7 @@ def test_check_answers_soon() -> None:
     assert "natality" in out
     assert "mother_age" in out
     assert "nc0001" in out
-    assert not imported & {"tensorflow", "apache_beam", "tfx_bsl", "pandas", "polars"}
+    assert not imported & {"tensorflow", "apache_beam", "tfx_bsl", "polars"}
 
 
 @pytest.mark.parametrize("format", ledger.FORMATS_IN)

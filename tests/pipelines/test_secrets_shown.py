@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import cli
+from pipelines import cli, environment
 from pipelines.config import ConfigError, load
 from pipelines.engine import RunFailedError
 from pipelines.kafka_config import KafkaSecurity
@@ -227,3 +227,18 @@ def test_good_runs_are_as_before(command: Command, tmp_path: Path) -> None:
         result = command("batch", "--json", "--config", config_of(tmp_path, endpoint(server.url)))
     assert result.code == 0, result
     assert result.summary["rows_written"] == 3
+
+
+def test_names_of_columns_are_no_secrets() -> None:
+    """Keys that identify rows, and inputs of a model that are called like secrets."""
+    config = {
+        "source": {"key": "row_number", "columns": {"tokens": "words_of_text"}, "defaults": {"password": "unknown"}},
+        "output": {"ordering_key": "colour", "row_key": "births#{row_number}"},
+        "model": {"headers": {"X": "hidden-value"}},
+    }
+    problems: list[str] = []
+    assert environment.filled(config, problems) == config
+    assert problems == []
+    assert environment.hidden("row_number words_of_text unknown colour hidden-value") == (
+        "row_number words_of_text unknown colour ***"
+    )
