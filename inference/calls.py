@@ -35,7 +35,7 @@ MANY_PARTS = 16
 
 
 class Limit(Protocol):
-    """How many rows of a run may fail."""
+    """Tells how many rows of a run may fail."""
 
     def is_over(self, more: int) -> bool:
         """Tells whether the run cannot end well if `more` rows fail besides those that are known to have failed."""
@@ -45,7 +45,7 @@ class Limit(Protocol):
 
 
 class Outlook:
-    """Whether it is worth going on calling a model; each handler has one of its own.
+    """Tells a handler whether it is worth going on calling its model.
 
     Args:
       limit: how many rows may fail; None: all of them, and all are tried.
@@ -124,7 +124,7 @@ class Done:
         return []
 
     def _parts(self, error: Exception, rows: int) -> int:
-        """How many parts the rows of a call that failed are cut into."""
+        """Tells how many parts the rows of a call that failed are cut into."""
         parts: int = getattr(error, "parts", 2)
         if parts != 2 or self._in_a_row <= 2 * MANY_PARTS or isinstance(error, RequestTooLargeError):
             return parts

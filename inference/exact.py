@@ -48,7 +48,7 @@ def coerce_exactly(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, Fai
 
 
 def converts(source: pa.DataType, target: pa.DataType) -> bool:
-    """Whether values of one type can be the same values of another type."""
+    """Tells whether values of one type can be the same values of another type."""
     if source == target or pa.types.is_null(source):
         return True
     if is_list(source) and is_list(target):
@@ -106,7 +106,7 @@ def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def _widens(source: pa.DataType, target: pa.DataType) -> bool:
-    """Whether `target` certainly holds all values of `source`, so that the way back need not be tried."""
+    """Tells whether `target` certainly holds all values of `source`, so that the way back need not be tried."""
     if pa.types.is_null(source) or source == target:
         return True
     if is_list(source) and is_list(target):
@@ -121,7 +121,7 @@ def _widens(source: pa.DataType, target: pa.DataType) -> bool:
 
 
 def _same(one: pa.Array, other: pa.Array) -> bool:
-    """Whether two arrays of one type hold the same values; NaN is the same as NaN."""
+    """Tells whether two arrays of one type hold the same values; NaN is the same as NaN."""
     if pa.types.is_floating(one.type):
         one, other = (array.cast(pa.float64()) for array in (one, other))
         nan = pc.and_(pc.is_nan(one), pc.is_nan(other))

@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` or `host:port` is this machine."""
+    """Tells whether `host` or `host:port` is this machine."""
     name = host.rpartition(":")[0].strip("[]") if host.count(":") == 1 or "]:" in host else host.strip("[]")
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -131,7 +131,7 @@ class _Graph:
         return tuple(name for name in named if name in self.functions)
 
     def is_own_file(self, scope: str, node: Any, effect: Effect) -> bool:
-        """Whether the file that a node reads is one of the model's assets (or none at all, for a cache)."""
+        """Tells whether the file that a node reads is one of the model's assets (or none at all, for a cache)."""
         inputs = [reference for reference in node.input if not reference.startswith("^")]
         at = effect.file_input
         return at is not None and at < len(inputs) and self._is_asset(scope, inputs[at], effect.may_be_empty, 0)
@@ -155,14 +155,14 @@ class _Graph:
         return False
 
     def _is_asset_variable(self, name: str, depth: int) -> bool:
-        """Whether a variable of the graph is only ever given an asset, which is how TensorFlow 2 keeps their paths."""
+        """Tells if a variable of the graph is only ever given an asset, which is how TensorFlow 2 keeps their paths."""
         takers = self._takers.get(_node_name(name), [])
         given = [node.input[1] for node in takers if node.op == "AssignVariableOp" and len(node.input) > 1]
         only = all(node.op in _OF_VARIABLES for node in takers)
         return only and bool(given) and all(self._is_asset(MAIN, value, False, depth) for value in given)
 
     def _is_asset_argument(self, scope: str, name: str, depth: int) -> bool:
-        """Whether a function gets an asset as this argument, wherever it is called."""
+        """Tells whether a function gets an asset as this argument, wherever it is called."""
         function = self.functions.get(scope)
         arguments = [] if function is None else [argument.name for argument in function.signature.input_arg]
         if name not in arguments:
@@ -175,7 +175,7 @@ class _Graph:
         return self._known[scope, at]
 
     def _bound(self, scope: str, at: int, count: int) -> Iterator[bool]:
-        """Whether the object graph binds an argument to an asset: captured tensors are a function's last arguments."""
+        """Tells if the object graph binds an argument to an asset: captured tensors are a function's last arguments."""
         bound = self._concrete[scope].bound_inputs if scope in self._concrete else []
         position = at - (count - len(bound))
         if 0 <= position < len(bound) and 0 <= bound[position] < len(self._objects):
@@ -284,6 +284,6 @@ def _node_name(reference: str) -> str:
 
 
 def _is_inside(asset: Any) -> bool:
-    """Whether an asset's file name stays within the folder of assets, to which TensorFlow appends it."""
+    """Tells whether an asset's file name stays within the folder of assets, to which TensorFlow appends it."""
     name = posixpath.normpath(asset.filename.replace("\\", "/"))
     return not (name.startswith(("/", "../")) or name == ".." or "://" in asset.filename or name[1:2] == ":")

@@ -123,7 +123,7 @@ def known_in(text: str) -> list[str]:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a variable, header or parameter of this name is likely to hold a secret."""
+    """Tells whether a variable, header or parameter of this name is likely to hold a secret."""
     return bool(_NAMES.search(name))
 
 

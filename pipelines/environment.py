@@ -28,12 +28,12 @@ _filled: dict[str, str] = {}
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether a config keeps secrets under a key of this name."""
+    """Tells whether a config keeps secrets under a key of this name."""
     return key == "headers" or (key not in _NO_SECRETS and is_secret_name(key))
 
 
 def is_variable(text: str) -> bool:
-    """Whether a variable stands in a text."""
+    """Tells whether a variable stands in a text."""
     return bool(_VARIABLE.search(text))
 
 
@@ -92,5 +92,5 @@ def _filled_in(value: Any, path: str, secret: bool, problems: list[str]) -> Any:
 
 
 def _is_behind_host(before: str) -> bool:
-    """Whether what follows this beginning of an address is in its path or query."""
+    """Tells whether what follows this beginning of an address is in its path or query."""
     return "/" in before.partition("://")[2]

@@ -64,7 +64,7 @@ class DeadLetterLimit:
             raise TooManyFailuresError(self.explain({}))
 
     def _most_rows(self) -> float:
-        """How many rows there may be in all."""
+        """Tells how many rows there may be in all."""
         read = TALLY.rows_read
         share = min(1.0, TALLY.bytes_read / self.total_bytes) if self.total_bytes else 1.0
         return read + _DENSER * read * (1 - share) / share if share else math.inf

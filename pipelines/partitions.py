@@ -38,7 +38,7 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 def is_partition(name: str) -> bool:
-    """Whether a folder's name is a column and its value."""
+    """Tells whether a folder's name is a column and its value."""
     return _FOLDER.fullmatch(name) is not None
 
 

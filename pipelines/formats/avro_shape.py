@@ -239,7 +239,7 @@ class _Walker:
             self.number()
 
     def block(self) -> int:
-        """How many items follow, 0 at a list's end."""
+        """Tells how many items follow, 0 at a list's end."""
         count = self.number()
         if count < 0:
             count = -count

@@ -144,14 +144,14 @@ def _number(value: Number, type: pa.DataType, written: bool) -> Any:
 
 
 def is_exact(number: str) -> bool:
-    """Whether a float64 holds a number as it is written; of fractions, whether it is the nearest."""
+    """Tells whether a float64 holds a number as it is written; of fractions, whether it is the nearest."""
     if not _INTEGER.fullmatch(number) or len(number) <= 15:
         return True
     return len(number) <= 309 and int(float(number)) == int(number)
 
 
 def is_exact_within(value: Any) -> bool:
-    """Whether that is so for all numbers within a value of `loads`."""
+    """Tells whether that is so for all numbers within a value of `loads`."""
     if isinstance(value, (list, dict)):
         return all(map(is_exact_within, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, Number) or is_exact(value)

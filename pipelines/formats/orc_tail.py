@@ -94,7 +94,7 @@ class Tail:
 
     @property
     def is_dense(self) -> bool:
-        """Whether stripes may become too large to be decoded as a whole."""
+        """Tells whether stripes may become too large to be decoded as a whole."""
         return self.decoded > MAX_STRIPES_BYTES and self.decoded > MAX_STRIPES_RATIO * self.stored
 
     @property

@@ -31,7 +31,7 @@ _MAX_DECIMAL = 38
 
 
 def has_text(type: pa.DataType) -> bool:
-    """Whether a value that is not nested can be written as text."""
+    """Tells whether a value that is not nested can be written as text."""
     intervals = pa.types.is_interval(type) and type != pa.month_day_nano_interval()
     return not intervals and not pa.types.is_nested(type)
 
@@ -90,7 +90,7 @@ def polars_type(type: pa.DataType, name: str) -> pa.DataType:
 
 
 def _polars_knows(type: pa.DataType) -> bool:
-    """Whether polars knows a type's time zone."""
+    """Tells whether polars knows a type's time zone."""
     import polars as pl
 
     try:

@@ -79,7 +79,7 @@ class _Column:
 
     @property
     def repeats(self) -> bool:
-        """Whether a value of any length may be stored once and stand in many rows."""
+        """Tells whether a value of any length may be stored once and stand in many rows."""
         return not self.width and any("DICTIONARY" in name for name in self.encodings)
 
 

@@ -130,7 +130,7 @@ class Costs:
 
 
 def is_repeated(field: FieldDescriptor) -> bool:
-    """Whether a field has any number of values."""
+    """Tells whether a field has any number of values."""
     # Before version 30 of protobuf there is only the label, after it that is deprecated.
     return bool(field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED)
 

@@ -24,7 +24,7 @@ _WASTE = 8
 
 
 def has_lone_return(data: bytes) -> bool:
-    """Whether a carriage return stands without a newline behind it, except at the end of the data."""
+    """Tells whether a carriage return stands without a newline behind it, except at the end of the data."""
     return data.count(b"\r") != data.count(b"\r\n") + data.endswith(b"\r")
 
 
@@ -43,7 +43,7 @@ def line_ends(data: bytes, final: bool) -> Positions:
 def quoting_fits(
     buffer: npt.NDArray[np.uint8], quotes: Positions, quote: bytes, delimiter: bytes, *, inside: bool
 ) -> bool:
-    """Whether every quote in `buffer` stands where a quote may, if the buffer begins `inside` a quoted field.
+    """Tells whether every quote in `buffer` stands where a quote may, if the buffer begins `inside` a quoted field.
 
     An opening quote follows a delimiter or a line end, a closing one precedes one; a doubled quote is a
     closing and an opening one side by side. What lies beyond the buffer's edges is not held against it.

@@ -29,7 +29,7 @@ class _Member(Protocol):
 
     @property
     def eof(self) -> bool:
-        """Whether the member has ended."""
+        """Tells whether the member has ended."""
 
     def feed(self, data: memoryview, count: int) -> tuple[bytes, int, bytes]:
         """Unpacks about `count` bytes. Raises one of FAILURES.

@@ -83,7 +83,7 @@ class Commit(_Record):
 
 
 class Note(_Record):
-    """Where the record is that has a part for the prefix beside which the note lies.
+    """Tells where the record is that has a part for the prefix beside which the note lies.
 
     Attributes:
       run: id of the run.

@@ -23,7 +23,7 @@ from pipelines.publishing.manifest import Manifest
 
 @dataclass(frozen=True)
 class Place:
-    """Where shards go.
+    """Tells where shards go.
 
     Attributes:
       where: its path in the config, for messages.
@@ -131,7 +131,7 @@ class Reservation:
             return "it was stopped while it published: the next run, replay or check of this config completes that"
         for place in self.places:
             commit.remove_temporary(place.prefix, self.run)
-        published = manifest.read(self.places[0].prefix)
+        published = _manifest_of(self.places[0], [])
         if published is not None and published.run == self.run:
             return "all was published"
         return "nothing was published"

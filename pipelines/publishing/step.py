@@ -43,7 +43,7 @@ class Target:
 
     @property
     def is_replay(self) -> bool:
-        """Whether the shards come beside those that are there, and not in their place."""
+        """Tells whether the shards come beside those that are there, and not in their place."""
         return self.shards != self.output
 
 

@@ -44,7 +44,7 @@ class FileVersion:
         return cls(info, _tail(info))
 
     def may_have_grown(self, now: FileInfo) -> bool:
-        """Whether all that has changed is that bytes were added to a local file."""
+        """Tells whether all that has changed is that bytes were added to a local file."""
         grown = now.size > self.info.size and not files.is_remote(now.path)
         return grown and _tail(self.info) == self.tail
 

@@ -121,6 +121,18 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
         tokens.server_close()
 
 
+def run_python(storage: Storage, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in a process of its own, which uses the emulator."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env=storage.env | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 _COMMANDS = """
 import sys
 from pipelines import batch, replay
@@ -152,14 +164,7 @@ def test_a_run_on_cloud_storage(storage: Storage, tmp_path: Path) -> None:
         dead_letters={"path": "gs://bucket/out/dead"},
     )
     fixed = json.dumps({**ledger.DEFAULTS, "is_male": "True"})
-    done = subprocess.run(
-        [sys.executable, "-c", _COMMANDS, config, f"--set=source.defaults={fixed}"],
-        cwd=ROOT,
-        env=storage.env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(storage, _COMMANDS, config, f"--set=source.defaults={fixed}")
     assert done.returncode == 0, done.stderr
     summaries = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(s["rows_read"], s["rows_written"], s["rows_dead_lettered"]) for s in summaries] == [
@@ -219,14 +224,7 @@ def test_folders_with_values_in_their_names_on_cloud_storage(storage: Storage, t
     )
     patterns = [f"gs://bucket/in{end}" for end in ("", "/", "/*", "/*/*/*.csv", "/mother_race=*", "/**.csv")]
     fixed = json.dumps({**ledger.DEFAULTS, "is_male": "True"})
-    done = subprocess.run(
-        [sys.executable, "-c", _LISTING, config, f"--set=source.defaults={fixed}", *patterns],
-        cwd=ROOT,
-        env=storage.env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(storage, _LISTING, config, f"--set=source.defaults={fixed}", *patterns)
     assert done.returncode == 0, done.stderr
     *listed, ran, replayed = [json.loads(line) for line in done.stdout.splitlines()]
     for pattern, (found, notes) in zip(patterns, listed, strict=True):
@@ -323,14 +321,7 @@ print(json.dumps(states))
 
 def test_publishing_on_cloud_storage_is_killed_at_each_step(storage: Storage) -> None:
     """Leases keep others out; afterwards all of it is of one run, and nothing else is left."""
-    done = subprocess.run(
-        [sys.executable, "-c", _PUBLISHING],
-        cwd=ROOT,
-        env=storage.env | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(storage, _PUBLISHING)
     assert done.returncode == 0, done.stderr
     states = json.loads(done.stdout)
     assert all(state in ([["old"], ["old"]], [["new"], ["new"]]) for state in states), states
