@@ -15,12 +15,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
 import pytest
 
 from pipelines.streams.births import births_at
 from tests.conftest import ROOT
+from tests.model.serving_process import serving
 from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
 from tests.servers.flink import flink_job_server
 from tests.servers.prism import built_prism
@@ -28,6 +30,7 @@ from tests.servers.pubsub_emulator import Emulator, pubsub_emulator
 
 ENGINES = ("FnApiRunner", "PrismRunner", "FlinkRunner")
 PUBSUB = ["--config", "configs/natality-pubsub.json"]
+PACKAGED = ROOT / "model" / "trained" / "v1"
 SEED = 2001
 
 
@@ -225,15 +228,23 @@ def test_sigterm_gives_back_what_was_not_taken(engine: list[str], emulator: Emul
 
 
 def test_a_second_signal_ends_it_at_once(engine: list[str], tmp_path: Path) -> None:
-    with running("stream", *engine, *sets(tmp_path, source__messages=None)) as process:
-        wait_for_rows(tmp_path, 10, process)
-        started = descendants(process.pid)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=20)
-        assert process.returncode == 128 + signal.SIGINT
-    wait_until_gone(started)
+    """While the end in order waits for a slow server's answer."""
+    with serving(PACKAGED, "--latency-ms", "8000") as server, httpx.Client(base_url=server.rest) as client:
+        url = f"{server.rest}/v1/models/default:predict"
+        model = {"type": "endpoint", "protocol": "tf_serving_rest", "url": url, "signature_from": str(PACKAGED)}
+        with running("stream", *engine, *sets(tmp_path, source__messages=None, model=model)) as process:
+            while "in_flight 1.0" not in client.get("/metrics").text:
+                assert process.poll() is None, process.communicate()[1]
+                time.sleep(0.05)
+            started = descendants(process.pid)
+            # A signal that comes before the one before it was taken is merged with it: so there are more than two.
+            for _ in range(1_000):
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.02)
+                    break
+            assert process.returncode == 128 + signal.SIGINT
+        wait_until_gone(started)
 
 
 @pytest.mark.parametrize("module", ["stream", "batch"])
