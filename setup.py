@@ -63,6 +63,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "pytest-timeout>=2.3,<3",
             "hypothesis>=6.100,<7",
+            "tf_keras>=2.21,<2.22",
             "ruff>=0.9,<1",
             "mypy>=1.15,<3",
             "gcp-storage-emulator",
