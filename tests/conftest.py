@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 
 # Before anything imports TensorFlow.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+# Few users have it installed, and TensorFlow uses it, where it is, to load what Keras 2 saved.
+sys.modules["tf_keras"] = None  # type: ignore[assignment]
 
 import importlib
 import json
