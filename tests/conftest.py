@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 
 # Before anything imports TensorFlow.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
-# Few users have it installed, and TensorFlow uses it, where it is, to load what Keras 2 saved.
-sys.modules["tf_keras"] = None  # type: ignore[assignment]
 
 import importlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,8 @@ import pytest
 from model import secrets
 
 pytest.register_assert_rewrite("tests.ledger")
+# Few users have it installed, and TensorFlow uses it, where it is, to load what Keras 2 saved.
+sys.modules["tf_keras"] = None  # type: ignore[assignment]
 # Machines under load are slow, and a failure must come back when the test is run again.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
