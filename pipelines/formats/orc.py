@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from pyarrow import orc
 from inference.sizes import bounded
 from pipelines.files import read_range
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split
-from pipelines.formats.orc_file import OrcFile
+from pipelines.formats.orc_file import OrcFile, ReaderEnded
 from pipelines.formats.orc_tail import Tail, file_footer, schema_with_times, tail_of, timestamps
 from pipelines.formats.orc_times import StripeTimes, with_times
 from pipelines.formats.table import (
@@ -41,6 +41,9 @@ from pipelines.formats.table import (
     text_bytes,
 )
 from pipelines.rows import Block, RejectedRow
+
+MAX_ENDED = 8
+"""Stripes of a piece of a file that may end pyarrow's reader, each after up to 20 s, before the rest is given up."""
 
 _TOO_DENSE = (
     "text and lists of {stored:,} bytes become more than {decoded:,}; they may become "
@@ -160,10 +163,16 @@ class OrcReader(Reader):
             if tail.is_dense:
                 yield from self._read_dense(file, name, content, names, tail)
                 return
-            first = sum(stripe.rows for stripe in stripes[:start])
-            for index in range(start, len(stripes) if end is None else min(end, len(stripes))):
-                yield from self._read_stripe(file, names, name, content, index, first, tail)
+            end = len(stripes) if end is None else min(end, len(stripes))
+            first, ended = sum(stripe.rows for stripe in stripes[:start]), 0
+            for index in range(start, end):
+                ended += yield from self._read_stripe(file, names, name, content, index, first, tail)
                 first += stripes[index].rows
+                if ended == MAX_ENDED:
+                    rest = sum(stripe.rows for stripe in stripes[index + 1 : end])
+                    message = f"{name}: {ended} of its stripes ended pyarrow's ORC reader; those after are not read"
+                    yield from lost_rows(first, rest, message)
+                    return
 
     def _wanted(self, file: OrcFile) -> list[str]:
         """The columns to read; without one, pyarrow would not count the rows."""
@@ -201,7 +210,9 @@ class OrcReader(Reader):
         index: int,
         first: int,
         tail: Tail,
-    ) -> Iterator[Block | RejectedRow]:
+    ) -> Generator[Block | RejectedRow, None, bool]:
+        """The rows of a stripe. Returns whether it ended the process that read it."""
+        ended = False
         rows, offset = tail.stripes[index].rows, 0
         reason = "it has fewer rows than its footer says"
         try:
@@ -212,9 +223,10 @@ class OrcReader(Reader):
         except READ_ERRORS as error:
             if not is_corrupt(error):
                 raise
-            reason = str(error)
+            reason, ended = str(error), isinstance(error, ReaderEnded)
         where = f" from its row {offset} on" if offset else ""
         yield from lost_rows(first + offset, rows - offset, f"{name}: stripe {index} cannot be read{where}: {reason}")
+        return ended
 
 
 def _stripe(

@@ -28,8 +28,8 @@ from pipelines.files import is_remote, open_input, read_fully
 from pipelines.formats.orc_process import receive, send
 from pipelines.formats.table import BATCH_BYTES, BATCH_ROWS
 
-CPU_S = 20
-WITHIN_S = 600
+CPU_S: float = 20
+WITHIN_S: float = 600
 """Seconds of CPU time, and of time, in which a request must be answered; one more for each MiB that is to be read."""
 
 MEMORY_BYTES = 4 << 30
@@ -42,6 +42,10 @@ _FILE_NUMBERS = itertools.count(1)
 
 ReadBytes = Callable[[int, int], bytes]
 """Gives bytes of a file: from an offset, so many."""
+
+
+class ReaderEnded(pa.ArrowInvalid):  # type: ignore[misc]
+    """What was to be read ended the process that read it, and would do so again."""
 
 
 class _Ended(Exception):
@@ -80,7 +84,7 @@ class _Process:
             try:
                 self._receive()
             except _Ended as error:
-                said = stderr.read()[-1000:].decode("utf-8", "replace").strip()
+                said = stderr.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
                 raise RuntimeError(f"the process that reads ORC files did not start ({error.code}): {said}") from None
         with _LOCK:
             _ALL.add(self)
@@ -272,7 +276,7 @@ class OrcFile:
                 del batch, stream, body
                 head, body = self._ask(process, {"do": "next"}, nbytes)
         except _Ended as error:
-            raise pa.ArrowInvalid(str(error)) from None
+            raise ReaderEnded(str(error)) from None
         finally:
             if process.is_alive and head["more"]:
                 with suppress(Exception):
@@ -289,7 +293,7 @@ class OrcFile:
             except _Ended as error:
                 # An earlier file, or somebody else, may have ended a process that was used before.
                 if is_fresh or error.took_too_long:
-                    raise pa.ArrowInvalid(str(error)) from None
+                    raise ReaderEnded(str(error)) from None
                 process = _Process()
             except BaseException:
                 _give(process)
