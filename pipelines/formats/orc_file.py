@@ -62,7 +62,7 @@ class _Ended(Exception):
     def __str__(self) -> str:
         name = signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
         what = "did not come to an end" if self.took_too_long else f"crashed ({name})"
-        return f"pyarrow's ORC reader {what} on it, so it is damaged: write the file again, or restore it from a copy"
+        return f"pyarrow's ORC reader {what} on it; it seems damaged: write the file again, or restore it from a copy"
 
 
 class _Process:
