@@ -32,7 +32,7 @@ class Measured:
       out: standard output.
       err: standard error.
       before: peak bytes of memory when everything was imported.
-      peak: peak bytes of memory at the end.
+      peak: peak bytes of memory at the end, with those of the processes that it has started and that go on.
       result: what the function returned; None of a module.
     """
 
@@ -63,11 +63,17 @@ def measure(target: str, *arguments: str, limit_bytes: int = 0, timeout_s: float
 
 
 def _peak() -> int:
-    """Peak bytes of this process. `ru_maxrss` would count what the parent had when it started this one."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    """Peak bytes of this process and of its children."""
+    children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+    return sum(_peak_of(process) for process in ("self", *children))
+
+
+def _peak_of(process: str) -> int:
+    """Peak bytes of a process. `ru_maxrss` would count what the parent had when it started this one."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) << 10
-    raise OSError("/proc/self/status has no VmHWM")
+    raise OSError(f"/proc/{process}/status has no VmHWM")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""ORC, by stripes, on pyarrow. Files are read only: nothing writes ORC.
+"""ORC, by stripes, on pyarrow in a process of its own (`orc_file.py`). Files are read only: nothing writes ORC.
 
 pyarrow decodes a stripe as a whole. A file whose statistics say that it becomes much larger by that is read in one
 piece instead, some rows at a time.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from pyarrow import orc
 from inference.sizes import bounded
 from pipelines.files import read_range
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split
+from pipelines.formats.orc_file import OrcFile, ReaderEnded
 from pipelines.formats.orc_tail import Tail, file_footer, schema_with_times, tail_of, timestamps
 from pipelines.formats.orc_times import StripeTimes, with_times
 from pipelines.formats.table import (
@@ -35,12 +36,14 @@ from pipelines.formats.table import (
     grouped,
     is_corrupt,
     lost_rows,
-    open_table,
     require_distinct,
     table_size,
     text_bytes,
 )
 from pipelines.rows import Block, RejectedRow
+
+MAX_ENDED = 8
+"""Stripes of a piece of a file that may end pyarrow's reader, each after up to 20 s, before the rest is given up."""
 
 _TOO_DENSE = (
     "text and lists of {stored:,} bytes become more than {decoded:,}; they may become "
@@ -61,16 +64,34 @@ class OrcOrigin(RereadOrigin):
     offset: int = 0
 
     def reread(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        with _open(self.file, self.content) as file:
-            tail = tail_of(file, file.schema.names)
-            if not tail.is_dense:
-                yield -self.offset, file.read_stripe(self.stripe)
+        following = 0
+        while following < self.batch.num_rows:
+            # No file, and no process that reads one, is held while nobody asks for more.
+            pieces = self._pieces_from(following)
+            if not pieces:
                 return
-        at = -self.first
-        for batch in _dense_batches(self.file, self.content, file.schema.names, tail.rows_at_once):
-            if at + batch.num_rows > 0:
-                yield at, batch
-            at += batch.num_rows
+            yield from pieces
+            following = pieces[-1][0] + pieces[-1][1].num_rows
+
+    def _pieces_from(self, index: int) -> list[tuple[int, pa.RecordBatch]]:
+        """The rows of `batch` from row `index` on with all columns, as many as fit into memory."""
+        found: list[tuple[int, pa.RecordBatch]] = []
+        nbytes = 0
+        with closing(OrcFile(self.file, self.content)) as file:
+            names = file.schema.names
+            tail = tail_of(file, names)
+            if tail.is_dense:
+                at, batches = -self.first, file.read_rows(tail.rows_at_once, names)
+            else:
+                at, batches = -self.offset, _stripe(file, self.stripe, names, self.file, self.content, tail)
+            for batch in batches:
+                if at + batch.num_rows > index:
+                    found.append((at, batch))
+                    nbytes += batch.nbytes
+                at += batch.num_rows
+                if at >= self.batch.num_rows or nbytes >= BATCH_BYTES:
+                    break
+        return found
 
     def encode(self, row: pa.RecordBatch) -> bytes:
         sink = io.BytesIO()
@@ -101,7 +122,7 @@ class OrcReader(Reader):
         if not size:
             return []
         try:
-            with _open(file, None) as opened:
+            with closing(OrcFile(file, None)) as opened:
                 tail = tail_of(opened, self._wanted(opened))
                 sizes = [stripe.nbytes for stripe in tail.stripes]
                 if tail.is_dense:
@@ -126,7 +147,7 @@ class OrcReader(Reader):
             return
         with ExitStack() as stack:
             try:
-                file = stack.enter_context(_open(name, content))
+                file = stack.enter_context(closing(OrcFile(name, content)))
                 require_distinct(file.schema.names, name)
                 names = self._wanted(file)
                 tail = tail_of(file, names)
@@ -140,28 +161,34 @@ class OrcReader(Reader):
                 return
             stripes = tail.stripes
             if tail.is_dense:
-                yield from self._read_dense(name, content, names, tail)
+                yield from self._read_dense(file, name, content, names, tail)
                 return
-            first = sum(stripe.rows for stripe in stripes[:start])
-            for index in range(start, len(stripes) if end is None else min(end, len(stripes))):
-                yield from self._read_stripe(file, names, name, content, index, first, stripes[index].rows)
+            end = len(stripes) if end is None else min(end, len(stripes))
+            first, ended = sum(stripe.rows for stripe in stripes[:start]), 0
+            for index in range(start, end):
+                ended += yield from self._read_stripe(file, names, name, content, index, first, tail)
                 first += stripes[index].rows
+                if ended == MAX_ENDED:
+                    rest = sum(stripe.rows for stripe in stripes[index + 1 : end])
+                    message = f"{name}: {ended} of its stripes ended pyarrow's ORC reader; those after are not read"
+                    yield from lost_rows(first, rest, message)
+                    return
 
-    def _wanted(self, file: orc.ORCFile) -> list[str]:
+    def _wanted(self, file: OrcFile) -> list[str]:
         """The columns to read; without one, pyarrow would not count the rows."""
         names = list(file.schema.names)
         wanted = set(self.spec.columns.names)
         return [name for name in names if name in wanted] or names[:1]
 
     def _read_dense(
-        self, name: str, content: bytes | None, names: list[str], tail: Tail
+        self, file: OrcFile, name: str, content: bytes | None, names: list[str], tail: Tail
     ) -> Iterator[Block | RejectedRow]:
         """The rows of a file of which much is made of little, a few at a time."""
         at, decoded, reason = 0, 0, "it has fewer rows than its footer says"
         try:
             if expands(tail.items, tail.stored):
                 raise FormatError(_TOO_DENSE.format(stored=tail.stored, decoded=tail.items))
-            for batch in _dense_batches(name, content, names, tail.rows_at_once):
+            for batch in file.read_rows(tail.rows_at_once, names):
                 for part in bounded(batch, BATCH_BYTES):
                     decoded += text_bytes(part)
                     if expands(decoded, tail.stored):
@@ -176,43 +203,39 @@ class OrcReader(Reader):
 
     def _read_stripe(
         self,
-        file: orc.ORCFile,
+        file: OrcFile,
         names: list[str],
         name: str,
         content: bytes | None,
         index: int,
         first: int,
-        rows: int,
-    ) -> Iterator[Block | RejectedRow]:
+        tail: Tail,
+    ) -> Generator[Block | RejectedRow, None, bool]:
+        """The rows of a stripe. Returns whether it ended the process that read it."""
+        ended = False
+        rows, offset = tail.stripes[index].rows, 0
+        reason = "it has fewer rows than its footer says"
         try:
-            stripes = _stripe(file, index, names, name, content)
-        except READ_ERRORS as error:
-            if not is_corrupt(error):
-                raise
-            yield from lost_rows(first, rows, f"{name}: stripe {index} cannot be read: {error}")
-            return
-        offset = 0
-        for stripe in stripes:
-            step = batch_rows(stripe.num_rows, stripe.nbytes)
-            for begin in range(0, stripe.num_rows, step):
-                batch = stripe.slice(begin, step)
+            for batch in _stripe(file, index, names, name, content, tail):
                 origin = OrcOrigin(name, {"type": "orc"}, first + offset, batch, None, content, index, offset)
                 yield from emit(origin, self.spec)
                 offset += batch.num_rows
-        message = f"{name}: stripe {index} has fewer rows than its footer says"
-        yield from lost_rows(first + offset, rows - offset, message)
+        except READ_ERRORS as error:
+            if not is_corrupt(error):
+                raise
+            reason, ended = str(error), isinstance(error, ReaderEnded)
+        where = f" from its row {offset} on" if offset else ""
+        yield from lost_rows(first + offset, rows - offset, f"{name}: stripe {index} cannot be read{where}: {reason}")
+        return ended
 
 
-@contextmanager
-def _open(file: str, content: bytes | None) -> Iterator[orc.ORCFile]:
-    with open_table(file, content) as source:
-        yield orc.ORCFile(source)
-
-
-def _stripe(file: orc.ORCFile, index: int, names: list[str], name: str, content: bytes | None) -> list[pa.RecordBatch]:
-    """The rows of a stripe: in one batch, unless its times need more than one unit. Raises READ_ERRORS."""
+def _stripe(
+    file: OrcFile, index: int, names: list[str], name: str, content: bytes | None, tail: Tail
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a stripe in batches; times are in more than one unit if they need it. Raises READ_ERRORS."""
+    nbytes = tail.stripes[index].nbytes
     try:
-        return [file.read_stripe(index, columns=names)]
+        yield from file.read_stripe(index, nbytes, names)
     except pa.ArrowInvalid as error:
         footer = file_footer(file)
         numbers = {column: number for column, number in timestamps(footer).items() if column in names}
@@ -226,22 +249,15 @@ def _stripe(file: orc.ORCFile, index: int, names: list[str], name: str, content:
             stripe = StripeTimes(read, file.compression, footer.stripes[index])
             zones = {column: file.schema.field(column).type.tz for column in numbers}
             times = {column: stripe.column(number, zones[column]) for column, number in numbers.items()}
-            others = [column for column in names if column not in numbers] or None
-            rest = file.read_stripe(index, columns=others) if others else None
-            return with_times(rest, times)
+            others = [column for column in names if column not in numbers]
+            rest = pa.concat_batches(list(file.read_stripe(index, nbytes, others))) if others else None
+            batches = with_times(rest, times)
         except (IndexError, OverflowError, ValueError, DecodeError, zlib.error) as failure:
             raise FormatError(f"{error}; one by one: {failure}") from error
-
-
-def _dense_batches(name: str, content: bytes | None, names: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a file, `rows` at a time. Raises READ_ERRORS."""
-    from pyarrow import dataset
-
-    with open_table(name, content) as source:
-        fragment = dataset.OrcFileFormat().make_fragment(source)
-        yield from fragment.to_batches(
-            columns=names, batch_size=rows, use_threads=False, batch_readahead=0, fragment_readahead=0
-        )
+        for batch in batches:
+            step = batch_rows(batch.num_rows, batch.nbytes)
+            for begin in range(0, batch.num_rows, step):
+                yield batch.slice(begin, step)
 
 
 def _footer(file: str) -> tuple[pa.Schema, int]:
@@ -249,7 +265,7 @@ def _footer(file: str) -> tuple[pa.Schema, int]:
     if not table_size(None, file):
         return pa.schema([]), 0
     try:
-        with _open(file, None) as opened:
+        with closing(OrcFile(file, None)) as opened:
             require_distinct(opened.schema.names, file)
             return schema_with_times(opened), opened.nstripes
     except READ_ERRORS as error:

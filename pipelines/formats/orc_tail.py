@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 from google.protobuf.message import DecodeError
-from pyarrow import orc
 
 from model.proto_subset import build_messages
+from pipelines.formats.orc_file import OrcFile
 from pipelines.formats.orc_times import TIMESTAMP_KINDS
 from pipelines.formats.table import batch_rows
 
@@ -111,7 +111,7 @@ def timestamps(footer: Any) -> dict[str, int]:
     return {name: number for name, number in pairs if footer.types[number].kind in TIMESTAMP_KINDS}
 
 
-def schema_with_times(file: orc.ORCFile) -> pa.Schema:
+def schema_with_times(file: OrcFile) -> pa.Schema:
     """The columns of a file; times are in microseconds where its statistics say that nanoseconds do not hold them."""
     schema = file.schema.remove_metadata()
     try:
@@ -130,15 +130,15 @@ def schema_with_times(file: orc.ORCFile) -> pa.Schema:
     return schema
 
 
-def file_footer(file: orc.ORCFile) -> Any:
+def file_footer(file: OrcFile) -> Any:
     """Reads what stands at the end of a file. Raises pa.ArrowInvalid."""
     try:
-        return _FileTail.FromString(bytes(file.reader.serialized_file_tail())).footer
+        return _FileTail.FromString(file.tail).footer
     except DecodeError as error:
         raise pa.ArrowInvalid(f"the footer cannot be read: {error}") from None
 
 
-def tail_of(file: orc.ORCFile, names: list[str]) -> Tail:
+def tail_of(file: OrcFile, names: list[str]) -> Tail:
     footer = file_footer(file)
     stripes = tuple(
         Stripe(stripe.numberOfRows, stripe.indexLength + stripe.dataLength + stripe.footerLength)

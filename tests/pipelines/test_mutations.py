@@ -74,9 +74,10 @@ def expected_rows(format: str, content: bytes, originals: dict[str, ledger.Row])
         yield from originals.values()
 
 
-# pyarrow's reader of ORC, which has no checksums, ends the process at some broken files (docs/architecture.md).
-@pytest.mark.parametrize("format", [format for format in ledger.FORMATS_IN if format != "orc"])
-def test_broken_copies(command: Command, tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("format", ledger.FORMATS_IN)
+def test_broken_copies(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    # A broken copy could keep pyarrow's ORC reader busy.
+    monkeypatch.setattr("pipelines.formats.orc_file.CPU_S", 2)
     rows = births(ROWS, 7)
     good = write_rows(tmp_path / "good", format, rows).read_bytes()
     rng = random.Random(format)
