@@ -43,7 +43,7 @@ def limit_of(plan: Plan) -> DeadLetterLimit:
 
 def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
-    reader = reader_class(plan.config.source.format)(plan.read)
+    reader = reader_class(plan.config.source.reads)(plan.read)
     read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model.id, limit_of(plan))
     output = plan.config.output.path
     target = Target(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
