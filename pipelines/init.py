@@ -20,12 +20,12 @@ a column that identifies rows.
 
 example: python -m pipelines.init --model exports/mymodel --source 'data/*.parquet' --output configs/mine.json"""
 
+_FORMATS = ("avro", "bytes", "csv", "json", "orc", "parquet", "text", "tfrecord")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     import argparse
-
-    from pipelines.formats import detection
 
     parser = terminal.ArgumentParser(
         prog="python -m pipelines.init",
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", required=True, metavar="PATH", help="folder of the SavedModel")
     parser.add_argument("--source", required=True, metavar="FILE", help="a file, glob or folder of data")
     parser.add_argument("--signature", default="serving_default", help="which signature to call (serving_default)")
-    parser.add_argument("--format", choices=detection.FORMATS, help="by default from the file's name and content")
+    parser.add_argument("--format", choices=_FORMATS, help="by default from the file's name and content")
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write the config (standard output)")
     parser.add_argument("--force", action="store_true", help="replace a config that exists")
     arguments = parser.parse_args(argv)

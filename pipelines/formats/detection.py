@@ -49,9 +49,6 @@ _EXTENSIONS = {
 _TEXT = ("txt", "text", "dat", "log")
 """Extensions of any text: tables, or plain lines."""
 
-FORMATS = ("avro", "bytes", "csv", "json", "orc", "parquet", "text", "tfrecord")
-"""Formats of files that can be read."""
-
 DELIMITERS = ",;\t|"
 _FILES_AT_ONCE = 32
 """Files that are given to a model at a time: decoded images are large."""
