@@ -12,6 +12,7 @@ from pipelines.models import make_handler
 from pipelines.plan import Plan
 from pipelines.publishing.step import Publish, Target
 from pipelines.sinks.file import WriteShards
+from pipelines.source_config import source_encodings
 from pipelines.sources.file import ReadFiles
 
 _LARGE_FILE_BYTES = 8 << 20
@@ -71,6 +72,7 @@ def connect(
         plan.model,
         columns=plan.config.source.columns,
         defaults=plan.config.source.defaults,
+        encodings=source_encodings(plan.config.source),
         max_rows=plan.config.batching.max_rows,
         model_version=plan.tells_version,
         gather=not reads_large_blocks(plan),

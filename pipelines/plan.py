@@ -30,7 +30,7 @@ from pipelines.models import Model
 from pipelines.output_names import same_names
 from pipelines.rows import text_of
 from pipelines.source_columns import Columns
-from pipelines.source_config import MessageSource, SourceConfig
+from pipelines.source_config import MessageSource, SourceConfig, source_encodings
 
 KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
@@ -186,7 +186,8 @@ def _fit(
         visible = schema.append(pa.field(str(signature.examples_input), pa.binary()))
     wrong = detection.wrong_delimiter(schema.names, options) if source.reads == "csv" else None
     try:
-        binding = bind(signature, visible, source.columns, source.defaults)
+        problems += _unknown_encodings(source, visible)
+        binding = bind(signature, visible, source.columns, source.defaults, source_encodings(source))
         if wrong is not None and not any(bound.column for bound in binding.inputs):
             raise BindingError([wrong])
     except BindingError as error:
@@ -206,6 +207,14 @@ def _fit(
     written = _typed(output, read.columns, signature, config)
     notes = [*notes, *(f"model: {line}" for line in [describe(model.outside)] if line)]
     return Plan(config, tuple(found), model, schema, binding, read, written, notes=tuple(notes))
+
+
+def _unknown_encodings(source: SourceConfig, schema: pa.Schema) -> list[str]:
+    return [
+        f"source.encodings: no column '{name}' in the source{did_you_mean(name, schema.names)}"
+        for name in source_encodings(source)
+        if name not in schema.names
+    ]
 
 
 def _unknown_key(source: SourceConfig, schema: pa.Schema) -> list[str]:

@@ -12,6 +12,8 @@ from pipelines.formats.charset import problem_of
 from pipelines.kafka_config import KafkaSecurity, KafkaTopic, Servers
 from pipelines.variants import Name, Strict, variant
 
+Encodings = dict[Name, Literal["base64"]]
+
 
 class FileSource(Strict):
     """Files of records, local or on any Beam file system."""
@@ -32,6 +34,11 @@ class FileSource(Strict):
     columns: dict[Name, Name] = Field({}, description="Model input -> source column, where the names differ.")
     defaults: dict[Name, Any] = Field(
         {}, description='Model input -> value for rows that miss it. "NaN" is a float that is not a number.'
+    )
+    encodings: Encodings = Field(
+        {},
+        description='Columns of text that stands for bytes, for inputs of bytes: {"image": "base64"}. Objects '
+        '{"b64": "..."} of JSON are bytes without a word here.',
     )
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
         None, description='Of CSV files; a comma by default, "\\t" is a tab.'
@@ -101,6 +108,11 @@ class FileSource(Strict):
         return "tfrecord_raw" if self.record == "raw" else self.format
 
 
+def source_encodings(source: SourceConfig) -> dict[str, str]:
+    """The columns of a source whose text stands for bytes, and how."""
+    return dict(getattr(source, "encodings", {}))
+
+
 class SimulatedSource(Strict):
     """Messages at a set rate: generated births, or the lines of a file over and over. Only for streams."""
 
@@ -140,6 +152,9 @@ class MessageSource(Strict):
     key: Name | None = Field(None, description="The field that identifies a message.")
     columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
     defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    encodings: Encodings = Field(
+        {}, description='Fields of text that stands for bytes, for inputs of bytes: {"image": "base64"}.'
+    )
     column_names: Annotated[list[Name], Field(min_length=1)] | None = Field(
         None, description="Of messages of CSV: their fields, in order."
     )

@@ -32,6 +32,7 @@ _IS_UTF_16 = 'is UTF-16: set source.encoding to "utf-16"'
 
 
 _TEXT_CHANGED = re.compile(r"Column\(/(.*)\) changed from string to (?:number|boolean)")
+_OTHER_FORM = re.compile(r"Column\(/(.*?)(?:/\[\])*\) changed from (?:string to object|object to string)")
 _NO_INTEGER = "Failed to convert JSON to"
 _CHANGED = re.compile(r"Column\(/(.*)\) changed from \w+ to (?:number|boolean|string)")
 _TOO_LARGE = re.compile(r"column '(.*)': a number is too large")
@@ -131,12 +132,15 @@ class JsonReader(TextReader):
     def _columns(self, raw: Raw, parse: Callable[[Raw, pa.Schema], pa.RecordBatch]) -> pa.RecordBatch:
         if not raw:
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
-        types = {field.name: _value_type(field.type) for field in self.spec.columns}
+        types = {field.name: _value_type(field.type) for field in self.spec.columns} | self._forms
         texts = self._texts
+        turned: set[str] = set()
         while True:
             try:
                 return self._checked(parse(self._quoted(raw, texts), _schema(types)).select(list(types)), raw)
             except pa.ArrowInvalid as error:
+                if (other := _OTHER_FORM.search(str(error))) and self._turns(other.group(1), types, turned):
+                    continue
                 found = _TEXT_CHANGED.search(str(error))
                 name = found.group(1) if found else ""
                 if name in texts or not is_text(types.get(name, pa.null())) or self._hides(name):
@@ -173,6 +177,21 @@ class JsonReader(TextReader):
             except pa.ArrowInvalid as second:
                 error = second
         raise error
+
+    def _turns(self, name: str, types: dict[str, pa.DataType], turned: set[str]) -> bool:
+        """Takes a column for one of text, not of objects with base64, or the other way; each of a block once."""
+        if name in turned or name in self.spec.written or name not in types or self._hides(name):
+            return False
+        form = json_values.other_form(types[name])
+        if form is None:
+            return False
+        turned.add(name)
+        types[name] = form
+        self._forms = self._forms | {name: form}
+        return True
+
+    _forms: dict[str, pa.DataType] = {}
+    """Columns of text in which objects with base64 were found, or the other way, with the types that they had."""
 
     _texts: frozenset[str] = frozenset()
     """Columns of text in which numbers or booleans were found: they are made text before they are parsed."""
@@ -219,6 +238,8 @@ class JsonReader(TextReader):
         columns = []
         for field in self.spec.columns:
             wanted, value = _value_type(field.type), row.get(field.name)
+            if field.name not in self.spec.written and json_values.has_other_form(value, wanted):
+                wanted = json_values.other_form(wanted) or wanted
             try:
                 if field.name == self.spec.key and pa.types.is_integer(wanted) and value is not None:
                     columns.append(pa.array([str(value)]).cast(wanted))

@@ -292,9 +292,12 @@ class TextReader(Reader):
                 odd += self._one_by_one(raw, spans, rows_index, context)
             else:
                 yield from blocks_of(TextOrigin(name, offset, raw, self.dialect, format, rows_index), batch)
-        if odd:
-            index = np.array([row for row, _ in odd], np.int64)
-            batch = pa.concat_batches([batch for _, batch in odd])
+        alike: dict[pa.Schema, list[tuple[int, pa.RecordBatch]]] = {}
+        for row, batch in odd:
+            alike.setdefault(batch.schema, []).append((row, batch))
+        for those in alike.values():
+            index = np.array([row for row, _ in those], np.int64)
+            batch = pa.concat_batches([batch for _, batch in those])
             yield Block(TextOrigin(name, offset, raw, self.dialect, format, index), batch)
 
     def _one_by_one(
