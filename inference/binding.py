@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
-from inference.coercion import coerce, depth_of, describe, is_text
+from inference.coercion import coerce, depth_of, describe, is_text, leaf_of
 from inference.errors import BindingError
 from model.specs import ExampleFeature, Signature, TensorSpec
 
@@ -54,6 +54,7 @@ class InputBinding:
       default: what a missing value becomes; None if missing values are refused.
       coercion: how the column becomes the input, in words.
       optional: a missing value may stay missing (features of tf.Examples that the model has defaults for).
+      encoding: of the column's text, "base64"; empty if it is what the model takes.
     """
 
     spec: TensorSpec
@@ -64,6 +65,7 @@ class InputBinding:
     default: Any = None
     coercion: str = "as it is"
     optional: bool = False
+    encoding: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def bind(
     schema: pa.Schema,
     columns: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] | None = None,
+    encodings: Mapping[str, str] | None = None,
 ) -> Binding:
     """Finds a column for each input of the signature.
 
@@ -94,6 +97,7 @@ def bind(
       schema: the columns there are.
       columns: model input -> source column, for those with another name.
       defaults: model input (or source column) -> value for rows that miss it.
+      encodings: source column -> "base64", for text that stands for bytes.
 
     Raises:
       BindingError: with every problem found.
@@ -114,9 +118,26 @@ def bind(
                 inputs.append(_bind_default(spec, source, columns, defaults, spec.name in optional, hinted))
         except BindingError as error:
             problems += error.problems
+    inputs = [_with_encoding(bound, encodings or {}, problems) for bound in inputs]
     if problems:
         raise BindingError(problems)
     return Binding(signature, tuple(inputs), encode)
+
+
+def _with_encoding(bound: InputBinding, encodings: Mapping[str, str], problems: list[str]) -> InputBinding:
+    """An input whose column holds encoded bytes, if it does."""
+    column = bound.column
+    if not isinstance(column, str) or column not in encodings or bound.column_type is None:
+        return bound
+    encoding = encodings[column]
+    if not is_text(bound.type):
+        problems.append(
+            f"source.encodings: column '{column}' feeds input '{bound.spec.name}', which takes {bound.spec.dtype}, "
+            "not bytes"
+        )
+    elif not is_text(leaf_of(bound.column_type)):
+        return bound
+    return replace(bound, encoding=encoding, coercion=f"bytes in {encoding}")
 
 
 def _wanted(

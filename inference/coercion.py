@@ -8,6 +8,7 @@
 | float | integer | value by value: it must be whole |
 | text | number, bool | value by value: it must be one; `25.0` and `1e3` are integers (see `numerals`) |
 | integer, bool | text | `7`, `True`; a bool reads as Python and CSV exports write it |
+| an object `{"b64": "..."}` | text | the bytes that it holds |
 | float, time, date, nested | text | refused: there is more than one way to write them |
 
 This is for what a model takes. Columns that are written as they were read take `inference.exact` instead.
@@ -22,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference import numerals
+from inference import base64_values, numerals
 
 Failures = dict[int, str]
 _Cast = Callable[[pa.Array], pa.Array]
@@ -83,6 +84,8 @@ def describe(source: pa.DataType, target: pa.DataType) -> str | None:
     if is_text(target):
         if is_text(plain):
             return "as it is"
+        if base64_values.is_object(plain):
+            return "bytes in base64"
         if pa.types.is_integer(plain) or pa.types.is_boolean(plain):
             return "written as text"
         return None
@@ -119,6 +122,8 @@ def coerce(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, Failures]:
     source = values.type
     if source == target or (is_text(target) and is_text(source)):
         return values, {}
+    if is_text(target) and base64_values.is_object(source):
+        return base64_values.from_objects(values)
     if pa.types.is_dictionary(source):
         words, failures = coerce(values.dictionary, target)
         taken = words.take(values.indices)

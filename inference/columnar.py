@@ -31,6 +31,7 @@ class Columnar:
       signature: what the model takes and gives.
       columns: model input -> column, for inputs whose column has another name.
       defaults: model input (or column) -> value of rows that miss it.
+      encodings: column -> "base64", for text that stands for bytes.
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
       model_version: whether the outputs have a column "model_version".
       batching: further arguments of Beam's BatchElements.
@@ -47,6 +48,7 @@ class Columnar:
         *,
         columns: Mapping[str, str] | None,
         defaults: Mapping[str, Any] | None,
+        encodings: Mapping[str, str] | None = None,
         max_batch_size: int,
         model_version: bool,
         batching: Mapping[str, Any],
@@ -60,6 +62,7 @@ class Columnar:
         self.outputs = pa.schema([*outputs, *([(VERSION_COLUMN, pa.string())] if self._tells_version else [])])
         self._columns = dict(columns or {})
         self._defaults = dict(defaults or {})
+        self._encodings = dict(encodings or {})
         self._fixed_rows = _fixed_rows(signature)
         self._max_rows = min(max_batch_size, self._fixed_rows or max_batch_size)
         self._batching = dict(batching)
@@ -81,7 +84,9 @@ class Columnar:
         """How batches of `schema` feed the model. Raises BindingError."""
         found = self._bindings.get(schema)
         if found is None:
-            found = self._bindings[schema] = bind(self.signature, schema, self._columns, self._defaults)
+            found = self._bindings[schema] = bind(
+                self.signature, schema, self._columns, self._defaults, self._encodings
+            )
         return found
 
     def predict(

@@ -45,6 +45,7 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
       signature: what the model takes and gives; None to ask the server, where the protocol can.
       columns: model input -> column, for inputs whose column has another name.
       defaults: model input (or column) -> value of rows that miss it.
+      encodings: column -> "base64", for text that stands for bytes.
       max_batch_size: rows in a request; also the size to which small batches are gathered.
       model_version: adds column "model_version": the version that answered, null where the answer does not tell.
       gather: whether small batches are gathered; a stream forms its own, and must not wait for the next.
@@ -62,6 +63,7 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
         *,
         columns: Mapping[str, str] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        encodings: Mapping[str, str] | None = None,
         max_batch_size: int = MAX_BATCH_SIZE,
         model_version: bool = False,
         gather: bool = True,
@@ -74,6 +76,7 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
             signature or ask_signature(endpoint),
             columns=columns,
             defaults=defaults,
+            encodings=encodings,
             max_batch_size=max_batch_size,
             model_version=model_version,
             batching=batching,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from inference import base64_values
 from inference.binding import Binding, InputBinding
 from inference.coercion import coerce, is_list, is_text, list_lengths, shown
 from inference.errors import Failure
@@ -44,7 +45,7 @@ def _prepare_input(batch: pa.RecordBatch, bound: InputBinding) -> tuple[pa.Array
         values, several = _single(values)
         messages |= several
     if bound.depth == 0:
-        values, wrong = coerce(values, bound.type)
+        values, wrong = _coerced(values, bound)
     else:
         values, wrong = _coerce_lists(values, bound)
     messages.update(wrong)
@@ -111,6 +112,12 @@ def _single(values: pa.Array) -> tuple[pa.Array, Messages]:
     return values.flatten().take(pa.array(first, pa.int64())), messages
 
 
+def _coerced(values: pa.Array, bound: InputBinding) -> tuple[pa.Array, Messages]:
+    if bound.encoding and is_text(values.type):
+        return base64_values.from_text(values)
+    return coerce(values, bound.type)
+
+
 def _coerce_lists(values: pa.Array, bound: InputBinding) -> tuple[pa.Array, Messages]:
     sizes: list[int | None] = list(bound.spec.shape[1:]) if bound.spec.shape else [None] * bound.depth
     return _coerce_level(values, bound, sizes)
@@ -120,7 +127,7 @@ def _coerce_level(values: pa.Array, bound: InputBinding, sizes: list[int | None]
     lengths = list_lengths(values)
     flat = values.flatten()
     inner, inner_messages = (
-        _coerce_level(flat, bound, sizes[1:]) if len(sizes) > 1 and is_list(flat.type) else coerce(flat, bound.type)
+        _coerce_level(flat, bound, sizes[1:]) if len(sizes) > 1 and is_list(flat.type) else _coerced(flat, bound)
     )
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])

@@ -46,6 +46,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         batches; looked for after so many seconds, again and again. None: the model stays.
       columns: model input -> column, for inputs whose column has another name.
       defaults: model input (or column) -> value of rows that miss it.
+      encodings: column -> "base64", for text that stands for bytes.
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
       model_version: adds column "model_version": the name of the model's folder.
       gather: whether small batches are gathered; a stream forms its own, and must not wait for the next.
@@ -77,6 +78,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         version: str | None = None,
         columns: Mapping[str, str] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        encodings: Mapping[str, str] | None = None,
         max_batch_size: int = MAX_BATCH_SIZE,
         model_version: bool = False,
         gather: bool = True,
@@ -92,6 +94,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
             read_signature(self.path, signature, read_bytes=model_files.read_bytes),
             columns=columns,
             defaults=defaults,
+            encodings=encodings,
             max_batch_size=max_batch_size,
             model_version=model_version,
             batching=batching,

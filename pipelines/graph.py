@@ -12,6 +12,7 @@ from pipelines.models import make_handler
 from pipelines.plan import Plan
 from pipelines.publishing.step import Publish, Target
 from pipelines.sinks.file import WriteShards
+from pipelines.source_config import source_encodings
 from pipelines.sources.file import ReadFiles
 
 _LARGE_FILE_BYTES = 8 << 20
@@ -43,7 +44,7 @@ def limit_of(plan: Plan) -> DeadLetterLimit:
 
 def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
-    reader = reader_class(plan.config.source.format)(plan.read)
+    reader = reader_class(plan.config.source.reads)(plan.read)
     read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model.id, limit_of(plan))
     output = plan.config.output.path
     target = Target(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
@@ -71,6 +72,7 @@ def connect(
         plan.model,
         columns=plan.config.source.columns,
         defaults=plan.config.source.defaults,
+        encodings=source_encodings(plan.config.source),
         max_rows=plan.config.batching.max_rows,
         model_version=plan.tells_version,
         gather=not reads_large_blocks(plan),

@@ -14,23 +14,13 @@ from model import terminal
 from pipelines import cli
 
 _DESCRIPTION = """\
-Looks at a SavedModel and at data, and writes a config that fits both: the format by the file's name, each input of
-the model to the column that is named most like it, the key to a column that identifies rows.
+Looks at a SavedModel and at data, and writes a config that fits both: the format by the file's name or its
+content, delimiter and encoding of text, each input of the model to the column that is named most like it, the key to
+a column that identifies rows.
 
 example: python -m pipelines.init --model exports/mymodel --source 'data/*.parquet' --output configs/mine.json"""
 
-_FORMATS = {
-    ".csv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".avro": "avro",
-    ".orc": "orc",
-    ".tfrecord": "tfrecord",
-    ".tfrecords": "tfrecord",
-}
+_FORMATS = ("avro", "bytes", "csv", "json", "orc", "parquet", "text", "tfrecord")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", required=True, metavar="PATH", help="folder of the SavedModel")
     parser.add_argument("--source", required=True, metavar="FILE", help="a file, glob or folder of data")
     parser.add_argument("--signature", default="serving_default", help="which signature to call (serving_default)")
-    parser.add_argument("--format", choices=sorted(set(_FORMATS.values())), help="by default from the file's name")
+    parser.add_argument("--format", choices=_FORMATS, help="by default from the file's name and content")
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write the config (standard output)")
     parser.add_argument("--force", action="store_true", help="replace a config that exists")
     arguments = parser.parse_args(argv)
@@ -61,7 +51,7 @@ def _init(arguments: Any) -> int:
     from model.signature import read_signature
     from pipelines import source_files
     from pipelines.config import ConfigError
-    from pipelines.formats import FormatError, reader_class
+    from pipelines.formats import FormatError, detection
     from pipelines.partitions import partition_fields, with_columns
 
     output = arguments.output
@@ -75,15 +65,14 @@ def _init(arguments: Any) -> int:
     found = source.files
     if not found:
         raise ConfigError([problem.replace("source.path:", "--source:") for problem in source.problems])
-    format = arguments.format or format_of(found[0].path)
-    if format is None:
-        raise ConfigError([f"--source: the format of {found[0].path} does not show in its name; give --format"])
     try:
-        sample = reader_class(format).sample(found[0].path, {}, 1000)
+        detected = detection.look_at(found[0].path, arguments.format)
+        sample = detection.sample(found[0].path, detected, signature)
         sample = with_columns(sample, found[0].partition, pa.schema(partition_fields(found).values()))
     except (FormatError, OSError) as error:
         raise ConfigError([f"--source: {error}"]) from None
-    config, notes = propose(signature, sample, format, arguments)
+    config, notes = propose(signature, sample, detected.format, arguments)
+    notes = detection.complete(config, detected) + notes
     text = json.dumps(config, indent=2) + "\n"
     if output == "-":
         terminal.print_text(text.rstrip())
@@ -94,12 +83,6 @@ def _init(arguments: Any) -> int:
     for note in notes:
         terminal.print_line(note, stderr=True)
     return cli.OK
-
-
-def format_of(path: str) -> str | None:
-    """The format that a file's name stands for, compression aside."""
-    base = re.sub(r"\.(gz|bz2|zst|zstd)$", "", path.lower())
-    return _FORMATS.get(os.path.splitext(base)[1])
 
 
 def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[dict[str, Any], list[str]]:
@@ -122,7 +105,7 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
         elif column != spec.name:
             columns[spec.name] = column
             notes.append(f"assumed: input '{spec.name}' is column '{column}'")
-    key = _key_of(sample, {columns.get(spec.name, spec.name) for spec in wanted})
+    key = "path" if format == "bytes" else _key_of(sample, {columns.get(spec.name, spec.name) for spec in wanted})
     notes.append(
         f"assumed: '{key}' identifies a row" if key else "no column identifies a row: keys are <file>:<offset>"
     )
@@ -139,7 +122,7 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
         "batching": {"max_rows": 16384, "max_wait_ms": 50},
         "output": {
             "type": "file",
-            "format": "json" if format == "orc" else format,
+            "format": format,
             "path": f"out/{name}",
         },
         "dead_letters": {"path": f"out/{name}-dead_letters", "max_fraction": 0.01},

@@ -217,6 +217,7 @@ def make_handler(
     *,
     columns: dict[str, str],
     defaults: dict[str, Any],
+    encodings: dict[str, str],
     max_rows: int,
     model_version: bool,
     gather: bool = True,
@@ -228,6 +229,7 @@ def make_handler(
       model: as it was found.
       columns: see the handlers.
       defaults: see the handlers.
+      encodings: see the handlers.
       max_rows: in a call.
       model_version: see the handlers.
       gather: see the handlers.
@@ -236,6 +238,7 @@ def make_handler(
     options: dict[str, Any] = {
         "columns": columns,
         "defaults": defaults,
+        "encodings": encodings,
         "max_batch_size": max_rows,
         "model_version": model_version,
         "gather": gather,

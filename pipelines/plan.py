@@ -24,18 +24,19 @@ from model.specs import Signature
 from pipelines import files, message_files, models, output_places, source_columns, source_files
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
-from pipelines.formats import FormatError, ReadSpec, is_mixed, reader_class, writer_class
+from pipelines.formats import FormatError, ReadSpec, content, detection, is_mixed, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
 from pipelines.output_names import same_names
 from pipelines.rows import text_of
 from pipelines.source_columns import Columns
-from pipelines.source_config import MessageSource, SourceConfig
+from pipelines.source_config import MessageSource, SourceConfig, source_encodings
 
 KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
 
 _SELF_DESCRIBING = ("avro", "avro_message", "orc", "parquet", "protobuf")
+_SOURCE_OPTIONS = ("column_names", "delimiter", "encoding", "null_values", "quote", "trim")
 _HINTED = 20
 """Unknown columns that get a hint at what was meant: finding one looks at all names."""
 _WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -120,6 +121,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     problems: list[str] = []
     model = models.find(config.model, problems, offline=offline)
     source_problems: list[str] = []
+    config = _with_content(config, model)
     options = source_options(config.source)
     if isinstance(config.source, FileSource):
         found, columns, notes = _look_at_source(config.source, source_problems, offline)
@@ -145,6 +147,15 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
             problems += _unknown_key(config.source, columns.schema)
         raise ConfigError(problems)
     return _fit(config, found, columns, model, notes, options, problems)
+
+
+def _with_content(config: RunConfig, model: Model | None) -> RunConfig:
+    """Maps the one text input of the model to the one value that rows of some formats are."""
+    fed = content.fed(model.signature, config.source.reads) if model is not None else {}
+    if not fed:
+        return config
+    source = config.source.model_copy(update={"columns": {**fed, **config.source.columns}})
+    return config.model_copy(update={"source": source})
 
 
 def _exposed_passwords(config: RunConfig) -> list[str]:
@@ -173,11 +184,15 @@ def _fit(
     wants_record = source.reads == "tfrecord" and signature.examples_input is not None
     if wants_record:
         visible = schema.append(pa.field(str(signature.examples_input), pa.binary()))
+    wrong = detection.wrong_delimiter(schema.names, options) if source.reads == "csv" else None
     try:
-        binding = bind(signature, visible, source.columns, source.defaults)
+        problems += _unknown_encodings(source, visible)
+        binding = bind(signature, visible, source.columns, source.defaults, source_encodings(source))
+        if wrong is not None and not any(bound.column for bound in binding.inputs):
+            raise BindingError([wrong])
     except BindingError as error:
         binding = None
-        problems += error.problems
+        problems += error.problems if wrong is None else [wrong]
     problems += _unknown_key(source, visible)
     output = _output_columns(config, visible, signature, problems)
     if binding is not None:
@@ -192,6 +207,14 @@ def _fit(
     written = _typed(output, read.columns, signature, config)
     notes = [*notes, *(f"model: {line}" for line in [describe(model.outside)] if line)]
     return Plan(config, tuple(found), model, schema, binding, read, written, notes=tuple(notes))
+
+
+def _unknown_encodings(source: SourceConfig, schema: pa.Schema) -> list[str]:
+    return [
+        f"source.encodings: no column '{name}' in the source{did_you_mean(name, schema.names)}"
+        for name in source_encodings(source)
+        if name not in schema.names
+    ]
 
 
 def _unknown_key(source: SourceConfig, schema: pa.Schema) -> list[str]:
@@ -215,13 +238,13 @@ def _look_at_source(
     problems += [
         f"source.path: {text_of(path)} cannot be read: permission denied; check its access rights" for path in closed
     ]
-    reader, options = reader_class(source.format), source_options(source)
+    reader, options = reader_class(source.reads), source_options(source)
     refused = set(closed)
     readable = [file for file in found.files if file.path not in refused]
-    columns = source_columns.look_at(readable, lambda path: reader.schema(path, options), source.format, source.key)
+    columns = source_columns.look_at(readable, lambda path: reader.schema(path, options), source.reads, source.key)
     if readable and columns.schema is None:
         problems.append(f"source: no file can be read as {source.format}: {columns.refused[0]}; check source.format")
-    notes = [*found.notes, *source_columns.notes_on(columns, source.format)]
+    notes = [*found.notes, *source_columns.notes_on(columns, source.reads)]
     if readable and columns.schema is not None and not len(columns.schema):
         notes.append("the source is empty")
     return found.files, columns, notes
@@ -243,7 +266,7 @@ def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
 
 def source_options(source: SourceConfig) -> dict[str, Any]:
     """The format's own settings."""
-    options = {name: getattr(source, name, None) for name in ("delimiter", "null_values", "column_names")}
+    options = {name: getattr(source, name, None) for name in _SOURCE_OPTIONS}
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -333,7 +356,7 @@ def _decoded_type(format: str, natural: pa.DataType, wanted: pa.DataType, depth:
     if depth or pa.types.is_nested(natural):
         return natural
     if is_text(wanted):
-        return _WORDS if pa.types.is_string(natural) and format != "tfrecord" else natural
+        return _WORDS if pa.types.is_string(natural) and format not in ("text", "tfrecord") else natural
     if format in _SELF_DESCRIBING or format == "tfrecord":
         return natural
     if format == "csv" or pa.types.is_null(natural):

@@ -8,38 +8,109 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag, field_validator, model_validator
 from typing_extensions import Self
 
+from pipelines.formats.charset import problem_of
 from pipelines.kafka_config import KafkaSecurity, KafkaTopic, Servers
 from pipelines.variants import Name, Strict, variant
+
+Encodings = dict[Name, Literal["base64"]]
 
 
 class FileSource(Strict):
     """Files of records, local or on any Beam file system."""
 
     type: Literal["file"] = "file"
-    format: Literal["csv", "json", "avro", "parquet", "orc", "tfrecord"] = Field(
-        description="json is newline-delimited JSON; tfrecord holds tf.Examples."
+    format: Literal["csv", "json", "avro", "parquet", "orc", "tfrecord", "text", "bytes"] = Field(
+        description="json is newline-delimited JSON. text: each line is a row, its column is `line`. bytes: each file "
+        "is a row, such as an image, with columns `path` and `bytes`. The one text input of a model takes the line, "
+        "the bytes or the raw record without a word in `columns`."
     )
     path: Name | Annotated[list[Name], Field(min_length=1)] = Field(
         description="A path, a glob, a folder, or a list of them. gs:// works. .gz, .bz2 and .zst are "
-        "decompressed where the format is text."
+        "decompressed where the format is csv, json or text."
     )
-    key: Name | None = Field(None, description="The column that identifies a row; without one, <file>:<offset>.")
+    key: Name | None = Field(
+        None, description="The column that identifies a row; without one, <file>:<offset>. Of bytes, path by default."
+    )
     columns: dict[Name, Name] = Field({}, description="Model input -> source column, where the names differ.")
     defaults: dict[Name, Any] = Field(
         {}, description='Model input -> value for rows that miss it. "NaN" is a float that is not a number.'
     )
+    encodings: Encodings = Field(
+        {},
+        description='Columns of text that stands for bytes, for inputs of bytes: {"image": "base64"}. Objects '
+        '{"b64": "..."} of JSON are bytes without a word here.',
+    )
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="Of CSV files; a comma by default."
+        None, description='Of CSV files; a comma by default, "\\t" is a tab.'
+    )
+    quote: Annotated[str, Field(max_length=1)] | None = Field(
+        None, description='Of CSV files, around fields; " by default. "" for none: then every line is a row.'
+    )
+    encoding: str | None = Field(
+        None,
+        description="Of CSV, JSON and text files: utf-8 by default, with or without a BOM; utf-16, latin-1, cp1252, or "
+        "any other that Python knows and that has ASCII's characters at their places.",
+    )
+    trim: bool | None = Field(
+        None, description="Of CSV files: spaces and tabs around fields, and names of columns, mean nothing."
     )
     null_values: list[str] | None = Field(
-        None, description='Texts that mean a missing value in CSV files; [""] by default.'
+        None,
+        description='Texts that mean a missing value in CSV files, in quotes or not; [""] by default. With [] none '
+        "is missing: an empty field is an empty text.",
     )
     column_names: list[Name] | None = Field(None, description="Of CSV files that have no header line.")
+    record: Literal["example", "raw"] | None = Field(
+        None,
+        description="Of TFRecord files: example, the default, are tf.Examples, whose features are columns. raw: each "
+        "record is a row, its column is `record`, for models that take whole records, such as tf.SequenceExamples.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_its_rows(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("format") == "bytes":
+            return {"key": "path", **values}
+        return values
+
+    @field_validator("delimiter", "quote")
+    @classmethod
+    def _is_one_byte(cls, value: str | None) -> str | None:
+        if value is not None and (not value.isascii() or value in "\r\n\0") and value:
+            raise ValueError(f"{value!r} is no character that can stand between fields; give one of ASCII")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        if value is not None and (problem := problem_of(value)):
+            raise ValueError(problem)
+        return value
+
+    @model_validator(mode="after")
+    def _has_what_its_format_has(self) -> Self:
+        of_formats = {
+            "quote": ("csv",),
+            "trim": ("csv",),
+            "encoding": ("csv", "json", "text"),
+            "record": ("tfrecord",),
+        }
+        for name, formats in of_formats.items():
+            if getattr(self, name) is not None and self.format not in formats:
+                raise ValueError(f"{name}: {self.format} files have none, only {', '.join(formats)}")
+        if self.quote and self.quote == (self.delimiter or ","):
+            raise ValueError("quote: it is the delimiter too")
+        return self
 
     @property
     def reads(self) -> str:
         """The file format whose reader decodes it."""
-        return self.format
+        return "tfrecord_raw" if self.record == "raw" else self.format
+
+
+def source_encodings(source: SourceConfig) -> dict[str, str]:
+    """The columns of a source whose text stands for bytes, and how."""
+    return dict(getattr(source, "encodings", {}))
 
 
 class SimulatedSource(Strict):
@@ -81,6 +152,9 @@ class MessageSource(Strict):
     key: Name | None = Field(None, description="The field that identifies a message.")
     columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
     defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    encodings: Encodings = Field(
+        {}, description='Fields of text that stands for bytes, for inputs of bytes: {"image": "base64"}.'
+    )
     column_names: Annotated[list[Name], Field(min_length=1)] | None = Field(
         None, description="Of messages of CSV: their fields, in order."
     )

@@ -8,6 +8,7 @@ from typing import cast
 from pipelines.formats.base import FormatError, Reader, ReadSpec, RowReader, Split, Writer, is_mixed
 
 __all__ = [
+    "WRITERS",
     "FormatError",
     "ReadSpec",
     "Reader",
@@ -27,12 +28,15 @@ _READERS = {
     "parquet": "parquet.ParquetReader",
     "orc": "orc.OrcReader",
     "tfrecord": "tfrecord.TFRecordReader",
+    "tfrecord_raw": "tfrecord_raw.RawRecordReader",
+    "text": "lines.LineReader",
+    "bytes": "whole_files.WholeFileReader",
 }
 _MESSAGE_READERS = {
     "avro_message": "avro_message.AvroMessageReader",
     "protobuf": "protobuf.ProtobufReader",
 }
-_WRITERS = {
+WRITERS = {
     "csv": "csv.CsvWriter",
     "json": "json.JsonWriter",
     "avro": "avro.AvroWriter",
@@ -53,7 +57,7 @@ def row_reader_class(format: str) -> type[RowReader]:
 
 def writer_class(format: str) -> type[Writer]:
     """The writer of a format."""
-    return cast(type[Writer], _load(_WRITERS[format]))
+    return cast(type[Writer], _load(WRITERS[format]))
 
 
 def _load(home: str) -> object:

@@ -2,7 +2,8 @@
 
 | bytes | becomes |
 |---|---|
-| an empty field, or one of `null_values` | null |
+| an empty field, quoted or not, or one of `null_values` in its place | null |
+| an empty field, if `null_values` is an empty list | empty text |
 | a quote that is never closed, a wrong number of fields, bad UTF-8 | a dead letter of that line |
 | a number that is none of its type, or too large for it | a dead letter; `25.0`, `1e3` and `+7` are integers |
 
@@ -29,28 +30,37 @@ import pyarrow.csv as pacsv
 
 from pipelines import files
 from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer, encoding
+from pipelines.formats.charset import UTF_16_BOMS, charset_of, to_utf8
 from pipelines.formats.dialect import Dialect, Spans
 from pipelines.formats.output_values import nested_type, polars_type
-from pipelines.formats.quoting import quoting_fits
+from pipelines.formats.row_finder import RowFinder
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextReader, is_number
-from pipelines.formats.text_blocks import compression_of, first_block, plain_message
+from pipelines.formats.text_blocks import BOM, first_block, is_whole, line_cuts, plain_message
 from pipelines.rows import Block, Positions, RejectedRow
 
 _log = logging.getLogger(__name__)
-_BOM = b"\xef\xbb\xbf"
 _WINDOW = 1 << 20
+_SPACES = " \t"
+_HINT = '; if the file is in another encoding, set source.encoding ("cp1252")'
 _UNFIT = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (?!.*invalid UTF8)")
 _SHOWN_BYTES = 96
 
 
 class CsvReader(TextReader):
-    """Reads CSV. Options: `delimiter`, `null_values`, `column_names` (for files without a header)."""
+    """Reads CSV.
+
+    Options: `delimiter`, `quote`, `null_values`, `column_names` (for files without a header), `encoding`, `trim`.
+    """
 
     def __init__(self, spec: ReadSpec) -> None:
         super().__init__(spec)
-        self.delimiter = str(spec.options.get("delimiter") or ",")
-        self.dialect = Dialect(quote=b'"', delimiter=self.delimiter.encode())
+        self.dialect = _dialect_of(spec.options)
+        self.delimiter = self.dialect.delimiter.decode()
+        self._charset = charset_of(spec.options.get("encoding"))
+        given = spec.options.get("null_values")
+        self._nulls = [""] if given is None else list(given)
+        self._trims = bool(spec.options.get("trim"))
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
@@ -62,7 +72,7 @@ class CsvReader(TextReader):
         schema = cls.schema(file, options)
         names, start = read_header(file, options)
         reader = cls(ReadSpec(schema, options))
-        raw = first_block(file)
+        raw = first_block(file, _WINDOW, options.get("encoding"))
         ends = reader.dialect.row_ends(raw[start:], final=len(raw) < _WINDOW)[: rows + 1]
         for piece in reader.decode(file, start, raw[start : start + int(ends[-1]) if len(ends) else start], names):
             if not isinstance(piece, tuple) and hasattr(piece, "batch"):
@@ -71,8 +81,11 @@ class CsvReader(TextReader):
 
     def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
         names, start = read_header(file, self.spec.options)
-        if compression_of(file):
+        if is_whole(file, self.spec.options):
             return [Split(file, start, size, size, names)]
+        if self.dialect.quote is None:
+            cuts = [start, *(cut for cut in line_cuts(file, size, split_bytes) if cut > start)]
+            return [Split(file, a, b, b - a, names) for a, b in zip(cuts, cuts[1:], strict=False)]
         cuts = [start, *self._boundaries(file, start, size, split_bytes), size]
         return [Split(file, a, b, b - a, names) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
 
@@ -117,18 +130,20 @@ class CsvReader(TextReader):
         def name(match: re.Match[str]) -> str:
             return f"column '{context[int(match.group(1))]}'"
 
-        return re.sub(r"In CSV column #(\d+)", name, plain_message(error))
+        text = re.sub(r"In CSV column #(\d+)", name, plain_message(error))
+        return text if self._charset or "invalid UTF8" not in text else f"{text}{_HINT}"
 
     def key_of(self, raw: bytes, context: Any) -> str | None:
         if self.spec.key not in context:
             return None
-        text = raw.decode("utf-8", "replace")
+        text = raw.decode(self._charset or "utf-8", "replace")
         try:
-            fields = next(csv.reader([text], delimiter=self.delimiter), [])
+            fields = next(csv.reader([text], **_settings(self.dialect)), [])
         except csv.Error:
             fields = text.split(self.delimiter)
         place = context.index(self.spec.key)
-        return fields[place] if place < len(fields) and fields[place] else None
+        key = fields[place].strip(_SPACES if self._trims else "") if place < len(fields) else ""
+        return key or None
 
     def context_from(self, format: Mapping[str, Any]) -> Any:
         return tuple(format["columns"])
@@ -139,7 +154,7 @@ class CsvReader(TextReader):
     def columns(self, raw: bytes, context: Any) -> pa.RecordBatch:
         if not raw or (raw.isspace() and not raw.strip(b"\r\n")):
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
-        types = self._types
+        raw, types = to_utf8(raw, self._charset), self._types
         while True:
             try:
                 batch = self._parse_as(raw, context, types)
@@ -168,7 +183,8 @@ class CsvReader(TextReader):
         """Rows without quotes that have not as many fields as there are columns."""
         buffer = np.frombuffer(raw, np.uint8)
         fields = 1 + _count_within(buffer == self.delimiter.encode()[0], spans)
-        plain = _count_within(buffer == ord('"'), spans) == 0
+        quote = self.dialect.quote
+        plain = quote is None or _count_within(buffer == quote[0], spans) == 0
         short = spans.ends - spans.starts <= MAX_ROW_BYTES
         found = {}
         for row in np.flatnonzero((fields != len(context)) & plain & short).tolist():
@@ -184,16 +200,51 @@ class CsvReader(TextReader):
         table = pacsv.read_csv(
             pa.BufferReader(raw),
             read_options=pacsv.ReadOptions(column_names=list(context), use_threads=False, block_size=len(raw) + 1024),
-            parse_options=pacsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+            parse_options=pacsv.ParseOptions(
+                delimiter=self.delimiter,
+                quote_char=self.dialect.quote.decode() if self.dialect.quote else False,
+                newlines_in_values=self.dialect.quote is not None,
+            ),
             convert_options=pacsv.ConvertOptions(
                 column_types=types,
                 include_columns=list(types),
                 include_missing_columns=True,
-                null_values=list(self.spec.options.get("null_values") or [""]),
+                null_values=self._nulls,
                 strings_can_be_null=True,
             ),
         )
-        return _one_batch(table)
+        batch = _one_batch(table)
+        return self._trimmed(batch) if self._trims else batch
+
+    def _trimmed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Texts without the spaces around them; pyarrow's numbers have none."""
+        for index, values in enumerate(batch.columns):
+            words = values.dictionary if pa.types.is_dictionary(values.type) else values
+            if not pa.types.is_string(words.type):
+                continue
+            trimmed = pc.utf8_trim(words, _SPACES)
+            trimmed = pc.if_else(pc.is_in(trimmed, pa.array(self._nulls, pa.string())), None, trimmed)
+            if trimmed.equals(words):
+                continue
+            if words is not values:
+                # Words that differed only in spaces are one word now.
+                trimmed = trimmed.take(values.indices).dictionary_encode().cast(values.type)
+            batch = batch.set_column(index, batch.schema.field(index), trimmed)
+        return batch
+
+
+def _dialect_of(options: Mapping[str, Any]) -> Dialect:
+    """How rows and fields are told apart, by the settings of the config."""
+    quote = options.get("quote")
+    delimiter = str(options.get("delimiter") or ",")
+    return Dialect(quote=b'"' if quote is None else quote.encode() or None, delimiter=delimiter.encode())
+
+
+def _settings(dialect: Dialect) -> dict[str, Any]:
+    """The same for Python's reader."""
+    if dialect.quote is None:
+        return {"delimiter": dialect.delimiter.decode(), "quoting": csv.QUOTE_NONE}
+    return {"delimiter": dialect.delimiter.decode(), "quotechar": dialect.quote.decode()}
 
 
 def _with_infinity(batch: pa.RecordBatch) -> list[str]:
@@ -222,9 +273,11 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
 
     Raises FormatError.
     """
-    dialect = Dialect(quote=b'"', delimiter=str(options.get("delimiter") or ",").encode())
-    raw = first_block(file, _WINDOW)
-    start = len(_BOM) if raw.startswith(_BOM) else 0
+    dialect = _dialect_of(options)
+    raw = first_block(file, _WINDOW, options.get("encoding"))
+    if raw.startswith(UTF_16_BOMS) and charset_of(options.get("encoding")) is None:
+        raise FormatError(f'{file}: is UTF-16: set source.encoding to "utf-16"')
+    start = len(BOM) if raw.startswith(BOM) else 0
     given = options.get("column_names")
     if given:
         return tuple(given), start
@@ -237,12 +290,13 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
         raise FormatError(f"{file}: no header line in the first {_WINDOW:,} bytes; is it a CSV file?")
     end = start + int(ends[0])
     try:
-        line = raw[start:end].decode("utf-8").rstrip("\r\n")
-        names = tuple(
-            next(csv.reader(io.StringIO(line, newline=""), delimiter=dialect.delimiter.decode(), strict=True))
-        )
-    except (csv.Error, UnicodeError) as error:
+        line = raw[start:end].decode(charset_of(options.get("encoding")) or "utf-8").rstrip("\r\n")
+        names = tuple(next(csv.reader(io.StringIO(line, newline=""), strict=True, **_settings(dialect))))
+    except UnicodeError as error:
+        raise FormatError(f"{file}: its header line is not CSV: {plain_message(error)}{_HINT}") from None
+    except csv.Error as error:
         raise FormatError(f"{file}: its header line is not CSV: {plain_message(error)}") from None
+    names = tuple(name.strip(_SPACES) for name in names) if options.get("trim") else names
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise FormatError(
@@ -250,73 +304,6 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
             "source.column_names"
         )
     return names, end
-
-
-class RowFinder:
-    """Finds rows in the middle of a file.
-
-    Whether a quoted field is open at some place shows at the next quote behind it: an opening quote follows a
-    delimiter or a line end, a closing one precedes one. Both readings are tried on a window of the file that begins
-    there, and one of them must be the only one that fits.
-
-    Args:
-      file: the raw file, seekable. A local one is searched for its next quote as far as a row may reach, a remote one
-        only as far as one window, lest all of it be read twice.
-      dialect: of the file.
-    """
-
-    def __init__(self, file: IO[bytes], dialect: Dialect) -> None:
-        self._file = file
-        self._dialect = dialect
-        self._quote = cast(bytes, dialect.quote)
-        self._reach = MAX_ROW_BYTES if isinstance(file, io.FileIO) else _WINDOW
-        self._clear = (0, 0)
-
-    def next_row(self, wanted: int) -> int | None:
-        """Offset of the first row that begins at or after `wanted`; None where that cannot be told for certain."""
-        inside = False
-        quote = self._next_quote(wanted - 1)
-        if quote is not None:
-            buffer = np.frombuffer(self._read(max(quote - 1, wanted - 1), _WINDOW), np.uint8)
-            quotes = np.flatnonzero(buffer == self._quote[0])
-            delimiter = self._dialect.delimiter
-            fits = [quoting_fits(buffer, quotes, self._quote, delimiter, inside=state) for state in (False, True)]
-            if fits[0] == fits[1]:
-                return None
-            inside = fits[1]
-        window = min(_WINDOW, 1 << 14)
-        while window <= 2 * max(MAX_ROW_BYTES, _WINDOW):
-            data = self._read(wanted - 1, window)
-            buffer = np.frombuffer(data, np.uint8)
-            quotes, newlines = np.flatnonzero(buffer == self._quote[0]), np.flatnonzero(buffer == 10)
-            outside = newlines[(np.searchsorted(quotes, newlines) + inside) % 2 == 0]
-            if len(outside):
-                return wanted + int(outside[0])
-            if len(data) < window:
-                return wanted - 1 + len(data)
-            window *= 4
-        return None
-
-    def _read(self, start: int, count: int) -> bytes:
-        self._file.seek(start)
-        return files.read_fully(self._file, count)
-
-    def _next_quote(self, start: int) -> int | None:
-        """Offset of the next quote, None if there is none within reach; what was found clear is not read again."""
-        at, end = start, start + self._reach
-        if self._clear[0] <= start < self._clear[1]:
-            at = self._clear[1]
-        while at < end:
-            data = self._read(at, min(_WINDOW, end - at))
-            if not data:
-                break
-            place = data.find(self._quote)
-            if place >= 0:
-                self._clear = (start, at + place)
-                return at + place
-            at += len(data)
-        self._clear = (start, at)
-        return None
 
 
 class CsvWriter(Writer):

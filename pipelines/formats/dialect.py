@@ -41,10 +41,12 @@ class Dialect:
     Attributes:
       quote: the byte that lets a field span lines, or None if every line is a row.
       delimiter: the byte between fields (matters only with `quote`).
+      keeps_empty: whether an empty line is a row.
     """
 
     quote: bytes | None = None
     delimiter: bytes = b","
+    keeps_empty: bool = False
 
     def row_ends(self, data: bytes, *, final: bool) -> Positions:
         """Offsets just behind the line end of each row that is complete in `data`, int64.
@@ -81,15 +83,16 @@ class Dialect:
         return RowScanner(data, quotes, self.quote, self.delimiter, final).row_ends(MAX_ROW_BYTES)
 
     def spans(self, data: bytes) -> Spans:
-        """The rows of a whole block; empty lines are no rows."""
+        """The rows of a whole block; empty lines are none, unless they are kept."""
         ends = self.row_ends(data, final=True)
         starts = np.zeros_like(ends)
         starts[1:] = ends[:-1]
         buffer = np.frombuffer(data, np.uint8)
         for terminator in (NEWLINE, RETURN):
             ends -= (buffer[ends - 1] == terminator) & (ends > starts)
-        full = ends > starts
-        starts, ends = starts[full], ends[full]
+        if not self.keeps_empty:
+            full = ends > starts
+            starts, ends = starts[full], ends[full]
         return Spans(starts, ends, self._unclosed(data, starts, ends))
 
     def _unclosed(self, data: bytes, starts: Positions, ends: Positions) -> frozenset[int]:

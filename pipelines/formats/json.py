@@ -5,22 +5,22 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from inference.coercion import is_list, is_text
-from pipelines import files
 from pipelines.formats import json_values
-from pipelines.formats.base import FormatError, Split, Writer, encoding
+from pipelines.formats.base import FormatError, ReadSpec, Split, Writer, encoding
+from pipelines.formats.charset import UTF_16_BOMS, charset_of, is_utf16, to_utf8
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.json_parser import Raw, parse_lenient, parse_lines, parse_rows
 from pipelines.formats.output_values import nested_type, polars_type
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextReader, is_number
-from pipelines.formats.text_blocks import compression_of, first_block, plain_message
+from pipelines.formats.text_blocks import first_block, is_whole, line_cuts, plain_message, starts_as_utf16
 from pipelines.rows import Block, Positions, RejectedRow
 
 _SAMPLE_BYTES = 1 << 20
@@ -28,11 +28,11 @@ _SAMPLE_BYTES = 1 << 20
 LINE_ENDS_TO_TABS = bytes.maketrans(b"\r\n", b"\t\t")
 """A tab is white space where a line end is, and no more legal than that within a string."""
 
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_IS_UTF_16 = "is UTF-16; JSON is read as UTF-8: convert it (iconv -f UTF-16 -t UTF-8)"
+_IS_UTF_16 = 'is UTF-16: set source.encoding to "utf-16"'
 
 
 _TEXT_CHANGED = re.compile(r"Column\(/(.*)\) changed from string to (?:number|boolean)")
+_OTHER_FORM = re.compile(r"Column\(/(.*?)(?:/\[\])*\) changed from (?:string to object|object to string)")
 _NO_INTEGER = "Failed to convert JSON to"
 _CHANGED = re.compile(r"Column\(/(.*)\) changed from \w+ to (?:number|boolean|string)")
 _TOO_LARGE = re.compile(r"column '(.*)': a number is too large")
@@ -53,28 +53,34 @@ class JsonReader(TextReader):
     dialect = Dialect()
     lines_are_checked = False
 
+    def __init__(self, spec: ReadSpec) -> None:
+        super().__init__(spec)
+        self._charset = charset_of(spec.options.get("encoding"))
+
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
         """The fields of the first 1000 rows, with the types that they have there; null where a field is always null."""
-        return cls._inferred(file, 1000).schema
+        return cls._inferred(file, options, 1000).schema
 
     @classmethod
     def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
-        batch = cls._inferred(file, rows)
+        batch = cls._inferred(file, options, rows)
         fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in batch.schema]
         return batch.cast(pa.schema(fields))
 
     @classmethod
-    def _inferred(cls, file: str, rows: int) -> pa.RecordBatch:
-        raw = first_block(file, _SAMPLE_BYTES)
+    def _inferred(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
+        encoding = options.get("encoding")
+        raw = first_block(file, _SAMPLE_BYTES, encoding)
+        if raw.startswith(UTF_16_BOMS):
+            raise FormatError(f"{file}: {_IS_UTF_16}")
         lines = [line for line in raw.split(b"\n") if line.strip()]
         if len(raw) == _SAMPLE_BYTES and len(lines) > 1:
             lines.pop()
-        if raw.startswith(_UTF_16):
-            raise FormatError(f"{file}: {_IS_UTF_16}")
         good, values = [], []
         for line in lines[:rows]:
             try:
+                line = to_utf8(line, charset_of(encoding))
                 row = json_values.loads(line)
             except (ValueError, RecursionError):
                 continue
@@ -93,31 +99,27 @@ class JsonReader(TextReader):
         return batch.cast(json_values.marked(batch.schema, values))
 
     def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
-        if compression_of(file) or size <= split_bytes or files.read_range(file, 0, 2) in _UTF_16:
+        if is_whole(file, self.spec.options) or size <= split_bytes or starts_as_utf16(file):
             return [Split(file, 0, size, size)] if size else []
-        cuts = [0]
-        with files.open_input(file) as handle:
-            for wanted in range(split_bytes, size, split_bytes):
-                if wanted > cuts[-1] and (boundary := _next_line(handle, wanted)) < size:
-                    cuts.append(boundary)
-        cuts.append(size)
+        cuts = line_cuts(file, size, split_bytes)
         return [Split(file, a, b, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
 
     def read(self, split: Split) -> Iterator[Block | RejectedRow]:
-        if split.start == 0 and compression_of(split.file) is None and files.read_range(split.file, 0, 2) in _UTF_16:
+        if split.start == 0 and not is_utf16(self.spec.options.get("encoding")) and starts_as_utf16(split.file):
             yield broken_file(split.file, None, split.nbytes, _IS_UTF_16)
             return
         yield from super().read(split)
 
     def key_of(self, raw: bytes, context: Any) -> str | None:
         try:
-            row = json_values.loads(raw, lenient=True)
+            row = json_values.loads(to_utf8(raw, self._charset), lenient=True)
         except (ValueError, RecursionError):
             return None
         key = row.get(self.spec.key) if isinstance(row, dict) else None
         return None if key is None else json_values.text_of(key)
 
     def columns(self, raw: bytes, context: Any) -> pa.RecordBatch:
+        raw = to_utf8(raw, self._charset)
         _refuse_null(raw)
         return self._columns(b"" if raw.isspace() else raw, parse_rows)
 
@@ -130,12 +132,15 @@ class JsonReader(TextReader):
     def _columns(self, raw: Raw, parse: Callable[[Raw, pa.Schema], pa.RecordBatch]) -> pa.RecordBatch:
         if not raw:
             return pa.RecordBatch.from_pylist([], schema=self.spec.columns)
-        types = {field.name: _value_type(field.type) for field in self.spec.columns}
+        types = {field.name: _value_type(field.type) for field in self.spec.columns} | self._forms
         texts = self._texts
+        turned: set[str] = set()
         while True:
             try:
                 return self._checked(parse(self._quoted(raw, texts), _schema(types)).select(list(types)), raw)
             except pa.ArrowInvalid as error:
+                if (other := _OTHER_FORM.search(str(error))) and self._turns(other.group(1), types, turned):
+                    continue
                 found = _TEXT_CHANGED.search(str(error))
                 name = found.group(1) if found else ""
                 if name in texts or not is_text(types.get(name, pa.null())) or self._hides(name):
@@ -173,6 +178,21 @@ class JsonReader(TextReader):
                 error = second
         raise error
 
+    def _turns(self, name: str, types: dict[str, pa.DataType], turned: set[str]) -> bool:
+        """Takes a column for one of text, not of objects with base64, or the other way; each of a block once."""
+        if name in turned or name in self.spec.written or name not in types or self._hides(name):
+            return False
+        form = json_values.other_form(types[name])
+        if form is None:
+            return False
+        turned.add(name)
+        types[name] = form
+        self._forms = self._forms | {name: form}
+        return True
+
+    _forms: dict[str, pa.DataType] = {}
+    """Columns of text in which objects with base64 were found, or the other way, with the types that they had."""
+
     _texts: frozenset[str] = frozenset()
     """Columns of text in which numbers or booleans were found: they are made text before they are parsed."""
 
@@ -208,7 +228,7 @@ class JsonReader(TextReader):
 
     def parse_alone(self, raw: bytes, context: Any) -> pa.RecordBatch:
         try:
-            row = json_values.loads(raw)
+            row = json_values.loads(to_utf8(raw, self._charset))
         except UnicodeError:
             raise
         except (ValueError, RecursionError) as error:
@@ -218,6 +238,8 @@ class JsonReader(TextReader):
         columns = []
         for field in self.spec.columns:
             wanted, value = _value_type(field.type), row.get(field.name)
+            if field.name not in self.spec.written and json_values.has_other_form(value, wanted):
+                wanted = json_values.other_form(wanted) or wanted
             try:
                 if field.name == self.spec.key and pa.types.is_integer(wanted) and value is not None:
                     columns.append(pa.array([str(value)]).cast(wanted))
@@ -297,18 +319,6 @@ def _natural(field: pa.Field) -> pa.Field:
     if pa.types.is_timestamp(field.type):
         return field.with_type(pa.string())
     return field
-
-
-def _next_line(file: IO[bytes], wanted: int) -> int:
-    """Offset of the first line that begins at or after `wanted`, or the end of the file."""
-    file.seek(wanted - 1)
-    at = wanted - 1
-    while piece := files.read_fully(file, 1 << 16):
-        found = piece.find(b"\n")
-        if found >= 0:
-            return at + found + 1
-        at += len(piece)
-    return at
 
 
 class JsonWriter(Writer):

@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference.coercion import coerce, is_list, is_text
+from inference import base64_values
+from inference.coercion import coerce, is_list, is_text, leaf_of
 from pipelines.formats.base import mixed
 
 _DIGITS = 40
@@ -155,6 +156,26 @@ def is_exact_within(value: Any) -> bool:
     if isinstance(value, (list, dict)):
         return all(map(is_exact_within, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, Number) or is_exact(value)
+
+
+def other_form(type: pa.DataType) -> pa.DataType | None:
+    """Of text the type of objects with base64, and the other way; None for other types. Within lists, too."""
+    if pa.types.is_list(type):
+        inner = other_form(type.value_type)
+        return None if inner is None else pa.list_(inner)
+    if base64_values.is_object(type):
+        return pa.string()
+    return base64_values.OBJECT if pa.types.is_string(type) else None
+
+
+def has_other_form(value: Any, type: pa.DataType) -> bool:
+    """Tells whether a value is an object with base64 where `type` is of text, or the other way."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    leaf = leaf_of(type)
+    if base64_values.is_object(leaf):
+        return isinstance(value, str) and not isinstance(value, Number)
+    return is_text(leaf) and isinstance(value, dict) and set(value) == {base64_values.NAME}
 
 
 def _message(value: Any, type: pa.DataType) -> str:

@@ -6,6 +6,7 @@ numpy), and the failing ones found by parsing halves. So a bad row costs a few p
 
 from __future__ import annotations
 
+import functools
 import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -143,7 +144,8 @@ class TextReader(Reader):
         return "decode"
 
     def read(self, split: Split) -> Iterator[Block | RejectedRow]:
-        for offset, raw in row_blocks(split, self.dialect, lambda row: self._long_key(row, 0, split.context)):
+        key_of = functools.partial(self._long_key, start=0, context=split.context)
+        for offset, raw in row_blocks(split, self.dialect, key_of, self.spec.options.get("encoding")):
             if isinstance(raw, RejectedRow):
                 yield raw
             else:
@@ -207,13 +209,13 @@ class TextReader(Reader):
     ) -> Iterator[Block | RejectedRow]:
         """The rows of a batch, and those that `settle` refused."""
         if not bad:
-            yield from _blocks(origin, batch)
+            yield from blocks_of(origin, batch)
             return
         positions = origin.positions()
         for row, message in sorted(bad.items()):
             yield self._rejected(origin.payload(row), int(positions[row]), pa.ArrowInvalid(message), context)
         kept = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(bad, np.int64))
-        yield from _blocks(origin.only(kept), batch.take(pa.array(kept)))
+        yield from blocks_of(origin.only(kept), batch.take(pa.array(kept)))
 
     @property
     def _row_width(self) -> int:
@@ -289,10 +291,13 @@ class TextReader(Reader):
             except Exception:  # what could be parsed apart need not be parsed together
                 odd += self._one_by_one(raw, spans, rows_index, context)
             else:
-                yield from _blocks(TextOrigin(name, offset, raw, self.dialect, format, rows_index), batch)
-        if odd:
-            index = np.array([row for row, _ in odd], np.int64)
-            batch = pa.concat_batches([batch for _, batch in odd])
+                yield from blocks_of(TextOrigin(name, offset, raw, self.dialect, format, rows_index), batch)
+        alike: dict[pa.Schema, list[tuple[int, pa.RecordBatch]]] = {}
+        for row, batch in odd:
+            alike.setdefault(batch.schema, []).append((row, batch))
+        for those in alike.values():
+            index = np.array([row for row, _ in those], np.int64)
+            batch = pa.concat_batches([batch for _, batch in those])
             yield Block(TextOrigin(name, offset, raw, self.dialect, format, index), batch)
 
     def _one_by_one(
@@ -321,7 +326,7 @@ def is_number(type: pa.DataType) -> bool:
     return bool(pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type))
 
 
-def _blocks(origin: TextOrigin, batch: pa.RecordBatch) -> Iterator[Block]:
+def blocks_of(origin: TextOrigin, batch: pa.RecordBatch) -> Iterator[Block]:
     """The rows of a batch in blocks of at most MAX_BLOCK_ROWS."""
     if 0 < batch.num_rows <= MAX_BLOCK_ROWS:
         yield Block(origin, batch)

@@ -9,38 +9,93 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
 from pipelines import files
 from pipelines.formats.base import BLOCK_BYTES, MAX_PAYLOAD_BYTES, MAX_ROW_BYTES, FormatError, Split
+from pipelines.formats.charset import UTF_16_BOMS, FromUtf16, is_utf16
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.unpacking import Beginning, Unpacked
 from pipelines.rows import RejectedRow
 
+BOM = b"\xef\xbb\xbf"
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
 
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+
+
 def compression_of(path: str) -> str | None:
-    """The compression that a file's name stands for, in pyarrow's words."""
-    return COMPRESSIONS.get(os.path.splitext(path)[1].lower())
+    """The compression that a file's name stands for, in pyarrow's words.
+
+    >>> compression_of("x.csv.gz"), compression_of("x.csv.gz-00000-of-00012"), compression_of("x.csv")
+    ('gzip', 'gzip', None)
+    """
+    return COMPRESSIONS.get(os.path.splitext(without_shard(path))[1].lower())
 
 
-def open_text(path: str, size: int | None = None) -> IO[bytes]:
-    """Opens a file, decompressed by its extension; of a compressed one only the first `size` bytes, if given."""
+def without_shard(path: str) -> str:
+    """A name without the number of a shard that ends it, as Beam names files: `x.csv-00000-of-00012`."""
+    return _SHARD.sub("", path)
+
+
+def open_text(path: str, size: int | None = None, encoding: str | None = None) -> IO[bytes]:
+    """Opens a file, decompressed by its extension, UTF-16 as UTF-8.
+
+    Args:
+      path: of the file.
+      size: of a file that is compressed, or UTF-16, only so many of its bytes are read.
+      encoding: of the text; UTF-8 by default.
+    """
     raw = files.open_input(path)
     compression = compression_of(path)
-    if compression is None:
+    if compression is None and not is_utf16(encoding):
         return raw
-    limited = raw if size is None else Beginning(raw, size)
-    return cast(IO[bytes], Unpacked(cast(IO[bytes], limited), compression))
+    opened = cast(IO[bytes], raw if size is None else Beginning(raw, size))
+    if compression is not None:
+        opened = cast(IO[bytes], Unpacked(opened, compression))
+    return cast(IO[bytes], FromUtf16(opened, str(encoding))) if is_utf16(encoding) else opened
+
+
+def is_whole(path: str, options: Mapping[str, Any]) -> bool:
+    """Whether a file can only be read from its beginning: compressed ones, and UTF-16."""
+    return compression_of(path) is not None or is_utf16(options.get("encoding"))
+
+
+def starts_as_utf16(path: str) -> bool:
+    """Whether a file that is not compressed begins with the BOM of UTF-16."""
+    return compression_of(path) is None and files.read_range(path, 0, 2) in UTF_16_BOMS
+
+
+def line_cuts(file: str, size: int, split_bytes: int) -> list[int]:
+    """Offsets that cut a file of lines into pieces of about `split_bytes`: its beginning, line ends, its end."""
+    cuts = [0]
+    if size > split_bytes:
+        with files.open_input(file) as handle:
+            for wanted in range(split_bytes, size, split_bytes):
+                if wanted > cuts[-1] and (boundary := _next_line(handle, wanted)) < size:
+                    cuts.append(boundary)
+    return [*cuts, size] if size else []
+
+
+def _next_line(file: IO[bytes], wanted: int) -> int:
+    """Offset of the first line that begins at or after `wanted`, or the end of the file."""
+    file.seek(wanted - 1)
+    at = wanted - 1
+    while piece := files.read_fully(file, 1 << 16):
+        found = piece.find(b"\n")
+        if found >= 0:
+            return at + found + 1
+        at += len(piece)
+    return at
 
 
 def row_blocks(
-    split: Split, dialect: Dialect, key_of: Callable[[bytes], str | None]
+    split: Split, dialect: Dialect, key_of: Callable[[bytes], str | None], encoding: str | None = None
 ) -> Iterator[tuple[int, bytes | RejectedRow]]:
     """Whole rows, about BLOCK_BYTES at a time.
 
@@ -48,11 +103,12 @@ def row_blocks(
       split: what to read.
       dialect: how rows are told apart.
       key_of: gives the key of a row that is too long, from its beginning.
+      encoding: of the text; UTF-8 by default. Only UTF-16 makes a difference.
     """
     offset, carry = split.start, b""
     long_row: _LongRow | None = None
     try:
-        for chunk in _chunks(split):
+        for chunk in _chunks(split, encoding):
             data = chunk
             if long_row is not None:
                 rest = long_row.add(chunk)
@@ -108,20 +164,20 @@ class _BrokenStreamError(Exception):
         self.garbage = garbage
 
 
-def _chunks(split: Split) -> Iterator[bytes]:
+def _chunks(split: Split, encoding: str | None) -> Iterator[bytes]:
     """The (decompressed) bytes of a split, BLOCK_BYTES at a time. Raises _BrokenStreamError."""
-    if compression_of(split.file) is None:
+    if not is_whole(split.file, {"encoding": encoding}):
         with files.open_input(split.file, split.start) as file:
             left = split.end - split.start
             while left > 0 and (chunk := files.read_fully(file, min(BLOCK_BYTES, left))):
                 left -= len(chunk)
                 yield chunk
         return
-    with open_text(split.file, split.end) as file:
+    with open_text(split.file, split.end, encoding) as file:
         files.read_fully(file, split.start)
         while chunk := files.read_fully(file, BLOCK_BYTES):
             yield chunk
-        if isinstance(file, Unpacked) and file.failure:
+        if isinstance(file, (Unpacked, FromUtf16)) and file.failure:
             raise _BrokenStreamError(file.failure, file.garbage)
 
 
@@ -171,13 +227,13 @@ def plain_message(error: Exception) -> str:
     return text if len(text) <= 500 else text[:497] + "..."
 
 
-def first_block(file: str, size: int = 1 << 20) -> bytes:
-    """The first bytes of a (decompressed) file, for looking at it. Raises FormatError."""
+def first_block(file: str, size: int = 1 << 20, encoding: str | None = None) -> bytes:
+    """The first bytes of a (decompressed) file, UTF-16 as UTF-8, for looking at it. Raises FormatError."""
     try:
-        with open_text(file) as stream:
+        with open_text(file, None, encoding) as stream:
             raw = files.read_fully(stream, size)
     except (OSError, EOFError) as error:
         raise FormatError(f"{file} cannot be read: {plain_message(error)}") from None
-    if not raw and isinstance(stream, Unpacked) and stream.failure:
+    if not raw and isinstance(stream, (Unpacked, FromUtf16)) and stream.failure:
         raise FormatError(f"{file} cannot be read: {stream.failure}")
     return raw

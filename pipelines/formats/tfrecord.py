@@ -54,7 +54,7 @@ class TFRecordReader(Reader):
     def may_grow(self, file: str, size: int) -> bool:
         return True
 
-    libraries = ("tfx_bsl.coders.example_coder", "tensorflow_metadata.proto.v0.schema_pb2")
+    libraries: tuple[str, ...] = ("tfx_bsl.coders.example_coder", "tensorflow_metadata.proto.v0.schema_pb2")
 
     def __init__(self, spec: ReadSpec) -> None:
         super().__init__(spec)

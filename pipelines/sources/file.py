@@ -21,6 +21,7 @@ from pipelines.files import FileInfo
 from pipelines.formats.base import Reader, Split
 from pipelines.formats.text import TextOrigin, TextReader
 from pipelines.formats.text_blocks import compression_of
+from pipelines.formats.whole_files import WholeFileReader
 from pipelines.limit import DeadLetterLimit
 from pipelines.partitions import PartitionedReader, with_partition
 from pipelines.progress import TALLY
@@ -29,6 +30,9 @@ from pipelines.sources.file_version import FileVersion, current, require_unchang
 
 _EXPANSION = 10
 """Bytes in memory, or of decompressed text, that a byte of a file is presumed to become at most."""
+
+
+_PIECES_A_CORE = 8
 
 
 def split_bytes_for(total: int) -> int:
@@ -65,7 +69,10 @@ class SplitFile(beam.DoFn):  # type: ignore[misc]
 
 
 class ReadSplit(DeadLetterDoFn):
-    """(FileVersion, Split) -> (Origin, record batch); what cannot be decoded goes to the dead letters."""
+    """(FileVersion, Split) -> (Origin, record batch); what cannot be decoded goes to the dead letters.
+
+    Without a version, the reader itself makes sure that the split's files are what they were.
+    """
 
     def __init__(self, reader: Reader, prefix: str, run_id: str, model: str) -> None:
         super().__init__(prefix, run_id, model)
@@ -74,7 +81,7 @@ class ReadSplit(DeadLetterDoFn):
         self._rows = Metrics.counter("predict", "rows_read")
         self._bytes = Metrics.counter("predict", "bytes_read")
 
-    def process(self, planned: tuple[FileVersion, Split]) -> Iterator[Any]:
+    def process(self, planned: tuple[FileVersion | None, Split]) -> Iterator[Any]:
         version, split = planned
         rows = 0
         counted = 0
@@ -89,7 +96,7 @@ class ReadSplit(DeadLetterDoFn):
                     yield piece.origin, piece.batch
                 else:
                     format = with_partition(self._reader.format_of(split.context), split.partition)
-                    self.reject_undecoded(piece, split.file, format)
+                    self.reject_undecoded(piece, piece.file or split.file, format)
         except OSError:
             # If the file is not what it was any more, that is the cause.
             self._require_unchanged(version, split)
@@ -99,7 +106,9 @@ class ReadSplit(DeadLetterDoFn):
         TALLY.add(nbytes=split.nbytes - counted)
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(split.file, (split.start, split.end), rows))
 
-    def _require_unchanged(self, version: FileVersion, split: Split) -> None:
+    def _require_unchanged(self, version: FileVersion | None, split: Split) -> None:
+        if version is None:
+            return
         file, size = split.file, version.info.size
         what = f"{self._reader.unit} {split.start:,} to {split.end:,}"
         require_unchanged(version, what, lambda: self._reader.may_grow(file, size))
@@ -160,15 +169,22 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> Any:
         split_bytes = split_bytes_for(sum(file.size for file in self._files))
-        planned = (
-            pbegin
-            | "Files" >> beam.Create(list(self._files))
-            | "Split" >> beam.ParDo(SplitFile(self._reader, split_bytes)).with_outputs(RECEIPTS, main="pieces")
-        )
+        if isinstance(self._reader, WholeFileReader):
+            groups = self._reader.groups(self._files, split_bytes, _PIECES_A_CORE * (os.cpu_count() or 1))
+            pieces = pbegin | "Groups" >> beam.Create([(None, group) for group in groups])
+            plans = [FilePlanned(group.file, ((group.start, group.end),)) for group in groups]
+            plan_receipts = pbegin | "Plans" >> beam.Create(plans)
+        else:
+            planned = (
+                pbegin
+                | "Files" >> beam.Create(list(self._files))
+                | "Split" >> beam.ParDo(SplitFile(self._reader, split_bytes)).with_outputs(RECEIPTS, main="pieces")
+            )
+            pieces, plan_receipts = planned.pieces, planned[RECEIPTS]
         read_split = ReadSplit(self._reader, self._dead_letters, self._run_id, self._model).limited_by(self._limit)
         read = (
-            planned.pieces
+            pieces
             | "Share" >> beam.Reshuffle()
             | "Read" >> beam.ParDo(read_split).with_outputs(RECEIPTS, main="batches")
         )
-        return typed(read.batches, Rows), [planned[RECEIPTS], read[RECEIPTS]]
+        return typed(read.batches, Rows), [plan_receipts, read[RECEIPTS]]

@@ -28,6 +28,7 @@ from pipelines.progress import TALLY
 from pipelines.rows import Block, RejectedRow
 from pipelines.sinks.console import ShowRows
 from pipelines.sinks.rows import keys_of
+from pipelines.source_config import source_encodings
 from pipelines.streams.decode import MessageDecoder
 from pipelines.streams.dedupe import Seen, Window, seen
 from pipelines.streams.destinations import destination
@@ -125,6 +126,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Ro
         plan.model,
         columns=config.source.columns,
         defaults=config.source.defaults,
+        encodings=source_encodings(config.source),
         max_rows=config.batching.max_rows,
         model_version=plan.tells_version,
         # The source has formed the micro-batch; it does not wait for another.
