@@ -65,8 +65,7 @@ def test_a_model_and_a_table_at_the_first_try(
 
 
 def _init(sample: Sample, format: str) -> list[str]:
-    further = {"tfrecord_raw": ["--record", "raw"], "bytes": ["--format", "bytes"]}.get(format, [])
-    return [*sample.arguments, *further]
+    return [*sample.arguments, *(["--format", "bytes"] if format == "bytes" else [])]
 
 
 def _compare(sample: Sample, rows: list[dict[str, Any]], format: str) -> None:
@@ -74,6 +73,8 @@ def _compare(sample: Sample, rows: list[dict[str, Any]], format: str) -> None:
         by_key = {row["id"]: row for row in rows}
         assert len(by_key) == len(rows)
         rows = [by_key[key] for key in sample.table["id"]]
+    elif rows and "path" in rows[0]:
+        rows = sorted(rows, key=lambda row: str(row["path"]))
     for output, expected in sample.outputs.items():
         found = [row[output] for row in rows]
         if isinstance(expected[0], str):
