@@ -65,15 +65,19 @@ def measure(target: str, *arguments: str, limit_bytes: int = 0, timeout_s: float
 def _peak() -> int:
     """Peak bytes of this process and of its children."""
     children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
-    return sum(_peak_of(process) for process in ("self", *children))
+    own = _peak_of("self")
+    if not own:
+        raise OSError("/proc/self/status has no VmHWM")
+    return own + sum(map(_peak_of, children))
 
 
 def _peak_of(process: str) -> int:
-    """Peak bytes of a process. `ru_maxrss` would count what the parent had when it started this one."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    raise OSError(f"/proc/{process}/status has no VmHWM")
+    """Peak bytes of a process, 0 of one that has ended. `ru_maxrss` would count what its parent had before it."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    return 0
 
 
 @contextlib.contextmanager

@@ -146,7 +146,8 @@ class _Process:
             raise _Ended(self._process.wait()) from None
 
 
-_LOCK = threading.Lock()
+# The garbage collector may close a reader, which gives its process back, wherever this is held.
+_LOCK = threading.RLock()
 _ALL: weakref.WeakSet[_Process] = weakref.WeakSet()
 _IDLE: list[_Process] = []
 
@@ -181,7 +182,7 @@ def end_processes() -> None:
 def _forget() -> None:
     """Leaves the processes to the process that this one was forked from."""
     global _LOCK
-    _LOCK = threading.Lock()
+    _LOCK = threading.RLock()
     for process in list(_ALL):
         process.is_alive = False
         process.close()

@@ -151,6 +151,7 @@ class Process:
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._limits: tuple[int, int] = (0, 0)
         self._base = _address_space()
+        self._most, _ = resource.getrlimit(resource.RLIMIT_AS)
 
     def answer(self) -> None:
         """Reads a request and answers it. Raises EOFError at the end of requests."""
@@ -209,9 +210,10 @@ class Process:
         self._limits = request["cpu_s"], request["within_s"]
         self._clocks(*self._limits)
         if self._base:
-            _, most = resource.getrlimit(resource.RLIMIT_AS)
             wanted = self._base + request["memory"]
-            resource.setrlimit(resource.RLIMIT_AS, (wanted if most < 0 else min(wanted, most), most))
+            if self._most != resource.RLIM_INFINITY:
+                wanted = min(wanted, self._most)
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
     def _clocks(self, cpu_s: int, within_s: int) -> None:
         signal.setitimer(signal.ITIMER_PROF, cpu_s)

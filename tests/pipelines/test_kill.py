@@ -10,13 +10,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipelines.formats.base import Split
+from pipelines.formats.csv import CsvReader
+from pipelines.rows import Block, RejectedRow
 from tests import ledger
 from tests.conftest import ROOT, Command
 from tests.ledger import HEADER, births, lines, shards, write_config
@@ -188,17 +192,26 @@ def test_a_second_run_into_the_same_place(command: Command, tmp_path: Path, larg
 
 
 @pytest.mark.parametrize("what", ["out", "out/.p-*.tmp", "out/.p-*.tmp/*.csv", "out/.p.lock"])
-def test_what_a_run_needs_is_removed(tmp_path: Path, large: Path, what: str) -> None:
+def test_what_a_run_needs_is_removed(
+    command: Command, tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     """The output folder, the temporary folder, one shard of it, or the lock, while the run goes on."""
-    process = start(prepare(tmp_path, large), "--json")
-    wait_for(process, lambda: temporary_bytes(tmp_path / "out") > 1e6)
-    process.send_signal(signal.SIGSTOP)
-    path = next(tmp_path.glob(what))
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    process.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode in (1, 3), err
-    assert out == ""
-    assert "nothing was published" in err.splitlines()[-1], err
+    read, lock, removed = CsvReader.read, threading.Lock(), list[Path]()
+
+    def read_and_remove(self: CsvReader, split: Split) -> Iterator[Block | RejectedRow]:
+        for piece in read(self, split):
+            yield piece
+            with lock:
+                if not removed and temporary_bytes(tmp_path / "out") > 1e6:
+                    removed.append(next(tmp_path.glob(what)))
+                    # Another worker may write into it meanwhile.
+                    shutil.rmtree(removed[0], ignore_errors=True) if removed[0].is_dir() else removed[0].unlink()
+
+    monkeypatch.setattr(CsvReader, "read", read_and_remove)
+    result = command("batch", "--config", prepare(tmp_path, large), "--json")
+    assert removed
+    assert result.code in (1, 3), result
+    assert result.out == ""
+    assert "nothing was published" in result.err.splitlines()[-1], result
     if what != "out":
         assert_old_output(tmp_path)
