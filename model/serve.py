@@ -5,8 +5,9 @@ Serving's gRPC, all at once. For developing, testing and comparing; it knows nei
 the loopback address unless told otherwise. It can misbehave on purpose, so that clients can rehearse it.
 
 Several models are served with `--model-config-file`, in the format of TensorFlow Serving, some of whose options are
-taken under their own names: `--model_name`, `--model_base_path`, `--model_config_file`, `--rest_api_port` (`--port` is
-gRPC's then, as it is there) and `--file_system_poll_wait_seconds`.
+taken under their own names: `--model_name`, `--model_base_path`, `--model_config_file`,
+`--model_config_file_poll_wait_seconds`, `--file_system_poll_wait_seconds` and `--rest_api_port` (`--port` is gRPC's
+then, as it is there).
 
 Requests that wait while the model is busy share its next call. A model whose rows depend on each other must not be
 called so: `--max-batch-rows 1`.
@@ -78,12 +79,7 @@ def _models(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> tupl
         return ()
     from model.serving.model_config import read_model_config
 
-    models = read_model_config(parsed.model_config_file)
-    names = [*([] if parsed.model is None else [parsed.name]), *(model.name for model in models)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ModelError(f"{parsed.model_config_file}: there are two models of the name {name}; rename one")
-    return models
+    return read_model_config(parsed.model_config_file)
 
 
 def _settle_ports(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
@@ -143,6 +139,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="further models, as TensorFlow Serving lists them: a ModelServerConfig in protobuf's text format",
     )
+    add(
+        "--model-config-poll-seconds",
+        "--model_config_file_poll_wait_seconds",
+        dest="model_config_poll_seconds",
+        metavar="SECONDS",
+        type=_amount,
+        default=0.0,
+        help="how often to read that file again (default: never)",
+    )
     add("--signature", default="serving_default", help="the one to call if none is named (default: %(default)s)")
     add("--host", default="127.0.0.1", help="the address to bind (default: %(default)s)")
     add(
@@ -196,6 +201,8 @@ def _options(parsed: argparse.Namespace, more: tuple[ServedModel, ...]) -> Optio
         model=parsed.model,
         name=parsed.name,
         more=more,
+        model_config_file=parsed.model_config_file,
+        model_config_poll_s=parsed.model_config_poll_seconds,
         signature=parsed.signature,
         host=parsed.host,
         port=parsed.port,

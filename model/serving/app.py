@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import json
 import logging
@@ -9,7 +10,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,15 +20,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from model import terminal
+from model.errors import ModelError
 from model.serving import metrics, rest_google, rest_kserve, rest_tf
 from model.serving.connections import Connections
 from model.serving.errors import brief, note
 from model.serving.hosts import AllowedHosts
+from model.serving.model_config import read_model_config
+from model.serving.models import Models
 from model.serving.options import Options
 from model.serving.ports import address
 from model.serving.rpc import create_server
 from model.serving.service import Service
-from model.serving.store import Models
 
 _BACKLOG = 2048
 _METRICS = ("/metrics", "/monitoring/prometheus/metrics")
@@ -138,13 +141,17 @@ async def _serve(options: Options, listener: socket.socket, grpc_port: int, serv
     serving = asyncio.create_task(web.serve(sockets=[listener]))
     while not web.started and not serving.done():
         await asyncio.sleep(0.005)
-    looking = asyncio.create_task(_look(service.models, options.poll_seconds))
+    looking = [asyncio.create_task(_look(service.models.refresh, options.poll_seconds))]
+    if options.model_config_file is not None and options.model_config_poll_s:
+        follow = ConfigFile(options, service.models)
+        looking.append(asyncio.create_task(_look(follow, options.model_config_poll_s)))
     watching = asyncio.create_task(connections.watch())
     port = listener.getsockname()[1]
     say_ready(options, service.models, address(options.host, port), address(options.host, bound))
     await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
 
-    looking.cancel()
+    for task in looking:
+        task.cancel()
     web.should_exit = True
     # Both refuse what is new at once. gRPC's grace ends after ours, which says what is unfinished.
     stopping = asyncio.create_task(rpc.stop(options.drain_s + 1))
@@ -167,14 +174,39 @@ def _stop(stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _look(models: Models, seconds: float) -> None:
-    """Looks for new versions, for ever."""
+async def _look(look: Callable[[], None], seconds: float) -> None:
+    """Looks for what is new, for ever."""
     while True:
         await asyncio.sleep(seconds)
         try:
-            await asyncio.to_thread(models.refresh)
+            await asyncio.to_thread(look)
         except Exception as error:  # the versions that are loaded go on
             note(f"cannot look for versions: {type(error).__name__}: {error}")
+
+
+class ConfigFile:
+    """The file that lists models: when it says something else, so does the server."""
+
+    def __init__(self, options: Options, models: Models) -> None:
+        self._options = options
+        self._models = models
+        self._wanted = options.models
+        self._problem = ""
+
+    def __call__(self) -> None:
+        """Reads the file. One that is wrong, or not there, leaves the models as they are, and is told about once."""
+        try:
+            more = read_model_config(str(self._options.model_config_file))
+            wanted = dataclasses.replace(self._options, more=more).models
+        except (ModelError, OSError) as error:
+            if str(error) != self._problem:
+                note(f"the models stay as they are: {error}")
+            self._problem = str(error)
+            return
+        self._problem = ""
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._models.replace(wanted)
 
 
 def say_ready(options: Options, models: Models, rest: str, rpc: str) -> None:

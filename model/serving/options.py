@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from model.errors import ModelError
+
 ERROR_KINDS = ("429", "500", "503", "reset", "stall", "truncated", "misaligned", "html")
 
 
@@ -33,6 +35,8 @@ class Options:
       model: a SavedModel's folder, or a folder of versions; None if only `more` are served.
       name: the model's name in requests.
       more: further models.
+      model_config_file: where `more` was read; None if nowhere.
+      model_config_poll_s: how often to read it again; 0 for never.
       signature: the one that is called where a request names none.
       host: the address to bind.
       port: of REST; 0 for any free one.
@@ -64,6 +68,8 @@ class Options:
     model: str | None
     name: str = "default"
     more: tuple[ServedModel, ...] = ()
+    model_config_file: str | None = None
+    model_config_poll_s: float = 0.0
     signature: str = "serving_default"
     host: str = "127.0.0.1"
     port: int = 8501
@@ -90,6 +96,12 @@ class Options:
     retry_after_s: float | None = None
     drain_s: float = 10.0
     json: bool = False
+
+    def __post_init__(self) -> None:
+        names = [model.name for model in self.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ModelError(f"there are two models of the name {name}; rename one")
 
     @property
     def models(self) -> tuple[ServedModel, ...]:

@@ -14,9 +14,9 @@ from model.serving.errors import RequestError, Status, invalid
 from model.serving.faults import Faults, Quota
 from model.serving.limits import HELD_BODIES, Limits
 from model.serving.metrics import Metrics
+from model.serving.models import Models
 from model.serving.options import Options
 from model.serving.servable import Servable, rows_of
-from model.serving.store import Models
 from model.serving.tensors import Arrays, broadcast_size, disagreement, row_count
 
 _LARGE_BYTES = 64 * 2**10

@@ -4,13 +4,13 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from model.errors import ModelError, ModelLoadError, ModelNotFoundError
 from model.serving.errors import RequestError, Status, brief, invalid, note
-from model.serving.options import Options, ServedModel
+from model.serving.options import ServedModel
 from model.serving.servable import Version, reason_of
 from model.signature import SAVED_MODEL_FILE, read_signatures
 
@@ -30,10 +30,12 @@ class Store:
       signature: the default signature.
 
     Attributes:
+      model: as given.
       name: the model's name.
     """
 
     def __init__(self, model: ServedModel, signature: str) -> None:
+        self.model = model
         self.name = model.name
         self._path = model.path
         self._signature = signature
@@ -45,8 +47,11 @@ class Store:
         # Replaced as a whole, never changed: requests read it while a version is loaded.
         self._versions: dict[int, Version] = {}
 
-    def load(self) -> None:
+    def load(self, before: "Store | None" = None) -> None:
         """Loads what is there.
+
+        Args:
+          before: the versions as they were served; those of the same path are taken over.
 
         Raises:
           ModelError: no version can be loaded.
@@ -55,8 +60,11 @@ class Store:
         if not found:
             read_signatures(self._path)
         problem: ModelError | None = None
+        if before is not None and before._path == self._path:
+            wanted = self._wanted(found)
+            self._versions = {number: version for number, version in before._versions.items() if number in wanted}
         for number in sorted(found, reverse=True):
-            if number in self._wanted(found):
+            if number in self._wanted(found) and number not in self._versions:
                 error = self._try(number, found[number], _files(found[number]))
                 problem = problem or error
         for number in self._chosen or ():
@@ -182,54 +190,6 @@ class Store:
         for number in self._versions.keys() - keep:
             note(f"{self._named(number)} unloaded")
         self._versions = {number: version for number, version in self._versions.items() if number in keep}
-
-
-class Models:
-    """The models that are served, each with its versions.
-
-    Args:
-      stores: of the models, each of another name.
-
-    Attributes:
-      stores: by the model's name.
-    """
-
-    def __init__(self, stores: Iterable[Store]) -> None:
-        self.stores = {store.name: store for store in stores}
-
-    @classmethod
-    def of(cls, options: Options) -> "Models":
-        """The models of a command line, to be loaded."""
-        return cls(Store(model, options.signature) for model in options.models)
-
-    def load(self) -> None:
-        """Loads what is there. Raises ModelError if a model has no version that can be loaded."""
-        for store in self.stores.values():
-            store.load()
-
-    def refresh(self) -> None:
-        """Looks for versions that appeared, changed or are gone."""
-        for store in self.stores.values():
-            store.refresh()
-
-    def store(self, name: str) -> Store:
-        """The versions of a model. Raises RequestError if there is no model of that name."""
-        if name not in self.stores:
-            raise RequestError(Status.NOT_FOUND, f"Could not find any versions of model {name}")
-        return self.stores[name]
-
-    def find(self, name: str, version: int | None = None, label: str | None = None) -> Version:
-        """A version: the newest, or the one with that number or label.
-
-        Raises:
-          RequestError: there is none.
-        """
-        if name in self.stores:
-            return self.stores[name].find(version, label)
-        if label is not None:
-            raise invalid(f"Unrecognized servable version label: {label}")
-        wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-        raise RequestError(Status.NOT_FOUND, f"Servable not found for request: {wanted}")
 
 
 def find_versions(path: str) -> dict[int, str]:

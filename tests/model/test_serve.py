@@ -18,9 +18,9 @@ import pytest
 
 from model.savedmodel import SavedModel
 from model.serving.app import say_ready
+from model.serving.models import Models
 from model.serving.options import Options
 from model.serving.ports import address, bind, choose_grpc_port
-from model.serving.store import Models
 from tests.model.serving_process import ROOT, serving
 
 tf = pytest.importorskip("tensorflow")

@@ -12,13 +12,17 @@ import shutil
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pytest
 from google.protobuf import json_format
 
+from inference.client import Client, Endpoint
+from inference.protocols.base import Target
 from model import serve
 from model.errors import ModelError
 from model.serving.model_config import read_model_config
-from model.serving.options import ServedModel
+from model.serving.models import Models
+from model.serving.options import Options, ServedModel
 from model.serving.tensors import broadcast_size, pairs_to_json
 from tests.model.half_plus_two import make_half_plus_two
 from tests.model.serving_process import serving
@@ -36,6 +40,8 @@ from tensorflow_serving.apis import (  # noqa: E402
     prediction_service_pb2_grpc,
     regression_pb2,
 )
+
+from model.serving.app import ConfigFile  # noqa: E402
 
 HALF = "/v1/models/half_plus_two"
 HALVES = [{"x": 1.0}, {"x": 2.0}]
@@ -619,6 +625,71 @@ def test_policies(tmp_path):
         ServedModel("modern", "/m/modern", 1),
         ServedModel("two", "relative", 2),
     )
+
+
+def test_the_list_of_models_changes(server, tmp_path, capfd):
+    """Read again, its models are served in place of those before; a wrong one changes nothing."""
+    folder = tmp_path / "models"
+    make_half_plus_two(folder / "1")
+    shutil.copytree(folder / "1", folder / "2")
+    file = tmp_path / "models.config"
+
+    def write(*models):
+        text = "".join(
+            f"config {{ name: '{name}' base_path: '{path}' {policy} }}" for name, path, policy in models
+        )  # fmt: skip
+        file.write_text(f"model_config_list {{ {text} }}")
+
+    def served():
+        return {name: (store.versions, store.labels) for name, store in models.stores.items()}
+
+    write(("a", folder, ""), ("b", folder, "model_version_policy { all {} }"))
+    options = Options(str(folder), "always", model_config_file=str(file), more=read_model_config(str(file)))
+    models = Models.of(options)
+    models.load()
+    look = ConfigFile(options, models)
+    look()
+    assert served() == {"always": ([2, 1], {}), "a": ([2], {}), "b": ([2, 1], {})}
+    before = {version: models.find("b", version) for version in (1, 2)}
+    always = models.stores["always"]
+    policy = "model_version_policy { specific { versions: 1 } } version_labels { key: 'old' value: 1 }"
+    write(("b", folder, policy), ("c", folder, ""), ("d", tmp_path / "none", ""))
+    look()
+    assert served() == {"always": ([2, 1], {}), "b": ([1], {"old": 1}), "c": ([2], {})}
+    assert models.find("b", label="old") is before[1]
+    assert models.stores["always"] is always
+    said = capfd.readouterr().err
+    assert "model a is served no more" in said
+    assert "model d cannot be served as its config says: no SavedModel" in said
+    for text in ("model_config_list {", "model_config_list { config { name: 'always' base_path: '/m' } }"):
+        file.write_text(text)
+        look()
+        look()
+        assert list(models.stores) == ["always", "b", "c"]
+        assert capfd.readouterr().err.count("the models stay as they are") == 1
+    write(("b", tmp_path / "none", ""))
+    look()
+    assert served() == {"always": ([2, 1], {}), "b": ([1], {"old": 1})}
+
+
+@pytest.mark.parametrize("protocol", ["tf_serving_rest", "tf_serving_grpc"])
+def test_an_endpoint_of_a_classify_or_regress_signature(server, protocol):
+    """It is asked with predict: the outputs are columns. What it takes is known to be tf.Examples."""
+    url = server.rest if protocol == "tf_serving_rest" else server.grpc
+    examples = pa.array([example(x=1, x2=2).SerializeToString(), example(x=2).SerializeToString()], pa.binary())
+    for name, expected in [
+        ("regress_x_to_y", {"outputs": [2.5, 3.0]}),
+        ("classify_named", {"classes": [["half", "rest"]] * 2, "scores": [[0.5, 2.5], [1.0, 1.0]]}),
+    ]:
+        client = Client(Endpoint(protocol, Target(url=url, model="half_plus_two", signature=name)))
+        try:
+            signature = client.signature()
+            assert signature.examples_input == "inputs"
+            answer = client.predict([examples], signature.inputs, signature.outputs, client.retries.deadline())
+        finally:
+            client.close()
+        found = {key: column.to_pylist() for key, column in answer.columns.items()}
+        assert {key: np.reshape(values, np.shape(expected[key])).tolist() for key, values in found.items()} == expected
 
 
 def test_mistakes_of_the_command_line(tmp_path, capsys):
