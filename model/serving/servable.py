@@ -123,14 +123,16 @@ def rows_of(outputs: Arrays) -> set[int]:
 
 
 def first_signature(signatures: Mapping[str, Signature], default: str, path: str) -> Signature:
-    """Returns the signature that a version is loaded with: the default one, or any if that has only its usual name.
+    """Returns the signature that a version is loaded with.
+
+    It is the default one; another if nobody chose the default, and the model has none of its name that is served.
 
     Raises:
       SignatureNotFoundError: there is none.
     """
-    if default == DEFAULT_SIGNATURE and default not in signatures:
-        served = (signature for signature in signatures.values() if _not_served(signature) is None)
-        return next(served, None) or choose_signature(signatures, default, path)
+    served = [signature for signature in signatures.values() if _not_served(signature) is None]
+    if default == DEFAULT_SIGNATURE and served and default not in [signature.name for signature in served]:
+        return served[0]
     return choose_signature(signatures, default, path)
 
 

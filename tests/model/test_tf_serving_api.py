@@ -19,11 +19,12 @@ from google.protobuf import json_format
 from inference.client import Client, Endpoint
 from inference.protocols.base import Target
 from model import serve
-from model.errors import ModelError
+from model.errors import ModelError, SignatureNotFoundError
 from model.serving.model_config import read_model_config
 from model.serving.models import Models
 from model.serving.options import Options, ServedModel
 from model.serving.tensors import broadcast_size, pairs_to_json
+from model.specs import Signature, TensorSpec
 from tests.model.half_plus_two import make_half_plus_two
 from tests.model.serving_process import serving
 
@@ -42,6 +43,7 @@ from tensorflow_serving.apis import (  # noqa: E402
 )
 
 from model.serving.app import ConfigFile  # noqa: E402
+from model.serving.servable import first_signature  # noqa: E402
 
 HALF = "/v1/models/half_plus_two"
 HALVES = [{"x": 1.0}, {"x": 2.0}]
@@ -709,6 +711,26 @@ def test_mistakes_of_the_command_line(tmp_path, capsys):
             code = error.code
         (line,) = capsys.readouterr().err.splitlines()
         assert (code, telling in line) == (2, True), line
+
+
+def test_the_signature_that_a_model_is_loaded_with():
+    """The default one, and of a model that cannot be asked by default, one that can be asked."""
+    dense, ragged = TensorSpec("x", "float32", (None,)), TensorSpec("x", "float32", (None, None), "ragged")
+
+    def loaded(default, **inputs):
+        signatures = {name: Signature(name, (spec,), (dense,), "") for name, spec in inputs.items()}
+        return first_signature(signatures, default, "m").name
+
+    assert loaded("serving_default", a=dense, serving_default=dense) == "serving_default"
+    assert loaded("serving_default", a=ragged, b=dense) == "b"
+    assert loaded("serving_default", b=dense, serving_default=ragged) == "b"
+    assert loaded("serving_default", serving_default=ragged) == "serving_default"
+    assert loaded("chosen", b=dense, chosen=ragged) == "chosen"
+    for names in ({"b": ragged}, {}):
+        with pytest.raises(SignatureNotFoundError):
+            loaded("serving_default", **names)
+    with pytest.raises(SignatureNotFoundError, match="did you mean 'chosen'"):
+        loaded("chosn", chosen=dense)
 
 
 def test_pairs_of_labels_and_scores():
