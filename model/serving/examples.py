@@ -79,6 +79,7 @@ def _serialized(features: Any, where: str) -> bytes:
         raise invalid(f"{where} is not an object of features")
     example = example_pb2.Example()
     for name, given in features.items():
+        _utf8(name, f"{where}: a feature's name")
         values = given if type(given) is list else [given]
         _add(example.features.feature[name], values, f"{where}: feature {name!r}")
     data: bytes = example.SerializeToString()

@@ -326,6 +326,21 @@ REFUSALS = [
             (1e39, "has a value beyond float32"),
         ]
     ),
+    # Python's parser, which knows NaN, takes half of a surrogate pair for a character.
+    (
+        "POST",
+        f"{HALF}:regress",
+        b'{"signature_name": "regress_x_to_y", "examples": [{"\\ud800": NaN}]}',
+        400,
+        "a feature's name has half of a surrogate pair",
+    ),
+    (
+        "POST",
+        f"{HALF}:regress",
+        b'{"signature_name": "regress_x_to_y", "examples": [{"x": NaN, "y": "\\ud800"}]}',
+        400,
+        "feature 'y' has half of a surrogate pair",
+    ),
     (
         "POST",
         f"{HALF}:regress",
