@@ -1,8 +1,13 @@
-"""Serves a SavedModel on this machine: `python -m model.serve --model PATH`.
+"""Serves SavedModels on this machine: `python -m model.serve --model PATH`.
 
 REST as TensorFlow Serving, KServe (both versions of its protocol), AI Platform and Vertex AI have it, and TensorFlow
 Serving's gRPC, all at once. For developing, testing and comparing; it knows neither users nor encryption, and binds
 the loopback address unless told otherwise. It can misbehave on purpose, so that clients can rehearse it.
+
+Several models are served with `--model-config-file`, in the format of TensorFlow Serving, some of whose options are
+taken under their own names: `--model_name`, `--model_base_path`, `--model_config_file`,
+`--model_config_file_poll_wait_seconds`, `--file_system_poll_wait_seconds` and `--rest_api_port` (`--port` is gRPC's
+then, as it is there).
 
 Requests that wait while the model is busy share its next call. A model whose rows depend on each other must not be
 called so: `--max-batch-rows 1`.
@@ -17,7 +22,7 @@ from typing import NoReturn
 from model import terminal
 from model.errors import ModelError
 from model.quiet import swallowed_stderr
-from model.serving.options import ERROR_KINDS, Options
+from model.serving.options import ERROR_KINDS, Options, ServedModel
 from model.serving.ports import bind, choose_grpc_port
 
 
@@ -31,7 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code: 0 when stopped by a signal after finishing what was in flight, 1 if that took too long, 2 if
       the model, a port or the command line is wrong.
     """
-    options = _options(_parser().parse_args(arguments))
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    _settle_ports(parser, parsed)
+    try:
+        options = _options(parsed, _models(parser, parsed))
+    except (ModelError, OSError) as error:
+        return _fail(str(error))
     try:
         listener = bind(options.host, options.port)
     except OSError as error:
@@ -49,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         try:
-            _check_model(options)
+            for model in options.models:
+                _check_model(model, options.signature)
             with swallowed_stderr():
                 from model.serving.app import run
             return run(options, listener, grpc_port)
@@ -59,17 +71,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 130
 
 
-def _check_model(options: Options) -> None:
-    """Finds a wrong path or signature before TensorFlow is imported. Raises ModelError."""
-    from model.signature import latest_version, read_signature
+def _models(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> tuple[ServedModel, ...]:
+    """Reads the models of the config file. Raises ModelError or OSError."""
+    if parsed.model_config_file is None:
+        if parsed.model is None:
+            parser.error("no model is named; give --model PATH, or --model-config-file FILE")
+        return ()
+    from model.serving.model_config import read_model_config
 
-    folder = options.model
+    return read_model_config(parsed.model_config_file)
+
+
+def _settle_ports(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
+    """Sets `port` and `grpc_port`. With --rest_api_port, --port is gRPC's, as for TensorFlow Serving."""
+    if parsed.rest_api_port is not None:
+        if parsed.port is not None and parsed.grpc_port is not None:
+            parser.error("--port is gRPC's beside --rest_api_port, and so is --grpc-port; leave one out")
+        parsed.grpc_port = parsed.port if parsed.grpc_port is None else parsed.grpc_port
+        parsed.port = parsed.rest_api_port
+    elif parsed.port is None:
+        parsed.port = Options.port
+
+
+def _check_model(model: ServedModel, signature: str) -> None:
+    """Finds a wrong path or signature before TensorFlow is imported. Raises ModelError."""
+    from model.signature import DEFAULT_SIGNATURE, choose_signature, latest_version, read_signatures
+
+    folder = model.path
     if not os.path.exists(os.path.join(folder, "saved_model.pb")) and os.path.isdir(folder):
         newest = latest_version(entry.name for entry in os.scandir(folder) if entry.is_dir())
         if newest is not None:
             # An older version may do if this one is only half there.
             return
-    read_signature(folder, options.signature)
+    signatures = read_signatures(folder)
+    # A model that has no signature of the usual name is served; its requests name one.
+    if not signatures or signature != DEFAULT_SIGNATURE:
+        choose_signature(signatures, signature, folder)
 
 
 def _fail(message: str) -> int:
@@ -85,10 +122,32 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m model.serve", description="Serve a SavedModel over REST and gRPC.")
+    parser = _Parser(prog="python -m model.serve", description="Serve SavedModels over REST and gRPC.")
     add = parser.add_argument
-    add("--model", required=True, metavar="PATH", help="a SavedModel, or a folder of versions (v1, v2, ... or 1, 2)")
-    add("--name", default="default", help="the model's name in requests (default: %(default)s)")
+    add(
+        "--model",
+        "--model_base_path",
+        dest="model",
+        metavar="PATH",
+        help="a SavedModel, or a folder of versions (v1, v2, ... or 1, 2)",
+    )
+    add("--name", "--model_name", dest="name", default="default", help="its name in requests (default: %(default)s)")
+    add(
+        "--model-config-file",
+        "--model_config_file",
+        dest="model_config_file",
+        metavar="FILE",
+        help="further models, as TensorFlow Serving lists them: a ModelServerConfig in protobuf's text format",
+    )
+    add(
+        "--model-config-poll-seconds",
+        "--model_config_file_poll_wait_seconds",
+        dest="model_config_poll_seconds",
+        metavar="SECONDS",
+        type=_amount,
+        default=0.0,
+        help="how often to read that file again (default: never)",
+    )
     add("--signature", default="serving_default", help="the one to call if none is named (default: %(default)s)")
     add("--host", default="127.0.0.1", help="the address to bind (default: %(default)s)")
     add(
@@ -98,10 +157,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name that requests may be addressed to, besides localhost and --host; repeatable",
     )
-    add("--port", type=_port, default=8501, help="of REST; 0: any free one (default: %(default)s)")
+    add("--port", type=_port, help=f"of REST; 0: any free one (default: {Options.port})")
+    add("--rest_api_port", type=_port, metavar="PORT", help="of REST, with --port of gRPC, as for TensorFlow Serving")
     add("--grpc-port", type=_port, help="of gRPC (default: the one below --port, or any free one)")
     add("--label", type=_label, action="append", default=[], metavar="NAME=VERSION", help="name a version; repeatable")
-    add("--poll-seconds", type=_positive, default=1.0, help="how often to look for versions (default: %(default)s)")
+    add(
+        "--poll-seconds",
+        "--file_system_poll_wait_seconds",
+        dest="poll_seconds",
+        metavar="SECONDS",
+        type=_positive,
+        default=1.0,
+        help="how often to look for versions (default: %(default)s)",
+    )
     add("--keep-versions", type=_count, default=2, help="how many of the newest are served (default: %(default)s)")
     add("--json", action="store_true", help="say in JSON that the server is ready")
     limits = parser.add_argument_group("limits")
@@ -128,10 +196,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _options(parsed: argparse.Namespace) -> Options:
+def _options(parsed: argparse.Namespace, more: tuple[ServedModel, ...]) -> Options:
     return Options(
         model=parsed.model,
         name=parsed.name,
+        more=more,
+        model_config_file=parsed.model_config_file,
+        model_config_poll_s=parsed.model_config_poll_seconds,
         signature=parsed.signature,
         host=parsed.host,
         port=parsed.port,

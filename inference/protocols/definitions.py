@@ -10,6 +10,7 @@ from inference.errors import EndpointConfigError, ResponseError
 from model.specs import Signature, TensorSpec
 
 _RENAMED = {"float": "float32", "double": "float64", "half": "float16"}
+_OF_EXAMPLES = ("tensorflow/serving/classify", "tensorflow/serving/regress")
 _SIDES = ("inputs", "outputs")
 
 
@@ -33,9 +34,14 @@ def choose(signatures: Mapping[str, Any], name: str) -> Any:
 
 
 def made_of(name: str, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], method_name: str = "") -> Signature:
-    """A signature of these inputs and outputs, sorted."""
+    """A signature of these inputs and outputs, sorted.
+
+    The only input of a classify or regress signature takes serialized tf.Examples. It is asked with predict, which
+    TensorFlow Serving does for every method: the outputs, such as classes and scores, are columns then.
+    """
     inputs, outputs = (tuple(sorted(specs, key=lambda spec: spec.name)) for specs in (inputs, outputs))
-    return Signature(name, inputs, outputs, method_name)
+    takes_examples = method_name in _OF_EXAMPLES and [spec.dtype for spec in inputs] == ["string"]
+    return Signature(name, inputs, outputs, method_name, inputs[0].name if takes_examples else None)
 
 
 def from_json(name: str, definition: Any) -> Signature:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import json
 import logging
@@ -9,7 +10,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,17 +20,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from model import terminal
+from model.errors import ModelError
 from model.serving import metrics, rest_google, rest_kserve, rest_tf
 from model.serving.connections import Connections
 from model.serving.errors import brief, note
 from model.serving.hosts import AllowedHosts
+from model.serving.model_config import read_model_config
+from model.serving.models import Models
 from model.serving.options import Options
 from model.serving.ports import address
 from model.serving.rpc import create_server
 from model.serving.service import Service
-from model.serving.store import Store
 
 _BACKLOG = 2048
+_METRICS = ("/metrics", "/monitoring/prometheus/metrics")
 _COLLECTED_OBJECTS = (50_000, 20, 20)
 
 
@@ -37,14 +41,16 @@ def create_app(service: Service, grpc_address: str) -> Starlette:
     """The web application of a service."""
 
     def index(request: Request) -> Response:
-        described = {
-            "model": service.store.name,
-            "versions": service.store.versions,
-            "labels": dict(service.options.labels),
-            "signatures": sorted(service.store.find(service.store.name).signatures),
-            "grpc": grpc_address,
-        }
-        return JSONResponse(described)
+        described = [
+            {
+                "model": store.name,
+                "versions": store.versions,
+                "labels": store.labels,
+                "signatures": sorted(store.find().signatures),
+            }
+            for store in service.models.stores.values()
+        ]
+        return JSONResponse({**described[0], "grpc": grpc_address, "models": described})
 
     def health(request: Request) -> Response:
         return Response(b"ok\n", media_type="text/plain")
@@ -53,15 +59,21 @@ def create_app(service: Service, grpc_address: str) -> Starlette:
         return Response(service.metrics.text(), headers={"content-type": metrics.CONTENT_TYPE})
 
     async def not_found(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": brief(f"Malformed request: {request.method} {request.url.path}")}, 404)
+        return unknown(request) or JSONResponse({"error": brief(f"there is nothing at {request.url.path}")}, 404)
 
     async def wrong_method(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": brief(f"{request.method} is not for {request.url.path}")}, 405)
+        message = f"{request.method} is not for {request.url.path}"
+        return unknown(request) or JSONResponse({"error": brief(message)}, 405)
+
+    def unknown(request: Request) -> Response | None:
+        """What TensorFlow Serving answers below its own path, whatever is wrong there."""
+        ours = request.url.path.startswith("/v1/") and not request.url.path.startswith("/v1/projects/")
+        return rest_tf.API.response(rest_tf.malformed(request)) if ours else None
 
     routes = [
         Route("/", index, methods=["GET"]),
         Route("/healthz", health, methods=["GET"]),
-        Route("/metrics", counters, methods=["GET"]),
+        *(Route(path, counters, methods=["GET"]) for path in _METRICS),
         *rest_google.routes(service),
         *rest_kserve.routes(service),
         *rest_tf.routes(service),
@@ -71,7 +83,7 @@ def create_app(service: Service, grpc_address: str) -> Starlette:
 
 
 def run(options: Options, listener: socket.socket, grpc_port: int) -> int:
-    """Loads the model and serves it until told to stop.
+    """Loads the models and serves them until told to stop.
 
     Args:
       options: the command line's.
@@ -86,12 +98,12 @@ def run(options: Options, listener: socket.socket, grpc_port: int) -> int:
       OSError: gRPC's port cannot be bound.
     """
     terminal.log_to_stderr(logging.ERROR, "%(name)s: %(message)s")
-    store = Store(options.model, options.name, options.signature, options.keep_versions, options.labels)
-    store.load()
+    models = Models.of(options)
+    models.load()
     # A large body makes millions of lists, among which the collector would look for garbage again and again.
     gc.freeze()
     gc.set_threshold(*_COLLECTED_OBJECTS)
-    return asyncio.run(_serve(options, listener, grpc_port, Service(options, store)))
+    return asyncio.run(_serve(options, listener, grpc_port, Service(options, models)))
 
 
 class _Server(uvicorn.Server):
@@ -129,13 +141,17 @@ async def _serve(options: Options, listener: socket.socket, grpc_port: int, serv
     serving = asyncio.create_task(web.serve(sockets=[listener]))
     while not web.started and not serving.done():
         await asyncio.sleep(0.005)
-    looking = asyncio.create_task(_look(service.store, options.poll_seconds))
+    looking = [asyncio.create_task(_look(service.models.refresh, options.poll_seconds))]
+    if options.model_config_file is not None and options.model_config_poll_s:
+        follow = ConfigFile(options, service.models)
+        looking.append(asyncio.create_task(_look(follow, options.model_config_poll_s)))
     watching = asyncio.create_task(connections.watch())
     port = listener.getsockname()[1]
-    say_ready(options, service.store, address(options.host, port), address(options.host, bound))
+    say_ready(options, service.models, address(options.host, port), address(options.host, bound))
     await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
 
-    looking.cancel()
+    for task in looking:
+        task.cancel()
     web.should_exit = True
     # Both refuse what is new at once. gRPC's grace ends after ours, which says what is unfinished.
     stopping = asyncio.create_task(rpc.stop(options.drain_s + 1))
@@ -158,22 +174,48 @@ def _stop(stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _look(store: Store, seconds: float) -> None:
-    """Looks for new versions, for ever."""
+async def _look(look: Callable[[], None], seconds: float) -> None:
+    """Looks for what is new, for ever."""
     while True:
         await asyncio.sleep(seconds)
         try:
-            await asyncio.to_thread(store.refresh)
+            await asyncio.to_thread(look)
         except Exception as error:  # the versions that are loaded go on
             note(f"cannot look for versions: {type(error).__name__}: {error}")
 
 
-def say_ready(options: Options, store: Store, rest: str, rpc: str) -> None:
+class ConfigFile:
+    """The file that lists models: when it says something else, so does the server."""
+
+    def __init__(self, options: Options, models: Models) -> None:
+        self._options = options
+        self._models = models
+        self._wanted = options.models
+        self._problem = ""
+
+    def __call__(self) -> None:
+        """Reads the file. One that is wrong, or not there, leaves the models as they are, and is told about once."""
+        try:
+            more = read_model_config(str(self._options.model_config_file))
+            wanted = dataclasses.replace(self._options, more=more).models
+        except (ModelError, OSError) as error:
+            if str(error) != self._problem:
+                note(f"the models stay as they are: {error}")
+            self._problem = str(error)
+            return
+        self._problem = ""
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._models.replace(wanted)
+
+
+def say_ready(options: Options, models: Models, rest: str, rpc: str) -> None:
     """Tells where the server is, in one line on standard output."""
-    versions = store.versions
+    versions = {name: store.versions for name, store in models.stores.items()}
     if options.json:
-        ready = {"ready": True, "rest": f"http://{rest}", "grpc": rpc, "model": store.name, "versions": versions}
-        terminal.print_line(json.dumps(ready))
+        name, served = next(iter(versions.items()))
+        ready = {"ready": True, "rest": f"http://{rest}", "grpc": rpc, "model": name, "versions": served}
+        terminal.print_line(json.dumps({**ready, "models": versions}))
     else:
-        listed = ", ".join(map(str, versions))
-        terminal.print_line(f"ready: model {store.name}, versions {listed}, REST http://{rest}, gRPC {rpc}")
+        listed = "; ".join(f"model {name}, versions {', '.join(map(str, found))}" for name, found in versions.items())
+        terminal.print_line(f"ready: {listed}, REST http://{rest}, gRPC {rpc}")

@@ -18,7 +18,7 @@ import numpy as np
 
 from model.serving.errors import RequestError, Status, note, too_large
 from model.serving.metrics import Metrics
-from model.serving.store import Servable, rows_of
+from model.serving.servable import Servable, rows_of
 from model.serving.tensors import Arrays
 
 Result = Arrays | Exception
@@ -82,8 +82,14 @@ class Batcher:
         self._rows = 0
         self._bytes = 0
 
-    async def __call__(self, servable: Servable, arrays: Arrays, rows: int) -> Arrays:
+    async def __call__(self, servable: Servable, arrays: Arrays, rows: int, *, alone: bool = False) -> Arrays:
         """Predicts the rows of a request.
+
+        Args:
+          servable: what is called.
+          arrays: the inputs by name.
+          rows: how many there are.
+          alone: whether the request shares no call with others.
 
         Raises:
           RequestError: the model fails on them, or there are too many, or too many wait already.
@@ -93,7 +99,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         request = _Waiting(arrays, rows, size, time.monotonic(), loop.create_future())
         key: Any = object()
-        if servable.joinable:
+        if servable.joinable and not alone:
             inner = tuple((name, array.dtype, array.shape[1:]) for name, array in sorted(arrays.items()))
             key = (id(servable), inner)
         group = self._groups.setdefault(key, _Group(servable))

@@ -12,12 +12,14 @@ class Status(Enum):
     """The kinds of failure: the name that gRPC and Google's APIs give it, and HTTP's code."""
 
     INVALID = ("INVALID_ARGUMENT", 400)
+    PRECONDITION = ("FAILED_PRECONDITION", 400)
     FORBIDDEN = ("PERMISSION_DENIED", 403)
     NOT_FOUND = ("NOT_FOUND", 404)
     TOO_LARGE = ("INVALID_ARGUMENT", 413)
     UNSUPPORTED = ("INVALID_ARGUMENT", 415)
     QUOTA = ("RESOURCE_EXHAUSTED", 429)
     INTERNAL = ("INTERNAL", 500)
+    UNIMPLEMENTED = ("UNIMPLEMENTED", 501)
     UNAVAILABLE = ("UNAVAILABLE", 503)
 
     @property

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from model.serving.connections import Connection
-from model.serving.errors import RequestError, Status, note, too_large
+from model.serving.errors import RequestError, Status, invalid, note, too_large
 from model.serving.service import Held, Query, Service
 from model.serving.tensors import Arrays
 
 _DISCARDED_BODIES = 16
+_GZIP = ("gzip", "x-gzip")
+_MOST_UNPACKED = 1032
+"""How many times as large as itself gzip may become."""
 _HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Sign in to continue</h1></body></html>\n"
 
 
@@ -79,7 +83,7 @@ def prediction(service: Service, path: str, api: Api) -> Route:
     async def endpoint(request: Request) -> Response:
         with service.counted(api.name) as outcome, service.held() as held:
             try:
-                body = await _body(request, service.options.max_body_bytes, held)
+                body = await _plain(service, request, held)
                 response = await _answer(service, api, request, body)
             except ClientDisconnect:
                 outcome.code = "499"
@@ -107,6 +111,33 @@ async def _answer(service: Service, api: Api, request: Request, body: bytes) -> 
     headers = {**answer.headers, "x-model-version": str(query.servable.version.number)}
     kind = _Truncated if fault == "truncated" else Response
     return kind(answer.body, 200, headers, answer.media_type)
+
+
+async def _plain(service: Service, request: Request, held: Held) -> bytes:
+    """Reads a body, and unpacks one that was compressed."""
+    limit = service.options.max_body_bytes
+    body = await _body(request, limit, held)
+    if _encoding(request) not in _GZIP:
+        return body
+    # What it becomes is known when it is there; a body of a few bytes may become a thousand times as many.
+    unpacked = await service.apart(len(body) * _MOST_UNPACKED, lambda: _gunzipped(body, limit))
+    held.add(len(unpacked) - len(body))
+    return unpacked
+
+
+def _gunzipped(data: bytes, limit: int) -> bytes:
+    """Unpacks gzip of one member, no more than `limit` bytes."""
+    reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        unpacked = reader.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise invalid(f"the body is not gzip, as its content-encoding says: {error}") from error
+    if len(unpacked) > limit:
+        raise _too_large(limit)
+    if not reader.eof or reader.unused_data:
+        what = "has something behind its end" if reader.eof else "breaks off"
+        raise invalid(f"the body is gzip that {what}")
+    return unpacked
 
 
 async def _body(request: Request, limit: int, held: Held) -> bytes:
@@ -140,10 +171,15 @@ async def _body(request: Request, limit: int, held: Held) -> bytes:
 
 
 def _wrong_encoding(request: Request) -> RequestError | None:
-    encoding = ", ".join(request.headers.getlist("content-encoding"))
-    if encoding.strip().lower() not in ("", "identity"):
-        return RequestError(Status.UNSUPPORTED, f"content encoding {encoding!r} is not taken; send the body as it is")
+    encoding = _encoding(request)
+    if encoding not in ("", "identity", *_GZIP):
+        message = f"content encoding {encoding!r} is not taken; send the body as it is, or in gzip"
+        return RequestError(Status.UNSUPPORTED, message)
     return None
+
+
+def _encoding(request: Request) -> str:
+    return ", ".join(request.headers.getlist("content-encoding")).strip().lower()
 
 
 def _too_large(limit: int) -> RequestError:

@@ -3,7 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from model.errors import ModelError
+
 ERROR_KINDS = ("429", "500", "503", "reset", "stall", "truncated", "misaligned", "html")
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model to serve.
+
+    Attributes:
+      name: in requests.
+      path: a SavedModel's folder, or a folder of versions.
+      keep: how many of the newest versions are served; None for all.
+      versions: the versions that are served, in place of the newest; none for those.
+      labels: versions by label.
+    """
+
+    name: str
+    path: str
+    keep: int | None = 2
+    versions: frozenset[int] = frozenset()
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -11,8 +32,11 @@ class Options:
     """What to serve, where, within which limits, and how to misbehave.
 
     Attributes:
-      model: a SavedModel's folder, or a folder of versions.
+      model: a SavedModel's folder, or a folder of versions; None if only `more` are served.
       name: the model's name in requests.
+      more: further models.
+      model_config_file: where `more` was read; None if nowhere.
+      model_config_poll_s: how often to read it again; 0 for never.
       signature: the one that is called where a request names none.
       host: the address to bind.
       port: of REST; 0 for any free one.
@@ -41,8 +65,11 @@ class Options:
       json: whether to say in JSON that the server is ready.
     """
 
-    model: str
+    model: str | None
     name: str = "default"
+    more: tuple[ServedModel, ...] = ()
+    model_config_file: str | None = None
+    model_config_poll_s: float = 0.0
     signature: str = "serving_default"
     host: str = "127.0.0.1"
     port: int = 8501
@@ -69,3 +96,16 @@ class Options:
     retry_after_s: float | None = None
     drain_s: float = 10.0
     json: bool = False
+
+    def __post_init__(self) -> None:
+        names = [model.name for model in self.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ModelError(f"there are two models of the name {name}; rename one")
+
+    @property
+    def models(self) -> tuple[ServedModel, ...]:
+        """All models that are served."""
+        if self.model is None:
+            return self.more
+        return (ServedModel(self.name, self.model, self.keep_versions, labels=self.labels), *self.more)

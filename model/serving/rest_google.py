@@ -4,7 +4,7 @@ POST /v1/projects/{project}/models/{model}[/versions/{version}]:predict
 POST /v1/projects/{project}/locations/{location}/endpoints/{endpoint}:predict
 POST /v1/projects/{project}/locations/{location}/endpoints/{endpoint}:rawPredict
 
-Any project and location will do; the model's name is the server's, and so is the endpoint's. A version is a number,
+Any project and location will do; an endpoint's name is that of its model. A version is a number,
 with or without a v, or a label. The clouds' own limits, such as 1.5 MB a request, are not rehearsed. A NaN is
 written as the token NaN.
 """
@@ -18,8 +18,8 @@ from starlette.routing import Route
 from model.serving.errors import RequestError, Status
 from model.serving.http import Answer, Api, Render, prediction
 from model.serving.rest_tf import answer_to
+from model.serving.servable import Version
 from model.serving.service import Query, Service
-from model.serving.store import Version
 from model.serving.tensors import Arrays
 from model.serving.tf_json import read_inputs, read_request, signature_name, write_rows
 
@@ -45,7 +45,7 @@ def _ai_platform(service: Service, request: Request, body: bytes) -> tuple[Query
     label = given if number is None else None
     resource = f"projects/{path['project']}/models/{path['model']}"
     try:
-        version = service.store.find(path["model"], int(number[1]) if number else None, label)
+        version = service.models.find(path["model"], int(number[1]) if number else None, label)
     except RequestError as error:
         named = resource if given is None else f"{resource}/versions/{given}"
         raise RequestError(Status.NOT_FOUND, f"Field: name Error: {named} was not found.") from error
@@ -62,8 +62,8 @@ def _vertex(service: Service, request: Request, body: bytes) -> tuple[Query, Ren
     path = request.path_params
     model = {
         "deployedModelId": str(version.number),
-        "model": f"projects/{path['project']}/locations/{path['location']}/models/{service.store.name}",
-        "modelDisplayName": service.store.name,
+        "model": f"projects/{path['project']}/locations/{path['location']}/models/{version.model_name}",
+        "modelDisplayName": version.model_name,
         "modelVersionId": str(version.number),
     }
 
@@ -80,7 +80,7 @@ def _vertex_raw(service: Service, request: Request, body: bytes) -> tuple[Query,
 def _deployed(service: Service, request: Request) -> Version:
     endpoint = request.path_params["endpoint"]
     try:
-        return service.store.find(endpoint)
+        return service.models.find(endpoint)
     except RequestError as error:
         raise RequestError(Status.NOT_FOUND, f"Endpoint `{endpoint}` not found.") from error
 

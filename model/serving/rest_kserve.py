@@ -19,12 +19,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from model.serving.errors import RequestError, invalid
+from model.serving.errors import RequestError, Status, invalid
 from model.serving.http import Answer, Api, Render, guarded, prediction
 from model.serving.limits import Limits, check_sizes
-from model.serving.rest_tf import json_response, requested_version
+from model.serving.rest_tf import json_response
+from model.serving.servable import Version
 from model.serving.service import Query, Service
-from model.serving.tensors import Array, Arrays, check_shape, from_json, has_rows, numpy_dtype, read_json, to_json
+from model.serving.tensors import (
+    Array,
+    Arrays,
+    check_shape,
+    disagreement,
+    from_json,
+    has_rows,
+    numpy_dtype,
+    read_json,
+    to_json,
+)
 from model.specs import TensorSpec
 
 _PLACES = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
@@ -55,8 +66,7 @@ def routes(service: Service) -> list[Route]:
         return json_response({"ready": True})
 
     def model_ready(request: Request) -> Response:
-        requested_version(service, request)
-        return json_response({"name": service.store.name, "ready": True})
+        return json_response({"name": _version(service, request).model_name, "ready": True})
 
     def metadata(request: Request) -> Response:
         return json_response(_metadata(service, request))
@@ -71,12 +81,20 @@ def routes(service: Service) -> list[Route]:
     return found
 
 
+def _version(service: Service, request: Request) -> Version:
+    """The version that a path names. Raises RequestError if there is none."""
+    name, version = request.path_params["model"], request.path_params.get("version")
+    if version is not None and not (version.isdecimal() and version.isascii() and len(version) <= 18):
+        raise RequestError(Status.NOT_FOUND, f"model {name} has no version {version}; versions are numbers")
+    return service.models.find(name, None if version is None else int(version))
+
+
 def _metadata(service: Service, request: Request) -> dict[str, Any]:
-    version = requested_version(service, request)
+    version = _version(service, request)
     signature = version.servable(service.options.signature).signature
     return {
-        "name": service.store.name,
-        "versions": [str(number) for number in service.store.versions],
+        "name": version.model_name,
+        "versions": [str(number) for number in service.models.store(version.model_name).versions],
         "platform": "tensorflow_savedmodel",
         "inputs": [_described(spec) for spec in signature.inputs],
         "outputs": [_described(spec) for spec in signature.outputs],
@@ -89,12 +107,12 @@ def _described(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _parse(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
-    version = requested_version(service, request)
+    version = _version(service, request)
     servable = version.servable(service.options.signature)
     header, binary = _split(request.headers.get(_HEADER_LENGTH), body, service.limits)
     arrays = _inputs(header, binary, servable.signature.inputs, service.limits)
     wanted = _wanted(header, tuple(spec.name for spec in servable.signature.outputs))
-    named: dict[str, Any] = {"model_name": service.store.name, "model_version": str(version.number)}
+    named: dict[str, Any] = {"model_name": version.model_name, "model_version": str(version.number)}
     if header.get("id") is not None:
         named["id"] = _id(header["id"])
     return Query(servable, arrays), lambda outputs: _render(outputs, wanted, named)
@@ -149,6 +167,9 @@ def _inputs(header: Mapping[str, Any], binary: memoryview, specs: tuple[TensorSp
     missing = ", ".join(repr(name) for name in known if name not in arrays)
     if missing:
         raise invalid(f"input {missing} is missing")
+    odd = disagreement(arrays, specs)
+    if odd is not None:
+        raise invalid(odd)
     return arrays
 
 

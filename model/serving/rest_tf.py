@@ -1,6 +1,6 @@
 """TensorFlow Serving's REST API, on whose paths KServe's first version is, too.
 
-POST /v1/models/{model}[/versions/{version} | /labels/{label}]:predict
+POST /v1/models/{model}[/versions/{version} | /labels/{label}]:predict|classify|regress
 GET  /v1/models/{model}[/versions/{version} | /labels/{label}][/metadata]
 GET  /v1/models
 """
@@ -14,13 +14,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
-from model.serving.errors import RequestError, Status
+from model.serving.errors import RequestError, invalid
+from model.serving.examples import examples_in_json
 from model.serving.http import Answer, Api, Render, guarded, prediction
+from model.serving.servable import Version
 from model.serving.service import Query, Service
-from model.serving.store import Version
-from model.serving.tensors import Arrays
+from model.serving.tensors import Arrays, pairs_to_json, to_json
 from model.serving.tf_json import read_inputs, read_request, signature_name, write_columns, write_rows
+from model.serving.verbs import CLASSIFY, INPUT, REGRESS, Verb, classifications, regressions, servable_for
 
+_VERSION_DIGITS = 18
 _MODEL = "/v1/models/{model}"
 _PLACES = (_MODEL, _MODEL + "/versions/{version}", _MODEL + "/labels/{label}")
 
@@ -29,17 +32,17 @@ def routes(service: Service) -> list[Route]:
     """The routes of the API."""
 
     def models(request: Request) -> Response:
-        return json_response({"models": [service.store.name]})
+        return json_response({"models": list(service.models.stores)})
 
     def status(request: Request) -> Response:
         return json_response(_status(service, request))
 
     def metadata(request: Request) -> Response:
-        return json_response(_metadata(service.store.name, requested_version(service, request)))
+        return json_response(_metadata(requested_version(service, request)))
 
     found = [Route("/v1/models", guarded(API, models), methods=["GET"])]
     for place in _PLACES:
-        found.append(prediction(service, place + ":predict", API))
+        found += [prediction(service, f"{place}:{verb}", api) for verb, api in _APIS.items()]
         found.append(Route(place + "/metadata", guarded(API, metadata), methods=["GET"]))
     # Last: {model} matches whatever has no slash in it.
     found += [Route(place, guarded(API, status), methods=["GET"]) for place in _PLACES]
@@ -53,11 +56,30 @@ def json_response(value: Any) -> Response:
 
 def requested_version(service: Service, request: Request) -> Version:
     """The version that a path names. Raises RequestError if there is none."""
-    path = request.path_params
-    version = path.get("version")
-    if version is not None and not (version.isdecimal() and version.isascii() and len(version) <= 18):
-        raise RequestError(Status.NOT_FOUND, f"Servable not found for request: Specific({path['model']}, {version})")
-    return service.store.find(path["model"], None if version is None else int(version), path.get("label"))
+    return service.models.find(_model_name(request), *_choice(request))
+
+
+def malformed(request: Request) -> RequestError:
+    """The answer to what is no request of this API."""
+    return invalid(f"Malformed request: {request.method} {request.url.path}")
+
+
+def _model_name(request: Request) -> str:
+    """The model in a path. Raises RequestError if there is a verb in it, which is for POST or unknown."""
+    name: str = request.path_params["model"]
+    if ":" in name:
+        raise malformed(request)
+    return name
+
+
+def _choice(request: Request) -> tuple[int | None, str | None]:
+    """The version and the label in a path. Raises RequestError if the version is no number."""
+    version = request.path_params.get("version")
+    if version is not None and not (version.isdecimal() and version.isascii()):
+        raise malformed(request)
+    if version is not None and len(version) > _VERSION_DIGITS:
+        raise invalid(f"Failed to convert version: {version} to numeric.")
+    return None if version is None else int(version), request.path_params.get("label")
 
 
 def answer_to(service: Service, body: bytes, version: Version) -> tuple[Query, Render]:
@@ -78,29 +100,43 @@ def _parse(service: Service, request: Request, body: bytes) -> tuple[Query, Rend
     return answer_to(service, body, requested_version(service, request))
 
 
+def _parse_classify(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
+    def render(outputs: Arrays) -> Answer:
+        return Answer(b'{"results":' + pairs_to_json(*classifications(outputs), name="classes") + b"}")
+
+    return _examples_query(service, request, body, CLASSIFY), render
+
+
+def _parse_regress(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
+    def render(outputs: Arrays) -> Answer:
+        return Answer(b'{"results":' + to_json(regressions(outputs), "results") + b"}")
+
+    return _examples_query(service, request, body, REGRESS), render
+
+
+def _examples_query(service: Service, request: Request, body: bytes, verb: Verb) -> Query:
+    version = requested_version(service, request)
+    content = read_request(body, service.limits)
+    servable = servable_for(version, signature_name(content, service.options.signature), verb)
+    return Query(servable, {INPUT: examples_in_json(content, service.limits)}, rowwise=True)
+
+
 def _status(service: Service, request: Request) -> dict[str, Any]:
-    """The state of the versions; of all of them with what KServe's clients ask for on the same path."""
-    if request.path_params.keys() != {"model"}:
-        return {"model_version_status": [version_status(requested_version(service, request).number)]}
-    name = request.path_params["model"]
-    if name != service.store.name:
-        raise RequestError(Status.NOT_FOUND, f"Could not find any versions of model {name}")
-    states = {number: version_status(number, reason) for number, reason in service.store.failures.items()}
-    states |= {number: version_status(number) for number in service.store.versions}
-    newest_first = [state for _, state in sorted(states.items(), reverse=True)]
-    return {"name": name, "ready": True, "model_version_status": newest_first}
+    """The state of the versions, or of one, as GetModelStatusResponse is written in JSON."""
+    states = service.models.store(_model_name(request)).states(*_choice(request))
+    return {"model_version_status": [_version_status(number, failure) for number, failure in states.items()]}
 
 
-def version_status(number: int, failure: str | None = None) -> dict[str, Any]:
+def _version_status(number: int, failure: str | None) -> dict[str, Any]:
     """The state of a version, in the words of TensorFlow Serving."""
     error = {"error_code": "UNKNOWN" if failure else "OK", "error_message": failure or ""}
     return {"version": str(number), "state": "END" if failure else "AVAILABLE", "status": error}
 
 
-def _metadata(name: str, version: Version) -> dict[str, Any]:
+def _metadata(version: Version) -> dict[str, Any]:
     definitions = SignatureDefMap(signature_def=version.definitions)
     described = MessageToDict(definitions, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    spec = {"name": name, "signature_name": "", "version": str(version.number)}
+    spec = {"name": version.model_name, "signature_name": "", "version": str(version.number)}
     return {"model_spec": spec, "metadata": {"signature_def": described}}
 
 
@@ -109,3 +145,8 @@ def _error(error: RequestError) -> bytes:
 
 
 API = Api("tf_serving_rest", _parse, _error)
+_APIS = {
+    "predict": API,
+    "classify": Api(API.name, _parse_classify, _error),
+    "regress": Api(API.name, _parse_regress, _error),
+}

@@ -1,26 +1,27 @@
-"""TensorFlow Serving's gRPC services: Predict, GetModelMetadata, GetModelStatus."""
+"""TensorFlow Serving's gRPC services: PredictionService, and of ModelService GetModelStatus."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
-from itertools import islice
 from typing import Any
 
 import grpc
-import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError, Message
-from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    inference_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 from tensorflow_serving.apis import get_model_metadata_pb2 as metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
-from tensorflow_serving.apis import predict_pb2
 
-from model.serving.errors import RequestError, invalid, note
-from model.serving.limits import MAX_RANK, Limits, check_sizes, string_bytes
+from model.serving.errors import RequestError, Status, invalid, note
+from model.serving.examples import examples_in_message
+from model.serving.rpc_tensors import input_arrays, output_tensor, wanted_outputs
+from model.serving.servable import Servable, Version
 from model.serving.service import Query, Service
-from model.serving.store import Servable, Version
-from model.serving.tensors import Array, Arrays, check_shape, has_rows
-from model.specs import TensorSpec
+from model.serving.tensors import Array, Arrays
+from model.serving.verbs import CLASSIFY, INPUT, REGRESS, Verb, classifications, regressions, servable_for
 
 PROTOCOL = "tf_serving_grpc"
 
@@ -30,16 +31,6 @@ _PING_SECONDS = 30
 _ANSWER_PING_SECONDS = 10
 _OLDEST_CONNECTION_SECONDS = 600
 
-_FIELDS = {
-    "float32": "float_val",
-    "float64": "double_val",
-    "int64": "int64_val",
-    "uint32": "uint32_val",
-    "uint64": "uint64_val",
-    "bool": "bool_val",
-    "string": "string_val",
-    **dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16"), "int_val"),
-}
 _SPOILED = {
     "reset": (grpc.StatusCode.UNAVAILABLE, "the connection was reset, on purpose"),
     "html": (grpc.StatusCode.UNKNOWN, "a page of HTML in place of an answer, on purpose"),
@@ -47,6 +38,8 @@ _SPOILED = {
 
 Context = Any
 Handler = Callable[[Any, Context], Awaitable[Any]]
+Answer = Callable[[Any, str | None], Awaitable[bytes]]
+"""Makes of a request, and of how its answer is to be spoiled, the answer's bytes."""
 
 
 def create_server(service: Service) -> grpc.aio.Server:
@@ -74,6 +67,9 @@ def create_server(service: Service) -> grpc.aio.Server:
     rpc = _Rpc(service)
     predictions = {
         "Predict": _method(service, rpc.predict, predict_pb2.PredictRequest),
+        "Classify": _method(service, rpc.classify, classification_pb2.ClassificationRequest),
+        "Regress": _method(service, rpc.regress, regression_pb2.RegressionRequest),
+        "MultiInference": _method(service, rpc.multi_inference, inference_pb2.MultiInferenceRequest),
         "GetModelMetadata": _method(service, rpc.metadata, metadata_pb2.GetModelMetadataRequest),
     }
     states = {"GetModelStatus": _method(service, rpc.status, status_pb2.GetModelStatusRequest)}
@@ -94,13 +90,29 @@ class _Rpc:
 
     async def predict(self, request: Any, context: Context) -> Any:
         """PredictionService.Predict."""
+        return await self._answered(self._predicted, request, context)
+
+    async def classify(self, request: Any, context: Context) -> Any:
+        """PredictionService.Classify."""
+        return await self._answered(self._classified, request, context)
+
+    async def regress(self, request: Any, context: Context) -> Any:
+        """PredictionService.Regress."""
+        return await self._answered(self._regressed, request, context)
+
+    async def multi_inference(self, request: Any, context: Context) -> Any:
+        """PredictionService.MultiInference."""
+        return await self._answered(self._inferred, request, context)
+
+    async def _answered(self, answer: Answer, request: Any, context: Context) -> bytes:
+        """Answers a request for predictions, or spoils the answer on purpose."""
         with self._service.counted(PROTOCOL) as outcome:
             try:
                 fault = await self._service.admit()
                 if fault in _SPOILED:
                     outcome.code = _SPOILED[fault][0].name
                     await context.abort(*_SPOILED[fault])
-                response = await self._predicted(request, fault)
+                data = await answer(request, fault)
             except RequestError as error:
                 code = _code(error)
                 outcome.code = code.name
@@ -109,70 +121,172 @@ class _Rpc:
                 outcome.code = "CANCELLED"
                 raise
             outcome.code = "OK"
-            return response
+            return data[: len(data) // 2] if fault == "truncated" else data
 
-    async def _predicted(self, request: Any, fault: str | None) -> Any:
+    async def _predicted(self, request: Any, fault: str | None) -> bytes:
         service = self._service
-        spec = request.model_spec
-        version = self._version(spec)
-        servable = version.servable(spec.signature_name or service.options.signature)
+        servable = self._version(request).servable(self._signature(request.model_spec))
 
         def read() -> tuple[list[str], Arrays]:
-            return _outputs(request, servable), _arrays(request, servable, service.limits)
+            return wanted_outputs(request, servable), input_arrays(request, servable, service.limits)
 
         wanted, arrays = await service.apart(request.ByteSize(), read)
         outputs = await service.predict(Query(servable, arrays), fault)
 
-        def respond() -> Any:
+        def respond() -> bytes:
             response = predict_pb2.PredictResponse()
-            response.model_spec.name = service.store.name
-            response.model_spec.version.value = version.number
-            response.model_spec.signature_name = servable.signature.name
+            _name_model(response.model_spec, servable)
             for name in wanted:
-                response.outputs[name].CopyFrom(_proto(outputs[name]))
-            data = response.SerializeToString()
-            return data[: len(data) // 2] if fault == "truncated" else data
+                response.outputs[name].CopyFrom(output_tensor(outputs[name]))
+            return _serialized(response)
 
-        return await service.apart(sum(array.nbytes for array in outputs.values()), respond)
+        return await service.apart(_size(outputs), respond)
+
+    async def _classified(self, request: Any, fault: str | None) -> bytes:
+        servable = servable_for(self._version(request), self._signature(request.model_spec), CLASSIFY)
+        outputs = await self._from_examples(servable, await self._examples(request), fault)
+
+        def respond() -> bytes:
+            response = classification_pb2.ClassificationResponse()
+            _name_model(response.model_spec, servable)
+            _add_classes(response.result, outputs)
+            return _serialized(response)
+
+        return await self._service.apart(_size(outputs), respond)
+
+    async def _regressed(self, request: Any, fault: str | None) -> bytes:
+        servable = servable_for(self._version(request), self._signature(request.model_spec), REGRESS)
+        outputs = await self._from_examples(servable, await self._examples(request), fault)
+
+        def respond() -> bytes:
+            response = regression_pb2.RegressionResponse()
+            _name_model(response.model_spec, servable)
+            _add_values(response.result, outputs)
+            return _serialized(response)
+
+        return await self._service.apart(_size(outputs), respond)
+
+    async def _inferred(self, request: Any, fault: str | None) -> bytes:
+        tasks = self._tasks(request)
+        examples = await self._examples(request)
+        answers = [(verb, servable, await self._from_examples(servable, examples, fault)) for verb, servable in tasks]
+
+        def respond() -> bytes:
+            response = inference_pb2.MultiInferenceResponse()
+            for verb, servable, outputs in answers:
+                result = response.results.add()
+                _name_model(result.model_spec, servable)
+                if verb is CLASSIFY:
+                    _add_classes(result.classification_result, outputs)
+                else:
+                    _add_values(result.regression_result, outputs)
+            return _serialized(response)
+
+        return await self._service.apart(sum(_size(outputs) for _, _, outputs in answers), respond)
+
+    def _tasks(self, request: Any) -> list[tuple[Verb, Servable]]:
+        """The signatures that are asked for, each once, of one model, with their verbs."""
+        if not request.tasks:
+            raise invalid("the request has no tasks")
+        version = self._version(request.tasks[0])
+        tasks: dict[str, tuple[Verb, Servable]] = {}
+        for task in request.tasks:
+            spec = task.model_spec
+            if not spec.name:
+                raise invalid("Found ModelSpec with an empty model name.")
+            if spec.name != version.model_name:
+                raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+            name = self._signature(spec)
+            if name in tasks:
+                raise invalid(f"Duplicate evaluation of signature: {name}")
+            verb = next((verb for verb in (CLASSIFY, REGRESS) if verb.method == task.method_name), None)
+            if verb is None:
+                raise RequestError(Status.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+            tasks[name] = verb, servable_for(version, name, verb)
+        return list(tasks.values())
+
+    async def _examples(self, request: Any) -> Array:
+        limits = self._service.limits
+        return await self._service.apart(request.ByteSize(), lambda: examples_in_message(request.input, limits))
+
+    async def _from_examples(self, servable: Servable, examples: Array, fault: str | None) -> Arrays:
+        return await self._service.predict(Query(servable, {INPUT: examples}, rowwise=True), fault)
 
     async def metadata(self, request: Any, context: Context) -> Any:
         """PredictionService.GetModelMetadata."""
-        try:
-            version = self._version(request.model_spec)
-            if list(request.metadata_field) != ["signature_def"]:
-                raise invalid("metadata_field must be signature_def, and nothing else")
-        except RequestError as error:
-            await context.abort(_code(error), str(error))
+        version = self._version(request)
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for name in request.metadata_field:
+            if name != "signature_def":
+                raise invalid(f"Metadata field {name} is not supported; ask for signature_def")
         response = metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = self._service.store.name
+        response.model_spec.name = version.model_name
         response.model_spec.version.value = version.number
         response.metadata["signature_def"].Pack(metadata_pb2.SignatureDefMap(signature_def=version.definitions))
         return response
 
     async def status(self, request: Any, context: Context) -> Any:
         """ModelService.GetModelStatus."""
-        store = self._service.store
-        spec = request.model_spec
+        spec = _model_spec(request)
         response = status_pb2.GetModelStatusResponse()
-        try:
-            version = self._version(spec)
-        except RequestError as error:
-            await context.abort(_code(error), str(error))
-        chosen = spec.WhichOneof("version_choice") is not None
-        states: dict[int, str | None] = dict.fromkeys(store.versions)
-        states = {version.number: None} if chosen else {**store.failures, **states}
-        for number, failure in sorted(states.items(), reverse=True):
+        for number, failure in self._service.models.store(spec.name).states(*_choice(spec)).items():
             state = response.model_version_status.add(version=number)
             state.state = state.END if failure else state.AVAILABLE
             state.status.error_code = grpc.StatusCode.UNKNOWN.value[0] if failure else 0
             state.status.error_message = failure or ""
         return response
 
-    def _version(self, spec: Any) -> Version:
-        choice = spec.WhichOneof("version_choice")
-        number = spec.version.value if choice == "version" else None
-        label = spec.version_label if choice == "version_label" else None
-        return self._service.store.find(spec.name, number, label)
+    def _signature(self, spec: Any) -> str:
+        return spec.signature_name or self._service.options.signature
+
+    def _version(self, request: Any) -> Version:
+        spec = _model_spec(request)
+        return self._service.models.find(spec.name, *_choice(spec))
+
+
+def _model_spec(request: Any) -> Any:
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    if not request.model_spec.name:
+        raise invalid("ModelSpec has no name specified.")
+    return request.model_spec
+
+
+def _choice(spec: Any) -> tuple[int | None, str | None]:
+    """The version and the label that are asked for."""
+    choice = spec.WhichOneof("version_choice")
+    number = spec.version.value if choice == "version" else None
+    return number, spec.version_label if choice == "version_label" else None
+
+
+def _name_model(spec: Any, servable: Servable) -> None:
+    """Says in an answer who answers."""
+    spec.name = servable.version.model_name
+    spec.version.value = servable.version.number
+    spec.signature_name = servable.signature.name
+
+
+def _add_classes(result: Any, outputs: Arrays) -> None:
+    classes, scores = classifications(outputs)
+    labels = None if classes is None else classes.tolist()
+    values = None if scores is None else scores.tolist()
+    shape = outputs[next(iter(outputs))].shape
+    for row in range(shape[0]):
+        found = result.classifications.add().classes
+        for at in range(shape[1]):
+            # A label may be any bytes for TensorFlow; in the message it is text.
+            label = labels[row][at].decode("utf-8", "replace") if labels is not None else ""
+            found.add(label=label, score=values[row][at] if values is not None else 0.0)
+
+
+def _add_values(result: Any, outputs: Arrays) -> None:
+    for value in regressions(outputs).tolist():
+        result.regressions.add(value=value)
+
+
+def _size(outputs: Arrays) -> int:
+    return sum(array.nbytes for array in outputs.values())
 
 
 def _method(service: Service, handler: Handler, request: type[Message]) -> grpc.RpcMethodHandler:
@@ -204,71 +318,3 @@ def _serialized(response: Any) -> bytes:
 
 def _code(error: RequestError) -> grpc.StatusCode:
     return grpc.StatusCode[error.status.grpc]
-
-
-def _outputs(request: Any, servable: Servable) -> list[str]:
-    known = [spec.name for spec in servable.signature.outputs]
-    for name in request.output_filter:
-        if name not in known:
-            raise invalid(f"the model has no output {name!r}; it has {', '.join(known)}")
-    return list(dict.fromkeys(request.output_filter)) or known
-
-
-def _arrays(request: Any, servable: Servable, limits: Limits) -> Arrays:
-    specs = {spec.name: spec for spec in servable.signature.inputs}
-    missing = ", ".join(repr(name) for name in specs if name not in request.inputs)
-    unknown = ", ".join(repr(name) for name in islice((name for name in request.inputs if name not in specs), 10))
-    if missing or unknown:
-        parts = [f"input {missing} is missing"] if missing else []
-        parts += [f"the model has no input {unknown}"] if unknown else []
-        raise invalid("; ".join(parts))
-    # A tensor may say a single value for a shape of any size: all sizes are checked before any array is made.
-    shapes = {name: _shape(request.inputs[name], spec) for name, spec in specs.items()}
-    for name, spec in specs.items():
-        if has_rows(spec):
-            limits.check_rows(shapes[name][0])
-    limits.check_input_bytes(sum(_bytes(request.inputs[name], shapes[name], spec) for name, spec in specs.items()))
-    return {name: _array(request.inputs[name], shapes[name], spec) for name, spec in specs.items()}
-
-
-def _shape(tensor: Any, spec: TensorSpec) -> list[int]:
-    if tensor.dtype != tf.as_dtype(spec.dtype).as_datatype_enum:
-        given = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number.get(tensor.dtype)
-        raise invalid(
-            f"input '{spec.name}' has type {given.name if given else tensor.dtype}; the model takes {spec.dtype}"
-        )
-    if tensor.tensor_shape.unknown_rank:
-        raise invalid(f"input '{spec.name}' has a shape of unknown rank; give the sizes")
-    # One more than allowed is refused as all of them would be.
-    shape = [dim.size for dim in islice(tensor.tensor_shape.dim, MAX_RANK + 1)]
-    check_sizes(shape, spec)
-    check_shape(shape, spec)
-    return shape
-
-
-def _bytes(tensor: Any, shape: list[int], spec: TensorSpec) -> int:
-    if spec.dtype == "string":
-        return string_bytes(shape, tensor.string_val)
-    return math.prod(shape) * int(tf.as_dtype(spec.dtype).size)
-
-
-def _array(tensor: Any, shape: list[int], spec: TensorSpec) -> Array:
-    if 0 in shape:
-        return np.zeros(shape, object if spec.dtype == "string" else tf.as_dtype(spec.dtype).as_numpy_dtype)
-    try:
-        return np.asarray(tf.make_ndarray(tensor))
-    except (ValueError, TypeError, IndexError) as error:
-        raise invalid(f"input '{spec.name}' has values that do not make its shape {shape}") from error
-
-
-def _proto(array: Array) -> Any:
-    """An output, in the field of its type, as TensorFlow Serving answers."""
-    name = "string" if array.dtype == object else array.dtype.name
-    field = _FIELDS.get(name)
-    if field is None:
-        return tf.make_tensor_proto(array)
-    tensor = tensor_pb2.TensorProto(dtype=tf.as_dtype(name).as_datatype_enum)
-    for size in array.shape:
-        tensor.tensor_shape.dim.add(size=size)
-    getattr(tensor, field).extend(array.ravel().tolist())
-    return tensor

@@ -10,16 +10,19 @@ from typing import TypeVar
 
 from model.errors import ModelError
 from model.serving.batcher import Batcher
-from model.serving.errors import RequestError, Status
+from model.serving.errors import RequestError, Status, invalid
 from model.serving.faults import Faults, Quota
 from model.serving.limits import HELD_BODIES, Limits
 from model.serving.metrics import Metrics
+from model.serving.models import Models
 from model.serving.options import Options
-from model.serving.store import Servable, Store
-from model.serving.tensors import Arrays, row_count
+from model.serving.servable import Servable, rows_of
+from model.serving.tensors import Arrays, broadcast_size, disagreement, row_count
 
 _LARGE_BYTES = 64 * 2**10
 _READERS = 2
+_LARGEST_VALUE = 8
+"""Bytes of a number, of which broadcasting makes many."""
 
 Value = TypeVar("Value")
 
@@ -30,11 +33,13 @@ class Query:
 
     Attributes:
       servable: the version and signature.
-      arrays: the inputs by name, of the signature's types and shapes.
+      arrays: the inputs by name, of the signature's types.
+      rowwise: whether every output must have as many rows as the request.
     """
 
     servable: Servable
     arrays: Arrays
+    rowwise: bool = False
 
 
 @dataclass
@@ -64,11 +69,11 @@ class Held:
 
 @dataclass
 class Service:
-    """A served model, without any protocol.
+    """Served models, without any protocol.
 
     Attributes:
       options: the command line's.
-      store: the versions.
+      models: the models and their versions.
       limits: what a request may hold.
       metrics: what is counted.
       held_bytes: the size of the bodies in memory.
@@ -76,7 +81,7 @@ class Service:
     """
 
     options: Options
-    store: Store
+    models: Models
     metrics: Metrics = field(default_factory=Metrics)
     held_bytes: int = 0
     in_flight: int = 0
@@ -139,16 +144,29 @@ class Service:
     async def predict(self, query: Query, fault: str | None = None) -> Arrays:
         """The outputs by name.
 
+        Inputs of other shapes than the signature declares share no call with others: the graph decides.
+
         Raises:
-          RequestError: the inputs have different numbers of rows, or too many, or the model fails on them.
+          RequestError: the inputs have too many rows, or the model fails on them.
         """
-        rows = row_count(query.arrays, query.servable.signature.inputs)
+        specs = query.servable.signature.inputs
+        rows = row_count(query.arrays, specs)
         self.limits.check_rows(rows)
         self.limits.check_input_bytes(sum(array.nbytes for array in query.arrays.values()))
+        odd = disagreement(query.arrays, specs)
+        if odd is not None and broadcast_size(query.arrays) * _LARGEST_VALUE > self.limits.input_bytes:
+            raise invalid(odd)
         try:
-            outputs = await self.batcher(query.servable, query.arrays, rows)
+            outputs = await self.batcher(query.servable, query.arrays, rows, alone=odd is not None)
         except ModelError as error:
             raise RequestError(Status.INTERNAL, str(error)) from error
+        except RequestError as error:
+            if odd is None or error.status is not Status.INVALID:
+                raise
+            raise invalid(f"{odd}; {error}") from error
+        if query.rowwise and rows_of(outputs) != {rows}:
+            given = ", ".join(f"{name} {list(array.shape)}" for name, array in outputs.items())
+            raise invalid(f"Expected output batch size of {rows}. Got: {given}")
         self.metrics.rows.inc(rows)
         if fault == "misaligned":
             return {name: array[:-1] if array.ndim else array for name, array in outputs.items()}

@@ -1,152 +1,57 @@
 """The versions of a model: found in a folder, loaded, replaced while the server runs."""
 
+import math
 import os
 import re
-import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
-
-from model.errors import ModelError, ModelInputError, ModelLoadError, SignatureNotFoundError
-from model.savedmodel import SavedModel
+from model.errors import ModelError, ModelLoadError, ModelNotFoundError
 from model.serving.errors import RequestError, Status, brief, invalid, note
-from model.serving.tensors import Array, Arrays, has_rows, numpy_dtype
-from model.signature import SAVED_MODEL_FILE, read_signature, read_signatures
-from model.specs import Signature
+from model.serving.options import ServedModel
+from model.serving.servable import Version, reason_of
+from model.signature import SAVED_MODEL_FILE, read_signatures
 
 _VERSION = re.compile(r"v?([0-9]{1,18})", re.ASCII)
-
-
-@dataclass
-class Servable:
-    """One signature of one version.
-
-    Attributes:
-      version: the version.
-      signature: what it takes and gives, all dense.
-      joinable: whether the rows of several requests may share a call: every input has rows of an open number.
-    """
-
-    version: "Version"
-    signature: Signature
-    joinable: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        inputs = self.signature.inputs
-        self.joinable = bool(inputs) and all(map(has_rows, inputs))
-
-    def __call__(self, arrays: Arrays) -> Arrays:
-        """Calls the model.
-
-        Raises:
-          RequestError: the model fails on these values.
-        """
-        model = self.version.model(self.signature.name)
-        try:
-            outputs = model({spec.name: tf.constant(arrays[spec.name], spec.dtype) for spec in self.signature.inputs})
-            return {spec.name: _array(outputs[spec.name]) for spec in self.signature.outputs}
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise RequestError(Status.UNAVAILABLE, f"no memory for the model: {_reason(error)}") from error
-        except (tf.errors.OpError, ModelInputError, ValueError, TypeError) as error:
-            raise invalid(f"the model fails on these values: {_reason(error)}") from error
-
-
-class Version:
-    """One version of a model, loaded.
-
-    The signature that requests get by default is loaded at once and called; another one, when it is first asked for.
-
-    Args:
-      number: the version's number.
-      path: the SavedModel's folder.
-      default: the name of the default signature.
-
-    Attributes:
-      number, path: as given.
-      signatures: what the model takes and gives, by the signature's name.
-      definitions: the same as TensorFlow's SignatureDef messages.
-
-    Raises:
-      ModelError: it cannot be loaded or served.
-    """
-
-    def __init__(self, number: int, path: str, default: str) -> None:
-        self.number = number
-        self.path = path
-        self.signatures = read_signatures(path)
-        read_signature(path, default)
-        reason = _not_served(self.signatures[default])
-        if reason is not None:
-            raise ModelLoadError(f"the model at {path} cannot be served: {reason}")
-        self.definitions = _definitions(path, self.signatures)
-        self._servables = {name: Servable(self, signature) for name, signature in self.signatures.items()}
-        self._models: dict[str, SavedModel] = {}
-        self._loading = threading.Lock()
-        self.model(default).warm_up()
-
-    def model(self, signature: str) -> SavedModel:
-        """The model as called through one of its signatures."""
-        model = self._models.get(signature)
-        if model is None:
-            with self._loading:
-                model = self._models.get(signature)
-                if model is None:
-                    first = next(iter(self._models.values()), None)
-                    model = first.with_signature(signature) if first else SavedModel(self.path, signature)
-                    self._models[signature] = model
-        return model
-
-    def servable(self, signature: str) -> Servable:
-        """One signature, to be called.
-
-        Raises:
-          RequestError: there is none of that name, or it takes or gives what requests cannot carry.
-        """
-        servable = self._servables.get(signature)
-        if servable is None:
-            known = ", ".join(self._servables)
-            raise invalid(f'Serving signature key "{signature}" not found; the model has {known}')
-        reason = _not_served(servable.signature)
-        if reason is not None:
-            raise invalid(reason)
-        return servable
 
 
 class Store:
     """The versions of a model that are served.
 
-    Served are the newest ones and those that have a label. A version that cannot be loaded is tried again when its
-    files have changed; a version that appears is loaded when its files have stayed the same between two looks, as
-    one that is being copied may load without all of its vocabulary. One whose folder is removed is let go, unless
-    it is the last.
+    Served are the newest ones and those that have a label, or the ones that were chosen. A version that cannot be
+    loaded is tried again when its files have changed; a version that appears is loaded when its files have stayed the
+    same between two looks, as one that is being copied may load without all of its vocabulary. One whose folder is
+    removed is let go, unless it is the last.
 
     Args:
-      path: a SavedModel's folder, or a folder of versions.
-      name: the model's name.
+      model: what is served.
       signature: the default signature.
-      keep: how many of the newest versions are served.
-      labels: versions by label.
+
+    Attributes:
+      model: as given.
+      name: the model's name.
     """
 
-    def __init__(self, path: str, name: str, signature: str, keep: int, labels: Mapping[str, int]) -> None:
-        self.name = name
-        self._path = path
+    def __init__(self, model: ServedModel, signature: str) -> None:
+        self.model = model
+        self.name = model.name
+        self._path = model.path
         self._signature = signature
-        self._keep = keep
-        self._labels = labels
+        self._keep = math.inf if model.keep is None else model.keep
+        self._chosen = model.versions
+        self._labels = model.labels
         self._seen: dict[int, Any] = {}
         self._failed: dict[int, tuple[Any, str]] = {}
         # Replaced as a whole, never changed: requests read it while a version is loaded.
         self._versions: dict[int, Version] = {}
 
-    def load(self) -> None:
+    def load(self, before: "Store | None" = None) -> None:
         """Loads what is there.
+
+        Args:
+          before: the versions as they were served; those of the same path are taken over.
 
         Raises:
           ModelError: no version can be loaded.
@@ -155,15 +60,22 @@ class Store:
         if not found:
             read_signatures(self._path)
         problem: ModelError | None = None
+        if before is not None and before._path == self._path:
+            wanted = self._wanted(found)
+            self._versions = {number: version for number, version in before._versions.items() if number in wanted}
         for number in sorted(found, reverse=True):
-            if number in self._wanted(found):
+            if number in self._wanted(found) and number not in self._versions:
                 error = self._try(number, found[number], _files(found[number]))
                 problem = problem or error
+        for number in self._chosen or ():
+            if number not in found:
+                problem = problem or ModelNotFoundError(f"model {self.name}: no version {number} at {self._path}")
+                note(f"{self._named(number)} is not at {self._path} yet")
         if not self._versions and problem is not None:
             raise problem
         for label, number in self._labels.items():
             if number not in self._versions:
-                note(f"label {label}: there is no version {number} yet")
+                note(f"label {label}: there is no {self._named(number)} yet")
 
     def refresh(self) -> None:
         """Looks for versions that appeared, changed or are gone."""
@@ -192,26 +104,57 @@ class Store:
         """The versions that cannot be loaded, and why."""
         return {number: reason for number, (_, reason) in self._failed.items()}
 
-    def find(self, name: str, version: int | None = None, label: str | None = None) -> Version:
+    @property
+    def labels(self) -> dict[str, int]:
+        """The versions by label."""
+        return dict(self._labels)
+
+    def find(self, version: int | None = None, label: str | None = None) -> Version:
         """A version: the newest, or the one with that number or label.
 
         Raises:
           RequestError: there is none.
         """
         versions = self._versions
-        if name != self.name:
-            raise RequestError(Status.NOT_FOUND, f"Servable not found for request: Latest({name})")
         if label is not None:
-            version = self._labels.get(label)
-            if version not in versions:
-                raise RequestError(Status.NOT_FOUND, f"Unrecognized servable version label: {label}")
+            version = self._labelled(label)
         number = max(versions) if version is None else version
         if number not in versions:
-            raise RequestError(Status.NOT_FOUND, f"Servable not found for request: Specific({name}, {number})")
+            raise RequestError(Status.NOT_FOUND, f"Servable not found for request: Specific({self.name}, {number})")
         return versions[number]
 
+    def states(self, version: int | None = None, label: str | None = None) -> dict[int, str | None]:
+        """The versions that are served, or that cannot be loaded, the newest first, each with why not.
+
+        Args:
+          version: the only one to tell about.
+          label: of the only one to tell about.
+
+        Raises:
+          RequestError: there is no such version.
+        """
+        states: dict[int, str | None] = {**self.failures, **dict.fromkeys(self._versions)}
+        if label is not None:
+            version = self._labelled(label)
+        if version is None:
+            return dict(sorted(states.items(), reverse=True))
+        if version not in states:
+            raise RequestError(Status.NOT_FOUND, f"Could not find version {version} of model {self.name}")
+        return {version: states[version]}
+
+    def _labelled(self, label: str) -> int:
+        if label not in self._labels:
+            raise invalid(f"Unrecognized servable version label: {label}")
+        return self._labels[label]
+
+    def _named(self, number: int) -> str:
+        """A version in what is told to whoever runs the server."""
+        return f"version {number} of {self.name}"
+
     def _wanted(self, found: Mapping[int, str]) -> list[int]:
-        """The newest versions, and the labelled ones; one that does not load does not count."""
+        """The chosen versions, or the newest and the labelled ones; one that does not load does not count."""
+        if self._chosen:
+            return sorted(self._chosen & found.keys(), reverse=True)
         wanted = []
         good = 0
         for number in sorted(found, reverse=True):
@@ -223,29 +166,29 @@ class Store:
     def _try(self, number: int, path: str, files: Any) -> ModelError | None:
         started = time.perf_counter()
         try:
-            version = Version(number, path, self._signature)
+            version = Version(self.name, number, path, self._signature)
         except ModelError as error:
             self._fail(number, files, str(error))
             return error
         except Exception as error:  # whatever half a model makes TensorFlow say: the server goes on
-            self._fail(number, files, f"{type(error).__name__}: {_reason(error)}")
-            return ModelLoadError(f"the model at {path} cannot be loaded: {_reason(error)}")
+            self._fail(number, files, f"{type(error).__name__}: {reason_of(error)}")
+            return ModelLoadError(f"the model at {path} cannot be loaded: {reason_of(error)}")
         self._failed.pop(number, None)
         self._versions = {**self._versions, number: version}
-        note(f"version {number} loaded from {path} in {time.perf_counter() - started:.1f} s")
+        note(f"{self._named(number)} loaded from {path} in {time.perf_counter() - started:.1f} s")
         return None
 
     def _fail(self, number: int, files: Any, reason: str) -> None:
         reason = brief(reason)
         self._failed[number] = (files, reason)
-        note(f"version {number} does not load: {reason}")
+        note(f"{self._named(number)} does not load: {reason}")
 
     def _let_go(self, found: Mapping[int, str]) -> None:
         """Unloads what is gone or too old, once enough newer versions are loaded."""
         present = {number: path for number, path in found.items() if number in self._versions}
         keep = set(self._wanted(present)) or {max(self._versions)}
         for number in self._versions.keys() - keep:
-            note(f"version {number} unloaded")
+            note(f"{self._named(number)} unloaded")
         self._versions = {number: version for number, version in self._versions.items() if number in keep}
 
 
@@ -280,44 +223,3 @@ def _files(path: str) -> list[tuple[str, int, int]]:
                 continue
             files.append((file, status.st_size, status.st_mtime_ns))
     return sorted(files)
-
-
-def _not_served(signature: Signature) -> str | None:
-    for role, specs in (("input", signature.inputs), ("output", signature.outputs)):
-        for spec in specs:
-            if spec.kind != "dense":
-                return f"{role} '{spec.name}' of signature '{signature.name}' is {spec.kind}; requests carry dense ones"
-            try:
-                numpy_dtype(spec.dtype)
-            except RequestError as error:
-                return f"{role} '{spec.name}' of signature '{signature.name}': {error}"
-    return None
-
-
-def _definitions(path: str, signatures: Mapping[str, Signature]) -> dict[str, Any]:
-    data = Path(path, SAVED_MODEL_FILE).read_bytes()
-    for graph in saved_model_pb2.SavedModel.FromString(data).meta_graphs:
-        if "serve" in graph.meta_info_def.tags:
-            return {name: graph.signature_def[name] for name in signatures}
-    raise SignatureNotFoundError(f"the model at {path} has no graph to serve")
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong, in one line: TensorFlow puts it behind a stack trace and before the op's name."""
-    text = (getattr(error, "message", "") or str(error)).strip()
-    lines = [line.strip() for line in text.splitlines()]
-    skipped = ("Graph execution error", "Detected at node", "<stack traces unavailable>", "File ", "[[{{node")
-    telling = [line for line in lines if line and not line.startswith(skipped)]
-    return (telling or lines or [type(error).__name__])[0][:500] or type(error).__name__
-
-
-def _array(tensor: Any) -> Array:
-    value = tensor.numpy()
-    if isinstance(value, np.ndarray):
-        return value
-    return np.array(value, object if tensor.dtype == tf.string else None)
-
-
-def rows_of(outputs: Arrays) -> set[int]:
-    """The numbers of rows of the outputs; -1 for one that has none."""
-    return {len(array) if np.ndim(array) else -1 for array in outputs.values()}

@@ -8,8 +8,9 @@ becomes one of the tokens NaN, Infinity and -Infinity, which TensorFlow Serving 
 import base64
 import binascii
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 import ml_dtypes
@@ -92,10 +93,10 @@ def from_json(values: Any, spec: TensorSpec, *, texts: bool = False) -> Array:
         refuse the tokens.
 
     Returns:
-      The array, of the input's type and shape.
+      The array, of the input's type and of the shape of the lists, whatever shape the input has: see `disagreement`.
 
     Raises:
-      RequestError: a value is of another type or does not fit it, or the lists have another shape.
+      RequestError: a value is of another type or does not fit it, or lists beside each other differ in length.
     """
     leaves, shape = _flatten(values, spec)
     dtype = numpy_dtype(spec.dtype)
@@ -110,10 +111,9 @@ def from_json(values: Any, spec: TensorSpec, *, texts: bool = False) -> Array:
         at = next(i for i, leaf in enumerate(leaves) if type(leaf) not in allowed)
         found = _KINDS.get(type(leaves[at]), "something else")
         raise invalid(f"input '{spec.name}'{_row(at, leaves, shape)} is {found}; the model takes {wanted}")
-    check_shape(shape, spec)
     if code == "O":
         if dict in kinds:
-            leaves = [_binary(leaf, spec) if type(leaf) is dict else leaf for leaf in leaves]
+            leaves = [from_base64(leaf, f"input '{spec.name}'") if type(leaf) is dict else leaf for leaf in leaves]
         return np.array(leaves, object).reshape(shape)
     try:
         if code == "f":
@@ -124,15 +124,63 @@ def from_json(values: Any, spec: TensorSpec, *, texts: bool = False) -> Array:
 
 
 def check_shape(shape: Sequence[int], spec: TensorSpec) -> None:
-    """Raises RequestError if the input cannot have such a shape."""
+    """Raises RequestError if an input of a declared shape has another one."""
+    problem = _another_shape(shape, spec)
+    if problem is not None:
+        raise invalid(problem)
+
+
+def disagreement(arrays: Mapping[str, Array], specs: Iterable[TensorSpec]) -> str | None:
+    """Says where the inputs differ from what the signature declares; None if nowhere.
+
+    Such inputs may be right nevertheless: graphs of TensorFlow 1 often take other shapes than they declare, and a
+    model may take inputs of different numbers of rows. TensorFlow Serving lets the graph decide.
+    """
+    counts = {}
+    for spec in specs:
+        shape = arrays[spec.name].shape
+        problem = _another_shape(shape, spec)
+        if problem is not None:
+            return problem
+        if has_rows(spec):
+            counts[spec.name] = shape[0]
+    if len(set(counts.values())) < 2:
+        return None
+    (first, rows), *others = counts.items()
+    name, other = next(item for item in others if item[1] != rows)
+    return f"input '{name}' has {other} rows, input '{first}' has {rows}"
+
+
+def broadcast_size(arrays: Mapping[str, Array]) -> int:
+    """Returns how many values a tensor has that all inputs are broadcast to, as adding them up would do."""
+    shapes = [array.shape[::-1] for array in arrays.values()]
+    return math.prod(map(max, zip_longest(*shapes, fillvalue=1)))
+
+
+def _another_shape(shape: Sequence[int], spec: TensorSpec) -> str | None:
     if spec.shape is None:
-        return
-    fits = len(shape) == len(spec.shape) and all(
+        return None
+    if len(shape) == len(spec.shape) and all(
         size is None or size == given for size, given in zip(spec.shape, shape, strict=True)
-    )
-    if not fits:
-        takes = ", ".join("?" if size is None else str(size) for size in spec.shape)
-        raise invalid(f"input '{spec.name}' has shape {list(shape)}; the model takes [{takes}]")
+    ):
+        return None
+    takes = ", ".join("?" if size is None else str(size) for size in spec.shape)
+    return f"input '{spec.name}' has shape {list(shape)}; the model takes [{takes}]"
+
+
+def from_base64(value: dict[str, Any], where: str) -> bytes:
+    """Returns the bytes of an object `{"b64": "..."}`.
+
+    Raises:
+      RequestError: it is another object, or not base64; the message begins with `where`.
+    """
+    text = value.get("b64")
+    if len(value) != 1 or not isinstance(text, str):
+        raise invalid(f'{where} has an object that is not {{"b64": "..."}}')
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid(f"{where} has a value that is not base64: {error}") from error
 
 
 def to_json(array: Array, name: str) -> bytes:
@@ -171,23 +219,32 @@ def rows_to_json(outputs: Mapping[str, Array]) -> bytes:
     return orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def pairs_to_json(texts: Array | None, numbers: Array | None, name: str) -> bytes:
+    """Writes texts and numbers of one shape, [rows, pairs], as a list of lists of pairs.
+
+    Args:
+      texts: None for empty ones.
+      numbers: None for zeros.
+      name: of the output that the texts are.
+    """
+    shape = texts.shape if texts is not None else numbers.shape if numbers is not None else (0, 0)
+    labels = [[""] * shape[1]] * shape[0] if texts is None else _texts(texts, name)
+    scores: Any = np.zeros(shape, np.float32) if numbers is None else numbers
+    if not np.isfinite(scores).all():
+        # A list of numbers, each as it is written, without the brackets.
+        scores = [[orjson.Fragment(to_json(value, name)) for value in row] for row in scores]
+    rows = [list(zip(*row, strict=True)) for row in zip(labels, scores, strict=True)]
+    return orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 def has_rows(spec: TensorSpec) -> bool:
     """Whether an input's first dimension is the request's rows: one of an open size."""
     return spec.shape is not None and spec.shape[:1] == (None,)
 
 
 def row_count(arrays: Mapping[str, Array], specs: Iterable[TensorSpec]) -> int:
-    """How many rows a request has: 1 if the inputs have no rows.
-
-    Raises:
-      RequestError: the inputs have different numbers of rows.
-    """
-    counts = {spec.name: len(arrays[spec.name]) for spec in specs if has_rows(spec)}
-    if len(set(counts.values())) > 1:
-        (first, rows), *others = counts.items()
-        name, other = next(item for item in others if item[1] != rows)
-        raise invalid(f"input '{name}' has {other} rows, input '{first}' has {rows}")
-    return next(iter(counts.values()), 1)
+    """How many rows a request has: those of the longest input; 1 if the inputs have no rows."""
+    return max((len(arrays[spec.name]) for spec in specs if has_rows(spec) and arrays[spec.name].ndim), default=1)
 
 
 def _flatten(values: Any, spec: TensorSpec) -> tuple[list[Any], list[int]]:
@@ -217,16 +274,6 @@ def _floats(leaves: list[Any], dtype: np.dtype[Any], spec: TensorSpec) -> Array:
     if np.any(np.isinf(narrow) & np.isfinite(wide)):
         raise invalid(f"input '{spec.name}' has a value beyond {spec.dtype}")
     return narrow
-
-
-def _binary(value: dict[str, Any], spec: TensorSpec) -> bytes:
-    text = value.get("b64")
-    if len(value) != 1 or not isinstance(text, str):
-        raise invalid(f'input \'{spec.name}\' has an object that is not {{"b64": "..."}}')
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise invalid(f"input '{spec.name}' has a value that is not base64: {error}") from error
 
 
 def _texts(array: Array, name: str) -> Any:

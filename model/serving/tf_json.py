@@ -15,7 +15,7 @@ import orjson
 
 from model.serving.errors import invalid
 from model.serving.limits import Limits
-from model.serving.store import Servable, rows_of
+from model.serving.servable import Servable, rows_of
 from model.serving.tensors import Array, Arrays, from_json, has_rows, read_json, rows_to_json, to_json
 from model.specs import TensorSpec
 

@@ -18,9 +18,9 @@ import pytest
 
 from model.savedmodel import SavedModel
 from model.serving.app import say_ready
+from model.serving.models import Models
 from model.serving.options import Options
 from model.serving.ports import address, bind, choose_grpc_port
-from model.serving.store import Store
 from tests.model.serving_process import ROOT, serving
 
 tf = pytest.importorskip("tensorflow")
@@ -229,8 +229,8 @@ def test_grpc(channel, births, expected):
     [
         (lambda r: setattr(r.model_spec, "name", "x"), "NOT_FOUND", "Servable not found"),
         (lambda r: setattr(r.model_spec.version, "value", 7), "NOT_FOUND", r"Specific\(default, 7\)"),
-        (lambda r: setattr(r.model_spec, "version_label", "x"), "NOT_FOUND", "label: x"),
-        (lambda r: setattr(r.model_spec, "signature_name", "x"), "INVALID_ARGUMENT", 'key "x" not found'),
+        (lambda r: setattr(r.model_spec, "version_label", "x"), "INVALID_ARGUMENT", "label: x"),
+        (lambda r: setattr(r.model_spec, "signature_name", "x"), "FAILED_PRECONDITION", 'key "x" not found'),
         (lambda r: r.inputs.pop("plurality"), "INVALID_ARGUMENT", "input 'plurality' is missing"),
         (lambda r: r.inputs["more"].CopyFrom(r.inputs["plurality"]), "INVALID_ARGUMENT", "no input 'more'"),
         (lambda r: r.output_filter.append("x"), "INVALID_ARGUMENT", "no output 'x'"),
@@ -242,7 +242,7 @@ def test_grpc(channel, births, expected):
             "INVALID_ARGUMENT",
             "1,099,511,627,776 rows",
         ),
-        (lambda r: r.inputs["plurality"].CopyFrom(tf.make_tensor_proto([1.0])), "INVALID_ARGUMENT", "rows, input"),
+        (lambda r: r.inputs["plurality"].CopyFrom(tf.make_tensor_proto([1.0] * 2)), "INVALID_ARGUMENT", "rows, input"),
     ],
 )
 def test_grpc_refusals(channel, births, change, code, telling):
@@ -275,7 +275,7 @@ def test_metadata_and_status_over_grpc(channel, client):
 def test_what_is_told_over_rest(client, server):
     available = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     whole = client.get("/v1/models/default").json()
-    assert whole == {"name": "default", "ready": True, "model_version_status": [available]}
+    assert whole == {"model_version_status": [available]}
     assert client.get("/v1/models/default/versions/1").json() == {"model_version_status": [available]}
     assert client.get("/v1/models").json() == {"models": ["default"]}
     described = client.get("/v1/models/default/metadata").json()
@@ -300,10 +300,11 @@ def test_what_is_told_over_rest(client, server):
     [
         ("/v1/models/x", 404),
         ("/v1/models/default/versions/2", 404),
-        ("/v1/models/default/versions/x/metadata", 404),
-        ("/v1/models/default/labels/x", 404),
+        ("/v1/models/default/versions/x/metadata", 400),
+        ("/v1/models/default/labels/x", 400),
         ("/v2/models/x", 404),
         ("/v2/models/default/versions/9/ready", 404),
+        ("/v2/models/default/versions/x/ready", 404),
         ("/nothing", 404),
         ("/v2/models/default/infer", 405),
     ],
@@ -406,18 +407,19 @@ def test_grpc_is_one_port_below():
 
 
 def test_what_is_said_when_ready(capsys):
-    store = Store("m", "births", "serving_default", 2, {})
-    store._versions = dict.fromkeys((1, 2))
-    say_ready(Options("m"), store, "127.0.0.1:8501", "127.0.0.1:8500")
+    models = Models.of(Options("m", "births"))
+    models.stores["births"]._versions = dict.fromkeys((1, 2))
+    say_ready(Options("m"), models, "127.0.0.1:8501", "127.0.0.1:8500")
     expected = "ready: model births, versions 2, 1, REST http://127.0.0.1:8501, gRPC 127.0.0.1:8500\n"
     assert capsys.readouterr().out == expected
-    say_ready(Options("m", json=True), store, "127.0.0.1:8501", "127.0.0.1:8500")
+    say_ready(Options("m", json=True), models, "127.0.0.1:8501", "127.0.0.1:8500")
     assert json.loads(capsys.readouterr().out) == {
         "ready": True,
         "rest": "http://127.0.0.1:8501",
         "grpc": "127.0.0.1:8500",
         "model": "births",
         "versions": [2, 1],
+        "models": {"births": [2, 1]},
     }
 
 

@@ -255,7 +255,7 @@ def test_too_much_held_at_a_time():
     from model.serving.options import Options
     from model.serving.service import Service
 
-    service = Service(Options("m", max_body_bytes=100), store=None)
+    service = Service(Options("m", max_body_bytes=100), models=None)
     for _ in range(16):
         service.hold(100)
     with pytest.raises(RequestError, match="too many large requests"):

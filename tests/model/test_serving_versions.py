@@ -12,6 +12,7 @@ import pytest
 
 from model.errors import ModelError
 from model.serving.errors import RequestError
+from model.serving.options import ServedModel
 from model.serving.store import Store, find_versions
 from tests.conftest import save
 from tests.model.serving_process import serving
@@ -67,7 +68,8 @@ def test_update_while_running(folder, exported):
 
         assert ask() == (200, "2", [2])
         assert ask("/versions/1") == ask("/labels/stable") == (200, "1", [1])
-        assert ask("/versions/3")[0] == ask("/labels/next")[0] == ask("/labels/x")[0] == 404
+        assert ask("/versions/3")[0] == ask("/labels/next")[0] == 404
+        assert ask("/labels/x")[0] == 400
 
         # Half a copy: it has to wait for the other half, and nobody notices.
         answers = []
@@ -85,7 +87,7 @@ def test_update_while_running(folder, exported):
             (folder / "v3").mkdir()
             shutil.copy(exported / "3" / "saved_model.pb", folder / "v3")
             deadline = time.monotonic() + 20
-            while "version 3 does not load" not in server.stderr:
+            while "version 3 of default does not load" not in server.stderr:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             states = {
@@ -104,7 +106,7 @@ def test_update_while_running(folder, exported):
         # Two are kept, and what has a label.
         shutil.copytree(exported / "10", folder / "v10")
         wait_for(10)
-        while "version 2 unloaded" not in server.stderr:
+        while "version 2 of default unloaded" not in server.stderr:
             time.sleep(0.05)
         assert [ask(f"/versions/{number}")[0] for number in (1, 2, 3, 10)] == [200, 404, 200, 200]
 
@@ -132,10 +134,10 @@ def test_numbers_of_folders(folder, exported):
 
 def test_the_newest_that_loads(folder, capfd):
     Path(folder, "v2", "saved_model.pb").write_bytes(b"x")
-    store = Store(str(folder), "m", "serving_default", 1, {})
+    store = Store(ServedModel("m", str(folder), keep=1), "serving_default")
     store.load()
     assert (store.versions, list(store.failures)) == ([1], [2])
-    assert "version 2 does not load" in capfd.readouterr().err
+    assert "version 2 of m does not load" in capfd.readouterr().err
     for _ in range(3):
         store.refresh()
     assert capfd.readouterr().err == ""  # the files are what they were
@@ -143,13 +145,13 @@ def test_the_newest_that_loads(folder, capfd):
     store.refresh()
     assert store.versions == [1]  # the last one stays
     with pytest.raises(RequestError, match="Servable not found"):
-        store.find("m", 2)
+        store.find(2)
 
 
 def test_nothing_that_loads(folder):
     for number in (1, 2):
         shutil.rmtree(folder / f"v{number}" / "variables")
     with pytest.raises(ModelError, match="TensorFlow cannot load the model"):
-        Store(str(folder), "m", "serving_default", 2, {}).load()
+        Store(ServedModel("m", str(folder)), "serving_default").load()
     with pytest.raises(ModelError, match="did you mean 'serving_default'"):
-        Store(str(folder), "m", "serving_defaul", 2, {}).load()
+        Store(ServedModel("m", str(folder)), "serving_defaul").load()
