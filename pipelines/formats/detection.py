@@ -60,6 +60,7 @@ _MOST_ODD = 0.1
 """The share of rows that may have another number of fields than the header, for a delimiter to be believed."""
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SAMPLE_BYTES = 1 << 20
+_DECIMAL_COMMA = r"[%s][-+]?\d+,\d+[\s\W]|(?m:^)[-+]?\d+,\d+\W"
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 
 
@@ -105,7 +106,7 @@ def look_at(path: str, format: str | None = None) -> Detected:
       format: what it is, if that is known.
     """
     found = Detected(format or format_of(path) or _by_content(path))
-    if found.format in ("csv", "text", ""):
+    if found.format in ("csv", "json", "text", ""):
         raw = first_block(path, _SAMPLE_BYTES)
         encoding = _encoding_of(raw, path)
         text = raw.decode(encoding or "utf-8-sig", "replace")
@@ -114,9 +115,9 @@ def look_at(path: str, format: str | None = None) -> Detected:
         if encoding is not None:
             found.options["encoding"] = encoding
             found.notes.append(f"assumed: the text is {encoding}, as it is not UTF-8 (source.encoding)")
-        options = {} if found.format == "text" else _dialect(text)
+        options = {} if found.format in ("json", "text") else _dialect(text)
         if not found.format:
-            found.format = "csv" if options.get("delimiter") else "text"
+            found.format = "csv" if options and len(text.split()) > 1 and text.strip().count("\n") else "text"
         if found.format == "csv":
             found.options |= {name: value for name, value in options.items() if (name, value) != ("delimiter", ",")}
             if "delimiter" in found.options:
@@ -129,6 +130,11 @@ def look_at(path: str, format: str | None = None) -> Detected:
                 found.notes.append(
                     "decide: the first line looks like a row, not like the names of columns; if it is one, name the "
                     "columns in source.column_names"
+                )
+            if options.get("delimiter", ",") != "," and re.search(_DECIMAL_COMMA % options["delimiter"], text):
+                found.notes.append(
+                    "decide: numbers are read with a decimal point; those with a decimal comma have to be converted in "
+                    "the source"
                 )
     return found
 
@@ -250,7 +256,7 @@ def _rows(text: str, delimiter: str, quote: str) -> Iterator[list[str]]:
 def _is_quoted(text: str, delimiter: str) -> bool:
     """Whether fields are quoted with ', and none with \"."""
     head = text[: 1 << 16]
-    field = rf"(?:^|[{re.escape(delimiter)}])%s(?:[^%s]|%s%s)*%s(?=[{re.escape(delimiter)}]|$)"
+    field = rf"(?:^|[{re.escape(delimiter)}])%s(?:[^%s\r\n]|%s%s)*%s(?=[{re.escape(delimiter)}]|$)"
     counts = [len(re.findall(field % ((quote,) * 5), head, re.MULTILINE)) for quote in ("'", '"')]
     return counts[0] > 1 and not counts[1]
 
