@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag, field_validator, model_validator
 from typing_extensions import Self
 
-from pipelines.formats.charset import problem_of
+from pipelines.formats.charset import is_within, problem_of
 from pipelines.kafka_config import KafkaSecurity, KafkaTopic, Servers
 from pipelines.variants import Name, Strict, variant
 
@@ -100,6 +100,10 @@ class FileSource(Strict):
                 raise ValueError(f"{name}: {self.format} files have none, only {', '.join(formats)}")
         if self.quote and self.quote == (self.delimiter or ","):
             raise ValueError("quote: it is the delimiter too")
+        for name in ("delimiter", "quote"):
+            char = getattr(self, name)
+            if char and self.encoding and is_within(char, self.encoding):
+                raise ValueError(f"{name}: {char!r} is a part of other characters in {self.encoding}; use UTF-8")
         return self
 
     @property

@@ -32,6 +32,19 @@ def problem_of(name: str) -> str | None:
     return f"{name!r} is no encoding that can be read; give utf-8, utf-16, latin-1, cp1252, or another name of Python's"
 
 
+def is_within(char: str, name: str) -> bool:
+    """Whether the byte of a character is a part of longer characters of an encoding."""
+    if is_utf16(name):
+        return False
+    for lead in range(0x80, 0x100):
+        try:
+            if len((bytes([lead]) + char.encode("ascii")).decode(name)) == 1:
+                return True
+        except UnicodeDecodeError:
+            continue
+    return False
+
+
 def is_utf16(name: object) -> bool:
     """Whether an encoding is UTF-16, of any order of bytes."""
     return isinstance(name, str) and codecs.lookup(name).name.startswith("utf-16")

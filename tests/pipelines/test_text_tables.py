@@ -244,6 +244,7 @@ def test_options_that_formats_do_not_have(command: Command, tmp_path: Path) -> N
         ("csv", {"encoding": "utf-7"}, "'utf-7' is no encoding that can be read"),
         ("csv", {"encoding": "klingon"}, "'klingon' is no encoding that can be read"),
         ("csv", {"delimiter": ";", "quote": ";"}, "quote: it is the delimiter too"),
+        ("csv", {"delimiter": "|", "encoding": "shift_jis"}, "'|' is a part of other characters in shift_jis"),
         ("csv", {"delimiter": "é"}, "is no character that can stand between fields"),
     ):
         config = ledger.write_config(tmp_path, format, str(tmp_path / "in.csv"), source=options)
