@@ -201,7 +201,7 @@ print(json.dumps([len(groups), {row["path"]: hashlib.md5(row["bytes"]).hexdigest
 
 def test_files_as_rows_on_cloud_storage(storage: Storage) -> None:
     """Many to a piece of work, read at the same time."""
-    contents = {f"images/{n % 3}/{n}.jpg": bytes([n]) * (n + 1) for n in range(60)}
+    contents = {f"images/{n % 3}/{n}.jpg": bytes([n]) * (n + 1) for n in range(20)}
     for name, content in contents.items():
         storage.put(name, content)
     done = run_python(storage, _READING, "gs://bucket/images/**/*.jpg")
