@@ -77,11 +77,12 @@ class FromUtf16(io.RawIOBase):
         self._decoder = codecs.getincrementaldecoder(name)("surrogatepass")
         self._ahead = memoryview(b"")
         self._ended = False
+        self._failure = ""
 
     @property
     def failure(self) -> str:
         """Why there is nothing more, if that is an error."""
-        return str(getattr(self._file, "failure", ""))
+        return self._failure or str(getattr(self._file, "failure", ""))
 
     @property
     def garbage(self) -> bytes:
@@ -114,6 +115,9 @@ class FromUtf16(io.RawIOBase):
                 text = self._decoder.decode(raw, final=self._ended).encode("utf-8", "surrogatepass")
             except UnicodeDecodeError:
                 text = _NOT_UTF8
+            except UnicodeError:
+                self._failure = "it has no BOM; set source.encoding to utf-16-le or utf-16-be, if it is UTF-16"
+                return False
             if text:
                 self._ahead = memoryview(text)
                 return True

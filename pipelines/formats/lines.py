@@ -7,6 +7,7 @@ line that is not UTF-8 is a dead letter, a BOM at the beginning is none of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -71,8 +72,10 @@ class LineReader(TextReader):
             if not is_whole(split.file, self.spec.options) and starts_as_utf16(split.file):
                 yield broken_file(split.file, None, split.nbytes, IS_UTF_16)
                 return
-            if first_block(split.file, len(BOM), self.spec.options.get("encoding")) == BOM:
-                split = replace(split, start=len(BOM))
+            # One that does not unpack says so when it is read on.
+            with suppress(FormatError):
+                if first_block(split.file, len(BOM), self.spec.options.get("encoding")) == BOM:
+                    split = replace(split, start=len(BOM))
         yield from super().read(split)
 
     def format_of(self, context: Any) -> dict[str, Any]:
