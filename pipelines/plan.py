@@ -36,7 +36,7 @@ KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
 
 _SELF_DESCRIBING = ("avro", "avro_message", "orc", "parquet", "protobuf")
-_SOURCE_OPTIONS = ("column_names", "delimiter", "encoding", "null_values", "quote", "trim")
+_SOURCE_OPTIONS = ("column_names", "decimal", "delimiter", "encoding", "null_values", "quote", "trim")
 _HINTED = 20
 """Unknown columns that get a hint at what was meant: finding one looks at all names."""
 _WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -332,10 +332,18 @@ def _read_spec(
             types[bound.column] = wanted if types.get(bound.column, wanted) == wanted else natural
     for name in [*([key] if key else []), *(name for name, origin in output if origin == "source")]:
         described = "parquet" if name in partitioned else format
-        types[name] = _written_type(described, schema.field(name), types.get(name), is_key=name == key)
+        fed = types.get(name)
+        types[name] = _written_type(described, schema.field(name), fed, is_key=name == key)
+        if described == "csv" and "decimal" in options and name != key and fed is not None and _is_number(fed):
+            # Not its text, which is no number anywhere else.
+            types[name] = pa.float64() if pa.types.is_floating(fed) else fed
     if record_signature is not None and record_signature.examples_input in types:
         options = {**options, "record_column": record_signature.examples_input}
     return ReadSpec(pa.schema(list(types.items())), options, key, frozenset(written))
+
+
+def _is_number(type: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type) or pa.types.is_floating(type))
 
 
 def _written_type(format: str, field: pa.Field, for_model: pa.DataType | None, *, is_key: bool) -> pa.DataType:

@@ -54,6 +54,11 @@ class FileSource(Strict):
     trim: bool | None = Field(
         None, description="Of CSV files: spaces and tabs around fields, and names of columns, mean nothing."
     )
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="Of CSV files: what stands in numbers of the model's columns; a point by default. With a comma, "
+        "such a column that is written too is written as numbers.",
+    )
     null_values: list[str] | None = Field(
         None,
         description='Texts that mean a missing value in CSV files, in quotes or not; [""] by default. With [] none '
@@ -92,6 +97,7 @@ class FileSource(Strict):
         of_formats = {
             "quote": ("csv",),
             "trim": ("csv",),
+            "decimal": ("csv",),
             "encoding": ("csv", "json", "text"),
             "record": ("tfrecord",),
         }

@@ -60,7 +60,7 @@ _MOST_ODD = 0.1
 """The share of rows that may have another number of fields than the header, for a delimiter to be believed."""
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SAMPLE_BYTES = 1 << 20
-_DECIMAL_COMMA = r"[%s][-+]?\d+,\d+[\s\W]|(?m:^)[-+]?\d+,\d+\W"
+_COMMA, _POINT = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?\d+\.\d+")
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 
 
@@ -131,11 +131,8 @@ def look_at(path: str, format: str | None = None) -> Detected:
                     "decide: the first line looks like a row, not like the names of columns; if it is one, name the "
                     "columns in source.column_names"
                 )
-            if options.get("delimiter", ",") != "," and re.search(_DECIMAL_COMMA % options["delimiter"], text):
-                found.notes.append(
-                    "decide: numbers are read with a decimal point; those with a decimal comma have to be converted in "
-                    "the source"
-                )
+            if "decimal" in found.options:
+                found.notes.append("assumed: numbers have a decimal comma (source.decimal)")
     return found
 
 
@@ -235,8 +232,10 @@ def _dialect(text: str) -> dict[str, Any]:
                 found |= {"quote": quote} if quote == "'" else {}
         if quote == '"' and found and _is_quoted(text, found["delimiter"]):
             found["quote"] = "'"
-    if found and _is_padded(list(_rows(text, found["delimiter"], found.get("quote", '"')))):
-        found["trim"] = True
+    if found:
+        rows = list(_rows(text, found["delimiter"], found.get("quote", '"')))
+        found |= {"trim": True} if _is_padded(rows) else {}
+        found |= {"decimal": ","} if _has_commas(rows) else {}
     return found
 
 
@@ -270,6 +269,12 @@ def _is_padded(rows: Sequence[Sequence[str]]) -> bool:
         if 2 * sum(value != value.strip() for value in values) > len(values) > 0:
             return True
     return False
+
+
+def _has_commas(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether numbers have a decimal comma, and none a point."""
+    cells = [cell.strip() for row in rows[1:] for cell in row]
+    return any(map(_COMMA.fullmatch, cells)) and not any(map(_POINT.fullmatch, cells))
 
 
 def _begins_with_data(text: str, options: Mapping[str, Any]) -> bool:
