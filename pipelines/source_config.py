@@ -138,6 +138,9 @@ class SimulatedSource(Strict):
     key: Name | None = Field("source_id", description="The field that identifies a message.")
     columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
     defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    encodings: Encodings = Field(
+        {}, description='Fields of text that stands for bytes, for inputs of bytes: {"image": "base64"}.'
+    )
 
     @property
     def reads(self) -> str:
