@@ -117,7 +117,7 @@ def look_at(path: str, format: str | None = None) -> Detected:
             found.notes.append(f"assumed: the text is {encoding}, as it is not UTF-8 (source.encoding)")
         options = {} if found.format in ("json", "text") else _dialect(text)
         if not found.format:
-            found.format = "csv" if options and len(text.split()) > 1 and text.strip().count("\n") else "text"
+            found.format = "csv" if options and len(text.splitlines()) > 1 else "text"
         if found.format == "csv":
             found.options |= {name: value for name, value in options.items() if (name, value) != ("delimiter", ",")}
             if "delimiter" in found.options:
