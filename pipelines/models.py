@@ -217,7 +217,7 @@ def make_handler(
     *,
     columns: dict[str, str],
     defaults: dict[str, Any],
-    encodings: dict[str, str],
+    encodings: dict[str, str] | None = None,
     max_rows: int,
     model_version: bool,
     gather: bool = True,

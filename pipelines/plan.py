@@ -24,19 +24,20 @@ from model.specs import Signature
 from pipelines import files, message_files, models, output_places, source_columns, source_files
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
-from pipelines.formats import FormatError, ReadSpec, content, detection, is_mixed, reader_class, writer_class
+from pipelines.formats import FormatError, ReadSpec, detection, is_mixed, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
 from pipelines.output_names import same_names
 from pipelines.rows import text_of
 from pipelines.source_columns import Columns
 from pipelines.source_config import MessageSource, SourceConfig, source_encodings
+from pipelines.source_content import unknown_encodings, with_content
 
 KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
 
 _SELF_DESCRIBING = ("avro", "avro_message", "orc", "parquet", "protobuf")
-_SOURCE_OPTIONS = ("column_names", "delimiter", "encoding", "null_values", "quote", "trim")
+_SOURCE_OPTIONS = ("column_names", "decimal", "delimiter", "encoding", "null_values", "quote", "trim")
 _HINTED = 20
 """Unknown columns that get a hint at what was meant: finding one looks at all names."""
 _WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -121,7 +122,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     problems: list[str] = []
     model = models.find(config.model, problems, offline=offline)
     source_problems: list[str] = []
-    config = _with_content(config, model)
+    config = with_content(config, model)
     options = source_options(config.source)
     if isinstance(config.source, FileSource):
         found, columns, notes = _look_at_source(config.source, source_problems, offline)
@@ -147,15 +148,6 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
             problems += _unknown_key(config.source, columns.schema)
         raise ConfigError(problems)
     return _fit(config, found, columns, model, notes, options, problems)
-
-
-def _with_content(config: RunConfig, model: Model | None) -> RunConfig:
-    """Maps the one text input of the model to the one value that rows of some formats are."""
-    fed = content.fed(model.signature, config.source.reads) if model is not None else {}
-    if not fed:
-        return config
-    source = config.source.model_copy(update={"columns": {**fed, **config.source.columns}})
-    return config.model_copy(update={"source": source})
 
 
 def _exposed_passwords(config: RunConfig) -> list[str]:
@@ -186,7 +178,7 @@ def _fit(
         visible = schema.append(pa.field(str(signature.examples_input), pa.binary()))
     wrong = detection.wrong_delimiter(schema.names, options) if source.reads == "csv" else None
     try:
-        problems += _unknown_encodings(source, visible)
+        problems += unknown_encodings(source, visible)
         binding = bind(signature, visible, source.columns, source.defaults, source_encodings(source))
         if wrong is not None and not any(bound.column for bound in binding.inputs):
             raise BindingError([wrong])
@@ -207,14 +199,6 @@ def _fit(
     written = _typed(output, read.columns, signature, config)
     notes = [*notes, *(f"model: {line}" for line in [describe(model.outside)] if line)]
     return Plan(config, tuple(found), model, schema, binding, read, written, notes=tuple(notes))
-
-
-def _unknown_encodings(source: SourceConfig, schema: pa.Schema) -> list[str]:
-    return [
-        f"source.encodings: no column '{name}' in the source{did_you_mean(name, schema.names)}"
-        for name in source_encodings(source)
-        if name not in schema.names
-    ]
 
 
 def _unknown_key(source: SourceConfig, schema: pa.Schema) -> list[str]:
@@ -332,10 +316,18 @@ def _read_spec(
             types[bound.column] = wanted if types.get(bound.column, wanted) == wanted else natural
     for name in [*([key] if key else []), *(name for name, origin in output if origin == "source")]:
         described = "parquet" if name in partitioned else format
-        types[name] = _written_type(described, schema.field(name), types.get(name), is_key=name == key)
+        fed = types.get(name)
+        types[name] = _written_type(described, schema.field(name), fed, is_key=name == key)
+        if described == "csv" and "decimal" in options and name != key and fed is not None and _is_number(fed):
+            # Not its text, which is no number anywhere else.
+            types[name] = pa.float64() if pa.types.is_floating(fed) else fed
     if record_signature is not None and record_signature.examples_input in types:
         options = {**options, "record_column": record_signature.examples_input}
     return ReadSpec(pa.schema(list(types.items())), options, key, frozenset(written))
+
+
+def _is_number(type: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type) or pa.types.is_floating(type))
 
 
 def _written_type(format: str, field: pa.Field, for_model: pa.DataType | None, *, is_key: bool) -> pa.DataType:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag, field_validator, model_validator
 from typing_extensions import Self
 
-from pipelines.formats.charset import problem_of
+from pipelines.formats.charset import is_within, problem_of
 from pipelines.kafka_config import KafkaSecurity, KafkaTopic, Servers
 from pipelines.variants import Name, Strict, variant
 
@@ -54,6 +54,11 @@ class FileSource(Strict):
     trim: bool | None = Field(
         None, description="Of CSV files: spaces and tabs around fields, and names of columns, mean nothing."
     )
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="Of CSV files: what stands in numbers of the model's columns; a point by default. With a comma, "
+        "such a column that is written too is written as numbers.",
+    )
     null_values: list[str] | None = Field(
         None,
         description='Texts that mean a missing value in CSV files, in quotes or not; [""] by default. With [] none '
@@ -92,6 +97,7 @@ class FileSource(Strict):
         of_formats = {
             "quote": ("csv",),
             "trim": ("csv",),
+            "decimal": ("csv",),
             "encoding": ("csv", "json", "text"),
             "record": ("tfrecord",),
         }
@@ -100,6 +106,10 @@ class FileSource(Strict):
                 raise ValueError(f"{name}: {self.format} files have none, only {', '.join(formats)}")
         if self.quote and self.quote == (self.delimiter or ","):
             raise ValueError("quote: it is the delimiter too")
+        for name in ("delimiter", "quote"):
+            char = getattr(self, name)
+            if char and self.encoding and is_within(char, self.encoding):
+                raise ValueError(f"{name}: {char!r} is a part of other characters in {self.encoding}; use UTF-8")
         return self
 
     @property
@@ -128,6 +138,9 @@ class SimulatedSource(Strict):
     key: Name | None = Field("source_id", description="The field that identifies a message.")
     columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
     defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    encodings: Encodings = Field(
+        {}, description='Fields of text that stands for bytes, for inputs of bytes: {"image": "base64"}.'
+    )
 
     @property
     def reads(self) -> str:

@@ -32,6 +32,19 @@ def problem_of(name: str) -> str | None:
     return f"{name!r} is no encoding that can be read; give utf-8, utf-16, latin-1, cp1252, or another name of Python's"
 
 
+def is_within(char: str, name: str) -> bool:
+    """Whether the byte of a character is a part of longer characters of an encoding."""
+    if is_utf16(name):
+        return False
+    for lead in range(0x80, 0x100):
+        try:
+            if len((bytes([lead]) + char.encode("ascii")).decode(name)) == 1:
+                return True
+        except UnicodeDecodeError:
+            continue
+    return False
+
+
 def is_utf16(name: object) -> bool:
     """Whether an encoding is UTF-16, of any order of bytes."""
     return isinstance(name, str) and codecs.lookup(name).name.startswith("utf-16")
@@ -64,11 +77,12 @@ class FromUtf16(io.RawIOBase):
         self._decoder = codecs.getincrementaldecoder(name)("surrogatepass")
         self._ahead = memoryview(b"")
         self._ended = False
+        self._failure = ""
 
     @property
     def failure(self) -> str:
         """Why there is nothing more, if that is an error."""
-        return str(getattr(self._file, "failure", ""))
+        return self._failure or str(getattr(self._file, "failure", ""))
 
     @property
     def garbage(self) -> bytes:
@@ -101,6 +115,9 @@ class FromUtf16(io.RawIOBase):
                 text = self._decoder.decode(raw, final=self._ended).encode("utf-8", "surrogatepass")
             except UnicodeDecodeError:
                 text = _NOT_UTF8
+            except UnicodeError:
+                self._failure = "it has no BOM; set source.encoding to utf-16-le or utf-16-be, if it is UTF-16"
+                return False
             if text:
                 self._ahead = memoryview(text)
                 return True

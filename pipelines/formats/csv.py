@@ -50,7 +50,8 @@ _SHOWN_BYTES = 96
 class CsvReader(TextReader):
     """Reads CSV.
 
-    Options: `delimiter`, `quote`, `null_values`, `column_names` (for files without a header), `encoding`, `trim`.
+    Options: `delimiter`, `quote`, `null_values`, `column_names` (for files without a header), `encoding`, `trim`,
+    `decimal`.
     """
 
     def __init__(self, spec: ReadSpec) -> None:
@@ -61,6 +62,7 @@ class CsvReader(TextReader):
         given = spec.options.get("null_values")
         self._nulls = [""] if given is None else list(given)
         self._trims = bool(spec.options.get("trim"))
+        self._decimal = str(spec.options.get("decimal") or ".")
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
@@ -210,11 +212,24 @@ class CsvReader(TextReader):
                 include_columns=list(types),
                 include_missing_columns=True,
                 null_values=self._nulls,
+                decimal_point=self._decimal,
                 strings_can_be_null=True,
             ),
         )
         batch = _one_batch(table)
-        return self._trimmed(batch) if self._trims else batch
+        batch = self._trimmed(batch) if self._trims else batch
+        return batch if self._decimal == "." else self._with_points(batch)
+
+    def _with_points(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Numbers that could not be parsed, with a point for the decimal comma; one that has a point stays none."""
+        for index, field in enumerate(self.spec.columns):
+            values = batch.column(index)
+            if is_number(field.type) and pa.types.is_string(values.type):
+                has_point = pc.match_substring(values, ".")
+                marked = pc.binary_join_element_wise(values, " (a decimal comma is expected)", "")
+                values = pc.if_else(has_point, marked, pc.replace_substring(values, ",", "."))
+                batch = batch.set_column(index, batch.schema.field(index), values)
+        return batch
 
     def _trimmed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Texts without the spaces around them; pyarrow's numbers have none."""

@@ -60,6 +60,7 @@ _MOST_ODD = 0.1
 """The share of rows that may have another number of fields than the header, for a delimiter to be believed."""
 _BOMS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _SAMPLE_BYTES = 1 << 20
+_COMMA, _POINT = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?\d+\.\d+")
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 
 
@@ -105,7 +106,7 @@ def look_at(path: str, format: str | None = None) -> Detected:
       format: what it is, if that is known.
     """
     found = Detected(format or format_of(path) or _by_content(path))
-    if found.format in ("csv", "text", ""):
+    if found.format in ("csv", "json", "text", ""):
         raw = first_block(path, _SAMPLE_BYTES)
         encoding = _encoding_of(raw, path)
         text = raw.decode(encoding or "utf-8-sig", "replace")
@@ -114,9 +115,9 @@ def look_at(path: str, format: str | None = None) -> Detected:
         if encoding is not None:
             found.options["encoding"] = encoding
             found.notes.append(f"assumed: the text is {encoding}, as it is not UTF-8 (source.encoding)")
-        options = {} if found.format == "text" else _dialect(text)
+        options = {} if found.format in ("json", "text") else _dialect(text)
         if not found.format:
-            found.format = "csv" if options.get("delimiter") else "text"
+            found.format = "csv" if options and len(text.splitlines()) > 1 else "text"
         if found.format == "csv":
             found.options |= {name: value for name, value in options.items() if (name, value) != ("delimiter", ",")}
             if "delimiter" in found.options:
@@ -130,6 +131,8 @@ def look_at(path: str, format: str | None = None) -> Detected:
                     "decide: the first line looks like a row, not like the names of columns; if it is one, name the "
                     "columns in source.column_names"
                 )
+            if "decimal" in found.options:
+                found.notes.append("assumed: numbers have a decimal comma (source.decimal)")
     return found
 
 
@@ -229,8 +232,10 @@ def _dialect(text: str) -> dict[str, Any]:
                 found |= {"quote": quote} if quote == "'" else {}
         if quote == '"' and found and _is_quoted(text, found["delimiter"]):
             found["quote"] = "'"
-    if found and _is_padded(list(_rows(text, found["delimiter"], found.get("quote", '"')))):
-        found["trim"] = True
+    if found:
+        rows = list(_rows(text, found["delimiter"], found.get("quote", '"')))
+        found |= {"trim": True} if _is_padded(rows) else {}
+        found |= {"decimal": ","} if _has_commas(rows) else {}
     return found
 
 
@@ -250,7 +255,7 @@ def _rows(text: str, delimiter: str, quote: str) -> Iterator[list[str]]:
 def _is_quoted(text: str, delimiter: str) -> bool:
     """Whether fields are quoted with ', and none with \"."""
     head = text[: 1 << 16]
-    field = rf"(?:^|[{re.escape(delimiter)}])%s(?:[^%s]|%s%s)*%s(?=[{re.escape(delimiter)}]|$)"
+    field = rf"(?:^|[{re.escape(delimiter)}])%s(?:[^%s\r\n]|%s%s)*%s(?=[{re.escape(delimiter)}]|$)"
     counts = [len(re.findall(field % ((quote,) * 5), head, re.MULTILINE)) for quote in ("'", '"')]
     return counts[0] > 1 and not counts[1]
 
@@ -264,6 +269,12 @@ def _is_padded(rows: Sequence[Sequence[str]]) -> bool:
         if 2 * sum(value != value.strip() for value in values) > len(values) > 0:
             return True
     return False
+
+
+def _has_commas(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether numbers have a decimal comma, and none a point."""
+    cells = [cell.strip() for row in rows[1:] for cell in row]
+    return any(map(_COMMA.fullmatch, cells)) and not any(map(_POINT.fullmatch, cells))
 
 
 def _begins_with_data(text: str, options: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ line that is not UTF-8 is a dead letter, a BOM at the beginning is none of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -71,8 +72,10 @@ class LineReader(TextReader):
             if not is_whole(split.file, self.spec.options) and starts_as_utf16(split.file):
                 yield broken_file(split.file, None, split.nbytes, IS_UTF_16)
                 return
-            if first_block(split.file, len(BOM), self.spec.options.get("encoding")) == BOM:
-                split = replace(split, start=len(BOM))
+            # One that does not unpack says so when it is read on.
+            with suppress(FormatError):
+                if first_block(split.file, len(BOM), self.spec.options.get("encoding")) == BOM:
+                    split = replace(split, start=len(BOM))
         yield from super().read(split)
 
     def format_of(self, context: Any) -> dict[str, Any]:
@@ -89,10 +92,12 @@ class LineReader(TextReader):
         return self._batch(self._values(raw).cast(pa.string()))
 
     def decode(self, name: str, offset: int, raw: bytes, context: Any) -> Iterator[Block | RejectedRow]:
-        if raw.count(b"\n") > MAX_BLOCK_ROWS and len(raw) > _PIECE_BYTES:
-            for low, high in _pieces(raw):
-                yield from self.decode(name, offset + low, raw[low:high], context)
-            return
+        # Each line takes memory of its own.
+        pieces = _pieces(raw) if raw.count(b"\n") > MAX_BLOCK_ROWS else [(0, len(raw))]
+        for low, high in pieces:
+            yield from self._decode(name, offset + low, raw[low:high])
+
+    def _decode(self, name: str, offset: int, raw: bytes) -> Iterator[Block | RejectedRow]:
         spans = self.dialect.spans(raw)
         origin = TextOrigin(name, offset, raw, self.dialect, self.format_of(None))
         good = spans.ends - spans.starts <= MAX_ROW_BYTES
@@ -152,7 +157,7 @@ def _lines(raw: bytes, dialect: Dialect) -> pa.Array:
 
 
 def _pieces(raw: bytes) -> Iterator[tuple[int, int]]:
-    """Cuts a block of very many lines: each takes memory of its own."""
+    """Cuts a block of very many lines."""
     low = 0
     while low < len(raw):
         high = raw.find(b"\n", low + _PIECE_BYTES) + 1 or len(raw)

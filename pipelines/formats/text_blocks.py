@@ -213,7 +213,8 @@ def too_long(name: str, position: int, payload: bytes, length: int, truncated: b
 
 
 def _unreadable(name: str, offset: int, carry: bytes, error: _BrokenStreamError) -> RejectedRow:
-    message = f"{name} cannot be decompressed beyond byte {offset + len(carry):,}: {plain_message(error)}"
+    how = "read" if compression_of(name) is None else "decompressed"
+    message = f"{name} cannot be {how} beyond byte {offset + len(carry):,}: {plain_message(error)}"
     if offset or carry:
         return RejectedRow(carry or error.garbage, offset, message, truncated=True)
     whole = files.read_range(name, 0, MAX_PAYLOAD_BYTES)

@@ -176,6 +176,19 @@ def test_objects_in_messages(command: Command, tmp_path: Path, one_input_model: 
     assert found == set(hashed(raws))
 
 
+def test_text_of_messages(command: Command, tmp_path: Path, one_input_model: str) -> None:
+    raws = [b"\xff\xfe", b"", bytes(range(256))]
+    rows = [{"id": f"r{n}", "image": text(raw)} for n, raw in enumerate(raws)] + [{"id": "bad", "image": "no base64"}]
+    (tmp_path / "messages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"type": "simulated", "path": str(tmp_path / "messages.jsonl"), "messages": 40, "rate": 0, "key": "id"}
+    config = write_config(tmp_path, one_input_model, {**source, "encodings": {"image": "base64"}})
+    result = command("stream", "--config", config, "--json")
+    assert result.code == 0, result
+    assert (result.summary["rows_written"], result.summary["rows_dead_lettered"]) == (30, 10)
+    found = {row["image_hash"] for path in (tmp_path / "out").glob("p-*.jsonl") for row in ledger.read_shard(path)}
+    assert found == set(hashed(raws))
+
+
 def test_encodings_that_fit_nothing(command: Command, tmp_path: Path, strict_model: str, one_input_model: str) -> None:
     (tmp_path / "in.csv").write_text("id,mother_age,plurality,image\na,1,1,AAAA\n")
     source = {"format": "csv", "path": str(tmp_path / "in.csv"), "encodings": {"mother_age": "base64"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -349,3 +350,28 @@ def test_publishing_on_cloud_storage_is_killed_at_each_step(storage: Storage) ->
     assert tags == sorted(tags, reverse=True), "once the new set was there it stays"
     assert set(tags) == {"old", "new"}
     assert len(tags) > 10
+
+
+_READING = """
+import hashlib, json, sys
+from pipelines import source_files
+from pipelines.formats import ReadSpec, reader_class
+found = source_files.find([sys.argv[1]]).files
+reader = reader_class("bytes")(ReadSpec(reader_class("bytes").schema("", {}), {}, "path"))
+groups = reader.groups(found, 1 << 20, 4)
+pieces = [piece for group in groups for piece in reader.read(group)]
+rows = [row for piece in pieces for row in piece.batch.to_pylist()]
+print(json.dumps([len(groups), {row["path"]: hashlib.md5(row["bytes"]).hexdigest() for row in rows}]))
+"""
+
+
+def test_files_as_rows_on_cloud_storage(storage: Storage) -> None:
+    """Many to a piece of work, read at the same time."""
+    contents = {f"images/{n % 3}/{n}.jpg": bytes([n]) * (n + 1) for n in range(20)}
+    for name, content in contents.items():
+        storage.put(name, content)
+    done = run_python(storage, _READING, "gs://bucket/images/**/*.jpg")
+    assert done.returncode == 0, done.stderr
+    groups, found = json.loads(done.stdout)
+    assert groups == 4
+    assert found == {f"gs://bucket/{name}": hashlib.md5(content).hexdigest() for name, content in contents.items()}

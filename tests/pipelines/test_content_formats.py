@@ -15,6 +15,7 @@ import pytest
 from pipelines.formats import whole_files
 from tests import ledger
 from tests.conftest import Command, Result, save
+from tests.pipelines.test_mutations import mutated
 
 Cut = Callable[[int, int], None]
 
@@ -172,6 +173,48 @@ def test_text_of_a_long_line_and_very_many_short_ones(command: Command, tmp_path
     (letter,) = ledger.letters(tmp_path / "out" / "dead")
     assert letter["payload"] == giant
     assert letter["key"] == f"{tmp_path / 'in.txt'}:6"
+
+
+@pytest.mark.parametrize("format", ["text", "tfrecord"])
+def test_broken_copies(command: Command, tmp_path: Path, measuring_model: str, format: str) -> None:
+    """Whatever is in a file, what is read of it are beginnings of what was written, and nothing ends the run."""
+    rng = random.Random(format)
+    good = [f"line {n}, ünïcödé".encode() for n in range(8)]
+    original = tmp_path / "original"
+    if format == "text":
+        original.write_bytes(gzip.compress(b"".join(line + b"\n" for line in good), mtime=0))
+    else:
+        ledger.write_records(original, good)
+    content = original.read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.gz").write_bytes(content)
+    for number in range(1, 200):
+        (tmp_path / "in" / f"{number}.gz").write_bytes(mutated(content, rng))
+    source = {"record": "raw"} if format == "tfrecord" else {}
+    _, books = run(command, tmp_path, measuring_model, format=format, path=str(tmp_path / "in"), **source)
+    hashes = set(hashed(good))
+    right = sum(row["hash"] in hashes for row in books.output)
+    assert right >= 8
+    if format == "tfrecord":  # it has checksums
+        assert right == len(books.output)
+    assert len(books.letters) > 50
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "parquet", "avro", "tfrecord"])
+def test_content_is_written_to_every_format(
+    command: Command, tmp_path: Path, measuring_model: str, format: str
+) -> None:
+    lines = ["", "a line", 'ünï, "quoted"']
+    (tmp_path / "in.txt").write_text("\n".join(lines))
+    config = write_config(tmp_path, measuring_model, format="text", path=str(tmp_path / "in.txt"))
+    columns = json.dumps(["key", "line", "length"])
+    result = command(
+        "batch", "--config", config, "--set", f"output.format={format}", "--set", f"output.columns={columns}"
+    )
+    assert result.code == 0, result
+    written = [row for path in ledger.shards(tmp_path / "out" / "p") for row in ledger.read_shard(path)]
+    assert [row["line"] for row in written] == lines
+    assert [int(row["length"]) for row in written] == [len(line.encode()) for line in lines]
 
 
 # Records ------------------------------------------------------------------------------------------------------------

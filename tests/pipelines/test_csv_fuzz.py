@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.formats import ReadSpec, Split, reader_class
+from pipelines.formats import ReadSpec, Split, reader_class, row_finder
 from pipelines.formats import csv as our_csv
 from pipelines.formats import text_blocks as our_text
 from pipelines.rows import Block, RejectedRow
@@ -74,13 +74,16 @@ def expected(content: bytes) -> list[list[str]]:
     return [row for row in rows[1:] if row]
 
 
-def pieces_of(path: Path, split_bytes: int, block_bytes: int, window: int) -> list[Block | RejectedRow]:
+def pieces_of(
+    path: Path, split_bytes: int, block_bytes: int, window: int, spec: ReadSpec = SPEC
+) -> list[Block | RejectedRow]:
     """All that our reader finds, split by split; checks that the splits cover the file once."""
     with (
         mock.patch.object(our_text, "BLOCK_BYTES", block_bytes),
         mock.patch.object(our_csv, "_WINDOW", window),
+        mock.patch.object(row_finder, "_WINDOW", window),
     ):
-        reader = reader_class("csv")(SPEC)
+        reader = reader_class("csv")(spec)
         size = path.stat().st_size
         splits: list[Split] = reader.splits(str(path), size, split_bytes)
         for left, right in zip(splits, splits[1:], strict=False):
@@ -134,6 +137,51 @@ def test_well_formed_files(path: Path, file: tuple[bytes, list[list[str]]], spli
     content, rows = file
     path.write_bytes(content)
     assert read(path, split_bytes, block_bytes) == rows
+
+
+OTHERS = [("cp1252", ";", "'"), ("latin-1", "\t", '"'), ("utf-16", "|", "'"), ("shift_jis", ";", '"')]
+
+
+@settings(max_examples=150)
+@given(
+    file=files(),
+    other=st.sampled_from(OTHERS),
+    split_bytes=st.sampled_from([1, 3, 8, 40, 10_000]),
+    block_bytes=st.sampled_from([1, 2, 7, 30, 8 << 20]),
+)
+def test_other_delimiters_quotes_and_encodings(
+    path: Path, file: tuple[bytes, list[list[str]]], other: tuple[str, str, str], split_bytes: int, block_bytes: int
+) -> None:
+    """The same files, written in other ways, have the same rows; dead letters and positions are the file's own."""
+    encoding, delimiter, quote = other
+    letters = {"é": "¥", "☃": "¥"} if encoding != "shift_jis" else {"é": "表", "☃": "能"}
+    table = str.maketrans({",": delimiter, '"': quote, **letters})
+    raw = file[0].decode("utf-8-sig").translate(table).encode(encoding)
+    path.write_bytes(raw)
+    options = {"encoding": encoding, "delimiter": delimiter, "quote": quote}
+    found = []
+    for piece in pieces_of(path, split_bytes, block_bytes, 1 << 20, ReadSpec(SPEC.columns, options, "k")):
+        assert isinstance(piece, Block), piece
+        found += [[row[name] or "" for name in NAMES] for row in piece.batch.to_pylist()]
+        for index, position in enumerate(piece.origin.positions().tolist() if encoding != "utf-16" else []):
+            payload = piece.origin.payload(index)
+            assert raw[position : position + len(payload)] == payload
+    assert found == [[field.translate(table) for field in row] for row in file[1]]
+
+
+@settings(max_examples=100)
+@given(
+    lines=st.lists(st.lists(st.sampled_from(["x", '"', "", "é", '"a"']), min_size=3, max_size=3), max_size=20),
+    split_bytes=st.sampled_from([1, 3, 8, 10_000]),
+    block_bytes=st.sampled_from([1, 2, 7, 8 << 20]),
+)
+def test_tables_without_quotes(path: Path, lines: list[list[str]], split_bytes: int, block_bytes: int) -> None:
+    """A quote is a character as any other."""
+    path.write_text("k\ta\tb\n" + "".join("\t".join(line) + "\n" for line in lines))
+    spec = ReadSpec(SPEC.columns, {"delimiter": "\t", "quote": "", "null_values": []}, "k")
+    pieces = pieces_of(path, split_bytes, block_bytes, 1 << 20, spec)
+    found = [list(row.values()) for piece in pieces if isinstance(piece, Block) for row in piece.batch.to_pylist()]
+    assert found == lines
 
 
 @settings(max_examples=200)

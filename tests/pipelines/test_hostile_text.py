@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from model.saved_model_proto import parse_saved_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, save
 
 EVIL = "[/red]\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\n:warning:[bold]"
 RICH = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[hl]|[0-9]*[AK])")
@@ -303,3 +303,51 @@ def test_nothing_prints_past_it() -> None:
                 if isinstance(node, ast.ImportFrom) and node.module == "rich.console":
                     found.append((path, node.lineno, node.module))
     assert found == []
+
+
+@pytest.fixture(scope="module")
+def lengths(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model of texts that refuses empty ones."""
+    import tensorflow as tf
+
+    class Lengths(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+        def __call__(self, text: Any) -> dict[str, Any]:
+            with tf.control_dependencies([tf.debugging.assert_positive(tf.strings.length(text))]):
+                return {"length": tf.strings.length(text)}
+
+    return save(Lengths(), tmp_path_factory.mktemp("lengths"))
+
+
+def test_files_and_lines_that_are_rows(run: Run, tmp_path: Path, lengths: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}{EVIL.replace('/', '')}\udcff").write_text(EVIL * number)
+    for format, rows in (("bytes", 3), ("text", 4)):
+        config = {
+            "source": {"type": "file", "format": format, "path": str(folder)},
+            "model": {"type": "saved_model", "path": lengths},
+            "output": {"type": "file", "format": "json", "path": f"{tmp_path}/out/{format}"},
+            "dead_letters": {"path": f"{tmp_path}/dead/{format}", "max_fraction": 1},
+        }
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        for command in ("check", "batch", "replay"):
+            arguments = ("--config", f"{tmp_path}/config.json", *(["--json"] if command == "batch" else []))
+            screen = run(f"pipelines.{command}", *arguments)
+            assert screen.code == 0, screen.text
+            if command == "batch":
+                assert json.loads(screen.text[screen.text.index('{"name"') :].splitlines()[0])["rows_read"] >= rows
+
+
+def test_a_delimiter_that_is_evidently_wrong(run: Run, tmp_path: Path, lengths: str) -> None:
+    (tmp_path / "in.csv").write_bytes(f"id;{EVIL};text".replace("\r\n", "").encode() + b"\n1;2;3\n")
+    config = {
+        "source": {"type": "file", "format": "csv", "path": f"{tmp_path}/in.csv"},
+        "model": {"type": "saved_model", "path": lengths},
+        "output": {"type": "file", "format": "json", "path": f"{tmp_path}/out/p"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    screen = run("pipelines.check", "--config", f"{tmp_path}/config.json")
+    assert screen.code == 2, screen.text
+    assert "is the delimiter a semicolon?" in screen.text.replace("\n", "")

@@ -16,6 +16,7 @@ from tests.pipelines.formats.bombs import MIB, NUMBERS_AND_TEXT, WORDS
 MOST_BYTES = 1 << 30
 """Memory of a worker over that of a process that has read nothing."""
 
+LINES = pa.schema([("line", pa.string())])
 LISTS = pa.schema([("l", pa.list_(pa.int32()))])
 MANY = pa.schema([(f"c{i}", pa.float64()) for i in range(60)])
 
@@ -57,6 +58,10 @@ BOMBS = {
     ),
     "fields.csv.gz": Bomb("csv", text(HEAD, b"x\n" * 50_000, 2), NUMBERS_AND_TEXT, 100_000, "Expected 2", 100_000),
     "brackets.json.gz": Bomb("json", text(b"", b"[" * (16 * MIB), 16), NUMBERS_AND_TEXT, 1, "row of 268,435,456"),
+    "newlines.txt.zst": Bomb("text", text(b"", b"\n" * (16 * MIB), 2), LINES, 32 * MIB),
+    "returns.txt.zst": Bomb("text", text(b"", b"\r" * (16 * MIB), 1), LINES, 16 * MIB),
+    "line.txt.gz": Bomb("text", text(b"", b"x" * (16 * MIB), 16), LINES, 1, "row of 268,435,456 bytes"),
+    "bytes.txt.gz": Bomb("text", text(b"x", b"\xff\n" * 50_000, 2), LINES, 100_000, "not UTF-8", 100_000),
     "returns.json.zst": Bomb("json", text(b"", b"\r" * (8 * MIB), 2), NUMBERS_AND_TEXT, 0),
     "short.json.gz": Bomb("json", text(b"", b"{}\n" * MIB, 1), MANY, MIB),
     "text.parquet": Bomb(
