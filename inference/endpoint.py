@@ -10,7 +10,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import RemoteModelHandler
 
 from inference.asking import ask_signature, check_inputs
-from inference.binding import Binding
+from inference.binding import Binding, ColumnMap
 from inference.calls import Call
 from inference.client import Client, Endpoint
 from inference.columnar import VERSION_COLUMN, Columnar
@@ -43,7 +43,8 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
     Args:
       endpoint: the server, the model on it, and how to ask.
       signature: what the model takes and gives; None to ask the server, where the protocol can.
-      columns: model input -> column, for inputs whose column has another name.
+      columns: model input -> column, for inputs whose column has another name; or a list of columns, of which a vector
+        is gathered.
       defaults: model input (or column) -> value of rows that miss it.
       max_batch_size: rows in a request; also the size to which small batches are gathered.
       model_version: adds column "model_version": the version that answered, null where the answer does not tell.
@@ -60,7 +61,7 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
         endpoint: Endpoint,
         signature: Signature | None = None,
         *,
-        columns: Mapping[str, str] | None = None,
+        columns: ColumnMap | None = None,
         defaults: Mapping[str, Any] | None = None,
         max_batch_size: int = MAX_BATCH_SIZE,
         model_version: bool = False,

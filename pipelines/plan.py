@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from inference.binding import Binding, arrow_type, bind, did_you_mean
+from inference.binding import Binding, arrow_type, bind, column_names, did_you_mean
 from inference.coercion import is_text
 from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
@@ -230,8 +230,11 @@ def _look_at_source(
 def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
     """The columns that a source without a single byte would have, were it not empty."""
     source = config.source
-    names = [source.columns.get(spec.name, spec.name) for spec in signature.inputs]
-    types = {name: arrow_type(spec.dtype) for name, spec in zip(names, signature.inputs, strict=True)}
+    types = {
+        name: arrow_type(spec.dtype)
+        for spec in signature.inputs
+        for name in column_names(source.columns.get(spec.name, spec.name))
+    }
     outputs = {spec.name for spec in signature.outputs} | {KEY, VERSION_COLUMN}
     others = [*([source.key] if source.key else []), *(config.output.columns or [])]
     types.update({name: pa.string() for name in others if name not in types and name not in outputs})
@@ -301,12 +304,12 @@ def _read_spec(
     written = {name for name, origin in output if origin == "source"} | ({key} if key else set())
     types: dict[str, pa.DataType] = {}
     for bound in binding.inputs:
-        if bound.column is not None:
-            natural = schema.field(bound.column).type
+        for name in (element.column for element in bound.elements):
+            natural = schema.field(name).type
             # A value of a folder's name is coerced as that of a column with a type of its own.
-            described = "parquet" if bound.column in partitioned else format
-            wanted = _decoded_type(described, natural, bound.type, bound.depth)
-            types[bound.column] = wanted if types.get(bound.column, wanted) == wanted else natural
+            described = "parquet" if name in partitioned else format
+            wanted = _decoded_type(described, natural, bound.type, 0 if bound.vector else bound.depth)
+            types[name] = wanted if types.get(name, wanted) == wanted else natural
     for name in [*([key] if key else []), *(name for name, origin in output if origin == "source")]:
         described = "parquet" if name in partitioned else format
         types[name] = _written_type(described, schema.field(name), types.get(name), is_key=name == key)
@@ -330,6 +333,9 @@ def _written_type(format: str, field: pa.Field, for_model: pa.DataType | None, *
 
 def _decoded_type(format: str, natural: pa.DataType, wanted: pa.DataType, depth: int) -> pa.DataType:
     """The type to decode a model's column to, so that nothing is lost and little is left to coerce."""
+    if format == "tfrecord" and depth and not pa.types.is_nested(natural):
+        # Later records may have more values than the first ones.
+        return pa.list_(natural)
     if depth or pa.types.is_nested(natural):
         return natural
     if is_text(wanted):

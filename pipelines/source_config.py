@@ -11,6 +11,20 @@ from typing_extensions import Self
 from pipelines.kafka_config import KafkaSecurity, KafkaTopic, Servers
 from pipelines.variants import Name, Strict, variant
 
+ColumnsConfig = dict[Name, Name | Annotated[list[Name], Field(min_length=1)]]
+ColumnsField: Any = Field(
+    {},
+    description="Model input -> source column (of messages: field), where the names differ. A list of columns, each "
+    "with one value a row, is gathered to a vector, for an input of shape [batch, n]; their order is that of the "
+    "model's training.",
+)
+DefaultsField: Any = Field(
+    {},
+    description='Model input (or column) -> value for rows that miss it. "NaN" is a float that is not a number. Of a '
+    "vector: a column's own default, or for the input one value for all its columns, or a list with one for each. Of "
+    "an input of lists: a list, or one value that fills it.",
+)
+
 
 class FileSource(Strict):
     """Files of records, local or on any Beam file system."""
@@ -24,10 +38,8 @@ class FileSource(Strict):
         "decompressed where the format is text."
     )
     key: Name | None = Field(None, description="The column that identifies a row; without one, <file>:<offset>.")
-    columns: dict[Name, Name] = Field({}, description="Model input -> source column, where the names differ.")
-    defaults: dict[Name, Any] = Field(
-        {}, description='Model input -> value for rows that miss it. "NaN" is a float that is not a number.'
-    )
+    columns: ColumnsConfig = ColumnsField
+    defaults: dict[Name, Any] = DefaultsField
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
         None, description="Of CSV files; a comma by default."
     )
@@ -55,8 +67,8 @@ class SimulatedSource(Strict):
     seed: int = Field(2001, description="Of the generated births.")
     path: Name | None = Field(None, description="A file of messages, one object of JSON a line, in place of births.")
     key: Name | None = Field("source_id", description="The field that identifies a message.")
-    columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
-    defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    columns: ColumnsConfig = ColumnsField
+    defaults: dict[Name, Any] = DefaultsField
 
     @property
     def reads(self) -> str:
@@ -79,8 +91,8 @@ class MessageSource(Strict):
         "one message of protobuf.",
     )
     key: Name | None = Field(None, description="The field that identifies a message.")
-    columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
-    defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    columns: ColumnsConfig = ColumnsField
+    defaults: dict[Name, Any] = DefaultsField
     column_names: Annotated[list[Name], Field(min_length=1)] | None = Field(
         None, description="Of messages of CSV: their fields, in order."
     )
