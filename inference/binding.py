@@ -16,7 +16,17 @@ from inference.errors import BindingError
 from inference.vectors import bind_vector
 from model.specs import ExampleFeature, Signature, TensorSpec
 
-__all__ = ["Binding", "ColumnMap", "Element", "InputBinding", "arrow_type", "bind", "column_names", "did_you_mean"]
+__all__ = [
+    "Binding",
+    "ColumnMap",
+    "Element",
+    "InputBinding",
+    "arrow_type",
+    "bind",
+    "column_names",
+    "did_you_mean",
+    "wanted_inputs",
+]
 
 _HINTED = 20
 """Problems that get a hint at what was meant: finding one looks at all names."""
@@ -44,7 +54,7 @@ def bind(
     mapped, defaults = dict(columns or {}), dict(defaults or {})
     # Of a wide table, names are listed once.
     source = dict.fromkeys(schema.names)
-    specs, optional, encode = _wanted(signature, source, mapped)
+    specs, optional, encode = wanted_inputs(signature, source, mapped)
     features = [feature.name for feature in signature.example_features]
     problems = _unknown_names([*[spec.name for spec in specs], *features], mapped, defaults, source)
     inputs = []
@@ -75,10 +85,22 @@ def _named(spec: TensorSpec, columns: ColumnMap, schema: pa.Schema) -> str | lis
     return named[0] if len(named) == 1 and shapes.is_single(spec) else list(named)
 
 
-def _wanted(
+def wanted_inputs(
     signature: Signature, source: Mapping[str, None], columns: ColumnMap
 ) -> tuple[list[TensorSpec], set[str], bool]:
-    """The specs to find columns for, which of them may be missing, and whether they are tf.Example features."""
+    """Tells what columns are to be found for.
+
+    Args:
+      signature: what the model takes.
+      source: the names of the columns there are.
+      columns: as of `bind`.
+
+    Returns:
+      The inputs, names of those that may be missing, and whether they are features to be encoded as tf.Examples.
+
+    Raises:
+      BindingError: the model parses tf.Examples, and its graph does not tell their features.
+    """
     name = signature.examples_input
     if name is None or any(column in source for column in column_names(columns.get(name, name))):
         return list(signature.inputs), set(), False

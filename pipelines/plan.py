@@ -21,7 +21,7 @@ from inference.model_files import LATEST
 from inference.tensors import output_type
 from model.outside import describe
 from model.specs import Signature
-from pipelines import files, message_files, models, output_places, source_columns, source_files
+from pipelines import fed_inputs, files, message_files, models, output_places, source_columns, source_files
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, is_mixed, reader_class, writer_class
@@ -177,10 +177,15 @@ def _fit(
         binding = bind(signature, visible, source.columns, source.defaults)
     except BindingError as error:
         binding = None
-        problems += error.problems
+        problems += error.problems + fed_inputs.hints(source.reads, schema.names, found)
     problems += _unknown_key(source, visible)
     output = _output_columns(config, visible, signature, problems)
     if binding is not None:
+        fed, unfed = fed_inputs.unfed(binding, visible.names)
+        notes += fed
+        problems += unfed + (fed_inputs.hints(source.reads, schema.names, found) if unfed else [])
+        if columns.schema:
+            problems += fed_inputs.not_lists(binding, source.reads, source_options(source), found, schema)
         passed = [name for name, origin in output if origin == "source"]
         differences = source_columns.differences(columns, binding, source.key, passed, source.reads)
         notes += differences.notes
@@ -220,7 +225,9 @@ def _look_at_source(
     readable = [file for file in found.files if file.path not in refused]
     columns = source_columns.look_at(readable, lambda path: reader.schema(path, options), source.format, source.key)
     if readable and columns.schema is None:
-        problems.append(f"source: no file can be read as {source.format}: {columns.refused[0]}; check source.format")
+        problems += fed_inputs.hints(source.format, (), readable) or [
+            f"source: no file can be read as {source.format}: {columns.refused[0]}; check source.format"
+        ]
     notes = [*found.notes, *source_columns.notes_on(columns, source.format)]
     if readable and columns.schema is not None and not len(columns.schema):
         notes.append("the source is empty")
