@@ -2,91 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
-from inference.coercion import coerce, depth_of, describe, is_text, leaf_of
+from inference import shapes
+from inference.bound import Binding, ColumnMap, Element, InputBinding, arrow_type, column_names, did_you_mean
+from inference.coercion import depth_of, is_bytes, is_list, is_text, leaf_of
+from inference.conversions import checked_default, conversion, type_of
 from inference.errors import BindingError
+from inference.vectors import bind_vector
 from model.specs import ExampleFeature, Signature, TensorSpec
+
+__all__ = [
+    "Binding",
+    "ColumnMap",
+    "Element",
+    "InputBinding",
+    "arrow_type",
+    "bind",
+    "column_names",
+    "did_you_mean",
+    "wanted_inputs",
+]
 
 _HINTED = 20
 """Problems that get a hint at what was meant: finding one looks at all names."""
-
-_TYPES = {
-    "bool": pa.bool_(),
-    "string": pa.string(),
-    "bfloat16": pa.float32(),
-    "half": pa.float16(),
-    "float16": pa.float16(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "int8": pa.int8(),
-    "int16": pa.int16(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "uint8": pa.uint8(),
-    "uint16": pa.uint16(),
-    "uint32": pa.uint32(),
-    "uint64": pa.uint64(),
-}
-
-
-def arrow_type(dtype: str) -> pa.DataType | None:
-    """The Arrow type that holds values of a TensorFlow dtype, or None if there is none (complex, resource)."""
-    return _TYPES.get(dtype)
-
-
-@dataclass(frozen=True)
-class InputBinding:
-    """One input of the model and where its values come from.
-
-    Attributes:
-      spec: the input (or the feature of a tf.Example, as an input).
-      column: the source column; None if every row takes the default.
-      column_type: the column's type; None without a column.
-      type: what the values inside all lists are coerced to.
-      depth: how many lists a row's value is nested in.
-      default: what a missing value becomes; None if missing values are refused.
-      coercion: how the column becomes the input, in words.
-      optional: a missing value may stay missing (features of tf.Examples that the model has defaults for).
-      encoding: of the column's text, "base64"; empty if it is what the model takes.
-    """
-
-    spec: TensorSpec
-    column: str | None
-    column_type: pa.DataType | None
-    type: pa.DataType
-    depth: int
-    default: Any = None
-    coercion: str = "as it is"
-    optional: bool = False
-    encoding: str = ""
-
-
-@dataclass(frozen=True)
-class Binding:
-    """How batches of one schema are fed to a signature.
-
-    Attributes:
-      signature: the signature.
-      inputs: one for each input; for a tf.Example input that is to be encoded, one for each feature.
-      encode_examples: whether the inputs are features to be encoded as tf.Examples.
-    """
-
-    signature: Signature
-    inputs: tuple[InputBinding, ...]
-    encode_examples: bool = False
 
 
 def bind(
     signature: Signature,
     schema: pa.Schema,
-    columns: Mapping[str, str] | None = None,
+    columns: ColumnMap | None = None,
     defaults: Mapping[str, Any] | None = None,
     encodings: Mapping[str, str] | None = None,
 ) -> Binding:
@@ -95,27 +45,32 @@ def bind(
     Args:
       signature: what the model takes.
       schema: the columns there are.
-      columns: model input -> source column, for those with another name.
-      defaults: model input (or source column) -> value for rows that miss it.
+      columns: model input -> source column, for those with another name; or a list of columns, of which a vector is
+        gathered.
+      defaults: model input (or source column) -> value for rows that miss it. Of a vector, a column's own default
+        counts; the input's is one value for all its columns, or a list with one for each.
       encodings: source column -> "base64", for text that stands for bytes.
 
     Raises:
       BindingError: with every problem found.
     """
-    columns, defaults = dict(columns or {}), dict(defaults or {})
+    mapped, defaults = dict(columns or {}), dict(defaults or {})
     # Of a wide table, names are listed once.
     source = dict.fromkeys(schema.names)
-    specs, optional, encode = _wanted(signature, source, columns)
+    specs, optional, encode = wanted_inputs(signature, source, mapped)
     features = [feature.name for feature in signature.example_features]
-    problems = _unknown_names([*[spec.name for spec in specs], *features], columns, defaults, source)
+    problems = _unknown_names([*[spec.name for spec in specs], *features], mapped, defaults, source)
     inputs = []
     for spec in specs:
         try:
-            if columns.get(spec.name, spec.name) in source:
-                inputs.append(_bind_column(spec, schema, columns, defaults, spec.name in optional))
+            named = _named(spec, mapped, schema)
+            if not isinstance(named, str):
+                inputs.append(bind_vector(spec, named, schema, defaults))
+            elif named in source:
+                inputs.append(_bind_column(spec, named, schema, defaults, spec.name in optional, is_feature=encode))
             else:
                 hinted = len(problems) < _HINTED
-                inputs.append(_bind_default(spec, source, columns, defaults, spec.name in optional, hinted))
+                inputs.append(_bind_default(spec, named, source, defaults, spec.name in optional, hinted))
         except BindingError as error:
             problems += error.problems
     inputs = [_with_encoding(bound, encodings or {}, problems) for bound in inputs]
@@ -125,27 +80,57 @@ def bind(
 
 
 def _with_encoding(bound: InputBinding, encodings: Mapping[str, str], problems: list[str]) -> InputBinding:
-    """An input whose column holds encoded bytes, if it does."""
-    column = bound.column
-    if not isinstance(column, str) or column not in encodings or bound.column_type is None:
+    """Returns an input with the encodings of its columns, where they hold encoded bytes."""
+    encoded = {each.column for each in bound.elements if each.column in encodings and _is_text(each.type)}
+    wrong = [each.column for each in bound.elements if each.column in encodings] if not is_text(bound.type) else []
+    problems += [
+        f"source.encodings: column '{column}' feeds input '{bound.spec.name}', which takes {bound.spec.dtype}, not "
+        "bytes"
+        for column in wrong
+    ]
+    if not encoded:
         return bound
-    encoding = encodings[column]
-    if not is_text(bound.type):
-        problems.append(
-            f"source.encodings: column '{column}' feeds input '{bound.spec.name}', which takes {bound.spec.dtype}, "
-            "not bytes"
-        )
-    elif not is_text(leaf_of(bound.column_type)):
-        return bound
-    return replace(bound, encoding=encoding, coercion=f"bytes in {encoding}")
+    if bound.column is not None:
+        encoding = encodings[bound.column]
+        return replace(bound, encoding=encoding, coercion=f"bytes in {encoding}")
+    vector = [
+        replace(each, encoding=encodings[each.column]) if each.column in encoded else each for each in bound.vector
+    ]
+    return replace(bound, vector=tuple(vector))
 
 
-def _wanted(
-    signature: Signature, source: Mapping[str, None], columns: Mapping[str, str]
+def _is_text(type: pa.DataType | None) -> bool:
+    return type is not None and is_text(leaf_of(type))
+
+
+def _named(spec: TensorSpec, columns: ColumnMap, schema: pa.Schema) -> str | list[str]:
+    """The column of an input, or the columns of a vector. A vector of one column may be that column."""
+    named = columns.get(spec.name, spec.name)
+    if isinstance(named, str):
+        return named
+    if len(named) == 1 and (named[0] not in schema.names or is_list(schema.field(named[0]).type)):
+        return named[0]
+    return named[0] if len(named) == 1 and shapes.is_single(spec) else list(named)
+
+
+def wanted_inputs(
+    signature: Signature, source: Mapping[str, None], columns: ColumnMap
 ) -> tuple[list[TensorSpec], set[str], bool]:
-    """The specs to find columns for, which of them may be missing, and whether they are tf.Example features."""
+    """Tells what columns are to be found for.
+
+    Args:
+      signature: what the model takes.
+      source: the names of the columns there are.
+      columns: as of `bind`.
+
+    Returns:
+      The inputs, names of those that may be missing, and whether they are features to be encoded as tf.Examples.
+
+    Raises:
+      BindingError: the model parses tf.Examples, and its graph does not tell their features.
+    """
     name = signature.examples_input
-    if name is None or columns.get(name, name) in source:
+    if name is None or any(column in source for column in column_names(columns.get(name, name))):
         return list(signature.inputs), set(), False
     if not signature.example_features or len(signature.inputs) != 1:
         raise BindingError(
@@ -168,7 +153,7 @@ def _feature_spec(feature: ExampleFeature) -> TensorSpec:
 
 
 def _unknown_names(
-    inputs: list[str], columns: Mapping[str, str], defaults: Mapping[str, Any], source: Mapping[str, None]
+    inputs: list[str], columns: ColumnMap, defaults: Mapping[str, Any], source: Mapping[str, None]
 ) -> list[str]:
     known = dict.fromkeys(inputs)
     unknown = [name for name in columns if name not in known]
@@ -177,6 +162,7 @@ def _unknown_names(
         for i, name in enumerate(unknown)
     ]
     known.update(source)
+    known.update((name, None) for named in columns.values() if not isinstance(named, str) for name in named)
     unknown = [name for name in defaults if name not in known]
     problems += [
         f"source.defaults: '{name}' is neither an input of the model nor a column"
@@ -186,119 +172,85 @@ def _unknown_names(
     return problems
 
 
-def _type_of(spec: TensorSpec) -> pa.DataType:
-    """The type of an input's values. Raises BindingError if no column can feed it."""
-    type = arrow_type(spec.dtype)
-    if type is None:
-        raise BindingError([f"input '{spec.name}' is a {spec.dtype}: no column can give that"])
-    if spec.shape == () and spec.kind == "dense":
-        raise BindingError(
-            [
-                f"input '{spec.name}' is a single value, not one a row; export a signature whose inputs have a "
-                "batch dimension"
-            ]
-        )
-    return type
-
-
 def _bind_default(
-    spec: TensorSpec,
-    source: Mapping[str, None],
-    columns: Mapping[str, str],
-    defaults: Mapping[str, Any],
-    optional: bool,
-    hinted: bool,
+    spec: TensorSpec, name: str, source: Mapping[str, None], defaults: Mapping[str, Any], optional: bool, hinted: bool
 ) -> InputBinding:
     """An input that no column feeds."""
-    type = _type_of(spec)
-    name = columns.get(spec.name, spec.name)
+    type = type_of(spec)
     default = defaults.get(spec.name, defaults.get(name))
     if default is None and not optional:
         raise BindingError([_no_column(spec, name, source, hinted)])
-    depth = len(spec.shape) - 1 if spec.shape else 0
-    checked = None if default is None else _default(spec, default, type)
-    return InputBinding(spec, None, None, type, depth, checked, "default in every row", optional)
+    depth = 0 if shapes.is_single(spec) else len(shapes.row_sizes(spec))
+    checked = None if default is None else checked_default(spec, default, type, depth)
+    coercion = "left out of every row" if default is None else "default in every row"
+    return InputBinding(spec, None, None, type, depth, checked, coercion, optional)
 
 
 def _bind_column(
-    spec: TensorSpec,
-    schema: pa.Schema,
-    columns: Mapping[str, str],
-    defaults: Mapping[str, Any],
-    optional: bool,
+    spec: TensorSpec, name: str, schema: pa.Schema, defaults: Mapping[str, Any], optional: bool, *, is_feature: bool
 ) -> InputBinding:
-    type = _type_of(spec)
-    name = columns.get(spec.name, spec.name)
+    type = type_of(spec)
     default = defaults.get(spec.name, defaults.get(name))
     column_type = schema.field(name).type
-    coercion = describe(column_type, type)
-    if coercion is None:
-        raise BindingError(
-            [
-                f"column '{name}' is {column_type}, and input '{spec.name}' takes {spec.dtype}: there is no "
-                "conversion that loses nothing; convert it in the source, or map another column in source.columns"
-            ]
-        )
-    depth = _depth(spec, name, column_type)
-    checked = None if default is None else _default(spec, default, type)
-    return InputBinding(spec, name, column_type, type, depth, checked, coercion, optional)
+    coercion = conversion(spec, name, column_type, type)
+    depth = _depth(spec, name, column_type, is_feature)
+    checked = None if default is None else checked_default(spec, default, type, depth)
+    own = depth_of(column_type)
+    takes_single = _takes_single(spec, is_feature)
+    if own == 0 < depth and not pa.types.is_null(column_type):
+        kinds = ["a list of one value"] * takes_single + ["a list in JSON"] * is_text(column_type)
+        coercion = f"{' or '.join(kinds)}; {coercion}"
+    elif 0 < own < depth:
+        coercion = f"reshaped to {shapes.in_words(spec)}; {coercion}"
+    optional = optional or spec.kind != "dense"
+    return InputBinding(spec, name, column_type, type, depth, checked, coercion, optional, takes_single)
 
 
 def _no_column(spec: TensorSpec, name: str, source: Mapping[str, None], hinted: bool) -> str:
     said = f"input '{spec.name}'" if name == spec.name else f"input '{spec.name}' (source.columns: '{name}')"
     hint = did_you_mean(name, source) if hinted else ""
+    if shapes.is_single(spec):
+        example = f'{{"{spec.name}": "<column>"}}'
+    else:
+        said += f" of shape {shapes.in_words(spec)}"
+        example = f'{{"{spec.name}": "<column of lists>"}} or {{"{spec.name}": ["<column>", "<column>", ...]}}'
     fix = (
-        f'map it with source.columns {{"{spec.name}": "<column>"}}, or give a value for every row with '
+        f"map it with source.columns {example}, or give a value for every row with "
         f'source.defaults {{"{spec.name}": ...}}'
     )
     return f"{said}: no column '{name}' in the source{hint}; {fix} (columns: {', '.join(islice(source, 20))})"
 
 
-def _depth(spec: TensorSpec, column: str, type: pa.DataType) -> int:
-    """How many lists a row's value is nested in; checks that it suits the shape."""
+def _takes_single(spec: TensorSpec, is_feature: bool) -> bool:
+    sizes = shapes.row_sizes(spec)
+    return len(sizes) == 1 and (spec.kind != "dense" or (is_feature and sizes[0] is None))
+
+
+def _depth(spec: TensorSpec, column: str, type: pa.DataType, is_feature: bool) -> int:
+    """How many lists a row's value is nested in; checks that the column can give that."""
     depth = depth_of(type)
     if spec.shape is None:
         return depth
-    wanted = len(spec.shape) - 1
+    sizes = shapes.row_sizes(spec)
+    wanted = len(sizes)
+    if depth == 0 and shapes.is_single(spec):
+        return 0
     if depth == wanted or pa.types.is_null(type):
         return wanted
-    if depth == 0 and all(size == 1 for size in spec.shape[1:]):
-        return 0
-    if wanted == 0 and depth:
+    if wanted == 0:
         # A list of one value is that value; whether all are shows when they come.
         return 0
-    shape = ", ".join("n" if size is None else str(size) for size in ("batch", *spec.shape[1:]))
+    is_json = is_text(type) and not is_bytes(leaf_of(type))
+    if depth == 0 and (is_json or _takes_single(spec, is_feature)):
+        return wanted
+    if depth == 1 and spec.kind == "dense" and shapes.can_be_flat(spec):
+        return wanted
     what = "text" if is_text(type) else str(type)
+    gather = f'; a vector of several columns is source.columns {{"{spec.name}": ["{column}", ...]}}'
     raise BindingError(
         [
-            f"column '{column}' is {what}, and input '{spec.name}' has shape [{shape}]: it takes "
-            + ("a list" if wanted == 1 else f"lists nested {wanted} deep" if wanted else "a single value")
-            + " a row"
+            f"column '{column}' is {what}, and input '{spec.name}' has shape {shapes.in_words(spec)}: it takes "
+            + ("a list a row" if wanted == 1 else f"lists nested {wanted} deep a row")
+            + (gather if depth == 0 and shapes.can_be_flat(spec) else "")
         ]
     )
-
-
-def _default(spec: TensorSpec, value: Any, type: pa.DataType) -> Any:
-    """The default as a value of the input's type; "NaN" stands for a float that is not a number."""
-    try:
-        if isinstance(value, list):
-            return [_default(spec, item, type) for item in value]
-        if pa.types.is_floating(type):
-            _, failures = coerce(pa.array([float(value)]), type)
-            if failures:
-                raise OverflowError(failures[0])
-            return float(value)
-        if is_text(type):
-            return value if isinstance(value, str) else str(value)
-        return pa.scalar(value, type).as_py()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError, OverflowError):
-        raise BindingError(
-            [f"source.defaults: {value!r} does not suit input '{spec.name}', which takes {spec.dtype}"]
-        ) from None
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` if a known name is near, else nothing."""
-    lowered = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
-    return f"; did you mean '{lowered[near[0]]}'?" if near else ""

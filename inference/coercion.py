@@ -134,6 +134,13 @@ def coerce(values: pa.Array, target: pa.DataType) -> tuple[pa.Array, Failures]:
     return by_value(values, target, _cast_to(source, target))
 
 
+def coerce_encoded(values: pa.Array, target: pa.DataType, encoding: str) -> tuple[pa.Array, Failures]:
+    """Converts `values` as `coerce` does, after decoding their text if it has an encoding, such as "base64"."""
+    if encoding and is_text(values.type):
+        return base64_values.from_text(values)
+    return coerce(values, target)
+
+
 def _cast_to(source: pa.DataType, target: pa.DataType) -> _Cast:
     if is_text(target) and pa.types.is_boolean(source):
         return _bool_to_text

@@ -10,7 +10,7 @@ import pyarrow as pa
 from typing_extensions import Self
 
 from inference.batches import column_nbytes, padded_to, predict_batches, reject_all
-from inference.binding import Binding, bind
+from inference.binding import Binding, ColumnMap, bind
 from inference.calls import Call, Explain, Limit, Outlook
 from inference.errors import BindingError, TooManyFailuresError
 from inference.sizes import batch_bytes
@@ -29,7 +29,8 @@ class Columnar:
 
     Args:
       signature: what the model takes and gives.
-      columns: model input -> column, for inputs whose column has another name.
+      columns: model input -> column, for inputs whose column has another name; or a list of columns, of which a vector
+        is gathered.
       defaults: model input (or column) -> value of rows that miss it.
       encodings: column -> "base64", for text that stands for bytes.
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
@@ -46,7 +47,7 @@ class Columnar:
         self,
         signature: Signature,
         *,
-        columns: Mapping[str, str] | None,
+        columns: ColumnMap | None,
         defaults: Mapping[str, Any] | None,
         encodings: Mapping[str, str] | None = None,
         max_batch_size: int,

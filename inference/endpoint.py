@@ -10,7 +10,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import RemoteModelHandler
 
 from inference.asking import ask_signature, check_inputs
-from inference.binding import Binding
+from inference.binding import Binding, ColumnMap
 from inference.calls import Call
 from inference.client import Client, Endpoint
 from inference.columnar import VERSION_COLUMN, Columnar
@@ -43,7 +43,8 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
     Args:
       endpoint: the server, the model on it, and how to ask.
       signature: what the model takes and gives; None to ask the server, where the protocol can.
-      columns: model input -> column, for inputs whose column has another name.
+      columns: model input -> column, for inputs whose column has another name; or a list of columns, of which a vector
+        is gathered.
       defaults: model input (or column) -> value of rows that miss it.
       encodings: column -> "base64", for text that stands for bytes.
       max_batch_size: rows in a request; also the size to which small batches are gathered.
@@ -61,7 +62,7 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
         endpoint: Endpoint,
         signature: Signature | None = None,
         *,
-        columns: Mapping[str, str] | None = None,
+        columns: ColumnMap | None = None,
         defaults: Mapping[str, Any] | None = None,
         encodings: Mapping[str, str] | None = None,
         max_batch_size: int = MAX_BATCH_SIZE,

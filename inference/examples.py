@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from inference.binding import Binding
-from inference.coercion import is_list, is_text
-from inference.errors import OutputError
+from inference.coercion import is_list, is_text, list_lengths
 
 
 def encode_examples(arrays: Sequence[pa.Array], binding: Binding) -> list[bytes]:
@@ -26,9 +25,9 @@ def _feature_lists(array: pa.Array) -> pa.Array:
     """Values as the lists of bytes, float32 or int64 that a tf.Example holds; null for no feature at all."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    while is_list(array.type) and is_list(array.type.value_type):
+        array = _without_inner_lists(array)
     leaves = array.flatten() if is_list(array.type) else array
-    if is_list(leaves.type):
-        raise OutputError("lists of lists do not fit into a tf.Example")
     wanted = pa.binary() if is_text(leaves.type) else pa.float32() if pa.types.is_floating(leaves.type) else pa.int64()
     if is_list(array.type):
         return array.cast(pa.list_(wanted))
@@ -37,3 +36,14 @@ def _feature_lists(array: pa.Array) -> pa.Array:
     np.cumsum(present.to_numpy(zero_copy_only=False), out=offsets[1:])
     mask = pa.compute.invert(present) if array.null_count else None
     return pa.ListArray.from_arrays(pa.array(offsets), array.drop_null().cast(wanted), mask=mask)
+
+
+def _without_inner_lists(array: pa.Array) -> pa.Array:
+    """Lists of lists as lists of all their values: a tf.Example has flat lists only."""
+    outer = np.zeros(len(array) + 1, np.int64)
+    np.cumsum(list_lengths(array), out=outer[1:])
+    inner = array.flatten()
+    ends = np.zeros(len(inner) + 1, np.int64)
+    np.cumsum(list_lengths(inner), out=ends[1:])
+    mask = array.is_null() if array.null_count else None
+    return pa.ListArray.from_arrays(pa.array(ends[outer].astype(np.int32)), inner.flatten(), mask=mask)

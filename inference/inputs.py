@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from inference import base64_values
+from inference import shapes
 from inference.binding import Binding, InputBinding
-from inference.coercion import coerce, is_list, is_text, list_lengths, shown
+from inference.coercion import coerce_encoded, is_list, is_text, list_lengths
 from inference.errors import Failure
-
-Messages = dict[int, str]
+from inference.gathering import gather
+from inference.lists import Messages, coerce_lists
 
 
 def prepare(batch: pa.RecordBatch, binding: Binding) -> tuple[list[pa.Array], dict[int, Failure]]:
@@ -35,6 +32,8 @@ def prepare(batch: pa.RecordBatch, binding: Binding) -> tuple[list[pa.Array], di
 
 def _prepare_input(batch: pa.RecordBatch, bound: InputBinding) -> tuple[pa.Array, Messages]:
     rows = batch.num_rows
+    if bound.vector:
+        return gather(batch, bound)
     if bound.column is None:
         return _repeated(bound, rows), {}
     values = batch[bound.column]
@@ -45,9 +44,9 @@ def _prepare_input(batch: pa.RecordBatch, bound: InputBinding) -> tuple[pa.Array
         values, several = _single(values)
         messages |= several
     if bound.depth == 0:
-        values, wrong = _coerced(values, bound)
+        values, wrong = coerce_encoded(values, bound.type, bound.encoding)
     else:
-        values, wrong = _coerce_lists(values, bound)
+        values, wrong = coerce_lists(values, bound)
     messages.update(wrong)
     if values.null_count:
         values = _fill(values, bound, messages)
@@ -64,20 +63,16 @@ def _repeated(bound: InputBinding, rows: int) -> pa.Array:
     type = _nested(bound.type, bound.depth)
     if bound.default is None:
         return pa.nulls(rows, type)
-    value = pa.array([_as_deep_as(bound.default, bound.depth)], type)
+    value = _default(bound)
     if bound.depth == 0 and is_text(bound.type):
         return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), value)
     return value.take(pa.array(np.zeros(rows, np.int32)))
 
 
-def _as_deep_as(value: Any, depth: int) -> Any:
-    nested = value
-    levels = 0
-    while isinstance(nested, list):
-        levels, nested = levels + 1, nested[0] if nested else None
-    for _ in range(depth - levels):
-        value = [value]
-    return value
+def _default(bound: InputBinding) -> pa.Array:
+    """The default, once, as the input takes it."""
+    value = shapes.fitted(bound.default, bound.spec, bound.depth)
+    return pa.array([value], _nested(bound.type, bound.depth))
 
 
 def _fill(values: pa.Array, bound: InputBinding, messages: Messages) -> pa.Array:
@@ -85,7 +80,7 @@ def _fill(values: pa.Array, bound: InputBinding, messages: Messages) -> pa.Array
     missing = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))
     missing = missing[[row not in messages for row in missing.tolist()]] if messages else missing
     if bound.default is not None:
-        default = pa.array([_as_deep_as(bound.default, bound.depth)], _nested(bound.type, bound.depth))
+        default = _default(bound)
         if pa.types.is_dictionary(values.type):
             default = pa.DictionaryArray.from_arrays(
                 pa.array([0], values.type.index_type), default.cast(values.type.value_type)
@@ -110,44 +105,3 @@ def _single(values: pa.Array) -> tuple[pa.Array, Messages]:
     starts = np.cumsum(lengths) - lengths
     first = np.ma.masked_array(starts, mask=lengths == 0)
     return values.flatten().take(pa.array(first, pa.int64())), messages
-
-
-def _coerced(values: pa.Array, bound: InputBinding) -> tuple[pa.Array, Messages]:
-    if bound.encoding and is_text(values.type):
-        return base64_values.from_text(values)
-    return coerce(values, bound.type)
-
-
-def _coerce_lists(values: pa.Array, bound: InputBinding) -> tuple[pa.Array, Messages]:
-    sizes: list[int | None] = list(bound.spec.shape[1:]) if bound.spec.shape else [None] * bound.depth
-    return _coerce_level(values, bound, sizes)
-
-
-def _coerce_level(values: pa.Array, bound: InputBinding, sizes: list[int | None]) -> tuple[pa.Array, Messages]:
-    lengths = list_lengths(values)
-    flat = values.flatten()
-    inner, inner_messages = (
-        _coerce_level(flat, bound, sizes[1:]) if len(sizes) > 1 and is_list(flat.type) else _coerced(flat, bound)
-    )
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    messages = _owners(offsets, inner_messages)
-    if inner.null_count:
-        holes = np.flatnonzero(inner.is_null().to_numpy(zero_copy_only=False)).tolist()
-        for row in _owners(offsets, dict.fromkeys(holes, "")):
-            messages.setdefault(row, f"a value is missing inside {shown(values[row])}")
-    size = sizes[0] if sizes else None
-    if size is not None and bound.spec.kind == "dense":
-        present = values.is_valid().to_numpy(zero_copy_only=False)
-        for row in np.flatnonzero((lengths != size) & present).tolist():
-            messages.setdefault(row, f"{lengths[row]} values, and the model takes {size}")
-    mask = values.is_null() if values.null_count else None
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), inner, mask=mask), messages
-
-
-def _owners(offsets: npt.NDArray[np.int64], messages: Messages) -> Messages:
-    """Messages about flat values as messages about the lists that hold them."""
-    owned: Messages = {}
-    for index, text in messages.items():
-        owned.setdefault(int(np.searchsorted(offsets, index, side="right")) - 1, text)
-    return owned

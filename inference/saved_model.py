@@ -10,7 +10,7 @@ import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler
 
 from inference import model_files
-from inference.binding import Binding
+from inference.binding import Binding, ColumnMap
 from inference.calls import Call
 from inference.columnar import VERSION_COLUMN, Columnar
 from inference.errors import Failure
@@ -33,7 +33,8 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
     | column | model input |
     |---|---|
     | number, bool, string, bytes | [batch], [batch, 1] |
-    | list, list of lists | [batch, n], [batch, n, m], ragged, sparse |
+    | list, list of lists, text with a list in JSON | [batch, n], [batch, n, m], ragged, sparse |
+    | n columns, named in a list | [batch, n] |
     | bytes | serialized tf.Examples, where the model parses them |
     | the features of a tf.Example | the same, encoded by tfx-bsl |
 
@@ -44,7 +45,8 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
       version: name of a version's folder, or "latest": the newest when the handler is made.
       follow_s: with "latest": a newer version that appears while the model is used replaces it, between two
         batches; looked for after so many seconds, again and again. None: the model stays.
-      columns: model input -> column, for inputs whose column has another name.
+      columns: model input -> column, for inputs whose column has another name; or a list of columns, of which a vector
+        is gathered.
       defaults: model input (or column) -> value of rows that miss it.
       encodings: column -> "base64", for text that stands for bytes.
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
@@ -76,7 +78,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         signature: str = "serving_default",
         *,
         version: str | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: ColumnMap | None = None,
         defaults: Mapping[str, Any] | None = None,
         encodings: Mapping[str, str] | None = None,
         max_batch_size: int = MAX_BATCH_SIZE,

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from model.terminal import escaped, make_tolerant
 
-_PIPE_COLUMNS = 10_000
+_PIPE_COLUMNS = 1_000_000
 """A pipe has no width: rows must not be cut or wrapped to fit one."""
 
 
@@ -24,7 +24,7 @@ class Console(rich.console.Console):
     def __init__(self, *, stderr: bool = False, **options: Any) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
         make_tolerant(self.file)
-        if not self.is_terminal:
+        if not self.file.isatty():
             self.width = _PIPE_COLUMNS
 
     def render_str(self, text: str, **options: Any) -> Text:

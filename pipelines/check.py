@@ -13,7 +13,8 @@ from pipelines import cli
 
 _DESCRIPTION = """\
 Checks a config: that it is valid, that the source can be read and the output written, which column feeds which
-input of the model and how, and what the output will look like. Shows the first rows. Runs nothing.
+input of the model and how, and what the output will look like. Shows the first rows, what the model would get of them,
+and which of the first thousand would become dead letters. Runs nothing.
 
 exit codes: 0 the config is right, 2 it is not"""
 
@@ -34,20 +35,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(arguments: Any) -> int:
     from dataclasses import replace
 
+    from pipelines import sample_view
     from pipelines.config import FileSource, load
     from pipelines.output_config import FileOutput
     from pipelines.plan import make_plan
+    from pipelines.sampling import take_sample
 
     config = load(arguments.config, arguments.set)
     plan = make_plan(config)
     if isinstance(config.output, FileOutput) and isinstance(config.source, FileSource):
         plan = replace(plan, notes=(*plan.notes, *_look_at_places(plan)))
     sample = _sample(plan, max(arguments.rows, 0))
-    if arguments.json:
-        terminal.print_line(json.dumps(_findings(plan, sample), default=str))
-    else:
+    coerced = take_sample(plan)
+    problems = sample_view.problems(plan, coerced)
+    if arguments.json and not problems:
+        terminal.print_line(json.dumps(_findings(plan, sample) | sample_view.findings(coerced), default=str))
+    elif not arguments.json:
         _show(plan, sample)
-    return cli.OK
+        out, _ = cli.consoles()
+        sample_view.show(out, _table, coerced)
+    return cli.fail(problems) if problems else cli.OK
 
 
 def _look_at_places(plan: Any) -> list[str]:
@@ -87,29 +94,35 @@ def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
 
 
 def _mapping(plan: Any) -> list[dict[str, str]]:
+    """What feeds each input; of a vector, each of its elements."""
+    from inference.shapes import in_words
+
     rows = []
     for bound in plan.binding.inputs:
-        shape = bound.spec.shape
-        sizes = "?" if shape is None else ", ".join("n" if size is None else str(size) for size in shape[1:])
-        rows.append(
-            {
-                "input": bound.spec.name,
-                "takes": f"{bound.spec.dtype} [{', '.join(['batch', *([sizes] if sizes else [])])}]",
-                "column": bound.column or "-",
-                "type": "-"
-                if bound.column is None
-                else str(plan.source_schema.field(bound.column).type)
-                if bound.column in plan.source_schema.names
-                else str(bound.column_type),
-                "coercion": bound.coercion,
-                "missing": "dead letter"
-                if bound.default is None and not bound.optional
-                else "left out"
-                if bound.default is None
-                else repr(bound.default),
-            }
-        )
+        takes = f"{bound.spec.dtype} {in_words(bound.spec)}"
+        missing = "left out" if bound.optional else "dead letter"
+        if bound.vector:
+            for place, element in enumerate(bound.vector):
+                name = f"{bound.spec.name}[{place}]"
+                rows.append(_fed_by(plan, name, takes, element, "dead letter"))
+        elif bound.column is None:
+            default = missing if bound.default is None else repr(bound.default)
+            rows.append(_row(bound.spec.name, takes, "-", "-", bound.coercion, default))
+        else:
+            rows.append(_fed_by(plan, bound.spec.name, takes, bound.elements[0], missing))
     return rows
+
+
+def _fed_by(plan: Any, name: str, takes: str, element: Any, missing: str) -> dict[str, str]:
+    """One column of the source that feeds an input."""
+    known = plan.source_schema.names
+    column_type = plan.source_schema.field(element.column).type if element.column in known else element.type
+    default = missing if element.default is None else repr(element.default)
+    return _row(name, takes, element.column, str(column_type or "-"), element.coercion, default)
+
+
+def _row(name: str, takes: str, column: str, type: str, coercion: str, missing: str) -> dict[str, str]:
+    return {"input": name, "takes": takes, "column": column, "type": type, "coercion": coercion, "missing": missing}
 
 
 def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
@@ -175,7 +188,8 @@ def _table(console: Any, title: str, names: list[str], rows: list[list[str]]) ->
     simple = not console.is_terminal
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if simple else box.ROUNDED)
     for name in names:
-        table.add_column(name, overflow="fold")
+        # A pipe has no width: names stay whole there, for grep and other programs.
+        table.add_column(name, overflow="fold", no_wrap=not console.file.isatty())
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError
 
 from model import terminal
-from pipelines import environment
+from pipelines import environment, home
 from pipelines.model_config import EndpointConfig, ModelConfig, SavedModelConfig
 from pipelines.output_config import (
     BigQueryDeadLetters,
@@ -159,7 +159,7 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
     problems = [problem for override in overrides if (problem := _override(content, override))]
     written, content = content, environment.filled(content, problems)
     try:
-        config = RunConfig.model_validate(content)
+        config = RunConfig.model_validate(home.with_home(content))
     except ValidationError as error:
         explained = [_explain(details, written) for details in error.errors()]
         # A value that suits neither arm of a union is one mistake.
@@ -192,7 +192,7 @@ def load_part(path: str, kind: type[_Part]) -> _Part:
 
 
 def _find(path: str | None) -> str:
-    path = path or PACKAGED
+    path = home.expanded(path or PACKAGED)
     packaged = Path(__file__).resolve().parent.parent / path
     return str(packaged) if path in (PACKAGED, PACKAGED_STREAM) and not os.path.exists(path) else path
 

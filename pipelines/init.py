@@ -6,17 +6,20 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from model import terminal
-from pipelines import cli
+from pipelines import cli, home
 
 _DESCRIPTION = """\
-Looks at a SavedModel and at data, and writes a config that fits both: the format by the file's name or its
-content, delimiter and encoding of text, each input of the model to the column that is named most like it, the key to
-a column that identifies rows.
+Looks at a SavedModel and at data, and writes a config that fits both: the format by the file's name or its content,
+delimiter and encoding of text, each input of the model to the column that is named like it, an input that takes a
+vector to the columns that are left if there are as many, the key to a column that identifies rows. It says what it
+assumed. If an input is left without a column it says so and writes nothing, unless --force is given.
+
+exit codes: 0 the config is there, 2 something is wrong or left to decide
 
 example: python -m pipelines.init --model exports/mymodel --source 'data/*.parquet' --output configs/mine.json"""
 
@@ -38,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--signature", default="serving_default", help="which signature to call (serving_default)")
     parser.add_argument("--format", choices=_FORMATS, help="by default from the file's name and content")
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write the config (standard output)")
-    parser.add_argument("--force", action="store_true", help="replace a config that exists")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a config that exists, and write one that lacks inputs"
+    )
     arguments = parser.parse_args(argv)
     return cli.guarded(lambda: _init(arguments))
 
@@ -49,19 +54,19 @@ def _init(arguments: Any) -> int:
     from inference import model_files
     from model.errors import ModelError
     from model.signature import read_signature
-    from pipelines import source_files
+    from pipelines import fed_inputs, source_files
     from pipelines.config import ConfigError
     from pipelines.formats import FormatError, detection
     from pipelines.partitions import partition_fields, with_columns
 
-    output = arguments.output
+    output, model = home.expanded(arguments.output), home.expanded(arguments.model)
     if output != "-" and os.path.exists(output) and not arguments.force:
         raise ConfigError([f"{output} exists; choose another --output, or --force to replace it"])
     try:
-        signature = read_signature(arguments.model, arguments.signature, read_bytes=model_files.read_bytes)
+        signature = read_signature(model, arguments.signature, read_bytes=model_files.read_bytes)
     except ModelError as error:
         raise ConfigError([f"--model: {error}"]) from None
-    source = source_files.find([arguments.source])
+    source = source_files.find([home.expanded(arguments.source)])
     found = source.files
     if not found:
         raise ConfigError([problem.replace("source.path:", "--source:") for problem in source.problems])
@@ -70,9 +75,20 @@ def _init(arguments: Any) -> int:
         sample = detection.sample(found[0].path, detected, signature)
         sample = with_columns(sample, found[0].partition, pa.schema(partition_fields(found).values()))
     except (FormatError, OSError) as error:
-        raise ConfigError([f"--source: {error}"]) from None
-    config, notes = propose(signature, sample, detected.format, arguments)
+        format = arguments.format or detection.format_of(found[0].path) or ""
+        said = fed_inputs.hints(format, found[:1])
+        raise ConfigError(
+            [f"--source: {line.removeprefix('source.path: ')}" for line in said or [str(error)]]
+        ) from None
+    config, notes, missing = propose(signature, sample, detected.format, arguments)
     notes = detection.complete(config, detected) + notes
+    if missing:
+        missing += fed_inputs.hints(detected.format, found[:1])
+        if not arguments.force:
+            for note in notes:
+                terminal.print_line(note, stderr=True)
+            raise ConfigError([*missing, "nothing was written; --force writes a config without these inputs"])
+        notes += [f"decide: {line}" for line in missing]
     text = json.dumps(config, indent=2) + "\n"
     if output == "-":
         terminal.print_text(text.rstrip())
@@ -85,34 +101,37 @@ def _init(arguments: Any) -> int:
     return cli.OK
 
 
-def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[dict[str, Any], list[str]]:
-    """A config, and what a person has to decide, one line each."""
-    notes: list[str] = []
-    columns: dict[str, str] = {}
-    defaults: dict[str, Any] = {}
-    features = signature.example_features if signature.examples_input and format != "tfrecord" else ()
-    wanted = features or (() if signature.examples_input else signature.inputs)
-    alike: dict[str, list[str]] = {}
-    for name in sample.schema.names:
-        alike.setdefault(_plain(name), []).append(name)
-    for spec in wanted:
-        column = _column_for(spec.name, alike)
-        if column is None:
-            defaults[spec.name] = "" if spec.dtype == "string" else 0
-            notes.append(
-                f"decide: no column for input '{spec.name}' ({spec.dtype}); source.defaults holds a placeholder"
-            )
-        elif column != spec.name:
-            columns[spec.name] = column
-            notes.append(f"assumed: input '{spec.name}' is column '{column}'")
-    key = "path" if format == "bytes" else _key_of(sample, {columns.get(spec.name, spec.name) for spec in wanted})
-    notes.append(
-        f"assumed: '{key}' identifies a row" if key else "no column identifies a row: keys are <file>:<offset>"
-    )
+def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[dict[str, Any], list[str], list[str]]:
+    """A config, what was assumed for it, and what it lacks, one line each."""
+    import pyarrow as pa
+
+    from inference.binding import bind, wanted_inputs
+    from inference.errors import BindingError
+    from pipelines.proposal import Proposal, propose_columns
+
+    schema = sample.schema
+    if format == "tfrecord" and signature.examples_input:
+        schema = schema.append(pa.field(signature.examples_input, pa.binary()))
+    missing: list[str] = []
+    found = Proposal()
+    try:
+        specs, optional, _ = wanted_inputs(signature, dict.fromkeys(schema.names), {})
+        if schema is not sample.schema:
+            specs = [spec for spec in specs if spec.name != signature.examples_input]
+        found = propose_columns(specs, optional, signature, sample, ordered=format != "tfrecord")
+        missing = list(found.missing.values())
+        if not missing:
+            bind(signature, schema, found.columns)
+    except BindingError as error:
+        missing += error.problems
+    columns, key = found.columns, "path" if format == "bytes" else found.key
+    notes = [
+        *found.notes,
+        f"assumed: '{key}' identifies a row" if key else "no column identifies a row: keys are <file>:<offset>",
+    ]
     name = re.sub(r"[^a-zA-Z0-9]+", "-", Path(arguments.model.rstrip("/")).parent.name or "predict").strip("-")
-    source = {"type": "file", "format": format, "path": arguments.source, "key": key}
+    source: dict[str, Any] = {"type": "file", "format": format, "path": arguments.source, "key": key}
     source.update({"columns": columns} if columns else {})
-    source.update({"defaults": defaults} if defaults else {})
     name = name if re.match(r"^[a-zA-Z]", name) else "predict"
     config = {
         "$schema": "schema.json",
@@ -127,32 +146,7 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
         },
         "dead_letters": {"path": f"out/{name}-dead_letters", "max_fraction": 0.01},
     }
-    return config, notes
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _column_for(name: str, alike: Mapping[str, Sequence[str]]) -> str | None:
-    """The column with the input's name, or one that differs only in case and punctuation.
-
-    Args:
-      name: of the input.
-      alike: columns by their names without case and punctuation.
-    """
-    same = alike.get(_plain(name), [])
-    return name if name in same else same[0] if len(same) == 1 else None
-
-
-def _key_of(sample: Any, inputs: set[str]) -> str | None:
-    """A column that is named like a key, is no input, and holds another value in every row of the sample."""
-    named = [n for n in sample.schema.names if re.search(r"(^|_)(id|key|uuid)$", n.lower()) and n not in inputs]
-    for name in named:
-        values = sample[name]
-        if not values.null_count and len(values.unique()) == len(values) and not hasattr(values.type, "value_type"):
-            return str(name)
-    return None
+    return config, notes, missing
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
 from inference import model_files
+from inference.binding import ColumnMap
 from inference.errors import BindingError, EndpointError
 from model.errors import ModelError
 from model.hosts import is_loopback
@@ -215,7 +216,7 @@ def _unreachable(found: Endpoint) -> list[str]:
 def make_handler(
     model: Model,
     *,
-    columns: dict[str, str],
+    columns: ColumnMap,
     defaults: dict[str, Any],
     encodings: dict[str, str] | None = None,
     max_rows: int,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from inference.binding import Binding, arrow_type, bind, did_you_mean
+from inference.binding import Binding, arrow_type, bind, column_names, did_you_mean
 from inference.coercion import is_text
 from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
@@ -21,7 +21,7 @@ from inference.model_files import LATEST
 from inference.tensors import output_type
 from model.outside import describe
 from model.specs import Signature
-from pipelines import files, message_files, models, output_places, source_columns, source_files
+from pipelines import fed_inputs, files, message_files, models, output_places, source_columns, source_files
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, detection, is_mixed, reader_class, writer_class
@@ -180,14 +180,18 @@ def _fit(
     try:
         problems += unknown_encodings(source, visible)
         binding = bind(signature, visible, source.columns, source.defaults, source_encodings(source))
-        if wrong is not None and not any(bound.column for bound in binding.inputs):
-            raise BindingError([wrong])
     except BindingError as error:
         binding = None
-        problems += error.problems if wrong is None else [wrong]
+        problems += [wrong] if wrong is not None else error.problems + fed_inputs.hints(source.reads, found)
     problems += _unknown_key(source, visible)
     output = _output_columns(config, visible, signature, problems)
     if binding is not None:
+        fed, unfed = fed_inputs.unfed(binding, visible.names)
+        notes += fed
+        if unfed:
+            problems += [wrong] if wrong is not None else unfed + fed_inputs.hints(source.reads, found)
+        if columns.schema:
+            problems += fed_inputs.not_lists(binding, source.reads, source_options(source), found, schema)
         passed = [name for name, origin in output if origin == "source"]
         differences = source_columns.differences(columns, binding, source.key, passed, source.reads)
         notes += differences.notes
@@ -227,7 +231,9 @@ def _look_at_source(
     readable = [file for file in found.files if file.path not in refused]
     columns = source_columns.look_at(readable, lambda path: reader.schema(path, options), source.reads, source.key)
     if readable and columns.schema is None:
-        problems.append(f"source: no file can be read as {source.format}: {columns.refused[0]}; check source.format")
+        problems += fed_inputs.hints(source.format, readable) or [
+            f"source: no file can be read as {source.format}: {columns.refused[0]}; check source.format"
+        ]
     notes = [*found.notes, *source_columns.notes_on(columns, source.reads)]
     if readable and columns.schema is not None and not len(columns.schema):
         notes.append("the source is empty")
@@ -237,8 +243,11 @@ def _look_at_source(
 def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
     """The columns that a source without a single byte would have, were it not empty."""
     source = config.source
-    names = [source.columns.get(spec.name, spec.name) for spec in signature.inputs]
-    types = {name: arrow_type(spec.dtype) for name, spec in zip(names, signature.inputs, strict=True)}
+    types = {
+        name: arrow_type(spec.dtype)
+        for spec in signature.inputs
+        for name in column_names(source.columns.get(spec.name, spec.name))
+    }
     outputs = {spec.name for spec in signature.outputs} | {KEY, VERSION_COLUMN}
     others = [*([source.key] if source.key else []), *(config.output.columns or [])]
     types.update({name: pa.string() for name in others if name not in types and name not in outputs})
@@ -308,12 +317,12 @@ def _read_spec(
     written = {name for name, origin in output if origin == "source"} | ({key} if key else set())
     types: dict[str, pa.DataType] = {}
     for bound in binding.inputs:
-        if bound.column is not None:
-            natural = schema.field(bound.column).type
+        for name in (element.column for element in bound.elements):
+            natural = schema.field(name).type
             # A value of a folder's name is coerced as that of a column with a type of its own.
-            described = "parquet" if bound.column in partitioned else format
-            wanted = _decoded_type(described, natural, bound.type, bound.depth)
-            types[bound.column] = wanted if types.get(bound.column, wanted) == wanted else natural
+            described = "parquet" if name in partitioned else format
+            wanted = _decoded_type(described, natural, bound.type, 0 if bound.vector else bound.depth)
+            types[name] = wanted if types.get(name, wanted) == wanted else natural
     for name in [*([key] if key else []), *(name for name, origin in output if origin == "source")]:
         described = "parquet" if name in partitioned else format
         fed = types.get(name)
@@ -345,6 +354,9 @@ def _written_type(format: str, field: pa.Field, for_model: pa.DataType | None, *
 
 def _decoded_type(format: str, natural: pa.DataType, wanted: pa.DataType, depth: int) -> pa.DataType:
     """The type to decode a model's column to, so that nothing is lost and little is left to coerce."""
+    if format == "tfrecord" and depth and not pa.types.is_nested(natural):
+        # Later records may have more values than the first ones.
+        return pa.list_(natural)
     if depth or pa.types.is_nested(natural):
         return natural
     if is_text(wanted):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from inference.binding import Binding, InputBinding
+from inference.binding import Binding, Element, InputBinding
 from inference.coercion import depth_of, describe
 from inference.saying import first_line
 from pipelines.files import FileInfo, is_remote
@@ -202,10 +202,13 @@ def differences(columns: Columns, binding: Binding, key: str | None, passed: Seq
                 f"source.key: {missing} {_have(columns, key)} no column '{key}', which identifies rows; leave these "
                 "files out of source.path, choose another key, or none: then rows are named <file>:<offset>"
             )
-    inputs = {bound.column: bound for bound in binding.inputs if bound.column is not None}
-    for name, bound in inputs.items():
-        if name != key and (missing := _missing(columns, name)):
-            notes.append(f"source.path: {missing} {_have(columns, name)} no column '{name}': {_effect(bound)}")
+    inputs = {element.column: bound for bound in binding.inputs for element in bound.elements}
+    for bound in binding.inputs:
+        for element in bound.elements:
+            name = element.column
+            if name != key and (missing := _missing(columns, name)):
+                effect = _effect(bound, element)
+                notes.append(f"source.path: {missing} {_have(columns, name)} no column '{name}': {effect}")
     for name in passed:
         if name not in inputs and name != key and (missing := _missing(columns, name)):
             notes.append(f"source.path: {missing} {_have(columns, name)} no column '{name}': it is null in their rows")
@@ -214,13 +217,16 @@ def differences(columns: Columns, binding: Binding, key: str | None, passed: Seq
     return Differences(notes, problems)
 
 
-def _effect(bound: InputBinding) -> str:
+def _effect(bound: InputBinding, element: Element) -> str:
     """What becomes of rows that miss a column of the model."""
-    if bound.default is not None:
-        return f"input '{bound.spec.name}' takes its default, {bound.default!r}, in their rows"
-    if bound.optional:
+    name = bound.spec.name if not bound.vector else element.column
+    if element.default is not None:
+        return f"input '{bound.spec.name}' takes its default, {element.default!r}, in their rows"
+    if bound.optional and bound.spec.kind == "dense":
         return f"the model's own default stands for input '{bound.spec.name}' in their rows"
-    return f'their rows become dead letters; give a value for them with source.defaults {{"{bound.spec.name}": ...}}'
+    if bound.optional:
+        return f"input '{bound.spec.name}' has no values in their rows"
+    return f'their rows become dead letters; give a value for them with source.defaults {{"{name}": ...}}'
 
 
 def _types_of(columns: Columns, name: str, bound: InputBinding | None, written: bool, format: str) -> Iterator[str]:

@@ -13,6 +13,19 @@ from pipelines.kafka_config import KafkaSecurity, KafkaTopic, Servers
 from pipelines.variants import Name, Strict, variant
 
 Encodings = dict[Name, Literal["base64"]]
+ColumnsConfig = dict[Name, Name | Annotated[list[Name], Field(min_length=1)]]
+ColumnsField: Any = Field(
+    {},
+    description="Model input -> source column (of messages: field), where the names differ. A list of columns, each "
+    "with one value a row, is gathered to a vector, for an input of shape [batch, n]; their order is that of the "
+    "model's training.",
+)
+DefaultsField: Any = Field(
+    {},
+    description='Model input (or column) -> value for rows that miss it. "NaN" is a float that is not a number. Of a '
+    "vector: a column's own default, or for the input one value for all its columns, or a list with one for each. Of "
+    "an input of lists: a list, or one value that fills it.",
+)
 
 
 class FileSource(Strict):
@@ -31,10 +44,8 @@ class FileSource(Strict):
     key: Name | None = Field(
         None, description="The column that identifies a row; without one, <file>:<offset>. Of bytes, path by default."
     )
-    columns: dict[Name, Name] = Field({}, description="Model input -> source column, where the names differ.")
-    defaults: dict[Name, Any] = Field(
-        {}, description='Model input -> value for rows that miss it. "NaN" is a float that is not a number.'
-    )
+    columns: ColumnsConfig = ColumnsField
+    defaults: dict[Name, Any] = DefaultsField
     encodings: Encodings = Field(
         {},
         description='Columns of text that stands for bytes, for inputs of bytes: {"image": "base64"}. Objects '
@@ -136,8 +147,8 @@ class SimulatedSource(Strict):
     seed: int = Field(2001, description="Of the generated births.")
     path: Name | None = Field(None, description="A file of messages, one object of JSON a line, in place of births.")
     key: Name | None = Field("source_id", description="The field that identifies a message.")
-    columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
-    defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    columns: ColumnsConfig = ColumnsField
+    defaults: dict[Name, Any] = DefaultsField
     encodings: Encodings = Field(
         {}, description='Fields of text that stands for bytes, for inputs of bytes: {"image": "base64"}.'
     )
@@ -163,8 +174,8 @@ class MessageSource(Strict):
         "one message of protobuf.",
     )
     key: Name | None = Field(None, description="The field that identifies a message.")
-    columns: dict[Name, Name] = Field({}, description="Model input -> field, where the names differ.")
-    defaults: dict[Name, Any] = Field({}, description="Model input -> value for messages that miss it.")
+    columns: ColumnsConfig = ColumnsField
+    defaults: dict[Name, Any] = DefaultsField
     encodings: Encodings = Field(
         {}, description='Fields of text that stands for bytes, for inputs of bytes: {"image": "base64"}.'
     )
