@@ -129,10 +129,9 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
         *found.notes,
         f"assumed: '{key}' identifies a row" if key else "no column identifies a row: keys are <file>:<offset>",
     ]
-    name = re.sub(r"[^a-zA-Z0-9]+", "-", Path(arguments.model.rstrip("/")).parent.name or "predict").strip("-")
+    name = _name_of(arguments.model)
     source: dict[str, Any] = {"type": "file", "format": format, "path": arguments.source, "key": key}
     source.update({"columns": columns} if columns else {})
-    name = name if re.match(r"^[a-zA-Z]", name) else "predict"
     config = {
         "$schema": "schema.json",
         "name": name,
@@ -147,6 +146,14 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
         "dead_letters": {"path": f"out/{name}-dead_letters", "max_fraction": 0.01},
     }
     return config, notes, missing
+
+
+def _name_of(model: str) -> str:
+    """Returns a run's name: that of the model's folder, or of the one above if that is a version."""
+    parts = [part for part in re.split(r"[/\\]", model) if re.search("[a-zA-Z0-9]", part)]
+    named = [part for part in parts if not re.fullmatch(r"v?\d+", part)]
+    name = re.sub(r"[^a-zA-Z0-9]+", "-", named[-1] if named else "").strip("-")
+    return name if re.match("[a-zA-Z]", name) else "predict"
 
 
 if __name__ == "__main__":
