@@ -45,7 +45,6 @@ def load(
     *,
     runtime: Name | None = None,
     op_libraries: tuple[str, ...] = (),
-    threads: int | None = None,
     note: Callable[[str], None] = _LOG.warning,
 ) -> Model:
     """Loads a SavedModel and calls it once.
@@ -55,7 +54,6 @@ def load(
       signature: the name of the signature.
       runtime: which one; None: native where it can run the model, else python.
       op_libraries: libraries of further operations that the graph uses.
-      threads: how many threads one operation may use in the native runtime; None: TensorFlow decides.
       note: gets one line if the Python runtime takes over, and why.
 
     Raises:
@@ -65,7 +63,7 @@ def load(
         from model.runtime.native import NativeModel
 
         try:
-            native = NativeModel(path, signature, op_libraries=op_libraries, threads=threads)
+            native = NativeModel(path, signature, op_libraries=op_libraries)
             native.warm_up()
             return native
         except UnsupportedModelError as error:

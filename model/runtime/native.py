@@ -31,7 +31,6 @@ _Config = build_messages(
     "model.session",
     {
         "ConfigProto": [
-            ("intra_op_parallelism_threads", 2, "int32"),
             ("inter_op_parallelism_threads", 5, "int32"),
             ("gpu_options", 6, "GPUOptions"),
             ("allow_soft_placement", 7, "bool"),
@@ -110,12 +109,10 @@ def _plans(meta_graph: Any, signatures: Mapping[str, Signature]) -> dict[str, _P
 class _Session:
     """A loaded graph, closed when nobody has it any more; but not at the end of the process, whose threads may run."""
 
-    def __init__(self, folder: str, meta_graph: Any, threads: int | None, callers_thread: bool) -> None:
+    def __init__(self, folder: str, meta_graph: Any, *, callers_thread: bool) -> None:
         lib = opened()
         config = _Config(allow_soft_placement=True)
         config.gpu_options.allow_growth = True
-        if threads is not None:
-            config.intra_op_parallelism_threads = threads
         if callers_thread:
             config.inter_op_parallelism_threads = _CALLERS_THREAD
         tags = [tag.encode() for tag in meta_graph.meta_info_def.tags]
@@ -171,7 +168,6 @@ class NativeModel:
       path: the local folder that holds saved_model.pb.
       signature: the name of the signature.
       op_libraries: libraries of further operations that the graph uses.
-      threads: how many threads one operation may use; by default TensorFlow decides (TF_NUM_INTRAOP_THREADS).
 
     Attributes:
       signature: what the model takes and gives.
@@ -183,9 +179,7 @@ class NativeModel:
 
     runtime = "native"
 
-    def __init__(
-        self, path: str, signature: str, *, op_libraries: tuple[str, ...] = (), threads: int | None = None
-    ) -> None:
+    def __init__(self, path: str, signature: str, *, op_libraries: tuple[str, ...] = ()) -> None:
         meta_graph = read_meta_graph(path)
         signatures = signatures_of(meta_graph)
         against = reason_against(meta_graph, choose_signature(signatures, signature, path), path)
@@ -198,7 +192,7 @@ class NativeModel:
         # A graph that keeps something may wait for another of its operations: it runs in TensorFlow's own threads.
         alone = not any(plan.keeps for plan in self._plans.values())
         try:
-            self._session = _Session(path, meta_graph, threads, callers_thread=alone)
+            self._session = _Session(path, meta_graph, callers_thread=alone)
         except OpError as error:
             raise UnsupportedModelError(_first_line(error.message)) from error
         self._call_through(signature)
@@ -228,6 +222,8 @@ class NativeModel:
         self._fetches = self._session.outputs(self._fetched)
         self._pointers = (ctypes.c_void_p * len(self._places), ctypes.c_void_p * len(self._fetched))
         self._keywords = {place.keyword for place in self._places}
+        ragged = [spec.components for spec in self.signature.inputs if spec.kind == "ragged"]
+        self._splits = {name for components in ragged for name in components[1:]}
 
     def warm_up(self) -> None:
         """Calls the model once with neutral values, so that the first real call does not pay for it.
@@ -261,6 +257,8 @@ class NativeModel:
         with Feed() as feed:
             for place in self._places:
                 value = inputs[place.keyword]
+                if place.keyword in self._splits and not isinstance(value, Strings):
+                    value = value.astype(numpy_type(place.dtype), copy=False)
                 place.check(value)
                 if self._keeps and isinstance(value, Strings):
                     feed.adopt(string_graph().copied(value))
