@@ -4,7 +4,7 @@
 |---|---|
 | numbers | [batch], the column's own memory |
 | bool, bfloat16 | [batch], a copy: Arrow packs the one, and has no other |
-| strings, dictionaries of strings | [batch], views of the column's memory |
+| strings, dictionaries of strings | [batch], views of one copy of the different ones |
 | lists of one length | [batch, n], [batch, n, m] |
 | lists of any length | the components of a ragged or sparse input |
 

@@ -9,13 +9,15 @@ called so: `--max-batch-rows 1`.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from model import terminal
 from model.errors import ModelError
+from model.imports import uncollected, without_unused
 from model.quiet import swallowed_stderr
 from model.serving.options import ERROR_KINDS, Options
 from model.serving.ports import bind, choose_grpc_port
@@ -32,6 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
       the model, a port or the command line is wrong.
     """
     options = _options(_parser().parse_args(arguments))
+    with without_unused():
+        return _serve(options)
+
+
+def _serve(options: Options) -> int:
     try:
         listener = bind(options.host, options.port)
     except OSError as error:
@@ -50,13 +57,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         try:
             _check_model(options)
-            with swallowed_stderr():
-                from model.serving.app import run
-            return run(options, listener, grpc_port)
+            code: int = _imported(options)(options, listener, grpc_port)
+            return code
         except (ModelError, OSError) as error:
             return _fail(str(error))
         except KeyboardInterrupt:
             return 130
+
+
+def _imported(options: Options) -> Any:
+    """The function that runs the server, once its libraries have been imported, silently."""
+    with swallowed_stderr(), uncollected():
+        from model.runtime.errors import UnsupportedModelError
+        from model.runtime.small_graphs import check_library
+        from model.serving.app import run
+
+        if options.runtime != "python":
+            with contextlib.suppress(UnsupportedModelError):
+                # Loading a model says so, and whose turn it is then.
+                check_library()
+    return run
 
 
 def _check_model(options: Options) -> None:
@@ -103,6 +123,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--label", type=_label, action="append", default=[], metavar="NAME=VERSION", help="name a version; repeatable")
     add("--poll-seconds", type=_positive, default=1.0, help="how often to look for versions (default: %(default)s)")
     add("--keep-versions", type=_count, default=2, help="how many of the newest are served (default: %(default)s)")
+    add("--runtime", choices=("native", "python"), help="what runs the model (default: native, python where it cannot)")
+    add(
+        "--op-library",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a library of further operations that the model's graph uses; repeatable",
+    )
     add("--json", action="store_true", help="say in JSON that the server is ready")
     limits = parser.add_argument_group("limits")
     add = limits.add_argument
@@ -157,6 +185,8 @@ def _options(parsed: argparse.Namespace) -> Options:
         quota_qps=parsed.quota_qps,
         retry_after_s=parsed.retry_after,
         drain_s=parsed.drain_seconds,
+        runtime=parsed.runtime,
+        op_libraries=tuple(parsed.op_library),
         json=parsed.json,
     )
 

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from model import terminal
+from model.imports import uncollected, without_unused
 from model.quiet import swallowed_stderr
 from model.secrets import masked
-from pipelines.imports import uncollected, without_unused
 
 OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
 

@@ -62,7 +62,6 @@ Output = Dense | Ragged | Sparse
 
 _NUMPY = {
     "bool": "bool",
-    "half": "float16",
     **{name: name for name in ("float16", "float32", "float64", "complex64", "complex128")},
     **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }

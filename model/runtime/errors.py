@@ -118,6 +118,13 @@ class UnauthenticatedError(OpError):
     code = 16
 
 
+def is_op_error(error: BaseException) -> bool:
+    """Tells whether an exception is an OpError, of the native runtime or of TensorFlow's Python."""
+    return isinstance(error, OpError) or any(
+        kind.__name__ == "OpError" and kind.__module__.startswith("tensorflow.") for kind in type(error).__mro__
+    )
+
+
 _BY_CODE: dict[int, type[OpError]] = {kind.code: kind for kind in OpError.__subclasses__()}
 
 

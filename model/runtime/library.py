@@ -96,14 +96,15 @@ def library_path() -> Path:
     name = _NAMES.get(sys.platform)
     if name is None or sys.byteorder != "little" or struct.calcsize("P") != 8:
         raise UnsupportedModelError(f"it does not know this platform ({sys.platform})")
-    folder = _tensorflow_folder()
+    folder = tensorflow_folder()
     path = folder / name
     if not path.is_file():
         raise UnsupportedModelError(f"the installed tensorflow has no {name}")
     return path
 
 
-def _tensorflow_folder() -> Path:
+def tensorflow_folder() -> Path:
+    """Finds the folder of the installed tensorflow package. Raises UnsupportedModelError if there is none."""
     # The search for a package does not run it; one that is imported already may have no spec.
     module = sys.modules.get("tensorflow")
     if module is not None and getattr(module, "__file__", None):

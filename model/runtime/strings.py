@@ -1,4 +1,4 @@
-"""Arrow's strings as TensorFlow's, and back, without touching one in Python where that can be.
+"""Arrow's strings as TensorFlow's, and back, by the column.
 
 A TF_TString has 24 bytes. The two lowest bits of the first one tell its kind:
 
@@ -20,6 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+
+_NOTHING = pa.scalar(b"", pa.large_binary())
+_ZERO = pa.scalar(b"\0", pa.large_binary())
+_FEW = 64
+"""Strings that are joined sooner here than by Arrow."""
 
 _ALIGNMENT = 64
 SIZE = 24
@@ -40,6 +46,8 @@ class Memory:
 def views(array: pa.Array) -> tuple[Views, Any]:
     """Makes views of the strings of an array, [strings, 3], at an address that is a multiple of 64.
 
+    They are views of a copy in which a zero follows each string: some operations, such as StringUpper, read up to one.
+
     Args:
       array: strings or bytes without nulls, dictionary-encoded or not.
 
@@ -47,22 +55,19 @@ def views(array: pa.Array) -> tuple[Views, Any]:
       The views, and what must live as long as they are used.
     """
     if pa.types.is_dictionary(array.type):
-        return _gathered(array)
-    array = _plain(array)
-    out = _aligned(len(array))
-    _write(array, out)
-    return out, array
+        if len(array.dictionary) <= len(array):
+            return _gathered(array)
+        # A slice of a batch of different strings: most of its dictionary is of no use here.
+        array = array.dictionary_decode()
+    ended = _ended(array)
+    out = _aligned(len(ended))
+    _write(ended, out)
+    return out, ended
 
 
 def _gathered(array: pa.DictionaryArray) -> tuple[Views, Any]:
     """Views of a dictionary's strings, taken by the indices."""
-    words = _plain(array.dictionary)
-    if len(words) > len(array):
-        # A slice of a batch of different strings: most of its dictionary is of no use here.
-        words = _plain(array.dictionary_decode())
-        out = _aligned(len(words))
-        _write(words, out)
-        return out, words
+    words = _ended(array.dictionary)
     known = np.empty((len(words), 3), np.uint64)
     _write(words, known)
     out = _aligned(len(array))
@@ -72,14 +77,22 @@ def _gathered(array: pa.DictionaryArray) -> tuple[Views, Any]:
     return out, words
 
 
-def _plain(array: pa.Array) -> pa.Array:
-    """The same strings, in an array with offsets."""
-    kind = array.type
-    if pa.types.is_string(kind) or pa.types.is_binary(kind):
-        return array
-    if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
-        return array
-    return array.cast(pa.large_binary())
+def _ended(array: pa.Array) -> pa.Array:
+    """The same strings as large_binary, each with a zero behind it."""
+    wide = array.cast(pa.large_binary())
+    if len(wide) > _FEW:
+        return pc.binary_join_element_wise(wide, _NOTHING, _ZERO)
+    offsets, data = offsets_of(wide), wide.buffers()[2]
+    if not len(wide) or data is None:
+        joined = bytes(len(wide))
+    else:
+        ends = offsets.tolist()
+        whole = memoryview(data)
+        joined = b"\0".join([*(whole[low:high] for low, high in zip(ends, ends[1:], strict=False)), b""])
+    moved = offsets - offsets[0] + np.arange(len(offsets))
+    return pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(wide), [None, pa.py_buffer(moved), pa.py_buffer(joined)]
+    )
 
 
 def _aligned(count: int) -> Views:
@@ -88,24 +101,22 @@ def _aligned(count: int) -> Views:
     return room[start : start + count * SIZE].view(np.uint64).reshape(count, 3)
 
 
-def _write(array: pa.Array, out: Views) -> None:
-    if not len(array):
+def _write(ended: pa.Array, out: Views) -> None:
+    """Writes views of strings with a zero behind each."""
+    if not len(ended):
         return
-    offsets, data = offsets_of(array), array.buffers()[2]
-    starts = offsets[:-1].astype(np.uint64)
-    out[:, 0] = ((offsets[1:] - offsets[:-1]).astype(np.uint64) << np.uint64(2)) | np.uint64(_VIEW)
-    out[:, 1] = starts + np.uint64(data.address if data is not None else 0)
+    offsets = offsets_of(ended)
+    out[:, 0] = ((offsets[1:] - offsets[:-1] - 1).astype(np.uint64) << np.uint64(2)) | np.uint64(_VIEW)
+    out[:, 1] = offsets[:-1].astype(np.uint64) + np.uint64(ended.buffers()[2].address)
     out[:, 2] = 0
 
 
-def offsets_of(array: pa.Array) -> npt.NDArray[np.signedinteger[Any]]:
-    """Returns where the strings of an array begin in its data, and where the last one ends."""
-    large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
-    dtype: type[np.signedinteger[Any]] = np.int64 if large else np.int32
+def offsets_of(array: pa.Array) -> npt.NDArray[np.int64]:
+    """Returns where the strings of an array of large_binary begin in its data, and where the last one ends."""
     buffer = array.buffers()[1]
     if buffer is None or not buffer.size:
-        return np.zeros(len(array) + 1, dtype)
-    return np.frombuffer(buffer, dtype, len(array) + 1, array.offset * np.dtype(dtype).itemsize)
+        return np.zeros(len(array) + 1, np.int64)
+    return np.frombuffer(buffer, np.int64, len(array) + 1, array.offset * 8)
 
 
 def integers(array: pa.Array) -> npt.NDArray[Any]:

@@ -4,7 +4,7 @@
 |---|---|
 | numbers | the array's own memory, which must live until the call has returned |
 | numbers of a graph that keeps values between calls | a copy that TensorFlow owns |
-| strings | views of Arrow's memory, see `strings` |
+| strings | views of one copy of them all, see `strings` |
 
 TensorFlow itself copies numbers that do not begin at a multiple of 64 bytes. Memory that is not TensorFlow's own is
 never written to, nor taken over by an output: see `from_tensor`.
@@ -23,22 +23,16 @@ from model.runtime import strings
 from model.runtime.arrays import Dense, Numbers, Strings, numpy_type
 from model.runtime.errors import UnsupportedModelError
 from model.runtime.library import no_deallocator, opened
+from model.saved_model_proto import dtype_name, dtype_number
 
 STRING = 7
-
-_CODES = {
-    "float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "string": STRING, "complex64": 8,
-    "int64": 9, "bool": 10, "bfloat16": 14, "uint16": 17, "complex128": 18, "float16": 19, "half": 19, "uint32": 22,
-    "uint64": 23,
-}  # fmt: skip
-_DTYPES = {code: name for name, code in _CODES.items() if name != "half"}
 
 
 def type_code(dtype: str) -> int:
     """Returns the C API's number of a dtype. Raises UnsupportedModelError where arrays have no such type."""
-    if dtype not in _CODES:
+    if dtype != "string" and numpy_type(dtype) is None:
         raise UnsupportedModelError(f"it has no arrays of {dtype}")
-    return _CODES[dtype]
+    return dtype_number(dtype)
 
 
 class Feed:
@@ -70,7 +64,7 @@ class Feed:
             self._new(STRING, value.shape, views.ctypes.data, views.nbytes)
             return
         array = np.ascontiguousarray(value)
-        code = _CODES[array.dtype.name]
+        code = dtype_number(array.dtype.name)
         if owned:
             self._copied(code, array)
             return
@@ -93,7 +87,7 @@ class Feed:
 
     def _keep(self, pointer: int | None, code: int, shape: tuple[int, ...]) -> None:
         if not pointer:
-            raise MemoryError(f"TensorFlow makes no tensor of {_DTYPES[code]} with shape {list(shape)}")
+            raise MemoryError(f"TensorFlow makes no tensor of {dtype_name(code)} with shape {list(shape)}")
         self.pointers.append(pointer)
 
 
@@ -137,10 +131,10 @@ def from_tensor(pointer: int, *, copied: bool = False) -> Dense:
             return Strings(strings.read(lib.TF_TensorData(pointer), count), shape)
         finally:
             lib.TF_DeleteTensor(pointer)
-    dtype = numpy_type(_DTYPES[code]) if code in _DTYPES else None
+    dtype = numpy_type(dtype_name(code))
     if dtype is None:
         lib.TF_DeleteTensor(pointer)
-        raise UnsupportedModelError(f"an output has type number {code}, of which there are no arrays")
+        raise UnsupportedModelError(f"an output is a {dtype_name(code)}, of which there are no arrays")
     if not count:
         lib.TF_DeleteTensor(pointer)
         return np.empty(shape, dtype)

@@ -27,7 +27,7 @@ from model.serving.options import Options
 from model.serving.ports import address
 from model.serving.rpc import create_server
 from model.serving.service import Service
-from model.serving.store import Store
+from model.serving.store import Loading, Store
 
 _BACKLOG = 2048
 _COLLECTED_OBJECTS = (50_000, 20, 20)
@@ -86,7 +86,8 @@ def run(options: Options, listener: socket.socket, grpc_port: int) -> int:
       OSError: gRPC's port cannot be bound.
     """
     terminal.log_to_stderr(logging.ERROR, "%(name)s: %(message)s")
-    store = Store(options.model, options.name, options.signature, options.keep_versions, options.labels)
+    loading = Loading(options.runtime, options.op_libraries)
+    store = Store(options.model, options.name, options.signature, options.keep_versions, options.labels, loading)
     store.load()
     # A large body makes millions of lists, among which the collector would look for garbage again and again.
     gc.freeze()

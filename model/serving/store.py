@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+import pyarrow as pa
 
 from model.errors import ModelError, ModelInputError, ModelLoadError, SignatureNotFoundError
-from model.savedmodel import SavedModel
+from model.runtime.arrays import Dense, Output, Strings
+from model.runtime.errors import ResourceExhaustedError, is_op_error
+from model.runtime.load import Model, Name, load
+from model.runtime.messages import saved_model_pb2
 from model.serving.errors import RequestError, Status, brief, invalid, note
 from model.serving.tensors import Array, Arrays, has_rows, numpy_dtype
 from model.signature import SAVED_MODEL_FILE, read_signature, read_signatures
@@ -49,12 +51,31 @@ class Servable:
         """
         model = self.version.model(self.signature.name)
         try:
-            outputs = model({spec.name: tf.constant(arrays[spec.name], spec.dtype) for spec in self.signature.inputs})
+            outputs = model({spec.name: _dense(arrays[spec.name], spec.dtype) for spec in self.signature.inputs})
             return {spec.name: _array(outputs[spec.name]) for spec in self.signature.outputs}
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise RequestError(Status.UNAVAILABLE, f"no memory for the model: {_reason(error)}") from error
-        except (tf.errors.OpError, ModelInputError, ValueError, TypeError) as error:
-            raise invalid(f"the model fails on these values: {_reason(error)}") from error
+        except Exception as error:
+            if isinstance(error, MemoryError) or type(error).__name__ == ResourceExhaustedError.__name__:
+                raise RequestError(Status.UNAVAILABLE, f"no memory for the model: {_reason(error)}") from error
+            if is_op_error(error) or isinstance(error, (ModelInputError, ValueError, TypeError, pa.ArrowException)):
+                raise invalid(f"the model fails on these values: {_reason(error)}") from error
+            raise
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How versions are loaded.
+
+    Attributes:
+      runtime: what runs them; None: native where that can, else python.
+      op_libraries: libraries of further operations.
+    """
+
+    runtime: Name | None = None
+    op_libraries: tuple[str, ...] = ()
+
+    def __call__(self, path: str, signature: str) -> Model:
+        """Loads a model and calls it once."""
+        return load(path, signature, runtime=self.runtime, op_libraries=self.op_libraries, note=note)
 
 
 class Version:
@@ -66,17 +87,19 @@ class Version:
       number: the version's number.
       path: the SavedModel's folder.
       default: the name of the default signature.
+      loading: what runs it.
 
     Attributes:
       number, path: as given.
       signatures: what the model takes and gives, by the signature's name.
       definitions: the same as TensorFlow's SignatureDef messages.
+      runtime: what runs it, native or python.
 
     Raises:
       ModelError: it cannot be loaded or served.
     """
 
-    def __init__(self, number: int, path: str, default: str) -> None:
+    def __init__(self, number: int, path: str, default: str, loading: "Loading") -> None:
         self.number = number
         self.path = path
         self.signatures = read_signatures(path)
@@ -86,11 +109,12 @@ class Version:
             raise ModelLoadError(f"the model at {path} cannot be served: {reason}")
         self.definitions = _definitions(path, self.signatures)
         self._servables = {name: Servable(self, signature) for name, signature in self.signatures.items()}
-        self._models: dict[str, SavedModel] = {}
+        self._models: dict[str, Model] = {}
+        self._load = loading
         self._loading = threading.Lock()
-        self.model(default).warm_up()
+        self.runtime = self.model(default).runtime
 
-    def model(self, signature: str) -> SavedModel:
+    def model(self, signature: str) -> Model:
         """The model as called through one of its signatures."""
         model = self._models.get(signature)
         if model is None:
@@ -98,7 +122,7 @@ class Version:
                 model = self._models.get(signature)
                 if model is None:
                     first = next(iter(self._models.values()), None)
-                    model = first.with_signature(signature) if first else SavedModel(self.path, signature)
+                    model = first.with_signature(signature) if first else self._load(self.path, signature)
                     self._models[signature] = model
         return model
 
@@ -132,9 +156,19 @@ class Store:
       signature: the default signature.
       keep: how many of the newest versions are served.
       labels: versions by label.
+      loading: what runs them.
     """
 
-    def __init__(self, path: str, name: str, signature: str, keep: int, labels: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        signature: str,
+        keep: int,
+        labels: Mapping[str, int],
+        loading: Loading | None = None,
+    ) -> None:
+        self._load = loading or Loading()
         self.name = name
         self._path = path
         self._signature = signature
@@ -223,7 +257,7 @@ class Store:
     def _try(self, number: int, path: str, files: Any) -> ModelError | None:
         started = time.perf_counter()
         try:
-            version = Version(number, path, self._signature)
+            version = Version(number, path, self._signature, self._load)
         except ModelError as error:
             self._fail(number, files, str(error))
             return error
@@ -232,7 +266,7 @@ class Store:
             return ModelLoadError(f"the model at {path} cannot be loaded: {_reason(error)}")
         self._failed.pop(number, None)
         self._versions = {**self._versions, number: version}
-        note(f"version {number} loaded from {path} in {time.perf_counter() - started:.1f} s")
+        note(f"version {number} loaded from {path} in {time.perf_counter() - started:.1f} s, {version.runtime} runtime")
         return None
 
     def _fail(self, number: int, files: Any, reason: str) -> None:
@@ -311,11 +345,20 @@ def _reason(error: BaseException) -> str:
     return (telling or lines or [type(error).__name__])[0][:500] or type(error).__name__
 
 
-def _array(tensor: Any) -> Array:
-    value = tensor.numpy()
-    if isinstance(value, np.ndarray):
-        return value
-    return np.array(value, object if tensor.dtype == tf.string else None)
+def _dense(array: Array, dtype: str) -> Dense:
+    if dtype == "string":
+        return Strings(pa.array(array.ravel().tolist(), pa.large_binary()), array.shape)
+    return array.astype(numpy_dtype(dtype), copy=False)
+
+
+def _array(value: Output) -> Array:
+    if isinstance(value, Strings):
+        array = np.empty(len(value.values), object)
+        array[:] = value.values.to_pylist()
+        return array.reshape(value.shape)
+    if not isinstance(value, np.ndarray):
+        raise TypeError("the model gives a ragged or sparse tensor where a dense one was announced")
+    return value
 
 
 def rows_of(outputs: Arrays) -> set[int]:

@@ -1,4 +1,4 @@
-"""Keeps out of a command's process what Beam and pyarrow import if it is there, and nothing here uses: pandas, pymongo."""
+"""Keeps pandas and pymongo out of a command's process: Beam and pyarrow import them if they are there, for nothing."""
 
 from __future__ import annotations
 
