@@ -54,9 +54,7 @@ class Model:
     @property
     def needs_tensorflow(self) -> bool:
         """Whether the workers import TensorFlow to call it."""
-        if isinstance(self.config, SavedModelConfig):
-            return self.runtime == "python"
-        return self.config.protocol == "tf_serving_grpc"
+        return self.runtime == "python"
 
     @property
     def notes(self) -> list[str]:
@@ -114,7 +112,7 @@ def _check_address(found: Endpoint) -> None:
     if found.protocol != "tf_serving_grpc":
         found.make_protocol()
         return
-    # Its messages bring TensorFlow with them, for which a mistake should not wait.
+    # Its messages take a while to import, for which a mistake should not wait.
     from inference.protocols.urls import grpc_address, version_number
 
     grpc_address(found.target.url)

@@ -212,8 +212,8 @@ class NativeModel:
         self.signature = choose_signature({name: p.signature for name, p in self._plans.items()}, signature, self._path)
         plan = self._plans[signature]
         self._places, self._outputs, self._keeps = plan.places, plan.outputs, plan.keeps
-        for place in self._places:
-            type_code(place.dtype)
+        for dtype in (*(place.dtype for place in plan.places), *(spec.dtype for spec in self.signature.outputs)):
+            type_code(dtype)
         given = {place.tensor: place.keyword for place in self._places}
         # An input that is an output as it is: TensorFlow gives nothing that it is given.
         self._passed = {name: given[name] for _, names in self._outputs for name in names if name in given}
