@@ -19,7 +19,7 @@ _BESIDE = frozenset({"ResourceGather", "ResourceGatherNd", "ScatterNd", "Scatter
 _KEEPS = re.compile(
     "^(Assign|Scatter|Resource|StridedSliceAssign|Stack|Stage|MapStage|OrderedMapStage|Batch$|BatchFunction|Unbatch"
     "|GetSessionHandle|Send|_Send|_HostSend|Collective|WriteSummary|Rpc|InitializeTable)"
-    "|Queue|Barrier|Dataset|Iterator|TableInsert|TableImport|Accumulator|Reader|Cache|Ref"
+    "|Queue|Barrier|Dataset|Iterator|TableInsert|TableImport|Accumulator|Reader|Cache|Ref|SparseToTensorsMap"
 )
 
 
