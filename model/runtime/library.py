@@ -12,11 +12,14 @@ import os
 import struct
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_ubyte, c_void_p
 from pathlib import Path
 from typing import Any
 
 from model.errors import ModelLoadError
+from model.proto_subset import build_messages
 from model.runtime.errors import UnsupportedModelError, op_error
 
 _NAMES = {"linux": "libtensorflow_cc.so.2", "darwin": "libtensorflow_cc.2.dylib"}
@@ -26,12 +29,6 @@ class OpOutput(ctypes.Structure):
     """An output of an operation: TF_Output."""
 
     _fields_ = [("operation", c_void_p), ("index", c_int)]
-
-
-class Buffer(ctypes.Structure):
-    """Bytes that TensorFlow owns: TF_Buffer."""
-
-    _fields_ = [("data", c_void_p), ("length", c_size_t), ("deallocator", c_void_p)]
 
 
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
@@ -80,6 +77,19 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "TF_StringGetSize": (c_size_t, [c_void_p]),
     "TF_StringGetDataPointer": (POINTER(c_ubyte), [c_void_p]),
 }  # fmt: skip
+
+_Config = build_messages(
+    "model.session",
+    {
+        "ConfigProto": [
+            ("inter_op_parallelism_threads", 5, "int32"),
+            ("gpu_options", 6, "GPUOptions"),
+            ("allow_soft_placement", 7, "bool"),
+        ],
+        "GPUOptions": [("allow_growth", 4, "bool")],
+    },
+)["ConfigProto"]
+_CALLERS_THREAD = -1
 
 _opening = threading.Lock()
 _adding = threading.Lock()
@@ -173,6 +183,30 @@ class Status:
         if code:
             message = (self._lib.TF_Message(self.pointer) or b"").decode("utf-8", "replace")
             raise op_error(code, message)
+
+
+@contextmanager
+def session_options(*, callers_thread: bool) -> Iterator[int]:
+    """Makes the options of a session; they may be used until the block ends.
+
+    Devices that a graph names and this machine lacks are replaced, and the memory of a GPU is taken as it is needed.
+    How many threads an operation may use TensorFlow decides, or the variable TF_NUM_INTRAOP_THREADS.
+
+    Args:
+      callers_thread: whether a call runs its operations in its own thread, rather than in those of TensorFlow.
+    """
+    lib = opened()
+    config = _Config(allow_soft_placement=True, inter_op_parallelism_threads=_CALLERS_THREAD if callers_thread else 0)
+    config.gpu_options.allow_growth = True
+    encoded = config.SerializeToString()
+    options = lib.TF_NewSessionOptions()
+    try:
+        with Status() as status:
+            lib.TF_SetConfig(options, encoded, len(encoded), status.pointer)
+            status.check()
+        yield options
+    finally:
+        lib.TF_DeleteSessionOptions(options)
 
 
 def load_operations(paths: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import math
 import os
 import weakref
 from collections.abc import Mapping
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.errors import ModelInputError
-from model.proto_subset import build_messages, entries
+from model.proto_subset import entries
 from model.runtime.arrays import Dense, Output, Ragged, Sparse, Strings, numpy_type, shape_of
 from model.runtime.errors import NotFoundError, OpError, UnsupportedModelError
-from model.runtime.library import OpOutput, Status, load_operations, opened
+from model.runtime.library import OpOutput, Status, load_operations, opened, session_options
 from model.runtime.neutral import neutral_inputs
 from model.runtime.small_graphs import check_library, string_graph
 from model.runtime.suitable import Operations, reason_against, tensor_names
@@ -27,19 +28,6 @@ from model.saved_model_proto import shape_of as sizes_of
 from model.signature import choose_signature, read_meta_graph, signatures_of
 from model.specs import Signature, TensorSpec
 
-_Config = build_messages(
-    "model.session",
-    {
-        "ConfigProto": [
-            ("inter_op_parallelism_threads", 5, "int32"),
-            ("gpu_options", 6, "GPUOptions"),
-            ("allow_soft_placement", 7, "bool"),
-        ],
-        "GPUOptions": [("allow_growth", 4, "bool")],
-    },
-)["ConfigProto"]
-
-_CALLERS_THREAD = -1
 _NO_OPERATION = ("Op type not registered", "No OpKernel was registered", "No registered")
 
 
@@ -66,6 +54,8 @@ class _Place:
         if given != wanted:
             raise ModelInputError(f"input '{self.keyword}' has values of type {given}; the model takes {self.dtype}")
         shape = shape_of(value)
+        if isinstance(value, Strings) and (len(value.values) != math.prod(shape) or value.values.null_count):
+            raise ModelInputError(f"input '{self.keyword}' has not one string for each place of shape {list(shape)}")
         if self.shape is None:
             return
         if len(shape) != len(self.shape) or any(
@@ -111,18 +101,10 @@ class _Session:
 
     def __init__(self, folder: str, meta_graph: Any, *, callers_thread: bool) -> None:
         lib = opened()
-        config = _Config(allow_soft_placement=True)
-        config.gpu_options.allow_growth = True
-        if callers_thread:
-            config.inter_op_parallelism_threads = _CALLERS_THREAD
         tags = [tag.encode() for tag in meta_graph.meta_info_def.tags]
-        encoded = config.SerializeToString()
         self.graph: int = lib.TF_NewGraph()
-        options = lib.TF_NewSessionOptions()
         try:
-            with Status() as status:
-                lib.TF_SetConfig(options, encoded, len(encoded), status.pointer)
-                status.check()
+            with session_options(callers_thread=callers_thread) as options, Status() as status:
                 self.pointer: int = lib.TF_LoadSessionFromSavedModel(
                     options,
                     None,
@@ -137,8 +119,6 @@ class _Session:
         except BaseException:
             lib.TF_DeleteGraph(self.graph)
             raise
-        finally:
-            lib.TF_DeleteSessionOptions(options)
         weakref.finalize(self, _close, lib, self.pointer, self.graph).atexit = False
 
     def outputs(self, tensors: list[str]) -> Any:

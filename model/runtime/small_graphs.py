@@ -18,7 +18,7 @@ import pyarrow as pa
 from model.runtime import strings
 from model.runtime.arrays import Strings
 from model.runtime.errors import OpError, UnsupportedModelError
-from model.runtime.library import OpOutput, Status, opened
+from model.runtime.library import OpOutput, Status, opened, session_options
 from model.runtime.tensors import STRING, Feed, from_tensor
 
 _Used = TypeVar("_Used")
@@ -40,13 +40,9 @@ class StringGraph:
         self._source = OpOutput(source, 0)
         self._same = OpOutput(self._operation(graph, "Identity", "same", {"T": STRING}, source), 0)
         self._copy = OpOutput(self._operation(graph, "Substr", "copy", {"T": _INT64}, source, start, length), 0)
-        options = lib.TF_NewSessionOptions()
-        try:
-            with Status() as status:
-                self._session = lib.TF_NewSession(graph, options, status.pointer)
-                status.check()
-        finally:
-            lib.TF_DeleteSessionOptions(options)
+        with session_options(callers_thread=True) as options, Status() as status:
+            self._session = lib.TF_NewSession(graph, options, status.pointer)
+            status.check()
 
     def copied(self, values: Strings) -> int:
         """Returns a tensor with copies of strings; whoever gets it deletes it."""

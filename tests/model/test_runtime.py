@@ -264,6 +264,10 @@ def test_what_does_not_suit_the_signature_is_refused(make: Make) -> None:
         model({"x": np.ones((1, 2))})
     with pytest.raises(ModelInputError, match="type string"):
         model({"x": text("a")})
+    words = load(make("identity", "string"), "serving_default", runtime="native")
+    for wrong in (text("a", shape=(2,)), Strings(pa.array(["a", None]), (2,))):
+        with pytest.raises(ModelInputError, match=r"not one string for each place of shape \[2\]"):
+            words({"x": wrong})
     with pytest.raises(ModelInputError, match="missing: x; unknown: y"):
         model({"y": floats(1)})
 
