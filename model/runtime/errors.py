@@ -9,6 +9,10 @@ class UnsupportedModelError(ModelError):
     """The native runtime cannot do this; the Python runtime may. The message says why, without naming the model."""
 
 
+class UnknownOperationError(UnsupportedModelError):
+    """An operation of the graph is of no library that is loaded."""
+
+
 class OpError(Exception):
     """A model failed on the values of a call.
 

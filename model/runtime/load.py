@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
-from model.errors import ModelLoadError
+from model.errors import ModelError, ModelLoadError
 from model.runtime.arrays import Dense, Output
-from model.runtime.errors import UnsupportedModelError
+from model.runtime.errors import UnknownOperationError, UnsupportedModelError
 from model.runtime.library import library_path
 from model.runtime.suitable import reason_against
 from model.specs import Signature
@@ -59,6 +59,7 @@ def load(
     Raises:
       ModelError: the model is not there, or cannot be loaded.
     """
+    unknown: UnknownOperationError | None = None
     if runtime != "python":
         from model.runtime.native import NativeModel
 
@@ -71,10 +72,17 @@ def load(
                 raise ModelLoadError(
                     f'the native runtime cannot run the model at {path}: {error}; model.runtime: "python" may'
                 ) from error
+            unknown = error if isinstance(error, UnknownOperationError) else None
             note(takes_over(path, str(error)))
     from model.runtime.python import PythonModel
 
-    loaded = PythonModel(path, signature, op_libraries=op_libraries)
+    try:
+        loaded = PythonModel(path, signature, op_libraries=op_libraries)
+    except Exception as error:
+        if unknown is None or isinstance(error, ModelError):
+            raise
+        # Of whatever class: that the operation is missing is what a person can mend.
+        raise ModelLoadError(f"neither runtime can load the model at {path}: {unknown}") from error
     loaded.warm_up()
     return loaded
 

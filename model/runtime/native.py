@@ -9,6 +9,7 @@ import copy
 import ctypes
 import math
 import os
+import re
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 from model.errors import ModelInputError
 from model.proto_subset import entries
 from model.runtime.arrays import Dense, Output, Ragged, Sparse, Strings, numpy_type, shape_of
-from model.runtime.errors import NotFoundError, OpError, UnsupportedModelError
+from model.runtime.errors import NotFoundError, OpError, UnknownOperationError, UnsupportedModelError
 from model.runtime.library import OpOutput, Status, load_operations, opened, session_options
 from model.runtime.neutral import neutral_inputs
 from model.runtime.small_graphs import check_library, string_graph
@@ -128,10 +129,10 @@ class _Session:
     def _output(self, tensor: str) -> OpOutput:
         name, _, index = tensor.partition(":")
         operation = opened().TF_GraphOperationByName(self.graph, name.encode())
-        found = OpOutput(operation, int(index or 0))
-        if not operation or not 0 <= found.index < opened().TF_OperationNumOutputs(operation):
+        place = int(index or 0) if index.isdecimal() or not index else -1
+        if not operation or not 0 <= place < opened().TF_OperationNumOutputs(operation):
             raise UnsupportedModelError(f"its graph has no tensor {tensor}")
-        return found
+        return OpOutput(operation, place)
 
 
 def _close(lib: Any, session: int, graph: int) -> None:
@@ -174,7 +175,7 @@ class NativeModel:
         try:
             self._session = _Session(path, meta_graph, callers_thread=alone)
         except OpError as error:
-            raise UnsupportedModelError(_first_line(error.message)) from error
+            raise _unsupported(error.message) from error
         self._call_through(signature)
 
     def with_signature(self, signature: str) -> NativeModel:
@@ -218,7 +219,7 @@ class NativeModel:
             self(neutral_inputs(self.signature, shapes))
         except NotFoundError as error:
             if any(said in error.message for said in _NO_OPERATION):
-                raise UnsupportedModelError(_first_line(error.message)) from error
+                raise _unsupported(error.message) from error
         except (OpError, ModelInputError, MemoryError):
             pass
 
@@ -314,5 +315,9 @@ def _output(spec: TensorSpec, parts: list[Dense]) -> Output:
     return Ragged(parts[0], tuple(numbers[1:]))
 
 
-def _first_line(message: str) -> str:
-    return (message.strip() or "it does not say why").splitlines()[0][:500]
+def _unsupported(message: str) -> UnsupportedModelError:
+    """What TensorFlow says of a model that it cannot load, in one line."""
+    unknown = re.search(r"Op type not registered '([^']{1,200})'", message)
+    if unknown:
+        return UnknownOperationError(f"its operation {unknown[1]} is in no library that is loaded (model.op_libraries)")
+    return UnsupportedModelError((message.strip() or "TensorFlow does not say why").splitlines()[0][:500])

@@ -379,6 +379,11 @@ def test_an_operation_that_nobody_knows(make: Make, tmp_path: Path) -> None:
     (tmp_path / "m" / "saved_model.pb").write_bytes(data.replace(b"GatherV2", b"GatherX2"))
     with pytest.raises(ModelLoadError, match="the native runtime cannot run the model .*GatherX2"):
         load(str(tmp_path / "m"), "serving_default", runtime="native")
+    said: list[str] = []
+    with pytest.raises(ModelLoadError, match="GatherX2 is in no library that is loaded") as raised:
+        load(str(tmp_path / "m"), "serving_default", note=said.append)
+    assert "model.op_libraries" in str(raised.value)
+    assert len(said) == 1
 
 
 def test_libraries_of_further_operations(make: Make, tmp_path: Path) -> None:
