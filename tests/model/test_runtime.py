@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import sys
 import threading
@@ -37,6 +38,36 @@ BIRTHS = {
     "plurality": [1.0, 2.0, 3.0],
     "gestation_weeks": [40.0, 33.0, 28.0],
 }
+TWICE = """
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+using namespace tensorflow;
+
+REGISTER_OP("TwiceOfT")
+    .Input("features: T")
+    .Output("activations: T")
+    .Attr("T: {float}")
+    .SetShapeFn([](shape_inference::InferenceContext* c) {
+      c->set_output(0, c->input(0));
+      return OkStatus();
+    });
+
+class Twice : public OpKernel {
+ public:
+  explicit Twice(OpKernelConstruction* context) : OpKernel(context) {}
+  void Compute(OpKernelContext* context) override {
+    Tensor* y = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, context->input(0).shape(), &y));
+    auto from = context->input(0).flat<float>();
+    auto to = y->flat<float>();
+    for (int i = 0; i < from.size(); ++i) to(i) = 2 * from(i);
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name("TwiceOfT").Device(DEVICE_CPU), Twice);
+"""
 Make = Callable[..., str]
 
 
@@ -395,6 +426,25 @@ def test_libraries_of_further_operations(make: Make, tmp_path: Path) -> None:
             load(path, "serving_default", runtime=runtime, op_libraries=(str(missing),))
         with pytest.raises(ModelLoadError, match=r"op_libraries: .*broken\.so cannot be loaded"):
             load(path, "serving_default", runtime=runtime, op_libraries=(str(broken),))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_a_library_of_an_operation_of_ones_own(tmp_path: Path) -> None:
+    source, compiled, path = tmp_path / "twice.cc", tmp_path / "twice.so", str(tmp_path / "m")
+    source.write_text(TWICE)
+    flags = [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
+    subprocess.run(["g++", "-shared", "-fPIC", "-w", "-o", compiled, source, *flags], check=True, timeout=300)
+    module = tf.Module()
+    module.f = tf.function(lambda x: {"y": tf.nn.softsign(x)}, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    tf.saved_model.save(module, path, {"serving_default": module.f.get_concrete_function()})
+    # Here the native runtime is to be the first that loads the library, so Python does not make the graph with it.
+    file = tmp_path / "m" / "saved_model.pb"
+    file.write_bytes(file.read_bytes().replace(b"Softsign", b"TwiceOfT"))
+    with pytest.raises(ModelLoadError, match="its operation TwiceOfT is in no library"):
+        load(path, "serving_default", runtime="native")
+    for runtime in RUNTIMES:
+        model = load(path, "serving_default", runtime=runtime, op_libraries=(str(compiled),))
+        assert values_of(model({"x": floats(1, 2)})["y"])[0] == [2, 4]
 
 
 def test_operations_that_keep_values_are_told_from_those_that_do_not(make: Make) -> None:
