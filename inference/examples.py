@@ -13,11 +13,12 @@ from inference.coercion import is_list, is_text, list_lengths
 
 def encode_examples(arrays: Sequence[pa.Array], binding: Binding) -> list[bytes]:
     """One tf.Example a row, of the features that the binding names; a missing value is a missing feature."""
-    from tfx_bsl.public.tfxio import RecordBatchToExamplesEncoder
+    # The public names of it import TensorFlow.
+    from tfx_bsl.cc.tfx_bsl_extension.coders import RecordBatchToExamplesEncoder
 
     columns = [_feature_lists(array) for array in arrays]
     batch = pa.RecordBatch.from_arrays(columns, names=[bound.spec.name for bound in binding.inputs])
-    encoded: list[bytes] = RecordBatchToExamplesEncoder().encode(batch)
+    encoded: list[bytes] = RecordBatchToExamplesEncoder(None).Encode(batch)
     return encoded
 
 

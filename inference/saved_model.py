@@ -15,15 +15,18 @@ from inference.calls import Call
 from inference.columnar import VERSION_COLUMN, Columnar
 from inference.errors import Failure
 from inference.examples import encode_examples
-from inference.followed import Followed, Version
+from inference.followed import Followed, Loading, Version
+from inference.native_tensors import from_output, to_inputs
 from inference.tensors import Words, from_tensor, to_tensors
-from model.savedmodel import SavedModel
+from model.runtime.arrays import Dense, Strings
+from model.runtime.load import Model, Name
+from model.runtime.python import PythonModel
 from model.signature import read_signature
 
 MAX_BATCH_SIZE = 16384
 
 
-class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, SavedModel | Followed]):
+class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, Model | Followed]):
     """Predicts record batches with a SavedModel that runs inside the worker.
 
     Each input batch gives one output batch: the same rows in the same order, the input's columns, then one
@@ -52,6 +55,9 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
       model_version: adds column "model_version": the name of the model's folder.
       gather: whether small batches are gathered; a stream forms its own, and must not wait for the next.
+      runtime: "native" for TensorFlow's C++ core alone, "python" for TensorFlow's Python; by default native, and
+        python where that cannot run the model.
+      op_libraries: libraries of further operations that the graph uses, where the workers find them.
       batching: further arguments of Beam's BatchElements, such as `min_batch_size` (rows) and
         `max_batch_duration_secs`.
 
@@ -85,6 +91,8 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         model_version: bool = False,
         gather: bool = True,
         follow_s: float | None = None,
+        runtime: Name | None = None,
+        op_libraries: Sequence[str] = (),
         **batching: Any,
     ) -> None:
         if follow_s is not None and version != model_files.LATEST:
@@ -92,6 +100,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         self.path = model_files.resolve(path, version)
         self._folder = path
         self._follow_s = follow_s
+        self._load = Loading(runtime, tuple(op_libraries))
         super().__init__(
             read_signature(self.path, signature, read_bytes=model_files.read_bytes),
             columns=columns,
@@ -108,37 +117,29 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         """The model as dead letters name it: path and signature."""
         return f"{self.path}:{self.signature.name}"
 
-    def load_model(self) -> SavedModel | Followed:
+    def load_model(self) -> Model | Followed:
         """Loads the model and calls it once; Beam does this once in a process."""
         if self._follow_s is not None:
-            return Followed(self._folder, self.path, self.signature, self._follow_s)
-        loaded = SavedModel(model_files.local_copy(self.path), self.signature.name)
-        loaded.warm_up()
-        return loaded
+            return Followed(self._folder, self.path, self.signature, self._follow_s, self._load)
+        return self._load(self.path, self.signature.name)
 
     def run_inference(
         self,
         batch: Sequence[pa.RecordBatch],
-        model: SavedModel | Followed,
+        model: Model | Followed,
         inference_args: dict[str, Any] | None = None,
     ) -> Iterable[pa.RecordBatch]:
         """Predicts batches of one or more schemas, each as the class says."""
-        tf = importlib.import_module("tensorflow")
         version = model.now if isinstance(model, Followed) else Version(self.path, model)
 
         def make_call(binding: Binding) -> Call:
+            predict = _call_python if isinstance(version.model, PythonModel) else _call_native
             words: Words = {}
 
             def call(arrays: list[pa.Array]) -> dict[str, pa.Array]:
-                rows = len(arrays[0])
-                outputs = version.model(
-                    _examples(tf, arrays, binding) if binding.encode_examples else _named(tf, arrays, binding, words)
-                )
-                columns = {
-                    spec.name: from_tensor(tf, outputs[spec.name], spec, rows) for spec in self.signature.outputs
-                }
+                columns = predict(version.model, arrays, binding, words)
                 if self._tells_version:
-                    columns[VERSION_COLUMN] = pa.repeat(pa.scalar(version.name), rows)
+                    columns[VERSION_COLUMN] = pa.repeat(pa.scalar(version.name), len(arrays[0]))
                 return columns
 
             return call
@@ -149,15 +150,31 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         return "SavedModel"
 
 
-def _named(tf: Any, arrays: list[pa.Array], binding: Binding, words: Words) -> dict[str, Any]:
+def _call_native(model: Any, arrays: list[pa.Array], binding: Binding, words: Words) -> dict[str, pa.Array]:
+    inputs: dict[str, Dense] = {}
+    if binding.encode_examples:
+        encoded = pa.array(encode_examples(arrays, binding), pa.large_binary())
+        inputs[str(binding.signature.examples_input)] = Strings(encoded, (len(encoded),))
+    else:
+        for array, bound in zip(arrays, binding.inputs, strict=True):
+            inputs.update(to_inputs(array, bound))
+    outputs = model(inputs)
+    rows = len(arrays[0])
+    return {spec.name: from_output(outputs[spec.name], spec, rows) for spec in model.signature.outputs}
+
+
+def _call_python(model: Any, arrays: list[pa.Array], binding: Binding, words: Words) -> dict[str, pa.Array]:
+    tf = importlib.import_module("tensorflow")
     tensors: dict[str, Any] = {}
-    for array, bound in zip(arrays, binding.inputs, strict=True):
-        tensors.update(to_tensors(tf, array, bound, words))
-    return tensors
-
-
-def _examples(tf: Any, arrays: list[pa.Array], binding: Binding) -> dict[str, Any]:
-    return {str(binding.signature.examples_input): tf.constant(encode_examples(arrays, binding), tf.string)}
+    if binding.encode_examples:
+        encoded = encode_examples(arrays, binding)
+        tensors[str(binding.signature.examples_input)] = tf.constant(encoded, tf.string)
+    else:
+        for array, bound in zip(arrays, binding.inputs, strict=True):
+            tensors.update(to_tensors(tf, array, bound, words))
+    outputs = model.saved_model(tensors)
+    rows = len(arrays[0])
+    return {spec.name: from_tensor(tf, outputs[spec.name], spec, rows) for spec in model.signature.outputs}
 
 
 def explain(error: Exception) -> Failure:

@@ -159,17 +159,31 @@ def from_tensor(tf: Any, tensor: Any, spec: TensorSpec, rows: int) -> pa.Array:
     """
     if isinstance(tensor, tf.SparseTensor):
         tensor = tf.RaggedTensor.from_sparse(tensor)
-    wanted = output_type(spec)
     if isinstance(tensor, tf.RaggedTensor):
         array = _from_ragged(tf, tensor)
     else:
         if tensor.dtype == tf.bfloat16:
             tensor = tf.cast(tensor, tf.float32)
         values = tensor.numpy()
-        if values.ndim == 0 or values.shape[0] != rows:
-            shape = "a single value" if values.ndim == 0 else f"{values.shape[0]} rows"
-            raise OutputError(f"output '{spec.name}' has {shape} for a batch of {rows} rows")
-        array = _from_numpy(values, depth=1 + (1 if is_list(wanted) else 0))
+        check_rows(values.shape, spec, rows)
+        array = _from_numpy(values, depth=1 + (1 if is_list(output_type(spec)) else 0))
+    return as_announced(array, spec, rows)
+
+
+def check_rows(shape: tuple[int, ...], spec: TensorSpec, rows: int) -> None:
+    """Raises OutputError if an output of such a shape does not have one value for each row."""
+    if not shape or shape[0] != rows:
+        found = f"{shape[0]} rows" if shape else "a single value"
+        raise OutputError(f"output '{spec.name}' has {found} for a batch of {rows} rows")
+
+
+def as_announced(array: pa.Array, spec: TensorSpec, rows: int) -> pa.Array:
+    """An output's values as the column that `output_type` says.
+
+    Raises:
+      OutputError: there is not one value (or list) for each row, or they are of another type.
+    """
+    wanted = output_type(spec)
     if len(array) != rows:
         raise OutputError(f"output '{spec.name}' has {len(array)} rows for a batch of {rows} rows")
     try:
@@ -181,13 +195,23 @@ def from_tensor(tf: Any, tensor: Any, spec: TensorSpec, rows: int) -> pa.Array:
 
 
 def _from_numpy(values: npt.NDArray[Any], depth: int) -> pa.Array:
-    shape = values.shape[1:]
-    if shape == (1,) and depth == 1:
-        shape = ()
     flat = values.reshape(-1)
-    array = pa.array(flat, pa.binary()) if values.dtype == object else pa.array(flat)
-    for size in reversed(shape):
-        count = len(array) // size if size else int(np.prod(values.shape[: values.ndim - 1]))
+    return nested(pa.array(flat, pa.binary()) if values.dtype == object else pa.array(flat), values.shape, depth)
+
+
+def nested(array: pa.Array, shape: tuple[int, ...], depth: int) -> pa.Array:
+    """The values of a dense tensor as an array of its rows.
+
+    Args:
+      array: the values, one after the other.
+      shape: of the tensor.
+      depth: in how many dimensions the column has its values; with one, [rows, 1] is plain values.
+    """
+    sizes = shape[1:]
+    if sizes == (1,) and depth == 1:
+        sizes = ()
+    for size in reversed(sizes):
+        count = len(array) // size if size else int(np.prod(shape[:-1]))
         offsets = np.arange(count + 1, dtype=np.int32) * size
         array = pa.ListArray.from_arrays(pa.array(offsets), array)
     return array

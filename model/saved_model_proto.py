@@ -174,6 +174,8 @@ _DTYPES = {
     33: "float4_e2m1fn",
 }
 
+_NUMBERS = {name: number for number, name in _DTYPES.items()}
+
 
 def parse_saved_model(data: bytes, source: str) -> Any:
     """Parses the bytes of a saved_model.pb.
@@ -214,6 +216,11 @@ def asset_files(meta_graph: Any) -> list[Any]:
 def dtype_name(number: int) -> str:
     """Returns TensorFlow's name of a DataType number: 1 is "float32", 7 is "string"."""
     return _DTYPES.get(number % _REFERENCE_TYPES, f"unknown dtype {number}")
+
+
+def dtype_number(name: str) -> int:
+    """Returns the DataType number of a dtype that `dtype_name` gives."""
+    return _NUMBERS[name]
 
 
 def shape_of(shape: Any) -> tuple[int | None, ...] | None:

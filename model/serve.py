@@ -14,13 +14,15 @@ called so: `--max-batch-rows 1`.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from model import terminal
 from model.errors import ModelError
+from model.imports import uncollected, without_unused
 from model.quiet import swallowed_stderr
 from model.serving.options import ERROR_KINDS, Options, ServedModel
 from model.serving.ports import bind, choose_grpc_port
@@ -43,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _options(parsed, _models(parser, parsed))
     except (ModelError, OSError) as error:
         return _fail(str(error))
+    with without_unused():
+        return _serve(options)
+
+
+def _serve(options: Options) -> int:
     try:
         listener = bind(options.host, options.port)
     except OSError as error:
@@ -62,13 +69,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             for model in options.models:
                 _check_model(model, options.signature)
-            with swallowed_stderr():
-                from model.serving.app import run
-            return run(options, listener, grpc_port)
+            code: int = _imported(options)(options, listener, grpc_port)
+            return code
         except (ModelError, OSError) as error:
             return _fail(str(error))
         except KeyboardInterrupt:
             return 130
+
+
+def _imported(options: Options) -> Any:
+    """The function that runs the server, once its libraries have been imported, silently."""
+    with swallowed_stderr(), uncollected():
+        from model.runtime.errors import UnsupportedModelError
+        from model.runtime.small_graphs import check_library
+        from model.serving.app import run
+
+        if options.runtime != "python":
+            with contextlib.suppress(UnsupportedModelError):
+                # Loading a model says so, and whose turn it is then.
+                check_library()
+    return run
 
 
 def _models(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> tuple[ServedModel, ...]:
@@ -171,6 +191,14 @@ def _parser() -> argparse.ArgumentParser:
         help="how often to look for versions (default: %(default)s)",
     )
     add("--keep-versions", type=_count, default=2, help="how many of the newest are served (default: %(default)s)")
+    add("--runtime", choices=("native", "python"), help="what runs the model (default: native, python where it cannot)")
+    add(
+        "--op-library",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a library of further operations that the model's graph uses; repeatable",
+    )
     add("--json", action="store_true", help="say in JSON that the server is ready")
     limits = parser.add_argument_group("limits")
     add = limits.add_argument
@@ -228,6 +256,8 @@ def _options(parsed: argparse.Namespace, more: tuple[ServedModel, ...]) -> Optio
         quota_qps=parsed.quota_qps,
         retry_after_s=parsed.retry_after,
         drain_s=parsed.drain_seconds,
+        runtime=parsed.runtime,
+        op_libraries=tuple(parsed.op_library),
         json=parsed.json,
     )
 

@@ -70,7 +70,7 @@ def read_signatures(path: str, *, read_bytes: Callable[[str], bytes] | None = No
       ModelNotFoundError: there is no SavedModel at the path.
       ModelFormatError: there is a file, but it is not a SavedModel that can be served.
     """
-    return _signatures(_read_graph(path, read_bytes))
+    return signatures_of(read_meta_graph(path, read_bytes))
 
 
 def read_contents(path: str, *, read_bytes: Callable[[str], bytes] | None = None) -> Contents:
@@ -87,12 +87,21 @@ def read_contents(path: str, *, read_bytes: Callable[[str], bytes] | None = None
       ModelNotFoundError: there is no SavedModel at the path.
       ModelFormatError: there is a file, but it is not a SavedModel that can be served.
     """
-    meta_graph = _read_graph(path, read_bytes)
-    return Contents(_signatures(meta_graph), outside_operations(meta_graph))
+    meta_graph = read_meta_graph(path, read_bytes)
+    return Contents(signatures_of(meta_graph), outside_operations(meta_graph))
 
 
-def _read_graph(path: str, read_bytes: Callable[[str], bytes] | None) -> Any:
-    """Returns the MetaGraphDef that is for serving."""
+def read_meta_graph(path: str, read_bytes: Callable[[str], bytes] | None = None) -> Any:
+    """Reads the MetaGraphDef message of a SavedModel that is for serving.
+
+    Args:
+      path: as for `read_signatures`.
+      read_bytes: as for `read_signatures`.
+
+    Raises:
+      ModelNotFoundError: there is no SavedModel at the path.
+      ModelFormatError: there is a file, but it is not a SavedModel that can be served.
+    """
     path = os.fspath(path)
     file = f"{path.rstrip('/') or path}/{SAVED_MODEL_FILE}"
     if read_bytes is None:
@@ -105,7 +114,8 @@ def _read_graph(path: str, read_bytes: Callable[[str], bytes] | None) -> Any:
     return _serving_graph(parse_saved_model(data, file), file)
 
 
-def _signatures(meta_graph: Any) -> dict[str, Signature]:
+def signatures_of(meta_graph: Any) -> dict[str, Signature]:
+    """Returns every signature of a MetaGraphDef message by name, sorted, as `read_signatures` does."""
     graph = ModelGraph(meta_graph)
     return {
         name: _signature(name, definition, graph)

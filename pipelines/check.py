@@ -133,6 +133,7 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
         "bytes": sum(file.size for file in plan.files),
         "model": plan.model.path,
         "signature": plan.signature.name,
+        "runtime": plan.model.runtime,
         "model_reaches_outside": [asdict(operation) for operation in plan.model.outside],
         "inputs": _mapping(plan),
         "output": [{"column": c.name, "type": str(c.type), "from": c.origin} for c in plan.output],
@@ -148,7 +149,8 @@ def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
     config = plan.config
     out.print(f"config   {config.name}: valid")
     out.print(f"source   {_source(plan)}, {config.source.format}; key: {config.source.key or '<file>:<offset>'}")
-    out.print(f"model    {plan.model.path}, signature {plan.signature.name}")
+    runtime = f", {plan.model.runtime} runtime" if plan.model.runtime else ""
+    out.print(f"model    {plan.model.path}, signature {plan.signature.name}{runtime}")
     for note in plan.notes:
         out.print(f"note     {note}")
     inputs = _mapping(plan)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from model import terminal
+from model.imports import uncollected, without_unused
 from model.quiet import swallowed_stderr
 from model.secrets import masked
 
@@ -74,6 +75,11 @@ def fail(problems: Sequence[str]) -> int:
 
 def guarded(main: Callable[[], int]) -> int:
     """Runs a command; mistakes of the person who gave it become lines, not tracebacks."""
+    with without_unused():
+        return _guarded(main)
+
+
+def _guarded(main: Callable[[], int]) -> int:
     from pipelines.config import ConfigError
 
     try:
@@ -93,7 +99,7 @@ def guarded(main: Callable[[], int]) -> int:
 def quiet_imports() -> Iterator[None]:
     """Swallows what C++ libraries print to standard error while they load; gives it back if loading fails."""
     quiet_libraries()
-    with swallowed_stderr():
+    with swallowed_stderr(), uncollected():
         yield
 
 

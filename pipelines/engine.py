@@ -1,6 +1,6 @@
 """Runs a pipeline on a Beam runner and collects the account of it.
 
-The in-process default is Beam's FnApiRunner with one thread a core: one import of TensorFlow, one model.
+The in-process default is Beam's FnApiRunner with one thread a core: one TensorFlow, one model.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
 
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError, TooManyFailuresError
+from inference.followed import TAKEN_OVER
 from model import terminal
+from model.runtime.errors import UnsupportedModelError
+from model.runtime.small_graphs import check_library
 from model.secrets import masked
 from pipelines import runners
 from pipelines.config import ConfigError
 from pipelines.formats import row_reader_class, writer_class
+from pipelines.model_config import SavedModelConfig
 from pipelines.options import is_here, is_remote_runner, runner_name
 from pipelines.plan import Plan
 from pipelines.progress import LiveProgress
@@ -63,7 +67,7 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
             # The workers keep all cores busy; threads of TensorFlow's own would only get in their way.
             os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
             os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-        if plan.model.needs_tensorflow:
+        if plan.model.needs_tensorflow or not _native_is_ready(plan):
             import tensorflow  # noqa: F401
 
         reader, writer = row_reader_class(plan.config.source.reads), writer_class(plan.config.output.format)
@@ -75,6 +79,23 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
         gc.freeze()
         # Nor need it look after every few hundred objects: messages come by tens of thousands, and are in no cycles.
         gc.set_threshold(100_000, 20, 20)
+
+
+def _native_is_ready(plan: Plan) -> bool:
+    """Opens TensorFlow's library for the native runtime, where that is to run the model."""
+    if plan.model.runtime != "native":
+        return True
+    try:
+        check_library()
+    except UnsupportedModelError:
+        # Loading the model says so, and whose turn it is then.
+        return not isinstance(plan.config.model, SavedModelConfig) or plan.config.model.runtime == "native"
+    return True
+
+
+def runtime_used(plan: Plan) -> str | None:
+    """What ran a SavedModel: what was planned, unless its load in this process has found otherwise."""
+    return "python" if plan.model.path in TAKEN_OVER else plan.model.runtime
 
 
 def _pieces(plan: Plan) -> int:
@@ -236,6 +257,7 @@ def _summary(
     return Summary(
         name=config.name,
         runner=runner_name(options),
+        runtime=runtime_used(plan),
         rows_read=read,
         rows_written=written,
         rows_dead_lettered=dead,

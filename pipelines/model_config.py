@@ -24,6 +24,16 @@ class SavedModelConfig(Strict):
     refresh_s: Annotated[float, Field(gt=0)] = Field(
         10, description='Of a stream with version "latest": it looks for a newer one after so many seconds.'
     )
+    runtime: Literal["native", "python"] | None = Field(
+        None,
+        description="What runs the model: native (TensorFlow's C++ core alone: starts in a second, answers faster) or "
+        "python (TensorFlow's Python). By default native; python, with a line that says why, where it cannot.",
+    )
+    op_libraries: list[Name] = Field(
+        [],
+        description="Libraries of further operations that the graph uses, such as the .so files of tensorflow-text; "
+        "paths on the machines that run the model.",
+    )
 
 
 class DeclaredTensor(Strict):

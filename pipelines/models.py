@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from inference.binding import ColumnMap
 from inference.errors import BindingError, EndpointError
 from model.errors import ModelError
 from model.hosts import is_loopback
-from model.outside import OutsideOperation
-from model.signature import choose_signature, read_contents, read_signature
+from model.outside import OutsideOperation, describe, outside_operations
+from model.runtime.load import Name, planned, takes_over
+from model.signature import choose_signature, read_meta_graph, read_signature, signatures_of
 from model.specs import Signature
 from pipelines import cli
 from pipelines.model_config import DeclaredTensor, EndpointConfig, SavedModelConfig
@@ -34,12 +36,16 @@ class Model:
       path: a SavedModel's folder, its version settled; else the endpoint's name.
       signature: what it takes and gives.
       outside: what a SavedModel's graph does beside computing, such as reading files.
+      runtime: of a SavedModel: what is to run it, native or python; None for an endpoint.
+      runtime_reason: why it is not native, if nobody asked for python; else empty.
     """
 
     config: SavedModelConfig | EndpointConfig
     path: str
     signature: Signature
     outside: tuple[OutsideOperation, ...] = ()
+    runtime: Name | None = None
+    runtime_reason: str = ""
 
     @property
     def id(self) -> str:
@@ -49,7 +55,16 @@ class Model:
     @property
     def needs_tensorflow(self) -> bool:
         """Whether the workers import TensorFlow to call it."""
-        return isinstance(self.config, SavedModelConfig) or self.config.protocol == "tf_serving_grpc"
+        return self.runtime == "python"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of it, one line each."""
+        said = describe(self.outside)
+        slower = takes_over(self.path, self.runtime_reason) if self.runtime_reason else ""
+        missing = [p for p in getattr(self.config, "op_libraries", ()) if not os.path.isfile(p)]
+        absent = [f"op_libraries: there is no file {path} on this machine" for path in missing]
+        return [line for line in (said, slower, *absent) if line]
 
 
 def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offline: bool = False) -> Model | None:
@@ -63,9 +78,10 @@ def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offl
     if isinstance(config, SavedModelConfig):
         try:
             path = model_files.resolve(config.path, config.version)
-            contents = read_contents(path, read_bytes=model_files.read_bytes)
-            signature = choose_signature(contents.signatures, config.signature, path)
-            return Model(config, path, signature, contents.outside)
+            meta_graph = read_meta_graph(path, model_files.read_bytes)
+            signature = choose_signature(signatures_of(meta_graph), config.signature, path)
+            runtime, reason = planned(meta_graph, signature, path, config.runtime)
+            return Model(config, path, signature, outside_operations(meta_graph), runtime, reason)
         except ModelError as error:
             problems.append(f"model: {error}")
             return None
@@ -97,7 +113,7 @@ def _check_address(found: Endpoint) -> None:
     if found.protocol != "tf_serving_grpc":
         found.make_protocol()
         return
-    # Its messages bring TensorFlow with them, for which a mistake should not wait.
+    # Its messages take a while to import, for which a mistake should not wait.
     from inference.protocols.urls import grpc_address, version_number
 
     grpc_address(found.target.url)
@@ -247,6 +263,9 @@ def make_handler(
     if isinstance(model.config, SavedModelConfig):
         from inference.saved_model import SavedModelHandler
 
+        # A native runtime that is only planned may find at its load that it cannot run the model.
+        options["runtime"] = "python" if model.runtime == "python" else model.config.runtime
+        options["op_libraries"] = model.config.op_libraries
         if follow and model.config.version == model_files.LATEST:
             options |= {"version": model_files.LATEST, "follow_s": model.config.refresh_s}
             return SavedModelHandler(model.config.path, model.config.signature, **options)

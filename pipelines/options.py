@@ -25,7 +25,6 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from inference.binding import did_you_mean
-from inference.transports import address
 from model.hosts import is_loopback
 from pipelines import files
 from pipelines.config import ConfigError
@@ -160,6 +159,8 @@ def _runner(options: PipelineOptions) -> str:
 
 def is_this_machine(endpoint: str) -> bool:
     """Whether a host and port are of this machine."""
+    from inference.transports import address
+
     host = address(endpoint).hostname
     return host is not None and is_loopback(host)
 
@@ -252,6 +253,8 @@ def unreachable_paths(plan: Plan) -> list[str]:
     problems = []
     model = plan.model.config
     if isinstance(model, EndpointConfig):
+        from inference.transports import address
+
         host = address(model.url or "").hostname
         if host and is_loopback(host):
             problems.append(f"model.url: {host} is this machine, and the workers are not; give an address they reach")

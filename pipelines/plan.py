@@ -19,7 +19,6 @@ from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
 from inference.model_files import LATEST
 from inference.tensors import output_type
-from model.outside import describe
 from model.specs import Signature
 from pipelines import fed_inputs, files, message_files, models, output_places, source_columns, source_files
 from pipelines.config import ConfigError, FileSource, RunConfig
@@ -201,7 +200,7 @@ def _fit(
     record_signature = signature if wants_record else None
     read = _read_spec(config, visible, binding, output, options, record_signature, columns.partitioned)
     written = _typed(output, read.columns, signature, config)
-    notes = [*notes, *(f"model: {line}" for line in [describe(model.outside)] if line)]
+    notes = [*notes, *(f"model: {line}" for line in model.notes)]
     return Plan(config, tuple(found), model, schema, binding, read, written, notes=tuple(notes))
 
 

@@ -27,6 +27,7 @@ class Summary:
       dead_letter_fraction: share of the rows read.
       max_fraction: the largest share allowed.
       ok: all rows accounted for, and not too many dead-lettered.
+      runtime: what ran the model: native or python; None if it is on a server.
       lost: what was published and is not there any more, one line each; None if all is there.
       ended_because: of a stream that was ended early: why; None if it was not.
       requests: sent to a model server, if the model is on one.
@@ -50,6 +51,7 @@ class Summary:
     dead_letter_fraction: float
     max_fraction: float
     ok: bool
+    runtime: str | None = None
     lost: tuple[str, ...] | None = None
     ended_because: str | None = None
     requests: int | None = None
@@ -95,7 +97,7 @@ def print_summary(console: Any, summary: Summary) -> None:
         ("dead-lettered", f"{summary.rows_dead_lettered:,}" + _share(summary)),
         ("time", f"{summary.seconds:.2f} s (and {summary.startup_seconds:.1f} s to start)"),
         ("speed", f"{summary.rows_per_second:,.0f} rows/s"),
-        ("runner", summary.runner),
+        ("runner", summary.runner + (f", {summary.runtime} runtime" if summary.runtime else "")),
         ("output", masked(summary.output)),
     ]
     if summary.batching:

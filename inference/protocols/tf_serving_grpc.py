@@ -10,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
-from tensorflow.core.framework import tensor_pb2, types_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
 from inference.binding import arrow_type
 from inference.coercion import is_text
@@ -32,6 +30,7 @@ from inference.protocols.flat import (
 from inference.protocols.json_read import require
 from inference.protocols.messages import one_line
 from inference.protocols.urls import grpc_address, segment, version_number
+from model.runtime.messages import get_model_metadata_pb2, predict_pb2, tensor_pb2, types_pb2
 from model.specs import Signature, TensorSpec
 
 _SERVICE = "/tensorflow.serving.PredictionService"

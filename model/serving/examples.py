@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow.core.example import example_pb2
 
+from model.runtime.messages import example_pb2
 from model.serving.errors import invalid
 from model.serving.limits import Limits
 from model.serving.tensors import Array, from_base64

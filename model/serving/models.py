@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from model.errors import ModelError
 from model.serving.errors import RequestError, Status, invalid, note
 from model.serving.options import Options, ServedModel
-from model.serving.servable import Version
+from model.serving.servable import Loading, Version
 from model.serving.store import Store
 
 
@@ -16,21 +16,23 @@ class Models:
     Args:
       models: each of another name.
       signature: the default signature.
+      loading: what runs them.
 
     Attributes:
       stores: the versions, by the model's name.
     """
 
-    def __init__(self, models: Sequence[ServedModel], signature: str) -> None:
+    def __init__(self, models: Sequence[ServedModel], signature: str, loading: Loading | None = None) -> None:
         self._signature = signature
+        self._loading = loading
         self._changing = threading.Lock()
         # Replaced as a whole, never changed: requests read it meanwhile.
-        self.stores = {model.name: Store(model, signature) for model in models}
+        self.stores = {model.name: Store(model, signature, loading) for model in models}
 
     @classmethod
     def of(cls, options: Options) -> "Models":
         """The models of a command line, to be loaded."""
-        return cls(options.models, options.signature)
+        return cls(options.models, options.signature, Loading(options.runtime, options.op_libraries))
 
     def load(self) -> None:
         """Loads what is there. Raises ModelError if a model has no version that can be loaded."""
@@ -81,7 +83,7 @@ class Models:
         raise RequestError(Status.NOT_FOUND, f"Servable not found for request: {wanted}")
 
     def _changed(self, model: ServedModel, before: Store | None) -> Store | None:
-        store = Store(model, self._signature)
+        store = Store(model, self._signature, self._loading)
         try:
             store.load(before)
         except (ModelError, OSError) as error:

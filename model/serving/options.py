@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from model.errors import ModelError
 
@@ -62,6 +63,8 @@ class Options:
       quota_qps: prediction requests a second; None for no limit.
       retry_after_s: what answers that ask to come again say; None for nothing.
       drain_s: how long a request may go on when the server is told to stop.
+      runtime: what runs the model, native or python; None: native where that can.
+      op_libraries: libraries of further operations that its graph uses.
       json: whether to say in JSON that the server is ready.
     """
 
@@ -95,6 +98,8 @@ class Options:
     quota_qps: float | None = None
     retry_after_s: float | None = None
     drain_s: float = 10.0
+    runtime: Literal["native", "python"] | None = None
+    op_libraries: tuple[str, ...] = ()
     json: bool = False
 
     def __post_init__(self) -> None:

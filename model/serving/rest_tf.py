@@ -12,8 +12,8 @@ from google.protobuf.json_format import MessageToDict
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
+from model.runtime.messages import get_model_metadata_pb2
 from model.serving.errors import RequestError, invalid
 from model.serving.examples import examples_in_json
 from model.serving.http import Answer, Api, Render, guarded, prediction
@@ -134,7 +134,7 @@ def _version_status(number: int, failure: str | None) -> dict[str, Any]:
 
 
 def _metadata(version: Version) -> dict[str, Any]:
-    definitions = SignatureDefMap(signature_def=version.definitions)
+    definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=version.definitions)
     described = MessageToDict(definitions, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     spec = {"name": version.model_name, "signature_name": "", "version": str(version.number)}
     return {"model_spec": spec, "metadata": {"signature_def": described}}

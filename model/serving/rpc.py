@@ -6,15 +6,10 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from tensorflow_serving.apis import (
-    classification_pb2,
-    inference_pb2,
-    predict_pb2,
-    regression_pb2,
-)
-from tensorflow_serving.apis import get_model_metadata_pb2 as metadata_pb2
-from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
 
+from model.runtime.messages import classification_pb2, inference_pb2, predict_pb2, regression_pb2
+from model.runtime.messages import get_model_metadata_pb2 as metadata_pb2
+from model.runtime.messages import get_model_status_pb2 as status_pb2
 from model.serving.errors import RequestError, Status, invalid, note
 from model.serving.examples import examples_in_message
 from model.serving.rpc_tensors import input_arrays, output_tensor, wanted_outputs

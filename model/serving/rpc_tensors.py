@@ -5,13 +5,13 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
 
+from model.runtime.messages import tensor_pb2
+from model.saved_model_proto import dtype_number
 from model.serving.errors import invalid
 from model.serving.limits import MAX_RANK, Limits, check_sizes, string_bytes
 from model.serving.servable import Servable
-from model.serving.tensors import Array, Arrays, has_rows
+from model.serving.tensors import Array, Arrays, has_rows, numpy_dtype
 from model.specs import TensorSpec
 
 _FIELDS = {
@@ -58,7 +58,7 @@ def input_arrays(request: Any, servable: Servable, limits: Limits) -> Arrays:
 
 
 def _shape(tensor: Any, spec: TensorSpec) -> list[int]:
-    if tensor.dtype != tf.as_dtype(spec.dtype).as_datatype_enum:
+    if tensor.dtype != dtype_number(spec.dtype):
         given = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number.get(tensor.dtype)
         raise invalid(
             f"input '{spec.name}' has type {given.name if given else tensor.dtype}; the model takes {spec.dtype}"
@@ -74,26 +74,51 @@ def _shape(tensor: Any, spec: TensorSpec) -> list[int]:
 def _bytes(tensor: Any, shape: list[int], spec: TensorSpec) -> int:
     if spec.dtype == "string":
         return string_bytes(shape, tensor.string_val)
-    return math.prod(shape) * int(tf.as_dtype(spec.dtype).size)
+    return math.prod(shape) * numpy_dtype(spec.dtype).itemsize
 
 
 def _array(tensor: Any, shape: list[int], spec: TensorSpec) -> Array:
+    dtype = numpy_dtype(spec.dtype)
     if 0 in shape:
-        return np.zeros(shape, object if spec.dtype == "string" else tf.as_dtype(spec.dtype).as_numpy_dtype)
+        return np.zeros(shape, dtype)
     try:
-        return np.asarray(tf.make_ndarray(tensor))
-    except (ValueError, TypeError, IndexError) as error:
+        return _filled(_values(tensor, spec.dtype, dtype), math.prod(shape)).reshape(shape)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise invalid(f"input '{spec.name}' has values that do not make its shape {shape}") from error
+
+
+def _values(tensor: Any, name: str, dtype: np.dtype[Any]) -> Array:
+    """The values that a TensorProto has, in whatever field: fewer than its shape says, if the last ones are equal."""
+    if tensor.tensor_content:
+        return np.frombuffer(tensor.tensor_content, dtype).copy()
+    if name == "string":
+        return np.array([*tensor.string_val], object)
+    if name in ("float16", "bfloat16"):
+        return np.fromiter(tensor.half_val, np.uint16).view(dtype)
+    if name in ("complex64", "complex128"):
+        parts = np.fromiter(tensor.scomplex_val if name == "complex64" else tensor.dcomplex_val, np.float64)
+        return (parts[::2] + 1j * parts[1::2]).astype(dtype)
+    return np.fromiter(getattr(tensor, _FIELDS[name]), dtype)
+
+
+def _filled(values: Array, count: int) -> Array:
+    if len(values) in (0, count):
+        empty = b"" if values.dtype == object else 0
+        return values if len(values) else np.full(count, empty, values.dtype)
+    if len(values) > count:
+        raise ValueError(f"{len(values)} values for {count}")
+    return np.concatenate([values, np.repeat(values[-1:], count - len(values))])
 
 
 def output_tensor(array: Array) -> Any:
     """Returns an output as a TensorProto, in the field of its type, as TensorFlow Serving answers."""
     name = "string" if array.dtype == object else array.dtype.name
     field = _FIELDS.get(name)
-    if field is None:
-        return tf.make_tensor_proto(array)
-    tensor = tensor_pb2.TensorProto(dtype=tf.as_dtype(name).as_datatype_enum)
+    tensor = tensor_pb2.TensorProto(dtype=dtype_number(name))
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
-    getattr(tensor, field).extend(array.ravel().tolist())
+    if field is None:
+        tensor.tensor_content = array.tobytes()
+    else:
+        getattr(tensor, field).extend(array.ravel().tolist())
     return tensor

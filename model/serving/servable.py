@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+import pyarrow as pa
 
 from model.errors import ModelInputError, ModelLoadError, SignatureNotFoundError
-from model.savedmodel import SavedModel
-from model.serving.errors import RequestError, Status, invalid
+from model.runtime.arrays import Dense, Output, Strings
+from model.runtime.errors import ResourceExhaustedError, is_op_error
+from model.runtime.load import Model, Name, load
+from model.runtime.messages import saved_model_pb2
+from model.serving.errors import RequestError, Status, invalid, note
 from model.serving.tensors import Array, Arrays, has_rows, numpy_dtype
 from model.signature import DEFAULT_SIGNATURE, SAVED_MODEL_FILE, choose_signature, read_signatures
 from model.specs import Signature
@@ -44,12 +46,31 @@ class Servable:
         """
         model = self.version.model(self.signature.name)
         try:
-            outputs = model({spec.name: tf.constant(arrays[spec.name], spec.dtype) for spec in self.signature.inputs})
+            outputs = model({spec.name: _dense(arrays[spec.name], spec.dtype) for spec in self.signature.inputs})
             return {spec.name: _array(outputs[spec.name]) for spec in self.signature.outputs}
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise RequestError(Status.UNAVAILABLE, f"no memory for the model: {reason_of(error)}") from error
-        except (tf.errors.OpError, ModelInputError, ValueError, TypeError) as error:
-            raise invalid(f"the model fails on these values: {reason_of(error)}") from error
+        except Exception as error:
+            if isinstance(error, MemoryError) or type(error).__name__ == ResourceExhaustedError.__name__:
+                raise RequestError(Status.UNAVAILABLE, f"no memory for the model: {reason_of(error)}") from error
+            if is_op_error(error) or isinstance(error, (ModelInputError, ValueError, TypeError, pa.ArrowException)):
+                raise invalid(f"the model fails on these values: {reason_of(error)}") from error
+            raise
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How versions are loaded.
+
+    Attributes:
+      runtime: what runs them; None: native where that can, else python.
+      op_libraries: libraries of further operations.
+    """
+
+    runtime: Name | None = None
+    op_libraries: tuple[str, ...] = ()
+
+    def __call__(self, path: str, signature: str) -> Model:
+        """Loads a model and calls it once."""
+        return load(path, signature, runtime=self.runtime, op_libraries=self.op_libraries, note=note)
 
 
 class Version:
@@ -63,17 +84,19 @@ class Version:
       number: the version's number.
       path: the SavedModel's folder.
       default: the name of the default signature.
+      loading: what runs it.
 
     Attributes:
       model_name, number, path: as given.
       signatures: what the model takes and gives, by the signature's name.
       definitions: the same as TensorFlow's SignatureDef messages.
+      runtime: what runs it, native or python.
 
     Raises:
       ModelError: it cannot be loaded or served.
     """
 
-    def __init__(self, model_name: str, number: int, path: str, default: str) -> None:
+    def __init__(self, model_name: str, number: int, path: str, default: str, loading: Loading) -> None:
         self.model_name = model_name
         self.number = number
         self.path = path
@@ -84,11 +107,12 @@ class Version:
             raise ModelLoadError(f"the model at {path} cannot be served: {reason}")
         self.definitions = _definitions(path, self.signatures)
         self._servables = {name: Servable(self, signature) for name, signature in self.signatures.items()}
-        self._models: dict[str, SavedModel] = {}
+        self._models: dict[str, Model] = {}
+        self._load = loading
         self._loading = threading.Lock()
-        self.model(first.name).warm_up()
+        self.runtime = self.model(first.name).runtime
 
-    def model(self, signature: str) -> SavedModel:
+    def model(self, signature: str) -> Model:
         """The model as called through one of its signatures."""
         model = self._models.get(signature)
         if model is None:
@@ -96,7 +120,7 @@ class Version:
                 model = self._models.get(signature)
                 if model is None:
                     first = next(iter(self._models.values()), None)
-                    model = first.with_signature(signature) if first else SavedModel(self.path, signature)
+                    model = first.with_signature(signature) if first else self._load(self.path, signature)
                     self._models[signature] = model
         return model
 
@@ -165,8 +189,17 @@ def reason_of(error: BaseException) -> str:
     return (telling or lines or [type(error).__name__])[0][:500] or type(error).__name__
 
 
-def _array(tensor: Any) -> Array:
-    value = tensor.numpy()
-    if isinstance(value, np.ndarray):
-        return value
-    return np.array(value, object if tensor.dtype == tf.string else None)
+def _dense(array: Array, dtype: str) -> Dense:
+    if dtype == "string":
+        return Strings(pa.array(array.ravel().tolist(), pa.large_binary()), array.shape)
+    return array.astype(numpy_dtype(dtype), copy=False)
+
+
+def _array(value: Output) -> Array:
+    if isinstance(value, Strings):
+        array = np.empty(len(value.values), object)
+        array[:] = value.values.to_pylist()
+        return array.reshape(value.shape)
+    if not isinstance(value, np.ndarray):
+        raise TypeError("the model gives a ragged or sparse tensor where a dense one was announced")
+    return value

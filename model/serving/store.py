@@ -11,7 +11,7 @@ from typing import Any
 from model.errors import ModelError, ModelLoadError, ModelNotFoundError
 from model.serving.errors import RequestError, Status, brief, invalid, note
 from model.serving.options import ServedModel
-from model.serving.servable import Version, reason_of
+from model.serving.servable import Loading, Version, reason_of
 from model.signature import SAVED_MODEL_FILE, read_signatures
 
 _VERSION = re.compile(r"v?([0-9]{1,18})", re.ASCII)
@@ -28,13 +28,15 @@ class Store:
     Args:
       model: what is served.
       signature: the default signature.
+      loading: what runs them.
 
     Attributes:
       model: as given.
       name: the model's name.
     """
 
-    def __init__(self, model: ServedModel, signature: str) -> None:
+    def __init__(self, model: ServedModel, signature: str, loading: Loading | None = None) -> None:
+        self._load = loading or Loading()
         self.model = model
         self.name = model.name
         self._path = model.path
@@ -166,7 +168,7 @@ class Store:
     def _try(self, number: int, path: str, files: Any) -> ModelError | None:
         started = time.perf_counter()
         try:
-            version = Version(self.name, number, path, self._signature)
+            version = Version(self.name, number, path, self._signature, self._load)
         except ModelError as error:
             self._fail(number, files, str(error))
             return error
@@ -175,7 +177,8 @@ class Store:
             return ModelLoadError(f"the model at {path} cannot be loaded: {reason_of(error)}")
         self._failed.pop(number, None)
         self._versions = {**self._versions, number: version}
-        note(f"{self._named(number)} loaded from {path} in {time.perf_counter() - started:.1f} s")
+        seconds = time.perf_counter() - started
+        note(f"{self._named(number)} loaded from {path} in {seconds:.1f} s, {version.runtime} runtime")
         return None
 
     def _fail(self, number: int, files: Any, reason: str) -> None:

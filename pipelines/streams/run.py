@@ -107,6 +107,7 @@ def _summary(
     return Summary(
         name=config.name,
         runner=runner_name(options),
+        runtime=engine.runtime_used(plan),
         rows_read=read,
         rows_written=written,
         rows_dead_lettered=dead,

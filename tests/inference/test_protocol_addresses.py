@@ -171,11 +171,10 @@ def test_there_is_no_protocol_of_another_name():
         protocol_class("rest")
 
 
-def test_only_grpc_needs_tensorflow():
+def test_no_protocol_needs_tensorflow():
     code = (
         "import sys; from inference.protocols import NAMES, protocol_class\n"
-        "for name in NAMES:\n"
-        "    if name != 'tf_serving_grpc': protocol_class(name)\n"
+        "for name in NAMES: protocol_class(name)\n"
         "sys.exit(bool({'tensorflow', 'apache_beam'} & set(sys.modules)))"
     )
     root = Path(__file__).resolve().parents[2]

@@ -22,8 +22,18 @@ def save(path, fn, *specs, name="m"):
 
 
 def predict(path, *batches, **options):
-    handler = SavedModelHandler(path, **options)
-    return list(handler.run_inference(list(batches), handler.load_model()))
+    """Predicts in both runtimes, which must agree in every value and in every word about rows that fail."""
+    found = []
+    for runtime in ("native", "python"):
+        handler = SavedModelHandler(path, runtime=runtime, **options)
+        model = handler.load_model()
+        assert model.runtime == runtime
+        found.append(list(handler.run_inference(list(batches), model)))
+    native, python = found
+    assert [batch.schema for batch in native] == [batch.schema for batch in python]
+    assert repr([batch.to_pydict() for batch in native]) == repr([batch.to_pydict() for batch in python])
+    assert [failures_of(batch) for batch in native] == [failures_of(batch) for batch in python]
+    return native
 
 
 def columns(**values):

@@ -126,6 +126,7 @@ def test_the_summary_as_json(command: Command, tmp_path: Path) -> None:
     assert summary.keys() == {
         "name",
         "runner",
+        "runtime",
         "rows_read",
         "rows_written",
         "rows_dead_lettered",

@@ -293,7 +293,7 @@ def test_check_shows_the_endpoint(command: Command, tmp_path: Path, server: Serv
         assert "note" in next(line for line in result.out.splitlines() if "mother_race" in line)
         found = command("check", "--config", config, model, "--json").summary
         assert found["model"].startswith(f"{way}:{url}")
-        assert {**found, "model": ""} == {**direct, "model": ""}
+        assert {**found, "model": "", "runtime": None} == {**direct, "model": "", "runtime": None}
     assert not (tmp_path / "out").exists()
 
 
