@@ -35,8 +35,11 @@ class Model(Protocol):
     def warm_up(self) -> None:
         """Calls the model once with neutral values."""
 
-    def __call__(self, inputs: Mapping[str, Dense]) -> dict[str, Output]:
-        """Calls the signature with an array for each dense input, and for each component of another one."""
+    def __call__(self, inputs: Mapping[str, Dense], *, any_shape: bool = False) -> dict[str, Output]:
+        """Calls the signature with an array for each dense input, and for each component of another one.
+
+        With `any_shape` values may have other shapes than the signature declares, and the graph decides.
+        """
 
 
 def load(

@@ -48,7 +48,7 @@ class _Place:
     dtype: str
     shape: tuple[int | None, ...] | None
 
-    def check(self, value: Dense) -> None:
+    def check(self, value: Dense, any_shape: bool) -> None:
         """Raises ModelInputError if the graph does not take such a value. It would not notice by itself."""
         given = "string" if isinstance(value, Strings) else value.dtype
         wanted = "string" if self.dtype == "string" else numpy_type(self.dtype)
@@ -57,7 +57,7 @@ class _Place:
         shape = shape_of(value)
         if isinstance(value, Strings) and (len(value.values) != math.prod(shape) or value.values.null_count):
             raise ModelInputError(f"input '{self.keyword}' has not one string for each place of shape {list(shape)}")
-        if self.shape is None:
+        if self.shape is None or any_shape:
             return
         if len(shape) != len(self.shape) or any(
             size is not None and size != found for size, found in zip(self.shape, shape, strict=True)
@@ -223,11 +223,12 @@ class NativeModel:
         except (OpError, ModelInputError, MemoryError):
             pass
 
-    def __call__(self, inputs: Mapping[str, Dense]) -> dict[str, Output]:
+    def __call__(self, inputs: Mapping[str, Dense], *, any_shape: bool = False) -> dict[str, Output]:
         """Calls the signature.
 
         Args:
           inputs: an array for each dense input, and for each of the `components` of a ragged or sparse one.
+          any_shape: whether values may have other shapes than the signature declares; the graph decides then.
 
         Raises:
           ModelInputError: an input is missing, unknown, or not of the signature's type or shape.
@@ -240,7 +241,7 @@ class NativeModel:
                 value = inputs[place.keyword]
                 if place.keyword in self._splits and not isinstance(value, Strings):
                     value = value.astype(numpy_type(place.dtype), copy=False)
-                place.check(value)
+                place.check(value, any_shape)
                 if self._keeps and isinstance(value, Strings):
                     feed.adopt(string_graph().copied(value))
                 else:

@@ -56,11 +56,12 @@ class PythonModel:
         """Calls the model once with neutral values, so that the first real call does not pay for it."""
         self.saved_model.warm_up()
 
-    def __call__(self, inputs: Mapping[str, Dense]) -> dict[str, Output]:
+    def __call__(self, inputs: Mapping[str, Dense], *, any_shape: bool = False) -> dict[str, Output]:
         """Calls the signature.
 
         Args:
           inputs: an array for each dense input, and for each of the `components` of a ragged or sparse one.
+          any_shape: has no effect here: TensorFlow leaves it to the graph.
 
         Raises:
           ModelInputError: an input is missing or unknown.

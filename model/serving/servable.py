@@ -46,7 +46,8 @@ class Servable:
         """
         model = self.version.model(self.signature.name)
         try:
-            outputs = model({spec.name: _dense(arrays[spec.name], spec.dtype) for spec in self.signature.inputs})
+            inputs = {spec.name: _dense(arrays[spec.name], spec.dtype) for spec in self.signature.inputs}
+            outputs = model(inputs, any_shape=True)
             return {spec.name: _array(outputs[spec.name]) for spec in self.signature.outputs}
         except Exception as error:
             if isinstance(error, MemoryError) or type(error).__name__ == ResourceExhaustedError.__name__:
