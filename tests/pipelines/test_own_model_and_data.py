@@ -365,3 +365,35 @@ def test_the_home_folder_in_paths(
         assert result.code == 0, result
     assert len(list((tmp_path / "out").glob("p-*"))) == 1
     assert not (tmp_path / "~").exists()
+
+
+def test_a_stream_gathers_a_vector(command: Command, tmp_path: Path, models: dict[str, str]) -> None:
+    fields = ["mother_age", "plurality", "gestation_weeks", "plurality"]
+    path = tmp_path / "births.jsonl"
+    rows = [{"source_id": str(n), "mother_age": n, "plurality": 1, "gestation_weeks": 30 + n} for n in range(5)]
+    del rows[3]["plurality"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    content = {
+        "source": {"type": "simulated", "path": str(path), "rate": 0, "messages": 5, "columns": {"features": fields}},
+        "model": {"path": models["vector"]},
+        "output": {"type": "file", "format": "json", "path": str(tmp_path / "out" / "p")},
+        "dead_letters": {"path": str(tmp_path / "out" / "dead"), "max_fraction": 0.5},
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    result = command("stream", "--config", str(tmp_path / "mine.json"))
+    assert result.code == 0, result
+    expected = [n + 10 + 100 * (30 + n) + 1000 for n in range(5) if n != 3]
+    assert sorted(predictions(tmp_path)) == expected
+    [message] = dead_letters(tmp_path)
+    assert message.startswith("column 'plurality': a value is missing")
+
+
+@pytest.mark.parametrize("columns", [{"features": []}, {"features": ["a", 1]}, {"features": 5}, {"features": {"a": 1}}])
+def test_what_is_no_list_of_columns_is_one_mistake(
+    command: Command, config: Callable[..., str], tmp_path: Path, columns: Any
+) -> None:
+    (tmp_path / "in.csv").write_text("a\n1\n")
+    result = command("check", "--config", config("vector", "csv", tmp_path / "in.csv", columns=columns))
+    assert result.code == 2, result
+    assert len(result.errors) == 1, result
+    assert "source.columns.features" in result.errors[0]
