@@ -216,6 +216,10 @@ PROPOSED: dict[str, tuple[str, str, str, Any, list[str]]] = {
     "no column like an input": (
         "in.csv", "agge,a,b\n1,2,3\n", "mixed", None, ["no column for input 'age'", "the closest is 'agge'"],
     ),
+    "none of the features that a model does without": (
+        "in.csv", "other\n2\n", "taxi", None,
+        ["no column feeds any input", "input 'company' is left out", "nothing was written"],
+    ),
     "another separator": ("in.csv", "age;a;b\n1;2;3\n", "mixed", None, ["no column for input 'age'", '";"']),
     "a request to a server": (
         "in.json", '{"instances": [{"features": [1, 2, 3, 4]}]}\n', "vector", None, ["request", "jq -c '.instances[]'"],
