@@ -318,6 +318,20 @@ def test_what_check_says(command: Command, config: Callable[..., str], tmp_path:
         assert len(as_json.summary["sampled_dead_letters"]) == (2 if "some rows" in what else 0)
 
 
+def test_the_sampled_rows_are_those_that_reach_the_model(config: Callable[..., str], tmp_path: Path) -> None:
+    from pipelines.config import load
+    from pipelines.plan import make_plan
+    from pipelines.sampling import sampled_batch
+
+    (tmp_path / "in.csv").write_text("age,a,b\n7,1,2\n8,,4\n9,5,6\n1,2,3\n")
+    plan = make_plan(load(config("mixed", "csv", tmp_path / "in.csv", columns={"x": ["a", "b"]})))
+    batch = sampled_batch(plan, 3)
+    assert batch is not None
+    assert batch.to_pydict() == {"age": [7, 9], "a": [1, 5], "b": [2, 6]}
+    (tmp_path / "in.csv").write_text("age,a,b\n")
+    assert sampled_batch(plan, 3) is None
+
+
 def test_batch_refuses_a_source_that_feeds_nothing(
     command: Command, config: Callable[..., str], tmp_path: Path
 ) -> None:
