@@ -44,6 +44,8 @@ def _singles(values: pa.Array, bound: InputBinding) -> _Made:
 
 def _from_text(values: pa.Array, bound: InputBinding) -> _Made:
     """Lists in JSON, nested or flat; where the input takes lists of any length, other text is a list of one."""
+    # One type for all batches, whatever their cells hold.
+    values = values.cast(pa.string())
     listed = pc.fill_null(pc.match_substring_regex(values, r"^\s*\["), True)
     nested = pc.fill_null(pc.match_substring_regex(values, r"^\s*\[\s*\["), False)
     if bound.depth == 1:

@@ -107,6 +107,7 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
 
     from inference.binding import bind, wanted_inputs
     from inference.errors import BindingError
+    from pipelines import fed_inputs
     from pipelines.proposal import Proposal, propose_columns
 
     schema = sample.schema
@@ -121,7 +122,7 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
         found = propose_columns(specs, optional, signature, sample, ordered=format != "tfrecord")
         missing = list(found.missing.values())
         if not missing:
-            bind(signature, schema, found.columns)
+            missing += fed_inputs.unfed(bind(signature, schema, found.columns), schema.names)[1]
     except BindingError as error:
         missing += error.problems
     columns, key = found.columns, "path" if format == "bytes" else found.key

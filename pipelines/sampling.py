@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from inference.binding import Binding, InputBinding, bind
 from inference.coercion import is_list, is_text, list_lengths
+from inference.errors import BindingError
 from inference.inputs import prepare
 from pipelines.formats import reader_class
 from pipelines.partitions import PartitionedReader
@@ -18,6 +19,7 @@ from pipelines.plan import Plan
 from pipelines.rows import Block, Positions, RejectedRow, text_of
 
 SAMPLED_ROWS = 1000
+_SAMPLED_BYTES = 64 << 20
 _FIRST_VALUES = 3
 _SHOWN_CHARACTERS = 60
 
@@ -78,14 +80,21 @@ def take_sample(plan: Plan, rows: int = SAMPLED_ROWS) -> Sample:
             blocks.append(piece)
             batches.append(piece.batch.slice(0, rows - read))
             read += batches[-1].num_rows
-        if read >= rows:
+        if read >= rows or sum(part.nbytes for part in batches) > _SAMPLED_BYTES:
             break
     if not batches:
         return Sample(read=read, rejected=tuple(rejected))
     table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
     batch = table.to_batches()[0]
     config = plan.config.source
-    binding = bind(plan.signature, batch.schema, config.columns, config.defaults)
+    try:
+        binding = bind(plan.signature, batch.schema, config.columns, config.defaults)
+    except BindingError as error:
+        # The first file is not like all of them together.
+        for block, part in zip(blocks, batches, strict=True):
+            names = block.origin.names(np.arange(part.num_rows, dtype=np.int64)).to_pylist()
+            rejected += [(name, str(error)) for name in names]
+        return Sample(read=read, rejected=tuple(rejected))
     arrays, failures = prepare(batch, binding)
     first = 0
     for block, part in zip(blocks, batches, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
 from typing_extensions import Self
 
 from pipelines.formats.charset import is_within, problem_of
@@ -13,7 +13,19 @@ from pipelines.kafka_config import KafkaSecurity, KafkaTopic, Servers
 from pipelines.variants import Name, Strict, variant
 
 Encodings = dict[Name, Literal["base64"]]
-ColumnsConfig = dict[Name, Name | Annotated[list[Name], Field(min_length=1)]]
+
+
+def _column_or_columns(value: Any) -> Any:
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError('name a column, or a list of columns, such as ["age", "height"]')
+    return value
+
+
+ColumnsConfig = dict[
+    Name,
+    Annotated[Name | Annotated[list[Name], Field(min_length=1)], BeforeValidator(_column_or_columns)],
+]
 ColumnsField: Any = Field(
     {},
     description="Model input -> source column (of messages: field), where the names differ. A list of columns, each "

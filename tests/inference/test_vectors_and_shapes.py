@@ -258,6 +258,18 @@ def test_ragged_inputs_take_lists_in_text_single_values_and_none(model: str) -> 
     assert (result["n"].to_pylist(), failures) == ([1, 0, 1], {})
 
 
+def test_batches_of_large_text_with_and_without_lists_go_to_the_model_together(model: str) -> None:
+    handler = SavedModelHandler(model, "ragged")
+    batches = [batch_of(x=pa.array(cells, pa.large_string())) for cells in (["1", "2"], ["[3, 4]"], [None])]
+    results = handler.run_inference(batches, handler.load_model())
+    assert [result["y"].to_pylist() for result in results] == [[1, 2], [7], [0]]
+    signature = Signature("s", (TensorSpec("x", "string", (None, None), "ragged"),), (), "")
+    for cells in (["a"], ['["a"]']):
+        batch = batch_of(x=pa.array(cells, pa.large_string()))
+        [made], _ = prepare(batch, bind(signature, batch.schema))
+        assert (made.type, made.to_pylist()) == (pa.list_(pa.string()), [["a"]])
+
+
 @pytest.mark.parametrize("text", [False, True])
 def test_features_of_tf_examples_are_made_of_single_values_and_of_flat_and_nested_lists(model: str, text: bool) -> None:
     columns: dict[str, Any] = {

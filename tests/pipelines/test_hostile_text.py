@@ -205,10 +205,13 @@ def test_stream(run: Run, place: Path) -> None:
 def test_init(run: Run, place: Path) -> None:
     [source] = place.glob("*/*/in*.json")
     wanted = ["--model", next(map(str, place.glob("model*"))), "--source", f"{place}/*/*/in*.json"]
-    # The hostile name is only like the input's.
-    assert run("pipelines.init", *wanted).code == 2
+    screen = run("pipelines.init", *wanted)
+    assert screen.code == 2, screen.text
+    assert "the closest is 'age" in screen.text
+    screen = run("pipelines.init", *wanted, "--force")
+    assert screen.code == 0, screen.text
     output = source.parent / f"config{EVIL.replace('/', '')}.json"
-    screen = run("pipelines.init", *wanted, "--force", "--output", str(output))
+    screen = run("pipelines.init", *wanted, "--output", str(output), "--force")
     assert screen.code == 0, screen.text
     assert "wrote " in screen.text
     assert run("pipelines.init", *wanted, "--output", str(output)).code == 2
