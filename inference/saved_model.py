@@ -40,7 +40,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
     Args:
       path: folder of the SavedModel, local or on any Beam file system; a remote one is copied to the worker
         once. With `version`, the folder that holds the versions.
-      signature: which signature to call.
+      signature: which signature to call; None for serving_default, or the only one that there is.
       version: name of a version's folder, or "latest": the newest when the handler is made.
       follow_s: with "latest": a newer version that appears while the model is used replaces it, between two
         batches; looked for after so many seconds, again and again. None: the model stays.
@@ -72,7 +72,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
     def __init__(
         self,
         path: str,
-        signature: str = "serving_default",
+        signature: str | None = None,
         *,
         version: str | None = None,
         columns: Mapping[str, str] | None = None,

@@ -24,6 +24,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError, TooManyFailuresError
 from model import terminal
+from model.errors import ModelLoadError
 from model.secrets import masked
 from pipelines import runners
 from pipelines.config import ConfigError
@@ -167,6 +168,8 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
     details = traceback.format_exc()
     if EndpointConfigError.__name__ in text:
         return ConfigError([f"model: {_said(text, EndpointConfigError) or 'the server refuses'}; {consequence}"])
+    if ModelLoadError.__name__ in text:
+        return ConfigError([f"model: {_said(text, ModelLoadError) or 'it cannot be loaded'}; {consequence}"])
     if TooManyFailuresError.__name__ in text:
         # Its rows' errors say all that there is to know: the runner's own details would only hide them.
         said = _said(text, TooManyFailuresError)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", required=True, metavar="PATH", help="folder of the SavedModel")
     parser.add_argument("--source", required=True, metavar="FILE", help="a file, glob or folder of data")
-    parser.add_argument("--signature", default="serving_default", help="which signature to call (serving_default)")
+    parser.add_argument("--signature", help="which signature to call (serving_default, or the only one)")
     parser.add_argument("--format", choices=sorted(set(_FORMATS.values())), help="by default from the file's name")
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write the config (standard output)")
     parser.add_argument("--force", action="store_true", help="replace a config that exists")

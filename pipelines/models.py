@@ -245,8 +245,8 @@ def make_handler(
 
         if follow and model.config.version == model_files.LATEST:
             options |= {"version": model_files.LATEST, "follow_s": model.config.refresh_s}
-            return SavedModelHandler(model.config.path, model.config.signature, **options)
-        return SavedModelHandler(model.path, model.config.signature, **options)
+            return SavedModelHandler(model.config.path, model.signature.name, **options)
+        return SavedModelHandler(model.path, model.signature.name, **options)
     from inference.endpoint import EndpointHandler
 
     return EndpointHandler(endpoint(model.config), model.signature, **options)

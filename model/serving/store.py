@@ -14,10 +14,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from model.errors import ModelError, ModelInputError, ModelLoadError, SignatureNotFoundError
+from model.other_formats import SAVED_MODEL_FILE
 from model.savedmodel import SavedModel
 from model.serving.errors import RequestError, Status, brief, invalid, note
 from model.serving.tensors import Array, Arrays, has_rows, numpy_dtype
-from model.signature import SAVED_MODEL_FILE, read_signature, read_signatures
+from model.signature import read_signature, read_signatures
 from model.specs import Signature
 
 _VERSION = re.compile(r"v?([0-9]{1,18})", re.ASCII)
