@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +14,14 @@ from inference import model_files
 from inference.binding import Binding
 from inference.calls import Call
 from inference.columnar import VERSION_COLUMN, Columnar
-from inference.errors import Failure
+from inference.errors import Failure, OutputError
 from inference.examples import encode_examples
 from inference.followed import Followed, Version
 from inference.tensors import Words, from_tensor, to_tensors
+from model.rows import is_by_row, shape_text, takes_one_row, with_rows
 from model.savedmodel import SavedModel
 from model.signature import read_signature
+from model.specs import Signature
 
 MAX_BATCH_SIZE = 16384
 
@@ -49,11 +52,13 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
       model_version: adds column "model_version": the name of the model's folder.
       gather: whether small batches are gathered; a stream forms its own, and must not wait for the next.
+      outputs: names of the outputs to give; None for all.
       batching: further arguments of Beam's BatchElements, such as `min_batch_size` (rows) and
         `max_batch_duration_secs`.
 
     Raises:
       model.errors.ModelError: there is no such model, version or signature.
+      OutputError: an output cannot be a column, as it has no value for each row.
 
     >>> import apache_beam as beam
     >>> import pyarrow as pa
@@ -81,6 +86,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         model_version: bool = False,
         gather: bool = True,
         follow_s: float | None = None,
+        outputs: Collection[str] | None = None,
         **batching: Any,
     ) -> None:
         if follow_s is not None and version != model_files.LATEST:
@@ -88,8 +94,10 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
         self.path = model_files.resolve(path, version)
         self._folder = path
         self._follow_s = follow_s
+        self._called = read_signature(self.path, signature, read_bytes=model_files.read_bytes)
+        self._one_row = takes_one_row(self._called)
         super().__init__(
-            read_signature(self.path, signature, read_bytes=model_files.read_bytes),
+            with_outputs(with_rows(self._called), outputs),
             columns=columns,
             defaults=defaults,
             max_batch_size=max_batch_size,
@@ -106,7 +114,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
     def load_model(self) -> SavedModel | Followed:
         """Loads the model and calls it once; Beam does this once in a process."""
         if self._follow_s is not None:
-            return Followed(self._folder, self.path, self.signature, self._follow_s)
+            return Followed(self._folder, self.path, self._called, self._follow_s)
         loaded = SavedModel(model_files.local_copy(self.path), self.signature.name)
         loaded.warm_up()
         return loaded
@@ -126,9 +134,10 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
 
             def call(arrays: list[pa.Array]) -> dict[str, pa.Array]:
                 rows = len(arrays[0])
-                outputs = version.model(
+                tensors = (
                     _examples(tf, arrays, binding) if binding.encode_examples else _named(tf, arrays, binding, words)
                 )
+                outputs = version.model.call_for_one_row(tensors) if self._one_row else version.model(tensors)
                 columns = {
                     spec.name: from_tensor(tf, outputs[spec.name], spec, rows) for spec in self.signature.outputs
                 }
@@ -142,6 +151,27 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, S
 
     def get_metrics_namespace(self) -> str:
         return "SavedModel"
+
+
+def with_outputs(signature: Signature, names: Collection[str] | None) -> Signature:
+    """Returns a signature with some of its outputs.
+
+    Args:
+      signature: see `model.rows.with_rows`.
+      names: of the outputs; None for all.
+
+    Raises:
+      OutputError: one of them has no value for each row.
+    """
+    outputs = tuple(spec for spec in signature.outputs if names is None or spec.name in names)
+    for spec in outputs:
+        if not is_by_row(spec, signature):
+            others = ", ".join(f"'{other.name}'" for other in signature.outputs if is_by_row(other, signature))
+            raise OutputError(
+                f"output '{spec.name}' has no value for each row: its shape is {shape_text(spec.shape)}; choose from "
+                f"the others: {others or 'there are none'}"
+            )
+    return replace(signature, outputs=outputs)
 
 
 def _named(tf: Any, arrays: list[pa.Array], binding: Binding, words: Words) -> dict[str, Any]:

@@ -96,6 +96,19 @@ class SavedModel:
         outputs: dict[str, Any] = self._function(**tensors)
         return outputs
 
+    def call_for_one_row(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Calls a signature that has no dimension for rows, see `rows.py`.
+
+        Args:
+          tensors: as for a call, each with a first dimension of size one.
+
+        Returns:
+          The outputs by name, each with a first dimension of size one.
+        """
+        tf = _tensorflow()
+        outputs = self({name: tensor[0] for name, tensor in tensors.items()})
+        return {name: tf.expand_dims(output, 0) for name, output in outputs.items()}
+
     def _flatten(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
         flat = {}
         for name, tensor in tensors.items():

@@ -73,6 +73,7 @@ def connect(
         defaults=plan.config.source.defaults,
         max_rows=plan.config.batching.max_rows,
         model_version=plan.tells_version,
+        outputs=plan.model_outputs,
         gather=not reads_large_blocks(plan),
     ).limited_by(limit)
 

@@ -57,6 +57,7 @@ def _init(arguments: Any) -> int:
     import pyarrow as pa
 
     from inference import model_files
+    from model import rows
     from model.errors import ModelError
     from model.signature import read_signature
     from pipelines import source_files
@@ -68,9 +69,14 @@ def _init(arguments: Any) -> int:
     if output != "-" and os.path.exists(output) and not arguments.force:
         raise ConfigError([f"{output} exists; choose another --output, or --force to replace it"])
     try:
-        signature = read_signature(arguments.model, arguments.signature, read_bytes=model_files.read_bytes)
+        signature = rows.with_rows(
+            read_signature(arguments.model, arguments.signature, read_bytes=model_files.read_bytes)
+        )
     except ModelError as error:
         raise ConfigError([f"--model: {error}"]) from None
+    problem = rows.problem(signature)
+    if problem is not None:
+        raise ConfigError([f"--signature: {problem}"])
     source = source_files.find([arguments.source])
     found = source.files
     if not found:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
 from inference import model_files
 from inference.errors import BindingError, EndpointError
+from model import rows
 from model.errors import ModelError
 from model.hosts import is_loopback
 from model.outside import OutsideOperation
@@ -64,7 +66,11 @@ def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offl
             path = model_files.resolve(config.path, config.version)
             contents = read_contents(path, read_bytes=model_files.read_bytes)
             signature = choose_signature(contents.signatures, config.signature, path)
-            return Model(config, path, signature, contents.outside)
+            problem = rows.problem(signature)
+            if problem is not None:
+                problems.append(f"model: {problem}")
+                return None
+            return Model(config, path, rows.with_rows(signature), contents.outside)
         except ModelError as error:
             problems.append(f"model: {error}")
             return None
@@ -219,6 +225,7 @@ def make_handler(
     defaults: dict[str, Any],
     max_rows: int,
     model_version: bool,
+    outputs: Collection[str] | None = None,
     gather: bool = True,
     follow: bool = False,
 ) -> SavedModelHandler | EndpointHandler:
@@ -230,6 +237,7 @@ def make_handler(
       defaults: see the handlers.
       max_rows: in a call.
       model_version: see the handlers.
+      outputs: of the model, that are needed; None for all.
       gather: see the handlers.
       follow: whether newer versions replace the model, where the config wants the latest.
     """
@@ -243,10 +251,16 @@ def make_handler(
     if isinstance(model.config, SavedModelConfig):
         from inference.saved_model import SavedModelHandler
 
+        options["outputs"] = outputs
         if follow and model.config.version == model_files.LATEST:
             options |= {"version": model_files.LATEST, "follow_s": model.config.refresh_s}
             return SavedModelHandler(model.config.path, model.signature.name, **options)
         return SavedModelHandler(model.path, model.signature.name, **options)
     from inference.endpoint import EndpointHandler
 
-    return EndpointHandler(endpoint(model.config), model.signature, **options)
+    wanted = tuple(
+        spec
+        for spec in model.signature.outputs
+        if outputs is None or spec.name in outputs or rows.is_by_row(spec, model.signature)
+    )
+    return EndpointHandler(endpoint(model.config), replace(model.signature, outputs=wanted), **options)

@@ -19,6 +19,7 @@ from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
 from inference.model_files import LATEST
 from inference.tensors import output_type
+from model import rows
 from model.outside import describe
 from model.specs import Signature
 from pipelines import files, message_files, models, output_places, source_columns, source_files
@@ -27,7 +28,7 @@ from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, is_mixed, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
-from pipelines.output_names import same_names
+from pipelines.output_names import ALL_COLUMNS, same_names, with_all_columns, without_rows
 from pipelines.rows import text_of
 from pipelines.source_columns import Columns
 from pipelines.source_config import MessageSource, SourceConfig
@@ -94,6 +95,11 @@ class Plan:
     def signature(self) -> Signature:
         """The model's signature."""
         return self.model.signature
+
+    @property
+    def model_outputs(self) -> tuple[str, ...]:
+        """The model's outputs that are written."""
+        return tuple(column.name for column in self.output if column.origin == "model")
 
     @property
     def tells_version(self) -> bool:
@@ -190,7 +196,7 @@ def _fit(
     record_signature = signature if wants_record else None
     read = _read_spec(config, visible, binding, output, options, record_signature, columns.partitioned)
     written = _typed(output, read.columns, signature, config)
-    notes = [*notes, *(f"model: {line}" for line in [describe(model.outside)] if line)]
+    notes = [*notes, *(f"model: {line}" for line in [describe(model.outside), rows.note(signature)] if line)]
     return Plan(config, tuple(found), model, schema, binding, read, written, notes=tuple(notes))
 
 
@@ -233,7 +239,8 @@ def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
     names = [source.columns.get(spec.name, spec.name) for spec in signature.inputs]
     types = {name: arrow_type(spec.dtype) for name, spec in zip(names, signature.inputs, strict=True)}
     outputs = {spec.name for spec in signature.outputs} | {KEY, VERSION_COLUMN}
-    others = [*([source.key] if source.key else []), *(config.output.columns or [])]
+    listed_names = [name for name in config.output.columns or [] if name != ALL_COLUMNS]
+    others = [*([source.key] if source.key else []), *listed_names]
     types.update({name: pa.string() for name in others if name not in types and name not in outputs})
     listed = source_options(source).get("column_names")
     if listed and not isinstance(source, FileSource):
@@ -254,7 +261,9 @@ def _output_columns(
     outputs = [spec.name for spec in signature.outputs]
     key = config.source.key
     by_default = [key or KEY, *outputs, *([VERSION_COLUMN] if _changes_models(config) else [])]
-    names = config.output.columns or list(dict.fromkeys(by_default))
+    by_row = [spec.name for spec in signature.outputs if rows.is_by_row(spec, signature)]
+    names = with_all_columns(config.output.columns or list(dict.fromkeys(by_default)), schema, by_row)
+    problems += without_rows(config, signature, names, by_default)
     problems += same_names(config, schema, outputs, names, KEY, tells_version=_changes_models(config))
     # Of a wide table, names are listed once.
     source, modelled = dict.fromkeys(schema.names), set(outputs)
