@@ -15,6 +15,7 @@ from inference.calls import Call, Explain, Limit, Outlook
 from inference.errors import BindingError, TooManyFailuresError
 from inference.sizes import batch_bytes
 from inference.tensors import output_type
+from model.rows import rows_of_a_call
 from model.specs import Signature
 
 GATHERED_BYTES = 64 << 20
@@ -64,7 +65,7 @@ class Columnar:
         self._columns = dict(columns or {})
         self._defaults = dict(defaults or {})
         self._encodings = dict(encodings or {})
-        self._fixed_rows = _fixed_rows(signature)
+        self._fixed_rows = rows_of_a_call(signature)
         self._max_rows = min(max_batch_size, self._fixed_rows or max_batch_size)
         self._batching = dict(batching)
         self._gather = gather
@@ -174,9 +175,3 @@ class _RowCount:
         batch = element[1] if isinstance(element, tuple) else element
         wide = batch_bytes(batch) * self.most // GATHERED_BYTES
         return max(1, min(self.most, max(int(batch.num_rows), wide)))
-
-
-def _fixed_rows(signature: Signature) -> int | None:
-    """How many rows a call must have, if the model takes no other number."""
-    sizes = {spec.shape[0] for spec in signature.inputs if spec.shape and spec.kind == "dense"} - {None}
-    return sizes.pop() if len(sizes) == 1 else None

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import model
 from model.errors import ModelNotFoundError
+from model.other_formats import SAVED_MODEL_FILE, is_address, why_none
 from model.signature import latest_version
 
 LATEST = "latest"
@@ -42,10 +43,14 @@ def resolve(path: str, version: str | None = None) -> str:
             path = str(packaged)
     if version is None:
         return path
+    if is_address(path):
+        raise ModelNotFoundError(why_none(path))
     folder = path.rstrip("/")
     names = _folder_names(folder)
     chosen = latest_version(names) if version == LATEST else version
     if chosen is None or chosen not in names:
+        if not is_remote(folder) and os.path.exists(f"{folder}/{SAVED_MODEL_FILE}"):
+            raise ModelNotFoundError(f"{folder} is a SavedModel, not a folder of versions; leave model.version out")
         found = ", ".join(sorted(names)) or "none"
         wanted = "numbered version (v1, v2, ...)" if version == LATEST else f"version '{version}'"
         raise ModelNotFoundError(f"{folder} has no {wanted}; its folders: {found}")
@@ -55,7 +60,7 @@ def resolve(path: str, version: str | None = None) -> str:
 def _folder_names(folder: str) -> set[str]:
     if not is_remote(folder):
         if not os.path.isdir(folder):
-            raise ModelNotFoundError(f"{folder}: no such folder; check model.path")
+            raise ModelNotFoundError(why_none(folder))
         return {entry.name for entry in os.scandir(folder) if entry.is_dir()}
     found = _filesystems().match([f"{folder}/**"])[0].metadata_list
     return {file.path[len(folder) + 1 :].split("/", 1)[0] for file in found if "/" in file.path[len(folder) + 1 :]}

@@ -106,6 +106,20 @@ def _sparse(array: pa.Array, spec: TensorSpec) -> dict[str, Dense]:
     }
 
 
+def first_row(value: Dense) -> Dense:
+    """Returns the only row of a value, without the dimension for rows, for models that have none."""
+    return Strings(value.values, value.shape[1:]) if isinstance(value, Strings) else value[0]
+
+
+def as_row(value: Output) -> Output:
+    """Returns a value with a dimension for rows of size one. Raises OutputError if it is not dense."""
+    if isinstance(value, Strings):
+        return Strings(value.values, (1, *value.shape))
+    if isinstance(value, np.ndarray):
+        return value[None]
+    raise OutputError("a model that takes one row gives a ragged or sparse tensor: it is no value of a row")
+
+
 def from_output(value: Output, spec: TensorSpec, rows: int) -> pa.Array:
     """The column of an output, [rows].
 

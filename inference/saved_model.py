@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -13,15 +15,17 @@ from inference import model_files
 from inference.binding import Binding, ColumnMap
 from inference.calls import Call
 from inference.columnar import VERSION_COLUMN, Columnar
-from inference.errors import Failure
+from inference.errors import Failure, OutputError
 from inference.examples import encode_examples
 from inference.followed import Followed, Loading, Version
-from inference.native_tensors import from_output, to_inputs
+from inference.native_tensors import as_row, first_row, from_output, to_inputs
 from inference.tensors import Words, from_tensor, to_tensors
+from model.rows import is_by_row, shape_text, takes_one_row, with_rows
 from model.runtime.arrays import Dense, Strings
 from model.runtime.load import Model, Name
 from model.runtime.python import PythonModel
 from model.signature import read_signature
+from model.specs import Signature
 
 MAX_BATCH_SIZE = 16384
 
@@ -44,7 +48,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
     Args:
       path: folder of the SavedModel, local or on any Beam file system; a remote one is copied to the worker
         once. With `version`, the folder that holds the versions.
-      signature: which signature to call.
+      signature: which signature to call; None for serving_default, or the only one that there is.
       version: name of a version's folder, or "latest": the newest when the handler is made.
       follow_s: with "latest": a newer version that appears while the model is used replaces it, between two
         batches; looked for after so many seconds, again and again. None: the model stays.
@@ -58,11 +62,13 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
       runtime: "native" for TensorFlow's C++ core alone, "python" for TensorFlow's Python; by default native, and
         python where that cannot run the model.
       op_libraries: libraries of further operations that the graph uses, where the workers find them.
+      outputs: names of the outputs to give; None for all.
       batching: further arguments of Beam's BatchElements, such as `min_batch_size` (rows) and
         `max_batch_duration_secs`.
 
     Raises:
       model.errors.ModelError: there is no such model, version or signature.
+      OutputError: an output cannot be a column, as it has no value for each row.
 
     >>> import apache_beam as beam
     >>> import pyarrow as pa
@@ -81,7 +87,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
     def __init__(
         self,
         path: str,
-        signature: str = "serving_default",
+        signature: str | None = None,
         *,
         version: str | None = None,
         columns: ColumnMap | None = None,
@@ -93,6 +99,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
         follow_s: float | None = None,
         runtime: Name | None = None,
         op_libraries: Sequence[str] = (),
+        outputs: Collection[str] | None = None,
         **batching: Any,
     ) -> None:
         if follow_s is not None and version != model_files.LATEST:
@@ -101,8 +108,10 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
         self._folder = path
         self._follow_s = follow_s
         self._load = Loading(runtime, tuple(op_libraries))
+        self._called = read_signature(self.path, signature, read_bytes=model_files.read_bytes)
+        self._one_row = takes_one_row(self._called)
         super().__init__(
-            read_signature(self.path, signature, read_bytes=model_files.read_bytes),
+            with_outputs(with_rows(self._called), outputs),
             columns=columns,
             defaults=defaults,
             encodings=encodings,
@@ -120,7 +129,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
     def load_model(self) -> Model | Followed:
         """Loads the model and calls it once; Beam does this once in a process."""
         if self._follow_s is not None:
-            return Followed(self._folder, self.path, self.signature, self._follow_s, self._load)
+            return Followed(self._folder, self.path, self._called, self._follow_s, self._load)
         return self._load(self.path, self.signature.name)
 
     def run_inference(
@@ -133,11 +142,15 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
         version = model.now if isinstance(model, Followed) else Version(self.path, model)
 
         def make_call(binding: Binding) -> Call:
-            predict = _call_python if isinstance(version.model, PythonModel) else _call_native
+            in_python = isinstance(version.model, PythonModel)
+            predict = _call_python if in_python else _call_native
+            to_column = partial(from_tensor, importlib.import_module("tensorflow")) if in_python else from_output
             words: Words = {}
 
             def call(arrays: list[pa.Array]) -> dict[str, pa.Array]:
-                columns = predict(version.model, arrays, binding, words)
+                outputs = predict(version.model, arrays, binding, words, one_row=self._one_row)
+                rows = len(arrays[0])
+                columns = {spec.name: to_column(outputs[spec.name], spec, rows) for spec in self.signature.outputs}
                 if self._tells_version:
                     columns[VERSION_COLUMN] = pa.repeat(pa.scalar(version.name), len(arrays[0]))
                 return columns
@@ -150,7 +163,9 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
         return "SavedModel"
 
 
-def _call_native(model: Any, arrays: list[pa.Array], binding: Binding, words: Words) -> dict[str, pa.Array]:
+def _call_native(
+    model: Any, arrays: list[pa.Array], binding: Binding, words: Words, *, one_row: bool
+) -> Mapping[str, Any]:
     inputs: dict[str, Dense] = {}
     if binding.encode_examples:
         encoded = pa.array(encode_examples(arrays, binding), pa.large_binary())
@@ -158,12 +173,15 @@ def _call_native(model: Any, arrays: list[pa.Array], binding: Binding, words: Wo
     else:
         for array, bound in zip(arrays, binding.inputs, strict=True):
             inputs.update(to_inputs(array, bound))
-    outputs = model(inputs)
-    rows = len(arrays[0])
-    return {spec.name: from_output(outputs[spec.name], spec, rows) for spec in model.signature.outputs}
+    if not one_row:
+        outputs: Mapping[str, Any] = model(inputs)
+        return outputs
+    return {name: as_row(value) for name, value in model({n: first_row(v) for n, v in inputs.items()}).items()}
 
 
-def _call_python(model: Any, arrays: list[pa.Array], binding: Binding, words: Words) -> dict[str, pa.Array]:
+def _call_python(
+    model: Any, arrays: list[pa.Array], binding: Binding, words: Words, *, one_row: bool
+) -> Mapping[str, Any]:
     tf = importlib.import_module("tensorflow")
     tensors: dict[str, Any] = {}
     if binding.encode_examples:
@@ -172,9 +190,30 @@ def _call_python(model: Any, arrays: list[pa.Array], binding: Binding, words: Wo
     else:
         for array, bound in zip(arrays, binding.inputs, strict=True):
             tensors.update(to_tensors(tf, array, bound, words))
-    outputs = model.saved_model(tensors)
-    rows = len(arrays[0])
-    return {spec.name: from_tensor(tf, outputs[spec.name], spec, rows) for spec in model.signature.outputs}
+    saved_model = model.saved_model
+    outputs: Mapping[str, Any] = saved_model.call_for_one_row(tensors) if one_row else saved_model(tensors)
+    return outputs
+
+
+def with_outputs(signature: Signature, names: Collection[str] | None) -> Signature:
+    """Returns a signature with some of its outputs.
+
+    Args:
+      signature: see `model.rows.with_rows`.
+      names: of the outputs; None for all.
+
+    Raises:
+      OutputError: one of them has no value for each row.
+    """
+    outputs = tuple(spec for spec in signature.outputs if names is None or spec.name in names)
+    for spec in outputs:
+        if not is_by_row(spec, signature):
+            others = ", ".join(f"'{other.name}'" for other in signature.outputs if is_by_row(other, signature))
+            raise OutputError(
+                f"output '{spec.name}' has no value for each row: its shape is {shape_text(spec.shape)}; choose from "
+                f"the others: {others or 'there are none'}"
+            )
+    return replace(signature, outputs=outputs)
 
 
 def explain(error: Exception) -> Failure:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.errors import ModelFormatError, ModelInputError, ModelLoadError
-from model.signature import DEFAULT_SIGNATURE, read_signature
+from model.loading import Loaded, is_missing_operation, said
+from model.signature import read_signature
 from model.specs import Signature, TensorSpec
 
 _NEUTRAL_ROWS = 2
@@ -21,7 +22,7 @@ class SavedModel:
 
     Args:
       path: the folder that holds saved_model.pb.
-      signature: the name of the signature.
+      signature: the name of the signature; None for serving_default, or the only one that there is.
 
     Attributes:
       signature: what the model takes and gives.
@@ -33,20 +34,15 @@ class SavedModel:
       ModelLoadError: TensorFlow cannot load it.
     """
 
-    def __init__(self, path: str, signature: str = DEFAULT_SIGNATURE) -> None:
+    def __init__(self, path: str, signature: str | None = None) -> None:
         remote = "://" in path
         self.signature: Signature = read_signature(
             path, signature, read_bytes=_read_with_tensorflow if remote else None
         )
-        tf = _tensorflow()
-        try:
-            # The signature's function holds only weak references to the variables and tables that it uses.
-            self._loaded: Any = tf.saved_model.load(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelLoadError(f"TensorFlow cannot load the model at {path}: {reason}") from error
+        # A signature's function holds only weak references to the variables and tables that it uses.
+        self._loaded = Loaded(path)
         self._path = path
-        self._call_through(signature)
+        self._call_through(self.signature.name)
 
     def with_signature(self, signature: str) -> "SavedModel":
         """The same loaded model, called through another of its signatures.
@@ -61,11 +57,7 @@ class SavedModel:
         return other
 
     def _call_through(self, signature: str) -> None:
-        try:
-            self._function: Any = self._loaded.signatures[signature]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ModelLoadError(f"TensorFlow finds no signature '{signature}' in {self._path}") from error
-        self._keywords: dict[str, Any] = dict(self._function.structured_input_signature[1])
+        self._function, self._keywords = self._loaded.function(signature)
         self._composites = {spec.name: spec for spec in self.signature.inputs if spec.components}
         self._dense_only = not self._composites
 
@@ -74,12 +66,16 @@ class SavedModel:
 
         The values are two rows of zeros, empty strings, and tf.Examples with just the features that must be
         there. A model may reject them: that is ignored.
+
+        Raises:
+          ModelLoadError: TensorFlow does not have an operation of the model.
         """
         tf = _tensorflow()
         try:
             self(self._neutral_inputs())
-        except (tf.errors.OpError, ValueError, TypeError, NotImplementedError):
-            pass
+        except (tf.errors.OpError, ValueError, TypeError, NotImplementedError) as error:
+            if is_missing_operation(error):
+                raise ModelLoadError(f"TensorFlow cannot run the model at {self._path}: {said(error)}") from error
 
     def __call__(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
         """Calls the signature.
@@ -99,6 +95,19 @@ class SavedModel:
             tensors = self._flatten(tensors)
         outputs: dict[str, Any] = self._function(**tensors)
         return outputs
+
+    def call_for_one_row(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Calls a signature that has no dimension for rows, see `rows.py`.
+
+        Args:
+          tensors: as for a call, each with a first dimension of size one.
+
+        Returns:
+          The outputs by name, each with a first dimension of size one.
+        """
+        tf = _tensorflow()
+        outputs = self({name: tensor[0] for name, tensor in tensors.items()})
+        return {name: tf.expand_dims(output, 0) for name, output in outputs.items()}
 
     def _flatten(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
         flat = {}

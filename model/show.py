@@ -12,6 +12,7 @@ from typing import Any
 from model import terminal
 from model.errors import ModelError
 from model.outside import describe
+from model.rows import shape_text
 from model.signature import Contents, read_contents
 from model.specs import ExampleFeature, Signature, TensorSpec
 
@@ -69,19 +70,13 @@ def _print_tables(signatures: Iterable[Signature]) -> None:
 
 def _rows(signature: Signature) -> Iterable[tuple[str, str, str, str, str]]:
     for spec in signature.inputs:
-        yield "input", spec.name, spec.dtype, _shape(spec), _kind(spec, signature.examples_input)
+        yield "input", spec.name, spec.dtype, shape_text(spec.shape), _kind(spec, signature.examples_input)
         if spec.name == signature.examples_input:
             for feature in signature.example_features:
                 shape = f"[{', '.join('?' if size < 0 else str(size) for size in feature.shape)}]"
                 yield "feature", f"  {feature.name}", feature.dtype, shape, _feature_kind(feature)
     for spec in signature.outputs:
-        yield "output", spec.name, spec.dtype, _shape(spec), spec.kind
-
-
-def _shape(spec: TensorSpec) -> str:
-    if spec.shape is None:
-        return "any"
-    return f"[{', '.join('?' if size is None else str(size) for size in spec.shape)}]"
+        yield "output", spec.name, spec.dtype, shape_text(spec.shape), spec.kind
 
 
 def _kind(spec: TensorSpec, examples_input: str | None) -> str:

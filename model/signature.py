@@ -6,7 +6,6 @@ or column is known before anything starts.
 
 import difflib
 import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from model.errors import ModelFormatError, ModelNotFoundError, SignatureNotFoundError
 from model.graph import ModelGraph, composite_spec
+from model.other_formats import SAVED_MODEL_FILE, by_name, is_address, version_number, why_none
 from model.outside import OutsideOperation, outside_operations
 from model.proto_subset import entries
 from model.saved_model_proto import dtype_name, parse_saved_model, shape_of
@@ -31,7 +31,6 @@ __all__ = [
     "read_signatures",
 ]
 
-SAVED_MODEL_FILE = "saved_model.pb"
 DEFAULT_SIGNATURE = "serving_default"
 
 _MAX_BYTES = 2**31 - 1
@@ -39,7 +38,6 @@ _MAX_BYTES = 2**31 - 1
 
 _SERVE_TAG = "serve"
 _INIT_SIGNATURE = "__saved_model_init_op"
-_VERSION_FOLDER = re.compile(r"v?([0-9]{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -104,13 +102,20 @@ def read_meta_graph(path: str, read_bytes: Callable[[str], bytes] | None = None)
     """
     path = os.fspath(path)
     file = f"{path.rstrip('/') or path}/{SAVED_MODEL_FILE}"
+    if is_address(path):
+        raise ModelNotFoundError(why_none(path))
     if read_bytes is None:
         data = _read_local(path, file)
     else:
         try:
             data = read_bytes(file)
-        except FileNotFoundError as error:
-            raise ModelNotFoundError(f"no SavedModel at {path}: {file} does not exist; check the path") from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if "://" not in path:
+                raise ModelNotFoundError(why_none(path)) from error
+            said = by_name(path) or f"no SavedModel at {path}: {file} does not exist; check the path"
+            raise ModelNotFoundError(said) from error
+        except OSError as error:
+            raise ModelFormatError(f"{file} cannot be read: {error.strerror or error}") from error
     return _serving_graph(parse_saved_model(data, file), file)
 
 
@@ -125,13 +130,13 @@ def signatures_of(meta_graph: Any) -> dict[str, Signature]:
 
 
 def read_signature(
-    path: str, name: str = DEFAULT_SIGNATURE, *, read_bytes: Callable[[str], bytes] | None = None
+    path: str, name: str | None = None, *, read_bytes: Callable[[str], bytes] | None = None
 ) -> Signature:
     """Reads one signature of a SavedModel.
 
     Args:
       path: the folder that holds saved_model.pb.
-      name: the signature's name.
+      name: the signature's name; None for serving_default, or the only one that there is.
       read_bytes: as for `read_signatures`.
 
     Returns:
@@ -145,17 +150,24 @@ def read_signature(
     return choose_signature(read_signatures(path, read_bytes=read_bytes), name, path)
 
 
-def choose_signature(signatures: Mapping[str, Signature], name: str, path: str) -> Signature:
+def choose_signature(signatures: Mapping[str, Signature], name: str | None, path: str) -> Signature:
     """Returns the signature of that name.
 
     Args:
       signatures: of the model.
-      name: the signature's name.
+      name: the signature's name; None for serving_default, or the only one that there is.
       path: of the model, for the error message.
 
     Raises:
-      SignatureNotFoundError: the model has no signature of that name.
+      SignatureNotFoundError: the model has no signature of that name, or has several and none was named.
     """
+    if name is None:
+        name = next(iter(signatures)) if len(signatures) == 1 else DEFAULT_SIGNATURE
+        if signatures and name not in signatures:
+            raise SignatureNotFoundError(
+                f"the model at {path} has several signatures, and none is named {DEFAULT_SIGNATURE}: name one of "
+                f"{', '.join(repr(known) for known in signatures)}"
+            )
     if name in signatures:
         return signatures[name]
     if not signatures:
@@ -180,11 +192,8 @@ def latest_version(names: Iterable[str]) -> str | None:
     >>> latest_version(["v1", "v10", "v2", "archive"])
     'v10'
     """
-    versions = [
-        (int(match[1]), name)
-        for name in (name.rstrip("/") for name in names)
-        if (match := _VERSION_FOLDER.fullmatch(name))
-    ]
+    plain = (name.rstrip("/") for name in names)
+    versions = [(number, name) for name in plain if (number := version_number(name)) is not None]
     return max(versions)[1] if versions else None
 
 
@@ -201,35 +210,33 @@ def _read_local(path: str, file: str) -> bytes:
                 )
             return stream.read(_MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ModelNotFoundError(_why_not_found(path, file)) from error
+        raise ModelNotFoundError(why_none(path)) from error
     except OSError as error:
         raise ModelFormatError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _why_not_found(path: str, file: str) -> str:
-    if not os.path.exists(path):
-        return f"no SavedModel at {path}: there is no such folder; check the path"
-    if not os.path.isdir(path):
-        return f"no SavedModel at {path}: it is a file; name the folder that holds {SAVED_MODEL_FILE}"
-    names = sorted(name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name)))
-    newest = latest_version(names)
-    if newest is not None:
-        versions = [name for name in names if latest_version([name])]
-        return (
-            f"no SavedModel at {path}: the folder holds versions ({', '.join(versions[:10])}); "
-            f'name one, as in {os.path.join(path, newest)}, or use version "latest"'
-        )
-    for other in ("saved_model.pbtxt", "saved_model.cpb"):
-        if os.path.exists(os.path.join(path, other)):
-            return f"no {SAVED_MODEL_FILE} in {path}, only {other}; export the model in the binary format"
-    return f"no SavedModel at {path}: {file} does not exist; name the folder that an export wrote"
+def serving_tags(path: str) -> list[str]:
+    """Reads the tags of a local SavedModel's graph that is for serving.
+
+    Args:
+      path: the folder that holds saved_model.pb.
+
+    Raises:
+      ModelNotFoundError: there is no SavedModel at the path.
+      ModelFormatError: there is a file, but it is not a SavedModel that can be served.
+    """
+    return list(read_meta_graph(path).meta_info_def.tags)
 
 
 def _serving_graph(saved_model: Any, file: str) -> Any:
-    for meta_graph in saved_model.meta_graphs:
+    graphs = sorted(saved_model.meta_graphs, key=lambda graph: len(graph.meta_info_def.tags))
+    for meta_graph in graphs:
+        # Of graphs for serving on several devices, that with the fewest tags is the one for any device.
         if _SERVE_TAG in meta_graph.meta_info_def.tags:
             return meta_graph
-    tags = sorted({tag for meta_graph in saved_model.meta_graphs for tag in meta_graph.meta_info_def.tags})
+    if len(graphs) == 1 and not graphs[0].meta_info_def.tags:
+        return graphs[0]
+    tags = sorted({tag for meta_graph in graphs for tag in meta_graph.meta_info_def.tags})
     found = ", ".join(repr(tag) for tag in tags) or "none"
     raise ModelFormatError(
         f"{file} has no graph tagged '{_SERVE_TAG}' (tags found: {found}); export the model for serving"

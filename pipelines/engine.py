@@ -25,6 +25,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError, TooManyFailuresError
 from inference.followed import TAKEN_OVER
 from model import terminal
+from model.errors import ModelLoadError
 from model.runtime.errors import UnsupportedModelError
 from model.runtime.small_graphs import check_library
 from model.secrets import masked
@@ -188,6 +189,8 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
     details = traceback.format_exc()
     if EndpointConfigError.__name__ in text:
         return ConfigError([f"model: {_said(text, EndpointConfigError) or 'the server refuses'}; {consequence}"])
+    if ModelLoadError.__name__ in text:
+        return ConfigError([f"model: {_said(text, ModelLoadError) or 'it cannot be loaded'}; {consequence}"])
     if TooManyFailuresError.__name__ in text:
         # Its rows' errors say all that there is to know: the runner's own details would only hide them.
         said = _said(text, TooManyFailuresError)

@@ -75,6 +75,7 @@ def connect(
         encodings=source_encodings(plan.config.source),
         max_rows=plan.config.batching.max_rows,
         model_version=plan.tells_version,
+        outputs=plan.model_outputs,
         gather=not reads_large_blocks(plan),
     ).limited_by(limit)
 

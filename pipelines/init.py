@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", required=True, metavar="PATH", help="folder of the SavedModel")
     parser.add_argument("--source", required=True, metavar="FILE", help="a file, glob or folder of data")
-    parser.add_argument("--signature", default="serving_default", help="which signature to call (serving_default)")
+    parser.add_argument("--signature", help="which signature to call (serving_default, or the only one)")
     parser.add_argument("--format", choices=_FORMATS, help="by default from the file's name and content")
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write the config (standard output)")
     parser.add_argument(
@@ -52,6 +52,7 @@ def _init(arguments: Any) -> int:
     import pyarrow as pa
 
     from inference import model_files
+    from model import rows
     from model.errors import ModelError
     from model.signature import read_signature
     from pipelines import fed_inputs, source_files
@@ -63,9 +64,12 @@ def _init(arguments: Any) -> int:
     if output != "-" and os.path.exists(output) and not arguments.force:
         raise ConfigError([f"{output} exists; choose another --output, or --force to replace it"])
     try:
-        signature = read_signature(model, arguments.signature, read_bytes=model_files.read_bytes)
+        signature = rows.with_rows(read_signature(model, arguments.signature, read_bytes=model_files.read_bytes))
     except ModelError as error:
         raise ConfigError([f"--model: {error}"]) from None
+    problem = rows.problem(signature)
+    if problem is not None:
+        raise ConfigError([f"--signature: {problem}"])
     source = source_files.find([home.expanded(arguments.source)])
     found = source.files
     if not found:

@@ -15,7 +15,9 @@ class SavedModelConfig(Strict):
 
     type: Literal["saved_model"] = "saved_model"
     path: Name = Field(description="Folder of the SavedModel, local or gs://; with version, of its versions.")
-    signature: Name = "serving_default"
+    signature: Name | None = Field(
+        None, description="The signature to call; by default serving_default, or the only one that the model has."
+    )
     version: Name | None = Field(
         None,
         description='A version\'s folder in path, or "latest": the newest when a batch run starts; a stream goes over '

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
@@ -12,6 +13,7 @@ from urllib.request import getproxies
 from inference import model_files
 from inference.binding import ColumnMap
 from inference.errors import BindingError, EndpointError
+from model import rows
 from model.errors import ModelError
 from model.hosts import is_loopback
 from model.outside import OutsideOperation, describe, outside_operations
@@ -64,7 +66,7 @@ class Model:
         slower = takes_over(self.path, self.runtime_reason) if self.runtime_reason else ""
         missing = [p for p in getattr(self.config, "op_libraries", ()) if not os.path.isfile(p)]
         absent = [f"op_libraries: there is no file {path} on this machine" for path in missing]
-        return [line for line in (said, slower, *absent) if line]
+        return [line for line in (said, slower, rows.note(self.signature), *absent) if line]
 
 
 def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offline: bool = False) -> Model | None:
@@ -80,8 +82,13 @@ def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offl
             path = model_files.resolve(config.path, config.version)
             meta_graph = read_meta_graph(path, model_files.read_bytes)
             signature = choose_signature(signatures_of(meta_graph), config.signature, path)
+            problem = rows.problem(signature)
+            if problem is not None:
+                problems.append(f"model: {problem}")
+                return None
             runtime, reason = planned(meta_graph, signature, path, config.runtime)
-            return Model(config, path, signature, outside_operations(meta_graph), runtime, reason)
+            outside = outside_operations(meta_graph)
+            return Model(config, path, rows.with_rows(signature), outside, runtime, reason)
         except ModelError as error:
             problems.append(f"model: {error}")
             return None
@@ -237,6 +244,7 @@ def make_handler(
     encodings: dict[str, str] | None = None,
     max_rows: int,
     model_version: bool,
+    outputs: Collection[str] | None = None,
     gather: bool = True,
     follow: bool = False,
 ) -> SavedModelHandler | EndpointHandler:
@@ -249,6 +257,7 @@ def make_handler(
       encodings: see the handlers.
       max_rows: in a call.
       model_version: see the handlers.
+      outputs: of the model, that are needed; None for all.
       gather: see the handlers.
       follow: whether newer versions replace the model, where the config wants the latest.
     """
@@ -266,10 +275,16 @@ def make_handler(
         # A native runtime that is only planned may find at its load that it cannot run the model.
         options["runtime"] = "python" if model.runtime == "python" else model.config.runtime
         options["op_libraries"] = model.config.op_libraries
+        options["outputs"] = outputs
         if follow and model.config.version == model_files.LATEST:
             options |= {"version": model_files.LATEST, "follow_s": model.config.refresh_s}
-            return SavedModelHandler(model.config.path, model.config.signature, **options)
-        return SavedModelHandler(model.path, model.config.signature, **options)
+            return SavedModelHandler(model.config.path, model.signature.name, **options)
+        return SavedModelHandler(model.path, model.signature.name, **options)
     from inference.endpoint import EndpointHandler
 
-    return EndpointHandler(endpoint(model.config), model.signature, **options)
+    wanted = tuple(
+        spec
+        for spec in model.signature.outputs
+        if outputs is None or spec.name in outputs or rows.is_by_row(spec, model.signature)
+    )
+    return EndpointHandler(endpoint(model.config), replace(model.signature, outputs=wanted), **options)

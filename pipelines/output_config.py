@@ -24,7 +24,8 @@ class FileOutput(Strict):
     format: Literal["csv", "json", "parquet", "avro", "tfrecord"]
     path: Name = Field(description="Prefix of the shards (<path>-00000-of-00002.csv); a folder if it ends in /.")
     columns: Columns | None = Field(
-        None, description="Input columns and model outputs to write; by default the key, then all outputs."
+        None,
+        description="Input columns and model outputs to write, * for all; by default the key, then all outputs.",
     )
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
         None, description="Of CSV files; a comma by default."
@@ -53,7 +54,8 @@ class StreamOutput(Strict):
     """What the outputs have in common that only streams have; a subclass adds `type` and where the rows go."""
 
     columns: Columns | None = Field(
-        None, description="Input columns and model outputs to write; by default the key, then all outputs."
+        None,
+        description="Input columns and model outputs to write, * for all; by default the key, then all outputs.",
     )
     window_s: Annotated[float, Field(gt=0)] = Field(60, description="Of the dead letters' files.")
     show: Annotated[int, Field(ge=0)] = Field(0, description="So many rows a second are shown on the console too.")

@@ -1,11 +1,56 @@
-"""Columns of one name in an output: said before a run, as one of them would take the other's place."""
+"""Names of an output's columns: what `*` stands for, and what is wrong with names, said before a run."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from inference.columnar import VERSION_COLUMN
+from model.rows import is_by_row, shape_text
+from model.specs import Signature
 from pipelines.config import RunConfig
+
+ALL_COLUMNS = "*"
+"""In output.columns: all columns of the source and all outputs of the model."""
+
+
+def with_all_columns(names: Sequence[str], schema: pa.Schema, outputs: Sequence[str]) -> list[str]:
+    """Returns the names of an output's columns with `*` replaced by what it stands for, except what is named beside it.
+
+    Args:
+      names: as a config lists them.
+      schema: the columns of the source; if one is named `*`, it is no more than that.
+      outputs: names of the model's outputs that have a value for each row.
+    """
+    if ALL_COLUMNS not in names or ALL_COLUMNS in schema.names:
+        return list(names)
+    named = {*names}
+    every = [name for name in dict.fromkeys([*schema.names, *outputs]) if name not in named]
+    place = list(names).index(ALL_COLUMNS)
+    rest = [name for name in names[place + 1 :] if name != ALL_COLUMNS]
+    return [*names[:place], *every, *rest]
+
+
+def without_rows(config: RunConfig, signature: Signature, names: Sequence[str], by_default: Sequence[str]) -> list[str]:
+    """Returns what is wrong where an output that has no value for each row would be written, one line each.
+
+    Args:
+      config: the config.
+      signature: the model's.
+      names: of the columns to write.
+      by_default: of the columns that are written where the config lists none.
+    """
+    wanted = {*names}
+    wrong = [spec for spec in signature.outputs if spec.name in wanted and not is_by_row(spec, signature)]
+    left = [name for name in (names if config.output.columns else by_default) if name not in {s.name for s in wrong}]
+    fix = f"leave it out: output.columns {json.dumps(list(dict.fromkeys(left)))}"
+    return [
+        f"output.columns: the model's output '{spec.name}' has no value for each row (its shape is "
+        f"{shape_text(spec.shape)}, and the inputs' first dimension is the rows); {fix}"
+        for spec in wrong
+    ]
 
 
 def same_names(

@@ -19,6 +19,7 @@ from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
 from inference.model_files import LATEST
 from inference.tensors import output_type
+from model import rows
 from model.specs import Signature
 from pipelines import fed_inputs, files, message_files, models, output_places, source_columns, source_files
 from pipelines.config import ConfigError, FileSource, RunConfig
@@ -26,7 +27,7 @@ from pipelines.files import FileInfo
 from pipelines.formats import FormatError, ReadSpec, detection, is_mixed, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
-from pipelines.output_names import same_names
+from pipelines.output_names import ALL_COLUMNS, same_names, with_all_columns, without_rows
 from pipelines.rows import text_of
 from pipelines.source_columns import Columns
 from pipelines.source_config import MessageSource, SourceConfig, source_encodings
@@ -95,6 +96,11 @@ class Plan:
     def signature(self) -> Signature:
         """The model's signature."""
         return self.model.signature
+
+    @property
+    def model_outputs(self) -> tuple[str, ...]:
+        """The model's outputs that are written."""
+        return tuple(column.name for column in self.output if column.origin == "model")
 
     @property
     def tells_version(self) -> bool:
@@ -248,7 +254,8 @@ def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
         for name in column_names(source.columns.get(spec.name, spec.name))
     }
     outputs = {spec.name for spec in signature.outputs} | {KEY, VERSION_COLUMN}
-    others = [*([source.key] if source.key else []), *(config.output.columns or [])]
+    listed_names = [name for name in config.output.columns or [] if name != ALL_COLUMNS]
+    others = [*([source.key] if source.key else []), *listed_names]
     types.update({name: pa.string() for name in others if name not in types and name not in outputs})
     listed = source_options(source).get("column_names")
     if listed and not isinstance(source, FileSource):
@@ -269,7 +276,9 @@ def _output_columns(
     outputs = [spec.name for spec in signature.outputs]
     key = config.source.key
     by_default = [key or KEY, *outputs, *([VERSION_COLUMN] if _changes_models(config) else [])]
-    names = config.output.columns or list(dict.fromkeys(by_default))
+    by_row = [spec.name for spec in signature.outputs if rows.is_by_row(spec, signature)]
+    names = with_all_columns(config.output.columns or list(dict.fromkeys(by_default)), schema, by_row)
+    problems += without_rows(config, signature, names, by_default)
     problems += same_names(config, schema, outputs, names, KEY, tells_version=_changes_models(config))
     # Of a wide table, names are listed once.
     source, modelled = dict.fromkeys(schema.names), set(outputs)

@@ -10,6 +10,7 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 import importlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -123,6 +124,15 @@ def lying_model(tmp_path_factory: pytest.TempPathFactory) -> str:
             return {"predictions": tf.boolean_mask(mother_age, mother_age <= 40) * 2}
 
     return save(Lying(), tmp_path_factory.mktemp("lying"))
+
+
+@pytest.fixture(scope="session")
+def old_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models that older TensorFlow and Keras write; beside each, rows and what it gives for them."""
+    folder = tmp_path_factory.mktemp("old_models")
+    script = ROOT / "tests" / "old_models.py"
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True, timeout=300)
+    return folder
 
 
 def save(module: Any, folder: Path) -> str:

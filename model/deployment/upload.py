@@ -16,8 +16,9 @@ from typing import Any
 from model.deployment.api import ABSENT, PRESENT, Call
 from model.deployment.credentials import GoogleAuth
 from model.deployment.errors import ServiceError, SettingError
+from model.other_formats import SAVED_MODEL_FILE
 from model.secrets import masked
-from model.signature import SAVED_MODEL_FILE, Signature, read_signatures
+from model.signature import Signature, read_signatures
 
 _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", re.ASCII)
 _CHUNK = 1 << 20

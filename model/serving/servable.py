@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from model.errors import ModelInputError, ModelLoadError, SignatureNotFoundError
+from model.other_formats import SAVED_MODEL_FILE
 from model.runtime.arrays import Dense, Output, Strings
 from model.runtime.errors import ResourceExhaustedError, is_op_error
 from model.runtime.load import Model, Name, load
 from model.runtime.messages import saved_model_pb2
 from model.serving.errors import RequestError, Status, invalid, note
 from model.serving.tensors import Array, Arrays, has_rows, numpy_dtype
-from model.signature import DEFAULT_SIGNATURE, SAVED_MODEL_FILE, choose_signature, read_signatures
+from model.signature import DEFAULT_SIGNATURE, choose_signature, read_signatures
 from model.specs import Signature
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import ModelError, ModelLoadError, ModelNotFoundError
+from model.other_formats import SAVED_MODEL_FILE
 from model.serving.errors import RequestError, Status, brief, invalid, note
 from model.serving.options import ServedModel
 from model.serving.servable import Loading, Version, reason_of
-from model.signature import SAVED_MODEL_FILE, read_signatures
+from model.signature import read_signatures
 
 _VERSION = re.compile(r"v?([0-9]{1,18})", re.ASCII)
 

@@ -129,6 +129,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Ro
         encodings=source_encodings(config.source),
         max_rows=config.batching.max_rows,
         model_version=plan.tells_version,
+        outputs=plan.model_outputs,
         # The source has formed the micro-batch; it does not wait for another.
         gather=False,
         follow=True,

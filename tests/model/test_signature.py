@@ -236,9 +236,9 @@ def test_wrong_paths(tmp_path):
         read_signatures(str(tmp_path))
     for version in ("v2", "v10", "logs"):
         (tmp_path / version).mkdir()
-    with pytest.raises(ModelNotFoundError, match=r'versions \(v10, v2\); name one, .*v10, or use version "latest"'):
+    with pytest.raises(ModelNotFoundError, match=r'versions \(v2, v10\); name one, .*v10, or use version "latest"'):
         read_signatures(str(tmp_path))
-    with pytest.raises(ModelNotFoundError, match="it is a file"):
+    with pytest.raises(ModelNotFoundError, match="give its folder"):
         read_signatures(str(Path(PACKAGED, "saved_model.pb")))
     (tmp_path / "saved_model.pbtxt").write_text("")
     (tmp_path / "v2" / "saved_model.pb").mkdir()
