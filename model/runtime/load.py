@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
-from model.errors import ModelError, ModelLoadError
+from model.errors import ModelLoadError
 from model.runtime.arrays import Dense, Output
 from model.runtime.errors import UnknownOperationError, UnsupportedModelError
 from model.runtime.library import library_path
@@ -82,7 +82,7 @@ def load(
     try:
         loaded = PythonModel(path, signature, op_libraries=op_libraries)
     except Exception as error:
-        if unknown is None or isinstance(error, ModelError):
+        if unknown is None:
             raise
         # Of whatever class: that the operation is missing is what a person can mend.
         raise ModelLoadError(f"neither runtime can load the model at {path}: {unknown}") from error

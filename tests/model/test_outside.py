@@ -188,7 +188,12 @@ def test_the_commands_tell(
     changes = {
         "source": {"type": "file", "format": "csv", "path": str(tmp_path / "in.csv")},
         "model": {"type": "saved_model", "path": str(model)},
-        "output": {"type": "file", "format": "json", "path": str(tmp_path / "out")},
+        "output": {
+            "type": "file",
+            "format": "json",
+            "path": str(tmp_path / "out"),
+            "columns": ["key", "number", "out"],
+        },
     }
     settings = [f"--set={name}={json.dumps(value)}" for name, value in changes.items()]
     result = command("check", *settings)

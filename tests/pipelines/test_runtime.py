@@ -94,7 +94,7 @@ def test_a_library_of_operations_that_is_not_there(command: Command, tmp_path: P
     path = config(tmp_path, {"path": strict, "op_libraries": [str(tmp_path / "ops.so")]})
     assert f"op_libraries: there is no file {tmp_path}/ops.so on this machine" in command("check", "--config", path).out
     result = command("batch", "--config", path)
-    assert result.code == 1
+    assert result.code == 2
     assert f"op_libraries: there is no file {tmp_path}/ops.so" in result.errors[-1]
 
 

@@ -581,13 +581,15 @@ def lose_an_operation(folder: Path) -> str:
     path = folder / "saved_model.pb"
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     graph = model.meta_graphs[0].graph_def
+    renamed = 0
     for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
         for node in nodes:
-            if node.op in ("Mul", "AddV2"):
+            if node.op == "Mul":
                 node.op = "TheirOwnKernel"
-                path.write_bytes(model.SerializeToString())
-                return "TheirOwnKernel"
-    raise AssertionError("the graph neither multiplies nor adds")
+                renamed += 1
+    assert renamed, "the graph does not multiply"
+    path.write_bytes(model.SerializeToString())
+    return "TheirOwnKernel"
 
 
 def main() -> None:
