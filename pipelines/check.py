@@ -188,12 +188,14 @@ def _table(console: Any, title: str, names: list[str], rows: list[list[str]]) ->
     left_out = max(len(names), len(rows)) - _SHOWN
     names, rows = names[:_SHOWN], [row[:_SHOWN] for row in rows[:_SHOWN]]
     simple = not console.is_terminal
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if simple else box.ROUNDED)
+    table = Table(box=box.SIMPLE_HEAD if simple else box.ROUNDED)
     for name in names:
         # A pipe has no width: names stay whole there, for grep and other programs.
         table.add_column(name, overflow="fold", no_wrap=not console.file.isatty())
     for row in rows:
         table.add_row(*row)
+    # A title of the table's own would be wrapped to the table's width.
+    console.print(title)
     console.print(table)
     if left_out > 0:
         console.print(f"and {left_out:,} more, which --json shows")
