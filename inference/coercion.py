@@ -17,6 +17,7 @@ This is for what a model takes. Columns that are written as they were read take 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,12 @@ def list_lengths(array: pa.Array) -> npt.NDArray[np.int64]:
     """How many values each list of an array holds, int64 [rows]; none where it is null."""
     lengths = pc.fill_null(pc.list_value_length(array), 0)
     return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)
+
+
+def numpy_dtype(type: pa.DataType) -> np.dtype[Any]:
+    """The numpy type of an Arrow number's values, as they lie in memory. pyarrow's own way needs pandas."""
+    kind = "f" if pa.types.is_floating(type) else "i" if pa.types.is_signed_integer(type) else "u"
+    return np.dtype(f"{kind}{type.bit_width // 8}")
 
 
 def depth_of(type: pa.DataType) -> int:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from inference.binding import InputBinding
-from inference.coercion import is_list, is_text, list_lengths
+from inference.coercion import is_list, is_text, list_lengths, numpy_dtype
 from inference.errors import OutputError
 from inference.tensors import as_announced, check_rows, nested, output_type
 from model.runtime.arrays import Dense, Numbers, Output, Ragged, Sparse, Strings, numpy_type
@@ -70,8 +70,7 @@ def _numbers(array: pa.Array, dtype: str) -> Numbers:
         last = (array.offset + count + 7) // 8
         unpacked = np.unpackbits(bits[first:last], bitorder="little")
         return unpacked[array.offset - first * 8 :][:count].view(np.bool_)
-    kind = "f" if pa.types.is_floating(array.type) else "i" if pa.types.is_signed_integer(array.type) else "u"
-    stored = np.dtype(f"{kind}{array.type.bit_width // 8}")
+    stored = numpy_dtype(array.type)
     values = np.frombuffer(buffer, stored, count, array.offset * stored.itemsize)
     return values.astype(numpy_type(dtype)) if dtype == "bfloat16" else values
 

@@ -15,6 +15,7 @@ called so: `--max-batch-rows 1`.
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -84,7 +85,9 @@ def _imported(options: Options) -> Any:
         from model.runtime.small_graphs import check_library
         from model.serving.app import run
 
-        if options.runtime != "python":
+        if options.runtime == "python":
+            importlib.import_module("tensorflow")
+        else:
             with contextlib.suppress(UnsupportedModelError):
                 # Loading a model says so, and whose turn it is then.
                 check_library()

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from inference.coercion import depth_of, is_text, leaf_of
+from inference.coercion import depth_of, is_text, leaf_of, numpy_dtype
 from inference.errors import ForeignAnswerError, NoPredictionError, ResponseError
 from inference.protocols.flat import check_rows, fit
 from inference.tensors import output_type
@@ -187,7 +187,7 @@ def leaves(values: list[Any], wanted: pa.DataType, lists: _Lists) -> pa.Array:
     try:
         return pa.array(values, wanted)
     except (pa.ArrowInvalid, OverflowError):
-        info = np.iinfo(wanted.to_pandas_dtype())
+        info = np.iinfo(numpy_dtype(wanted))
         place = next(index for index, value in enumerate(values) if not info.min <= value <= info.max)
         raise lists.error(place, f"has {str(values[place])[:40]}, which is too large for {wanted}") from None
 
@@ -208,7 +208,7 @@ def _floats(values: list[Any], wanted: pa.DataType, lists: _Lists) -> pa.Array:
         place = next(index for index, value in enumerate(values) if abs(value) > 1e308)
         raise lists.error(place, f"has a number that is too large for {wanted}") from None
     with np.errstate(over="ignore"):
-        array = exact.astype(wanted.to_pandas_dtype())
+        array = exact.astype(numpy_dtype(wanted))
     lost = np.isinf(array) & np.isfinite(exact)
     if lost.any():
         place = int(np.flatnonzero(lost)[0])

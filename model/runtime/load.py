@@ -73,7 +73,7 @@ def load(
         except UnsupportedModelError as error:
             if runtime == "native":
                 raise ModelLoadError(
-                    f'the native runtime cannot run the model at {path}: {error}; model.runtime: "python" may'
+                    f'the native runtime cannot run the model at {path}: {error}; runtime "python" may'
                 ) from error
             unknown = error if isinstance(error, UnknownOperationError) else None
             note(takes_over(path, str(error)))
@@ -120,5 +120,5 @@ def planned(meta_graph: Any, signature: Signature, folder: str, runtime: Name | 
         except UnsupportedModelError as error:
             against = str(error)
     if runtime == "native":
-        raise ModelLoadError(f'the native runtime cannot run {folder}: {against}; model.runtime: "python" may')
+        raise ModelLoadError(f'the native runtime cannot run {folder}: {against}; runtime "python" may')
     return "python", against

@@ -87,7 +87,7 @@ def test_the_native_runtime_by_hand_where_it_cannot(command: Command, tmp_path: 
     assert result.code == 2
     [error] = result.errors
     assert "model: the native runtime cannot run" in error
-    assert 'its graph runs Python (PyFunc); model.runtime: "python" may' in error
+    assert 'its graph runs Python (PyFunc); runtime "python" may' in error
 
 
 def test_a_library_of_operations_that_is_not_there(command: Command, tmp_path: Path, strict: str) -> None:
