@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from inference.binding import Binding, arrow_type, bind, column_names, did_you_mean
-from inference.coercion import is_text
 from inference.columnar import VERSION_COLUMN
 from inference.errors import BindingError, OutputError
 from inference.model_files import LATEST
@@ -23,8 +21,9 @@ from model import rows
 from model.specs import Signature
 from pipelines import fed_inputs, files, message_files, models, output_places, source_columns, source_files
 from pipelines.config import ConfigError, FileSource, RunConfig
+from pipelines.decoded_types import read_spec
 from pipelines.files import FileInfo
-from pipelines.formats import FormatError, ReadSpec, detection, is_mixed, reader_class, writer_class
+from pipelines.formats import FormatError, ReadSpec, detection, reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
 from pipelines.models import Model
 from pipelines.output_names import ALL_COLUMNS, same_names, with_all_columns, without_rows
@@ -36,11 +35,9 @@ from pipelines.source_content import unknown_encodings, with_content
 KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
 
-_SELF_DESCRIBING = ("avro", "avro_message", "orc", "parquet", "protobuf")
 _SOURCE_OPTIONS = ("column_names", "decimal", "delimiter", "encoding", "null_values", "quote", "trim")
 _HINTED = 20
 """Unknown columns that get a hint at what was meant: finding one looks at all names."""
-_WORDS = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclass(frozen=True)
@@ -204,7 +201,7 @@ def _fit(
     if problems or binding is None:
         raise ConfigError(problems)
     record_signature = signature if wants_record else None
-    read = _read_spec(config, visible, binding, output, options, record_signature, columns.partitioned)
+    read = read_spec(config, visible, binding, output, options, record_signature, columns.partitioned)
     written = _typed(output, read.columns, signature, config)
     notes = [*notes, *(f"model: {line}" for line in model.notes)]
     return Plan(config, tuple(found), model, schema, binding, read, written, notes=tuple(notes))
@@ -309,76 +306,6 @@ def _changes_models(config: RunConfig) -> bool:
     """Whether rows of one run may be predicted by different versions."""
     follows = isinstance(config.model, SavedModelConfig) and config.model.version == LATEST
     return follows and not isinstance(config.source, FileSource)
-
-
-def _read_spec(
-    config: RunConfig,
-    schema: pa.Schema,
-    binding: Binding,
-    output: list[tuple[str, str]],
-    options: dict[str, Any],
-    record_signature: Signature | None,
-    partitioned: Collection[str],
-) -> ReadSpec:
-    """The columns that the model, the key and the output need, with the types to decode them to."""
-    format, key = config.source.reads, config.source.key
-    written = {name for name, origin in output if origin == "source"} | ({key} if key else set())
-    types: dict[str, pa.DataType] = {}
-    for bound in binding.inputs:
-        for name in (element.column for element in bound.elements):
-            natural = schema.field(name).type
-            # A value of a folder's name is coerced as that of a column with a type of its own.
-            described = "parquet" if name in partitioned else format
-            wanted = _decoded_type(described, natural, bound.type, 0 if bound.vector else bound.depth)
-            types[name] = wanted if types.get(name, wanted) == wanted else natural
-    for name in [*([key] if key else []), *(name for name, origin in output if origin == "source")]:
-        described = "parquet" if name in partitioned else format
-        fed = types.get(name)
-        types[name] = _written_type(described, schema.field(name), fed, is_key=name == key)
-        if described == "csv" and "decimal" in options and name != key and fed is not None and _is_number(fed):
-            # Not its text, which is no number anywhere else.
-            types[name] = pa.float64() if pa.types.is_floating(fed) else fed
-    if record_signature is not None and record_signature.examples_input in types:
-        options = {**options, "record_column": record_signature.examples_input}
-    return ReadSpec(pa.schema(list(types.items())), options, key, frozenset(written))
-
-
-def _is_number(type: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(type) or pa.types.is_floating(type))
-
-
-def _written_type(format: str, field: pa.Field, for_model: pa.DataType | None, *, is_key: bool) -> pa.DataType:
-    """The type to decode a column to that is written as it was read, so that its values come out unchanged."""
-    if is_key and format not in ("csv", "json"):
-        return field.type
-    if for_model is not None and is_text(for_model) and not is_key:
-        return for_model
-    if format == "csv" or (format == "json" and (is_mixed(field) or (is_key and pa.types.is_floating(field.type)))):
-        return pa.string()
-    if format == "json" and pa.types.is_floating(field.type):
-        return pa.float64()
-    return field.type if for_model is None or format == "json" else for_model
-
-
-def _decoded_type(format: str, natural: pa.DataType, wanted: pa.DataType, depth: int) -> pa.DataType:
-    """The type to decode a model's column to, so that nothing is lost and little is left to coerce."""
-    if format == "tfrecord" and depth and not pa.types.is_nested(natural):
-        # Later records may have more values than the first ones.
-        return pa.list_(natural)
-    if depth or pa.types.is_nested(natural):
-        return natural
-    if is_text(wanted):
-        return _WORDS if pa.types.is_string(natural) and format not in ("text", "tfrecord") else natural
-    if format in _SELF_DESCRIBING or format == "tfrecord":
-        return natural
-    if format == "csv" or pa.types.is_null(natural):
-        return pa.float32() if pa.types.is_float16(wanted) else wanted
-    numbers = pa.types.is_integer(natural) or pa.types.is_floating(natural)
-    if pa.types.is_floating(wanted) and numbers:
-        return pa.float32() if pa.types.is_float16(wanted) else wanted
-    if pa.types.is_integer(wanted) and numbers:
-        return pa.uint64() if pa.types.is_uint64(wanted) else pa.int64()
-    return natural
 
 
 def _typed(

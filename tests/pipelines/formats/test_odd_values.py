@@ -241,13 +241,13 @@ LARGE = "18446744073709551001"
     ],
 )
 def test_types_that_keep_what_a_sample_has(values: list[str], written: pa.DataType, tmp_path: Any) -> None:
-    from pipelines.plan import _written_type
+    from pipelines.decoded_types import written_type
 
     path = tmp_path / "rows.json"
     path.write_bytes(b"\n".join(json_line(str(n), value) for n, value in enumerate(values)))
     field = reader_class("json").schema(str(path), {}).field("x")
-    assert _written_type("json", field, None, is_key=False) == written
-    as_key = _written_type("json", field, None, is_key=True)
+    assert written_type("json", field, None, is_key=False) == written
+    as_key = written_type("json", field, None, is_key=True)
     assert as_key == (written if written == pa.int64() else pa.string())
     reader = JsonReader(ReadSpec(pa.schema([("x", as_key)]), {}, "x", frozenset({"x"})))
     (block,) = reader.decode("file", 0, path.read_bytes(), None)
