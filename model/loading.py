@@ -21,7 +21,8 @@ _OF_PYTHON = (AttributeError, KeyError, TypeError, NotImplementedError)
 
 _MISSING_OP = re.compile(r"Op type not registered '([^']+)'")
 _NOT_SAID = re.compile(
-    r"^(Graph execution error:|Detected at node|<stack traces unavailable>|You may be trying to load on a different)"
+    r"^(Graph execution error:|Detected at node|<stack traces unavailable>|You may be trying to load on a different"
+    r"|File \"|Original stack trace|Node: |\(most recent call last\)|\d+ root error|\(\d+\) )"
 )
 _MAX_CHARACTERS = 1000
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 from model.errors import ModelLoadError
+from model.quiet import swallowed_stderr
 from model.runtime.arrays import Dense, Output
 from model.runtime.errors import UnknownOperationError, UnsupportedModelError
 from model.runtime.library import library_path
@@ -79,6 +82,7 @@ def load(
             note(takes_over(path, str(error)))
     from model.runtime.python import PythonModel
 
+    _import_tensorflow()
     try:
         loaded = PythonModel(path, signature, op_libraries=op_libraries)
     except Exception as error:
@@ -88,6 +92,13 @@ def load(
         raise ModelLoadError(f"neither runtime can load the model at {path}: {unknown}") from error
     loaded.warm_up()
     return loaded
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow and makes its first tensor without what its libraries print then; errors are still shown."""
+    if "tensorflow" not in sys.modules:
+        with swallowed_stderr():
+            importlib.import_module("tensorflow").zeros([])
 
 
 def takes_over(path: str, reason: str) -> str:
