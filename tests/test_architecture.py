@@ -57,6 +57,13 @@ def test_a_module_has_one_job(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= 450
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_needs_pandas(path: Path) -> None:
+    """Commands hide it, and what pyarrow calls to_pandas_... needs it, even where no table is made."""
+    assert "pandas" not in {name.split(".")[0] for _, name in imported(path)}
+    assert "to_pandas" not in path.read_text("utf-8")
+
+
 def test_neither_beam_nor_tensorflow_for_what_answers_at_once() -> None:
     light = [
         "model.signature",

@@ -26,6 +26,7 @@ _NOTHING = pa.scalar(b"", pa.large_binary())
 _ZERO = pa.scalar(b"\0", pa.large_binary())
 _FEW = 64
 """Strings that are joined sooner here than by Arrow."""
+_VERY_FEW = 4
 
 _ALIGNMENT = 64
 SIZE = 24
@@ -54,6 +55,8 @@ def views(array: pa.Array) -> tuple[Views, Any]:
     Returns:
       The views, and what must live as long as they are used.
     """
+    if len(array) <= _VERY_FEW:
+        return _one_by_one(array)
     if pa.types.is_dictionary(array.type):
         if len(array.dictionary) <= len(array):
             return _gathered(array)
@@ -63,6 +66,19 @@ def views(array: pa.Array) -> tuple[Views, Any]:
     out = _aligned(len(ended))
     _write(ended, out)
     return out, ended
+
+
+def _one_by_one(array: pa.Array) -> tuple[Views, Any]:
+    """Views of so few strings that each step of Arrow would cost more than all of them."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    values = [item.as_buffer() for item in array]
+    joined = np.frombuffer(b"\0".join([*values, b""]) or b"\0", np.uint8)
+    out, place = _aligned(len(values)), joined.__array_interface__["data"][0]
+    for row, value in enumerate(values):
+        out[row] = (len(value) << 2 | _VIEW, place, 0)
+        place += len(value) + 1
+    return out, joined
 
 
 def _gathered(array: pa.DictionaryArray) -> tuple[Views, Any]:
