@@ -73,7 +73,7 @@ def _nothing(type: pa.DataType) -> pa.Scalar:
 def _interleaved(columns: Sequence[pa.Array], rows: int, type: pa.DataType) -> pa.Array:
     """The numbers of columns, row after row."""
     arrays = [column.to_numpy(zero_copy_only=False) for column in columns]
-    together: npt.NDArray[np.generic] = np.empty((rows, len(arrays)), type.to_pandas_dtype())
+    together: npt.NDArray[np.generic] = np.empty((rows, len(arrays)), arrays[0].dtype)
     for low in range(0, rows, _ROWS_AT_ONCE):
         part = together[low : low + _ROWS_AT_ONCE]
         for place, array in enumerate(arrays):

@@ -32,7 +32,7 @@ def renamed(name: str, new: str) -> list[str]:
 # What is wrong -> the config's changes, and words of the one line that says so.
 WRONG: dict[str, tuple[Changes, list[str]]] = {
     "no model": ({"model": {"path": "/no/such/model"}}, ["model", "/no/such/model"]),
-    "a folder that is no model": ({"model": {"path": "/tmp"}}, ["model", "/tmp", "saved_model.pb"]),
+    "a folder that is no model": ({"model": {"path": "tests"}}, ["model", "tests", "saved_model.pb"]),
     "no such signature": ({"model": {"signature": "serving_defualt"}}, ["did you mean", "serving_default"]),
     "no such version": ({"model": {"path": str(Path(MODEL).parent), "version": "v9"}}, ["v9", "v1"]),
     "no such key": ({"source": {"key": "source_idd"}}, ["source.key", "source_idd", "did you mean 'source_id'"]),

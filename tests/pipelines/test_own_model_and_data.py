@@ -220,7 +220,7 @@ PROPOSED: dict[str, tuple[str, str, str, Any, list[str]]] = {
         "in.csv", "other\n2\n", "taxi", None,
         ["no column feeds any input", "input 'company' is left out", "nothing was written"],
     ),
-    "another separator": ("in.csv", "age;a;b\n1;2;3\n", "mixed", None, ["no column for input 'age'", '";"']),
+    "another separator": ("in.csv", "age;a;b\n1;2;3\n", "mixed", {"x": ["a", "b"]}, ["the delimiter is a semicolon"]),
     "a request to a server": (
         "in.json", '{"instances": [{"features": [1, 2, 3, 4]}]}\n', "vector", None, ["request", "jq -c '.instances[]'"],
     ),
@@ -282,7 +282,7 @@ CHECKED: dict[str, tuple[str, str, dict[str, Any], int, list[str]]] = {
         ["no column feeds any input of the model", "same prediction", "columns: sepal_l"],
     ),
     "another separator and defaults": (
-        "age;a;b\n1;2;3\n", "mixed", {"defaults": {"x": 0, "age": 0}}, 2, ["no column feeds any input", '";"'],
+        "age;a;b\n1;2;3\n", "mixed", {"defaults": {"x": 0, "age": 0}}, 2, ["is the delimiter a semicolon?", '";"'],
     ),
     "one input that is the same in every row": (
         "a,b\n1,2\n", "mixed", {"columns": {"x": ["a", "b"]}, "defaults": {"age": 7}}, 0,
