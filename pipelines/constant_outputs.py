@@ -135,22 +135,34 @@ def _is_constant(array: pa.Array) -> bool:
     if not values or rows == 1:
         return True
     if not pa.types.is_dictionary(array.type):
-        plain = array.cast(pa.float32()) if pa.types.is_float16(array.type) else array
-        array = plain.dictionary_encode(null_encoding="encode")
+        array = _unsigned_zeros(array).dictionary_encode(null_encoding="encode")
     places = array.indices.to_numpy(zero_copy_only=False).reshape(rows, values)
     return bool((places == places[0]).all())
 
 
+def _unsigned_zeros(array: pa.Array) -> pa.Array:
+    """The same numbers, with 0.0 in place of -0.0, which is equal to it; of half precision, as single."""
+    if pa.types.is_float16(array.type):
+        array = array.cast(pa.float32())
+    return pc.add(array, pa.scalar(0, array.type)) if pa.types.is_floating(array.type) else array
+
+
 def _described(row: pa.Array) -> Constant:
-    value = row[0].as_py()
+    value = _without_sign(row[0].as_py())
     digest = hashlib.blake2b(repr(value).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
     while is_list(row.type):
         row = row.flatten()
-    numbers = row.cast(pa.float32()) if pa.types.is_float16(row.type) else row
-    if pa.types.is_floating(row.type) and len(row) and pc.all(pc.is_nan(numbers).fill_null(False)).as_py():
+    row = _unsigned_zeros(row)
+    if pa.types.is_floating(row.type) and len(row) and pc.all(pc.is_nan(row).fill_null(False)).as_py():
         return Constant("NaN", digest, nan=True)
     text = _text(value, single=row.type == pa.float32())
     return Constant(text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "...", digest)
+
+
+def _without_sign(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_sign(each) for each in value]
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _text(value: Any, *, single: bool) -> str:
