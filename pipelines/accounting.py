@@ -7,8 +7,10 @@ is retried leaves the receipts of the attempt that counted. The check runs befor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pipelines.constant_outputs import Constant
 
 NAMESPACE = "account"
 """Of the counters that say the same as the receipts, while a run goes on."""
@@ -54,12 +56,14 @@ class ShardWritten:
       path: where it is.
       rows: rows in it.
       size: bytes of it.
+      constants: model outputs that have had one value in all rows of this file, and perhaps of earlier ones.
     """
 
     kind: str
     path: str
     rows: int
     size: int
+    constants: Mapping[str, Constant] = field(default_factory=dict)
 
 
 Receipt = FilePlanned | PieceRead | ShardWritten

@@ -14,7 +14,8 @@ from pipelines import cli
 _DESCRIPTION = """\
 Checks a config: that it is valid, that the source can be read and the output written, which column feeds which
 input of the model and how, and what the output will look like. Shows the first rows, what the model would get of them,
-and which of the first thousand would become dead letters. Runs nothing.
+and which of the first thousand would become dead letters. Runs nothing; with --model, the model is loaded (or its
+server asked) and predicts these rows.
 
 exit codes: 0 the config is right, 2 it is not"""
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = cli.parser("check", _DESCRIPTION)
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show (3)")
+    parser.add_argument("--model", action="store_true", help="predict the first rows, with the model loaded")
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
     arguments = parser.parse_args(argv)
     return cli.guarded(lambda: _check(arguments))
@@ -48,12 +50,22 @@ def _check(arguments: Any) -> int:
     sample = _sample(plan, max(arguments.rows, 0))
     coerced = take_sample(plan)
     problems = sample_view.problems(plan, coerced)
-    if arguments.json and not problems:
-        terminal.print_line(json.dumps(_findings(plan, sample) | sample_view.findings(coerced), default=str))
-    elif not arguments.json:
+    found = _findings(plan, sample) | sample_view.findings(coerced)
+    out, err = cli.consoles()
+    if not arguments.json:
         _show(plan, sample)
-        out, _ = cli.consoles()
         sample_view.show(out, _table, coerced)
+    if arguments.model and not problems:
+        err.print(f"loading Beam and {plan.model.path} ...")
+        with cli.quiet_imports():
+            from pipelines import trial
+        tried = trial.predict(plan, coerced, max(arguments.rows, 0))
+        found["trial"] = tried.findings()
+        problems = tried.problems(plan)
+        if not arguments.json:
+            trial.show(out, _table, tried)
+    if arguments.json and not problems:
+        terminal.print_line(json.dumps(found, default=str))
     return cli.fail(problems) if problems else cli.OK
 
 

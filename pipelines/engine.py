@@ -68,9 +68,7 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
             # The workers keep all cores busy; threads of TensorFlow's own would only get in their way.
             os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
             os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-        if plan.model.needs_tensorflow or not _native_is_ready(plan):
-            import tensorflow  # noqa: F401
-
+        import_tensorflow(plan)
         reader, writer = row_reader_class(plan.config.source.reads), writer_class(plan.config.output.format)
         for name in (*reader.libraries, *writer.libraries):
             importlib.import_module(name)
@@ -80,6 +78,12 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
         gc.freeze()
         # Nor need it look after every few hundred objects: messages come by tens of thousands, and are in no cycles.
         gc.set_threshold(100_000, 20, 20)
+
+
+def import_tensorflow(plan: Plan) -> None:
+    """Imports what is to run the model in this process: TensorFlow, or for the native runtime its library alone."""
+    if plan.model.needs_tensorflow or not _native_is_ready(plan):
+        import tensorflow  # noqa: F401
 
 
 def _native_is_ready(plan: Plan) -> bool:
@@ -274,6 +278,7 @@ def _summary(
         requests=asked.get("requests"),
         requests_repeated=asked.get("requests_repeated"),
         lost=outcome.problems or None,
+        notes=account.notes if account else (),
         ok=not outcome.problems and read == written + dead and fraction <= config.dead_letters.max_fraction,
     )
 

@@ -28,6 +28,7 @@ class Summary:
       max_fraction: the largest share allowed.
       ok: all rows accounted for, and not too many dead-lettered.
       runtime: what ran the model: native or python; None if it is on a server.
+      notes: what a person should know of what was written, one line each.
       lost: what was published and is not there any more, one line each; None if all is there.
       ended_because: of a stream that was ended early: why; None if it was not.
       requests: sent to a model server, if the model is on one.
@@ -52,6 +53,7 @@ class Summary:
     max_fraction: float
     ok: bool
     runtime: str | None = None
+    notes: tuple[str, ...] = ()
     lost: tuple[str, ...] | None = None
     ended_because: str | None = None
     requests: int | None = None
@@ -86,6 +88,8 @@ class Summary:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_shown(part) for part in value]
     return masked(value) if isinstance(value, str) else value
 
 
@@ -116,6 +120,7 @@ def print_summary(console: Any, summary: Summary) -> None:
         console.print(f"{summary.name}: done" if summary.ok else f"{summary.name}: FAILED", highlight=False)
         for name, value in rows:
             console.print(f"{name + ':':<{width}}{value}", highlight=False, soft_wrap=True)
+        _print_notes(console, summary)
         return
     from rich.table import Table
 
@@ -126,6 +131,12 @@ def print_summary(console: Any, summary: Summary) -> None:
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
+    _print_notes(console, summary)
+
+
+def _print_notes(console: Any, summary: Summary) -> None:
+    for note in summary.notes:
+        console.print(f"note: {masked(note)}", highlight=False, soft_wrap=True)
 
 
 def _share(summary: Summary) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipelines.plan import Plan
@@ -42,9 +42,14 @@ def show(console: Any, print_table: Table, sample: Sample) -> None:
     if not sample.rejected:
         return
     console.print(f"of the first {rows}, {len(sample.rejected):,} would become dead letters:")
-    for row, reason in sample.rejected[:_SHOWN_ROWS]:
+    show_reasons(console, sample.rejected)
+
+
+def show_reasons(console: Any, rows: Sequence[tuple[str, str]]) -> None:
+    """Prints the first of some rows, each with the reason for which it fails, and how many more there are."""
+    for row, reason in rows[:_SHOWN_ROWS]:
         console.print(f"  {row}: {reason}")
-    others = Counter(reason for _, reason in sample.rejected[_SHOWN_ROWS:])
+    others = Counter(reason for _, reason in rows[_SHOWN_ROWS:])
     if others:
         reason, count = others.most_common(1)[0]
         often = f"; the most frequent reason, {count:,} times: {reason}" if count > 1 else ""

@@ -13,10 +13,11 @@ from inference.binding import Binding, InputBinding, bind
 from inference.coercion import is_list, is_text, list_lengths
 from inference.errors import BindingError
 from inference.inputs import prepare
+from inference.marks import numbered
 from pipelines.formats import reader_class
 from pipelines.partitions import PartitionedReader
 from pipelines.plan import Plan
-from pipelines.rows import Block, Positions, RejectedRow, text_of
+from pipelines.rows import Block, Origin, Positions, RejectedRow, text_of
 
 SAMPLED_ROWS = 1000
 _SAMPLED_BYTES = 64 << 20
@@ -35,6 +36,7 @@ class Sample:
       read: number of rows that were read.
       rejected: (row, reason) of those that would become dead letters, in the order of the source.
       good: the rows of the batch that would reach the model.
+      parts: where the rows of the batch come from: origins, each with how many of its first rows are in the batch.
     """
 
     batch: pa.RecordBatch | None = None
@@ -43,6 +45,16 @@ class Sample:
     read: int = 0
     rejected: tuple[tuple[str, str], ...] = ()
     good: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
+    parts: tuple[tuple[Origin, int], ...] = ()
+
+    def to_predict(self) -> Iterator[tuple[Origin, pa.RecordBatch]]:
+        """Gives the rows that would reach the model as a run's source gives them, numbered as those of their origin."""
+        first = 0
+        for origin, rows in self.parts:
+            good = self.good[(self.good >= first) & (self.good < first + rows)]
+            if self.batch is not None and len(good):
+                yield origin, numbered(self.batch.take(pa.array(good)), good - first)
+            first += rows
 
 
 def sampled_batch(plan: Plan, rows: int = SAMPLED_ROWS) -> pa.RecordBatch | None:
@@ -103,7 +115,8 @@ def take_sample(plan: Plan, rows: int = SAMPLED_ROWS) -> Sample:
         rejected += [(name, failures[row].message) for name, row in zip(names, failed, strict=True)]
         first += part.num_rows
     good = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
-    return Sample(batch, tuple(arrays), binding, read, tuple(rejected), good)
+    parts = tuple((block.origin, part.num_rows) for block, part in zip(blocks, batches, strict=True))
+    return Sample(batch, tuple(arrays), binding, read, tuple(rejected), good, parts)
 
 
 def _pieces(plan: Plan) -> Iterator[tuple[str, Block | RejectedRow]]:

@@ -45,6 +45,7 @@ class Manifest(BaseModel):
       rows_written: of these, in the output.
       rows_dead_lettered: of these, in the dead letters.
       shards: of this run, and those of earlier ones that it left (a replay adds to what is there).
+      notes: what a person should know of what the last run wrote, one line each.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +57,7 @@ class Manifest(BaseModel):
     rows_written: int
     rows_dead_lettered: int
     shards: tuple[Shard, ...]
+    notes: tuple[str, ...] = ()
 
     def of_run(self, run: str) -> list[Shard]:
         """Lists the shards that a run wrote."""

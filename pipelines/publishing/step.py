@@ -11,6 +11,7 @@ from apache_beam.metrics import Metrics
 
 from pipelines import files
 from pipelines.accounting import DEAD_LETTERS, NAMESPACE, OUTPUT, Account, Receipt, ShardWritten, balance
+from pipelines.constant_outputs import in_all, notes_on
 from pipelines.formats.base import Writer
 from pipelines.publishing import commit, manifest, shards
 from pipelines.publishing.commit import Commit, Move, PrefixCommit
@@ -130,6 +131,7 @@ class Publish(beam.DoFn):  # type: ignore[misc]
             if target.is_replay and prefix == target.output and not shard.name.startswith(begin)
         ]
         kept = {shard.name for shard in stays}
+        is_output = prefix == target.output
         made = [
             Shard(name=move.name, size=move.size, rows=shard.rows, run=target.run)
             for move, shard in zip(moves, written, strict=True)
@@ -141,8 +143,9 @@ class Publish(beam.DoFn):  # type: ignore[misc]
             rows_written=account.rows_written,
             rows_dead_lettered=account.rows_dead_lettered,
             shards=(*stays, *made),
+            notes=notes_on(in_all([s.constants for s in written]), account.rows_written) if is_output else (),
         )
-        needed = bool(after.shards) or prefix == target.output
+        needed = bool(after.shards) or is_output
         remove = [*(shard.name for shard in earlier if shard.name not in kept), *replaced]
         return PrefixCommit(
             prefix=prefix, remove=tuple(dict.fromkeys(remove)), moves=tuple(moves), manifest=after if needed else None

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipelines import files
 from pipelines.accounting import OUTPUT, ShardWritten
+from pipelines.constant_outputs import ConstantOutputs
 from pipelines.dead_letters import at_bundle_end
 from pipelines.formats.base import Writer
 from pipelines.plan import OutputColumn
@@ -49,6 +50,14 @@ class WriteShards(WriteRows):
         self._make_writer = writer
         self._options = dict(options)
         self._output = output
+        self._outputs = tuple(column.name for column in columns if column.origin == "model")
+
+    def setup(self) -> None:
+        self._constants = ConstantOutputs(self._outputs)
+
+    def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
+        self._constants.look(element[1])
+        super().process(element)
 
     def start_bundle(self) -> None:
         super().start_bundle()
@@ -73,4 +82,4 @@ class WriteShards(WriteRows):
             self._writer.close()
             size = files.close_durably(self._file)
             self._file = None
-            yield at_bundle_end(ShardWritten(OUTPUT, self._path, self._rows, size))
+            yield at_bundle_end(ShardWritten(OUTPUT, self._path, self._rows, size, self._constants.found()))

@@ -35,8 +35,11 @@ class WriteRolling(WriteShards):
             "", "", plan.model.id,
         )  # fmt: skip
         self._file_window_s = window_s
+        # Of a stream, outputs that do not change are found before any sink.
+        self._outputs = ()
 
     def setup(self) -> None:
+        super().setup()
         self._rolling = RollingFile(self._output, self._make_writer.extension, self._file_window_s)
 
     def start_bundle(self) -> None:

@@ -19,6 +19,7 @@ from inference.coders import typed
 from inference.predict import Keyed, Predict
 from pipelines.accounting import NAMESPACE
 from pipelines.coders import Rows
+from pipelines.constant_outputs import CONSTANTS
 from pipelines.dead_letters import DeadLetterDoFn, RejectUnpredicted
 from pipelines.formats.base import RowReader
 from pipelines.formats.output_values import to_output
@@ -102,11 +103,12 @@ class Decode(DeadLetterDoFn):
 
 
 class Measure(beam.DoFn):  # type: ignore[misc]
-    """Passes predicted rows on, and notes how long the model took."""
+    """Passes predicted rows on, and notes how long the model took, and which outputs do not change."""
 
     def process(self, element: tuple[MessageOrigin, pa.RecordBatch]) -> Iterator[Any]:
         origin, batch = element
         LATENCIES.add("model", now_us() - origin.decoded_us, batch.num_rows)
+        CONSTANTS.look(batch)
         yield element
 
 

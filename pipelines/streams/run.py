@@ -13,6 +13,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import engine, limit, runners
+from pipelines.constant_outputs import CONSTANTS, notes_on
 from pipelines.options import runner_name
 from pipelines.plan import Plan
 from pipelines.progress import TALLY
@@ -54,6 +55,7 @@ def run(
         pipeline = engine.make_pipeline(ready)
         build(pipeline)
         LATENCIES.clear()
+        CONSTANTS.begin(plan.model_outputs)
         ENDED.clear()
         PACE.begin(plan.config.batching.latency_budget_ms, plan.config.batching.max_rows)
         begun = time.monotonic()
@@ -120,6 +122,7 @@ def _summary(
         max_fraction=config.dead_letters.max_fraction,
         batching=None if PACE.choice is None else asdict(PACE.choice),
         rows_repeated=TALLY.rows_repeated if config.dedupe else None,
+        notes=notes_on(CONSTANTS.found(), written),
         ended_because=ended_because or None,
         ok=read == written + dead + TALLY.rows_repeated
         and fraction <= config.dead_letters.max_fraction

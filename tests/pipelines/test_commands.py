@@ -137,6 +137,7 @@ def test_the_summary_as_json(command: Command, tmp_path: Path) -> None:
         "dead_letters",
         "dead_letter_fraction",
         "max_fraction",
+        "notes",
         "ok",
     }
     assert (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"]) == (50, 49, 1)
