@@ -30,28 +30,25 @@ Failures = dict[int, str]
 _Cast = Callable[[pa.Array], pa.Array]
 
 
+_BYTES = frozenset(each.id for each in (pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(1)))
+_TEXTS = _BYTES | {each.id for each in (pa.string(), pa.large_string(), pa.string_view())}
+_LISTS = frozenset(each.id for each in (pa.list_(pa.null()), pa.large_list(pa.null()), pa.list_(pa.null(), 1)))
+_DICTIONARY = pa.dictionary(pa.int32(), pa.string()).id
+
+
 def is_text(type: pa.DataType) -> bool:
-    """Whether values of the type are strings or bytes, dictionary-encoded or not."""
-    if pa.types.is_dictionary(type):
-        type = type.value_type
-    return bool(
-        pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type) or is_bytes(type)
-    )
+    """Tells whether values of the type are strings or bytes, dictionary-encoded or not."""
+    return (type.value_type if type.id == _DICTIONARY else type).id in _TEXTS
 
 
 def is_bytes(type: pa.DataType) -> bool:
-    """Whether values of the type are bytes."""
-    return bool(
-        pa.types.is_binary(type)
-        or pa.types.is_large_binary(type)
-        or pa.types.is_binary_view(type)
-        or pa.types.is_fixed_size_binary(type)
-    )
+    """Tells whether values of the type are bytes."""
+    return type.id in _BYTES
 
 
 def is_list(type: pa.DataType) -> bool:
-    """Whether values of the type are lists."""
-    return bool(pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type))
+    """Tells whether values of the type are lists."""
+    return type.id in _LISTS
 
 
 def list_lengths(array: pa.Array) -> npt.NDArray[np.int64]:

@@ -144,7 +144,7 @@ def _column(value: Dense, depth: int) -> pa.Array:
 
 def _arrow(values: Numbers) -> pa.Array:
     """Numbers as an array on their own memory."""
-    if values.dtype.name == "bfloat16":
+    if values.dtype.kind == "V":
         values = values.astype(np.float32)
     if values.dtype == np.bool_:
         packed = np.packbits(values, bitorder="little")

@@ -64,7 +64,7 @@ class Feed:
             self._new(STRING, value.shape, views.ctypes.data, views.nbytes)
             return
         array = np.ascontiguousarray(value)
-        code = dtype_number(array.dtype.name)
+        code = _code(array.dtype)
         if owned:
             self._copied(code, array)
             return
@@ -89,6 +89,11 @@ class Feed:
         if not pointer:
             raise MemoryError(f"TensorFlow makes no tensor of {dtype_name(code)} with shape {list(shape)}")
         self.pointers.append(pointer)
+
+
+@functools.cache
+def _code(dtype: np.dtype[Any]) -> int:
+    return dtype_number(dtype.name)
 
 
 def _sizes(shape: tuple[int, ...]) -> Any:
