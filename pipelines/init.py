@@ -64,7 +64,9 @@ def _init(arguments: Any) -> int:
     if output != "-" and os.path.exists(output) and not arguments.force:
         raise ConfigError([f"{output} exists; choose another --output, or --force to replace it"])
     try:
-        signature = rows.with_rows(read_signature(model, arguments.signature, read_bytes=model_files.read_bytes))
+        version = _version_of(model)
+        path = model_files.resolve(model, version)
+        signature = rows.with_rows(read_signature(path, arguments.signature, read_bytes=model_files.read_bytes))
     except ModelError as error:
         raise ConfigError([f"--model: {error}"]) from None
     problem = rows.problem(signature)
@@ -84,7 +86,11 @@ def _init(arguments: Any) -> int:
         raise ConfigError(
             [f"--source: {line.removeprefix('source.path: ')}" for line in said or [str(error)]]
         ) from None
+    sample = detection.with_points(sample, detected)
     config, notes, missing = propose(signature, sample, detected.format, arguments)
+    if version is not None:
+        config["model"]["version"] = version
+        notes.append(f"assumed: of the versions in {model} the newest (model.version)")
     notes = detection.complete(config, detected) + notes
     if missing:
         missing += fed_inputs.hints(detected.format, found[:1])
@@ -97,12 +103,25 @@ def _init(arguments: Any) -> int:
     if output == "-":
         terminal.print_text(text.rstrip())
     else:
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
-        Path(output).write_text(text, "utf-8")
+        try:
+            Path(output).parent.mkdir(parents=True, exist_ok=True)
+            Path(output).write_text(text, "utf-8")
+        except OSError as error:
+            raise ConfigError([f"--output: cannot write {output}: {error.strerror or error}"]) from None
         notes.append(f"wrote {output}; next: python -m pipelines.check --config {output}")
     for note in notes:
         terminal.print_line(note, stderr=True)
     return cli.OK
+
+
+def _version_of(model: str) -> str | None:
+    """Returns "latest" for a local folder of versions, None for all else."""
+    from model.other_formats import SAVED_MODEL_FILE
+    from model.signature import latest_version
+
+    if not os.path.isdir(model) or os.path.exists(os.path.join(model, SAVED_MODEL_FILE)):
+        return None
+    return "latest" if latest_version(entry.name for entry in os.scandir(model) if entry.is_dir()) else None
 
 
 def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[dict[str, Any], list[str], list[str]]:
@@ -130,27 +149,41 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
     except BindingError as error:
         missing += error.problems
     columns, key = found.columns, "path" if format == "bytes" else found.key
-    notes = [
-        *found.notes,
-        f"assumed: '{key}' identifies a row" if key else "no column identifies a row: keys are <file>:<offset>",
-    ]
+    notes = list(found.notes)
     name = _name_of(arguments.model)
+    stem = re.sub(r"[^a-zA-Z0-9]+", "-", os.path.basename(arguments.source.rstrip("/")).split(".")[0]).strip("-")
+    place = f"out/{name}-{stem}" if stem else f"out/{name}"
     source: dict[str, Any] = {"type": "file", "format": format, "path": arguments.source, "key": key}
     source.update({"columns": columns} if columns else {})
+    output: dict[str, Any] = {"type": "file", "format": format, "path": place}
+    if key is not None:
+        notes.append(f"assumed: '{key}' identifies a row")
+    elif _can_all_be_written(sample.schema, signature):
+        output["columns"] = ["*"]
+        notes.append("no column identifies a row: all of them are written beside the outputs (output.columns)")
+    else:
+        notes.append("no column identifies a row: keys are <file>:<offset>")
     config = {
         "$schema": "schema.json",
         "name": name,
         "source": {field: value for field, value in source.items() if value is not None},
         "model": {"type": "saved_model", "path": arguments.model, "signature": signature.name},
         "batching": {"max_rows": 16384, "max_wait_ms": 50},
-        "output": {
-            "type": "file",
-            "format": format,
-            "path": f"out/{name}",
-        },
-        "dead_letters": {"path": f"out/{name}-dead_letters", "max_fraction": 0.01},
+        "output": output,
+        "dead_letters": {"path": f"{place}-dead_letters", "max_fraction": 0.01},
     }
     return config, notes, missing
+
+
+def _can_all_be_written(schema: Any, signature: Any) -> bool:
+    """Tells whether every column is one that any format writes, and none is named like an output."""
+    import pyarrow as pa
+
+    outputs = {spec.name for spec in signature.outputs}
+    plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string, pa.types.is_null)
+    return len(schema) > 0 and all(
+        field.name not in outputs and any(is_plain(field.type) for is_plain in plain) for field in schema
+    )
 
 
 def _name_of(model: str) -> str:

@@ -197,13 +197,22 @@ def _fits_values(spec: TensorSpec, values: pa.Array) -> bool:
 
 
 def _no_column(spec: TensorSpec, left: Sequence[str], sample: pa.RecordBatch) -> str:
-    closest = difflib.get_close_matches(spec.name.lower(), [name.lower() for name in left], n=1, cutoff=0.0)
-    name = next((name for name in left if closest and name.lower() == closest[0]), None)
+    name = _closest(spec.name, left)
     near = f"the closest is '{name}' ({sample.schema.field(name).type}); " if name is not None else ""
     return (
         f"no column for input '{spec.name}' ({spec.dtype} {shapes.in_words(spec)}); {near}map a column with "
         f'source.columns {{"{spec.name}": "<column>"}}, or give a value for every row with source.defaults'
     )
+
+
+def _closest(name: str, columns: Sequence[str]) -> str | None:
+    """Returns the column that is named most like an input, if one is at all: with its name inside, or much of it."""
+    plain = _plain(name)
+    inside = [column for column in columns if plain and _plain(column) and (plain in _plain(column))]
+    if inside:
+        return min(inside, key=len)
+    near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1, cutoff=0.5)
+    return next((column for column in columns if near and column.lower() == near[0]), None)
 
 
 def _no_lists(spec: TensorSpec, left: Sequence[str], sample: pa.RecordBatch, *, several: bool) -> str:

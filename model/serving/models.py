@@ -80,7 +80,8 @@ class Models:
         if label is not None:
             raise invalid(f"Unrecognized servable version label: {label}")
         wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-        raise RequestError(Status.NOT_FOUND, f"Servable not found for request: {wanted}")
+        served = ", ".join(sorted(self.stores)[:20])
+        raise RequestError(Status.NOT_FOUND, f"Servable not found for request: {wanted} (served: {served})")
 
     def _changed(self, model: ServedModel, before: Store | None) -> Store | None:
         store = Store(model, self._signature, self._loading)

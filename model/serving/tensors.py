@@ -243,8 +243,12 @@ def has_rows(spec: TensorSpec) -> bool:
 
 
 def row_count(arrays: Mapping[str, Array], specs: Iterable[TensorSpec]) -> int:
-    """How many rows a request has: those of the longest input; 1 if the inputs have no rows."""
-    return max((len(arrays[spec.name]) for spec in specs if has_rows(spec) and arrays[spec.name].ndim), default=1)
+    """Returns how many rows a request has: those of the longest input; 1 if the inputs have no rows.
+
+    An input of unknown rank, as tf.Examples of TensorFlow 1 have it, has as many rows as it was given.
+    """
+    by_row = [arrays[spec.name] for spec in specs if spec.shape is None or has_rows(spec)]
+    return max((len(array) for array in by_row if array.ndim), default=1)
 
 
 def _flatten(values: Any, spec: TensorSpec) -> tuple[list[Any], list[int]]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from model.specs import Signature
 from pipelines.files import read_range
@@ -162,6 +163,19 @@ def sample(path: str, found: Detected, signature: Signature) -> pa.RecordBatch:
     batch = reader_class(reads).sample(path, found.options, _SAMPLE_ROWS)
     names = {column: name for name, column in content.fed(signature, reads).items()}
     return batch.rename_columns([names.get(name, name) for name in batch.schema.names])
+
+
+def with_points(sample: pa.RecordBatch, found: Detected) -> pa.RecordBatch:
+    """Returns a sample whose numbers have decimal points, where those of the file have commas."""
+    if found.options.get("decimal") != ",":
+        return sample
+    columns = [
+        pc.replace_substring_regex(column, r"^(\s*[-+]?[0-9]*),([0-9]+\s*)$", r"\1.\2")
+        if pa.types.is_string(column.type)
+        else column
+        for column in sample.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=sample.schema.names)
 
 
 def complete(config: dict[str, Any], found: Detected) -> list[str]:

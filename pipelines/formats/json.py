@@ -88,6 +88,9 @@ class JsonReader(TextReader):
                 good.append(line)
                 values.append(row)
         if lines and not good:
+            if lines[0].lstrip().startswith(b"[") and lines[0].rstrip().endswith(b"]"):
+                wanted = '{"<input>": [...]}'
+                raise FormatError(f"{file}: its lines are lists, not objects with names; write each as {wanted}")
             raise FormatError(f"{file}: none of its first lines is a JSON object; is it newline-delimited JSON?")
         if not good:
             return pa.RecordBatch.from_pylist([])

@@ -23,7 +23,7 @@ from model.errors import ModelError, SignatureNotFoundError
 from model.serving.model_config import read_model_config
 from model.serving.models import Models
 from model.serving.options import Options, ServedModel
-from model.serving.tensors import broadcast_size, pairs_to_json
+from model.serving.tensors import broadcast_size, pairs_to_json, row_count
 from model.specs import Signature, TensorSpec
 from tests.model.half_plus_two import make_half_plus_two
 from tests.model.serving_process import serving
@@ -760,3 +760,10 @@ def test_what_inputs_are_broadcast_to():
     shapes = {"a": np.zeros((3, 1)), "b": np.zeros(4), "c": np.zeros(())}
     assert broadcast_size(shapes) == 12
     assert broadcast_size({"a": np.zeros(())}) == 1
+
+
+def test_an_input_of_unknown_rank_has_as_many_rows_as_it_was_given() -> None:
+    """As the serialized tf.Examples of models that TensorFlow 1 exported."""
+    spec = TensorSpec("inputs", "string", None)
+    assert row_count({"inputs": np.array([b"a", b"b", b"c"], object)}, [spec]) == 3
+    assert row_count({"inputs": np.array(b"a", object)}, [spec]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,10 @@ PROPOSED: dict[str, tuple[str, str, str, Any, list[str]]] = {
         ["no column feeds any input", "input 'company' is left out", "nothing was written"],
     ),
     "another separator": ("in.csv", "age;a;b\n1;2;3\n", "mixed", {"x": ["a", "b"]}, ["the delimiter is a semicolon"]),
+    "decimal commas": (
+        "in.csv", "age;a;b\n1;2,5;3\n2;1,5;2\n", "mixed", {"x": ["a", "b"]}, ["numbers have a decimal comma"],
+    ),
+    "lists without names": ("in.json", "[1, 2]\n[3, 4]\n", "mixed", None, ["its lines are lists", "write each as"]),
     "a request to a server": (
         "in.json", '{"instances": [{"features": [1, 2, 3, 4]}]}\n', "vector", None, ["request", "jq -c '.instances[]'"],
     ),
@@ -253,6 +258,33 @@ def test_init_writes_without_an_input_if_it_must(command: Command, tmp_path: Pat
     source = result.summary["source"]
     assert "defaults" not in source
     assert "decide: no column for input 'age'" in result.err
+
+
+def test_init_takes_the_newest_of_versions_and_tells_datasets_apart(
+    command: Command, tmp_path: Path, models: dict[str, str]
+) -> None:
+    """No data set takes another one's place, and what no key tells apart is written whole."""
+    for version in ("1", "2"):
+        shutil.copytree(models["mixed"], tmp_path / "exports" / version)
+    places = set()
+    for name in ("first.csv", "second.csv"):
+        (tmp_path / name).write_text("age,a,b\n1,2,3\n2,3,4\n")
+        result = command("init", "--model", str(tmp_path / "exports"), "--source", str(tmp_path / name))
+        assert result.code == 0, result
+        assert result.summary["model"]["version"] == "latest"
+        assert result.summary["name"] == "exports"
+        assert result.summary["output"]["columns"] == ["*"]
+        places.add(result.summary["output"]["path"])
+    assert places == {"out/exports-first", "out/exports-second"}
+
+
+def test_init_says_where_it_cannot_write(command: Command, tmp_path: Path, models: dict[str, str]) -> None:
+    (tmp_path / "in.csv").write_text("age,a,b\n1,2,3\n")
+    (tmp_path / "file").write_text("")
+    wanted = ["--model", models["mixed"], "--source", str(tmp_path / "in.csv")]
+    result = command("init", *wanted, "--output", str(tmp_path / "file" / "mine.json"))
+    assert result.code == 2
+    assert f"--output: cannot write {tmp_path}/file/mine.json" in result.err
 
 
 # A file, the model, the source's settings, the exit codes of check and batch, and words of what check says.
