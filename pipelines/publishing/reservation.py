@@ -84,7 +84,7 @@ class Reservation:
             for place in self.places:
                 folder, _ = shards.split_prefix(place.prefix)
                 if folder and not files.is_remote(folder):
-                    self._make(folder.rstrip("/") or "/")
+                    self._make_for(place, folder.rstrip("/") or "/")
                 self._locks.append(_lock(place, self._holder))
             self.notes += _complete([place.prefix for place in self.places], self._holder)
         except BaseException:
@@ -145,6 +145,13 @@ class Reservation:
                 os.rmdir(self._folders.pop())
             except OSError:
                 continue
+
+    def _make_for(self, place: Place, folder: str) -> None:
+        try:
+            self._make(folder)
+        except OSError as error:
+            why = error.strerror or error
+            raise ConfigError([f"{place.where}: the folder {folder} cannot be made: {why}"]) from None
 
     def _make(self, folder: str) -> None:
         if not os.path.isdir(folder):
