@@ -45,7 +45,7 @@ def execute(
     job_server.check_flags(flags)
     out, err = cli.consoles()
     for note in (*plan.notes, *(reserved.notes if reserved else ())):
-        err.print(f"note: {note}")
+        err.print(note if note.startswith("warning: ") else f"note: {note}")
     what = "file of dead letters" if replayed else "file"
     what = what.replace("file", "files") if len(plan.files) != 1 else what
     size = sum(file.size for file in plan.files) / 1e6

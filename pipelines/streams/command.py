@@ -53,7 +53,7 @@ def _execute(
 ) -> int:
     out, err = cli.consoles()
     for note in plan.notes:
-        err.print(f"note: {note}")
+        err.print(note if note.startswith("warning: ") else f"note: {note}")
     err.print(f"{plan.config.name}: {description}; loading Beam and TensorFlow ...")
     with cli.quiet_imports():
         from pipelines import engine, options, report

@@ -74,7 +74,7 @@ def launch(plan: Plan, source: Source, flags: list[str]) -> int:
 def _hand_over(plan: Plan, description: str, read: Callable[[], beam.PTransform], flags: list[str]) -> int:
     out, err = cli.consoles()
     for note in plan.notes:
-        err.print(f"note: {note}")
+        err.print(note if note.startswith("warning: ") else f"note: {note}")
     err.print(f"{plan.config.name}: {description}; loading Beam ...")
     with cli.quiet_imports():
         from pipelines import engine, options
