@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from inference.binding import Binding
+from inference.call_size import CallSize
 from inference.calls import Call, Explain, Outlook, call_in_slices
 from inference.coercion import is_list
 from inference.errors import Failure
@@ -35,6 +36,7 @@ def predict_batches(
     explain: Explain,
     pool: Executor | None = None,
     outlook: Outlook | None = None,
+    call_size: CallSize | None = None,
 ) -> list[pa.RecordBatch]:
     """Predicts all rows of all batches, in calls of at most `max_rows` rows that may span batches.
 
@@ -48,6 +50,7 @@ def predict_batches(
         no fault of the row.
       pool: makes the calls at the same time, if given.
       outlook: tells when so many rows have failed that it is not worth going on; without it, all rows are tried.
+      call_size: bounds calls by bytes too, and by what the model had no memory for.
 
     An exception's attribute `parts` says into how many parts its rows are cut to be tried again: 2 where there is none,
     1 if all of them fail with it. An EndpointConfigError is raised.
@@ -65,7 +68,7 @@ def predict_batches(
     failures = {int(starts[i]) + row: f for i, (_, failed) in enumerate(prepared) for row, f in failed.items()}
     arrays = [_joined([columns[k] for columns, _ in prepared]) for k in range(len(binding.inputs))]
     predicted = _predict_rows(
-        arrays, int(starts[-1]), binding, outputs, call, max_rows, explain, failures, pool, outlook
+        arrays, int(starts[-1]), binding, outputs, call, max_rows, explain, failures, pool, outlook, call_size
     )
     results = []
     for i, batch in enumerate(batches):
@@ -100,10 +103,11 @@ def _predict_rows(
     failures: dict[int, Failure],
     pool: Executor | None,
     outlook: Outlook,
+    call_size: CallSize | None,
 ) -> dict[str, pa.Array]:
     """Outputs of all rows, null for those in `failures`, to which rows that fail in the model are added."""
     if not failures and not _needs_grouping(arrays, binding):
-        done = call_in_slices(arrays, rows, call, max_rows, explain, pool, outlook)
+        done = call_in_slices(arrays, rows, call, max_rows, explain, pool, outlook, size=call_size)
         failures.update(done.failures)
         return done.columns(outputs)
     good = np.setdiff1d(np.arange(rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
@@ -111,7 +115,7 @@ def _predict_rows(
     pieces: list[dict[str, pa.Array]] = []
     for group in _groups(arrays, good, binding):
         taken = [array.take(pa.array(group)) for array in arrays]
-        done = call_in_slices(taken, len(group), call, max_rows, explain, pool, outlook, failures)
+        done = call_in_slices(taken, len(group), call, max_rows, explain, pool, outlook, failures, call_size)
         failures.update({int(group[row]): failure for row, failure in done.failures.items()})
         order.append(group)
         pieces.append(done.columns(outputs))

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from inference.call_size import CallSize, Piece, is_exhausted
 from inference.errors import EndpointConfigError, Failure, RequestTooLargeError, TooManyFailuresError
 
 Call = Callable[[list[pa.Array]], Mapping[str, pa.Array]]
@@ -24,9 +25,6 @@ Call = Callable[[list[pa.Array]], Mapping[str, pa.Array]]
 
 Explain = Callable[[Exception], Failure]
 Outcome = Mapping[str, pa.Array] | Exception
-Piece = tuple[int, int]
-"""First row and the row behind the last."""
-
 PROBES = 32
 """Single rows that are tried, from all over those at hand, where nothing has ever succeeded."""
 
@@ -82,13 +80,21 @@ class Outlook:
 class Done:
     """Outputs of pieces of the rows, as they come in."""
 
-    def __init__(self, rows: int, explain: Explain, outlook: Outlook, before: Mapping[int, Failure]) -> None:
+    def __init__(
+        self,
+        rows: int,
+        explain: Explain,
+        outlook: Outlook,
+        before: Mapping[int, Failure],
+        size: CallSize | None = None,
+    ) -> None:
         self.pieces: dict[int, tuple[int, Mapping[str, pa.Array] | None]] = {}
         self.failures: dict[int, Failure] = {}
         self._rows = rows
         self._explain = explain
         self._outlook = outlook
         self._before = before
+        self._size = size
         self._in_a_row = 0
         self._probed = False
 
@@ -112,6 +118,11 @@ class Done:
             return []
         if isinstance(outcome, EndpointConfigError):
             raise outcome
+        if self._size is not None and rows > 1 and is_exhausted(outcome):
+            # Nothing is wrong with these rows; there are too many of them.
+            self._size.lower(rows)
+            middle = low + rows // 2
+            return [(low, middle), (middle, high)]
         self._in_a_row += 1
         parts = min(self._parts(outcome, rows), rows)
         if parts > 1:
@@ -137,6 +148,7 @@ class Done:
             or self._outlook.succeeded
             or not isinstance(outcome, Exception)
             or isinstance(outcome, (EndpointConfigError, RequestTooLargeError))
+            or is_exhausted(outcome)
             or self._rows < 2 * PROBES
             or not self._outlook.is_over(self._rows + len(self._before))
         ):
@@ -168,6 +180,7 @@ def call_in_slices(
     pool: Executor | None,
     outlook: Outlook,
     before: Mapping[int, Failure] | None = None,
+    size: CallSize | None = None,
 ) -> Done:
     """Calls the model slice by slice; see `inference.batches.predict_batches`.
 
@@ -175,9 +188,13 @@ def call_in_slices(
       arrays: the inputs.
       rows: how many there are.
       before: failures of other rows of the same batches.
+      size: bounds calls by bytes too, and by what the model had no memory for.
     """
-    done = Done(rows, explain, outlook, before or {})
-    pending = [(low, min(low + max_rows, rows)) for low in range(0, rows, max_rows)][::-1]
+    done = Done(rows, explain, outlook, before or {}, size)
+    if size is None:
+        pending = [(low, min(low + max_rows, rows)) for low in range(0, rows, max_rows)][::-1]
+    else:
+        pending = size.pieces(arrays, rows, max_rows)[::-1]
 
     def attempt(piece: Piece) -> Outcome:
         low, high = piece
@@ -189,6 +206,9 @@ def call_in_slices(
     if pool is None:
         while pending:
             piece = pending.pop()
+            if size is not None and len(parts := size.parts(piece)) > 1:
+                pending += parts[::-1]
+                continue
             outcome = attempt(piece)
             if probes := done.probes(outcome):
                 tried: list[Outcome] = []

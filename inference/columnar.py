@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from inference.batches import column_nbytes, padded_to, predict_batches, reject_all
 from inference.binding import Binding, ColumnMap, bind
+from inference.call_size import CallSize
 from inference.calls import Call, Explain, Limit, Outlook
 from inference.errors import BindingError, TooManyFailuresError
 from inference.sizes import batch_bytes
@@ -38,6 +39,7 @@ class Columnar:
       model_version: whether the outputs have a column "model_version".
       batching: further arguments of Beam's BatchElements.
       gather: whether small batches are gathered to larger ones; if not, each goes to the model as it comes.
+      max_bytes: most bytes in a call of the model, see `call_size`; None: calls are bounded by rows alone.
 
     Attributes:
       signature: the same.
@@ -55,6 +57,7 @@ class Columnar:
         model_version: bool,
         batching: Mapping[str, Any],
         gather: bool = True,
+        max_bytes: int | None = None,
     ) -> None:
         if max_batch_size < 1:
             raise ValueError(f"max_batch_size is {max_batch_size}; it must be at least 1")
@@ -67,6 +70,8 @@ class Columnar:
         self._encodings = dict(encodings or {})
         self._fixed_rows = rows_of_a_call(signature)
         self._max_rows = min(max_batch_size, self._fixed_rows or max_batch_size)
+        # Calls of a fixed number of rows are of that number, however large they are.
+        self._call_size = CallSize(signature, max_bytes) if max_bytes and not self._fixed_rows else None
         self._batching = dict(batching)
         self._gather = gather
         self._bindings: dict[pa.Schema, Binding] = {}
@@ -141,7 +146,9 @@ class Columnar:
             columns = call(filled)
             return columns if filled is arrays else {name: c.slice(0, rows) for name, c in columns.items()}
 
-        return predict_batches(batches, binding, self.outputs, padded, max_rows, explain, pool, self._outlook)
+        return predict_batches(
+            batches, binding, self.outputs, padded, max_rows, explain, pool, self._outlook, self._call_size
+        )
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
         """Bytes of the columns of batches."""

@@ -13,6 +13,7 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from inference import model_files
 from inference.binding import Binding, ColumnMap
+from inference.call_size import MAX_BYTES
 from inference.calls import Call
 from inference.columnar import VERSION_COLUMN, Columnar
 from inference.errors import Failure, OutputError
@@ -57,6 +58,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
       defaults: model input (or column) -> value of rows that miss it.
       encodings: column -> "base64", for text that stands for bytes.
       max_batch_size: rows in a call of the model; also the size to which small batches are gathered.
+      max_bytes: most bytes in a call of the model, estimated from its inputs and outputs, see `call_size`.
       model_version: adds column "model_version": the name of the model's folder.
       gather: whether small batches are gathered; a stream forms its own, and must not wait for the next.
       runtime: "native" for TensorFlow's C++ core alone, "python" for TensorFlow's Python; by default native, and
@@ -94,6 +96,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
         defaults: Mapping[str, Any] | None = None,
         encodings: Mapping[str, str] | None = None,
         max_batch_size: int = MAX_BATCH_SIZE,
+        max_bytes: int = MAX_BYTES,
         model_version: bool = False,
         gather: bool = True,
         follow_s: float | None = None,
@@ -116,6 +119,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
             defaults=defaults,
             encodings=encodings,
             max_batch_size=max_batch_size,
+            max_bytes=max_bytes,
             model_version=model_version,
             batching=batching,
             gather=gather,

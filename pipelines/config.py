@@ -68,6 +68,12 @@ class Batching(Strict):
         description="Rows in a call of the model; 1 is single-record mode: a stream's messages are taken as they come, "
         "without waiting, and predicted one by one.",
     )
+    max_bytes: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Bytes in a call of a SavedModel; 256 MiB by default. They are estimated: inputs, outputs whose "
+        "sizes the signature tells, and 20 times the bytes of strings larger than 1 KiB, such as images that the model "
+        "decodes. A request to a server is bounded by model.max_request_bytes instead.",
+    )
     max_wait_ms: Annotated[float, Field(ge=0)] = Field(
         50, description="How long a stream waits for a batch to fill; a batch run never waits."
     )
@@ -104,7 +110,9 @@ class RunConfig(Strict):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z]([-a-zA-Z0-9_]*[a-zA-Z0-9])?$")] = "predict"
     source: SourceConfig
     model: ModelConfig
-    batching: Batching = Batching.model_construct(max_rows=16384, max_wait_ms=50, latency_budget_ms=None)
+    batching: Batching = Batching.model_construct(
+        max_rows=16384, max_bytes=None, max_wait_ms=50, latency_budget_ms=None
+    )
     output: OutputConfig
     dead_letters: DeadLettersConfig = DeadLetters.model_construct(path=None, max_fraction=0.01, permissions="0600")
     dedupe: Dedupe | None = Field(None, description="Of a stream: drop repeats of a key; by default they are kept.")

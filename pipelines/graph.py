@@ -74,6 +74,7 @@ def connect(
         defaults=plan.config.source.defaults,
         encodings=source_encodings(plan.config.source),
         max_rows=plan.config.batching.max_rows,
+        max_bytes=plan.config.batching.max_bytes,
         model_version=plan.tells_version,
         outputs=plan.model_outputs,
         gather=not reads_large_blocks(plan),

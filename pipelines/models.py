@@ -243,6 +243,7 @@ def make_handler(
     defaults: dict[str, Any],
     encodings: dict[str, str] | None = None,
     max_rows: int,
+    max_bytes: int | None = None,
     model_version: bool,
     outputs: Collection[str] | None = None,
     gather: bool = True,
@@ -256,6 +257,7 @@ def make_handler(
       defaults: see the handlers.
       encodings: see the handlers.
       max_rows: in a call.
+      max_bytes: in a call of a SavedModel; None for the handler's default.
       model_version: see the handlers.
       outputs: of the model, that are needed; None for all.
       gather: see the handlers.
@@ -272,6 +274,7 @@ def make_handler(
     if isinstance(model.config, SavedModelConfig):
         from inference.saved_model import SavedModelHandler
 
+        options |= {"max_bytes": max_bytes} if max_bytes else {}
         # A native runtime that is only planned may find at its load that it cannot run the model.
         options["runtime"] = "python" if model.runtime == "python" else model.config.runtime
         options["op_libraries"] = model.config.op_libraries

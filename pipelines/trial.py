@@ -122,6 +122,7 @@ def _results(plan: Plan, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
         defaults=source.defaults,
         encodings=source_encodings(source),
         max_rows=plan.config.batching.max_rows,
+        max_bytes=plan.config.batching.max_bytes,
         model_version=plan.tells_version,
         outputs=plan.model_outputs,
     )

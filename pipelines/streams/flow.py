@@ -130,6 +130,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Ro
         defaults=config.source.defaults,
         encodings=source_encodings(config.source),
         max_rows=config.batching.max_rows,
+        max_bytes=config.batching.max_bytes,
         model_version=plan.tells_version,
         outputs=plan.model_outputs,
         # The source has formed the micro-batch; it does not wait for another.
