@@ -10,16 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inference import model_files
+from inference.model_loader import ModelLoader
 from inference.saying import Seldom, first_line
 from model.errors import ModelError
-from model.runtime.load import Model, Name, load
+from model.runtime.load import Model
 from model.specs import Signature
 
 _LOG = logging.getLogger(__name__)
 _WARN_EVERY_S = 60.0
-
-TAKEN_OVER: set[str] = set()
-"""Models of this process that TensorFlow's Python runs because the native runtime could not."""
 
 
 @dataclass(frozen=True)
@@ -40,30 +38,6 @@ class Version:
         return model_files.name(self.path)
 
 
-@dataclass(frozen=True)
-class Loading:
-    """How a SavedModel is loaded in a worker.
-
-    Attributes:
-      runtime: which runtime runs it; None: native where that can, else python.
-      op_libraries: libraries of further operations.
-    """
-
-    runtime: Name | None = None
-    op_libraries: tuple[str, ...] = ()
-
-    def __call__(self, path: str, signature: str) -> Model:
-        """Loads a model, from a copy if its folder is elsewhere, and calls it once."""
-        local = model_files.local_copy(path)
-        TAKEN_OVER.discard(path)
-
-        def note(line: str) -> None:
-            TAKEN_OVER.add(path)
-            _LOG.warning(line)
-
-        return load(local, signature, runtime=self.runtime, op_libraries=self.op_libraries, note=note)
-
-
 class Followed:
     """The newest version in a folder of versions, looked for again and again while somebody has this object.
 
@@ -76,20 +50,20 @@ class Followed:
       path: the version to begin with.
       signature: which one is called; versions in which it is another do not fit.
       every_s: how long to wait between looks.
-      loading: how a version is loaded.
+      loader: loads a version.
 
     Attributes:
       now: the version in use; to be read once for each batch.
     """
 
     def __init__(
-        self, folder: str, path: str, signature: Signature, every_s: float, loading: Loading | None = None
+        self, folder: str, path: str, signature: Signature, every_s: float, loader: ModelLoader | None = None
     ) -> None:
-        self._load = loading or Loading()
+        self._loader = loader or ModelLoader()
         self._folder = folder
         self._signature = signature
         self._warns = Seldom(_WARN_EVERY_S)
-        self.now = Version(path, self._load(path, signature.name))
+        self.now = Version(path, self._loader.load(path, signature.name))
         weak = weakref.WeakMethod(self.look)
         threading.Thread(target=_look, args=(weak, every_s), name="model versions", daemon=True).start()
 
@@ -99,7 +73,7 @@ class Followed:
             path = model_files.resolve(self._folder, model_files.LATEST)
             if path == self.now.path:
                 return
-            model = self._load(path, self._signature.name)
+            model = self._loader.load(path, self._signature.name)
             unlike = _difference(self._signature, model.signature)
             if unlike:
                 raise ModelError(f"{path} does not fit: {unlike}")

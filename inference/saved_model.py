@@ -18,7 +18,8 @@ from inference.calls import Call
 from inference.columnar import VERSION_COLUMN, Columnar
 from inference.errors import Failure, OutputError
 from inference.examples import encode_examples
-from inference.followed import Followed, Loading, Version
+from inference.followed import Followed, Version
+from inference.model_loader import ModelLoader
 from inference.native_tensors import as_row, first_row, from_output, to_inputs
 from inference.tensors import Words, from_tensor, to_tensors
 from model.rows import is_by_row, shape_text, takes_one_row, with_rows
@@ -110,7 +111,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
         self.path = model_files.resolve(path, version)
         self._folder = path
         self._follow_s = follow_s
-        self._load = Loading(runtime, tuple(op_libraries))
+        self._loader = ModelLoader(runtime, tuple(op_libraries))
         self._called = read_signature(self.path, signature, read_bytes=model_files.read_bytes)
         self._one_row = takes_one_row(self._called)
         super().__init__(
@@ -133,8 +134,8 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
     def load_model(self) -> Model | Followed:
         """Loads the model and calls it once; Beam does this once in a process."""
         if self._follow_s is not None:
-            return Followed(self._folder, self.path, self._called, self._follow_s, self._load)
-        return self._load(self.path, self.signature.name)
+            return Followed(self._folder, self.path, self._called, self._follow_s, self._loader)
+        return self._loader.load(self.path, self.signature.name)
 
     def run_inference(
         self,

@@ -23,13 +23,13 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
 
 from inference.errors import ENDPOINT_METRICS, EndpointConfigError, TooManyFailuresError
-from inference.followed import TAKEN_OVER
+from inference.model_loader import TAKEN_OVER
 from model import terminal
 from model.errors import ModelLoadError
 from model.runtime.errors import UnsupportedModelError
 from model.runtime.small_graphs import check_library
 from model.secrets import masked
-from pipelines import runners
+from pipelines import models, runners
 from pipelines.config import ConfigError
 from pipelines.formats import row_reader_class, writer_class
 from pipelines.model_config import SavedModelConfig
@@ -152,7 +152,11 @@ def run(
         build(pipeline)
         begun = time.monotonic()
         try:
-            with _Interruptible(reserved), LiveProgress(console, total_bytes):
+            with (
+                _Interruptible(reserved),
+                LiveProgress(console, total_bytes),
+                models.loaded_ahead(plan.model, is_here(options)),
+            ):
                 result = pipeline.run()
                 result.wait_until_finish()
         except Exception as error:

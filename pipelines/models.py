@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
@@ -26,6 +27,7 @@ from pipelines.model_config import DeclaredTensor, EndpointConfig, SavedModelCon
 if TYPE_CHECKING:
     from inference.client import Endpoint
     from inference.endpoint import EndpointHandler
+    from inference.model_loader import ModelLoader
     from inference.saved_model import SavedModelHandler
 
 
@@ -275,9 +277,8 @@ def make_handler(
         from inference.saved_model import SavedModelHandler
 
         options |= {"max_bytes": max_bytes} if max_bytes else {}
-        # A native runtime that is only planned may find at its load that it cannot run the model.
-        options["runtime"] = "python" if model.runtime == "python" else model.config.runtime
-        options["op_libraries"] = model.config.op_libraries
+        loader = _loader(model)
+        options |= {"runtime": loader.runtime, "op_libraries": loader.op_libraries}
         options["outputs"] = outputs
         if follow and model.config.version == model_files.LATEST:
             options |= {"version": model_files.LATEST, "follow_s": model.config.refresh_s}
@@ -291,3 +292,32 @@ def make_handler(
         if outputs is None or spec.name in outputs or rows.is_by_row(spec, model.signature)
     )
     return EndpointHandler(endpoint(model.config), replace(model.signature, outputs=wanted), **options)
+
+
+def loaded_ahead(model: Model, here: bool) -> AbstractContextManager[None]:
+    """Loads the model in a thread, for the first worker of the block that wants it, while the runner starts.
+
+    Args:
+      model: as it was found.
+      here: whether workers are in this process; for others nothing is loaded.
+    """
+    if not here or model.runtime != "native":
+        return nullcontext()
+    return _loader(model).loaded_ahead(model.path, model.signature.name)
+
+
+def open_library_ahead(model: Model) -> None:
+    """Opens the native runtime's library in a thread, while this one imports Beam."""
+    if model.runtime == "native":
+        from model.runtime.library import open_ahead
+
+        open_ahead()
+
+
+def _loader(model: Model) -> ModelLoader:
+    from inference.model_loader import ModelLoader
+
+    assert isinstance(model.config, SavedModelConfig)
+    # A native runtime that is only planned may find at its load that it cannot run the model.
+    runtime = "python" if model.runtime == "python" else model.config.runtime
+    return ModelLoader(runtime, tuple(model.config.op_libraries))

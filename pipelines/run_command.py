@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from model import terminal
-from pipelines import cli, job_server
+from pipelines import cli, job_server, models
 from pipelines.config import ConfigError, FileSource, RunConfig
 from pipelines.files import FileInfo
 from pipelines.output_places import folder_mode, places
@@ -51,6 +51,7 @@ def execute(
     size = sum(file.size for file in plan.files) / 1e6
     err.print(f"{plan.config.name}: {len(plan.files):,} {what}, {size:,.1f} MB; loading Beam and TensorFlow ...")
     with cli.quiet_imports():
+        models.open_library_ahead(plan.model)
         from pipelines import engine, options, report
 
     given = options.options_from(flags)

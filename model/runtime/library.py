@@ -13,7 +13,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_ubyte, c_void_p
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,7 @@ def opened() -> Any:
             # What TensorFlow says at each load is of no use to anybody; warnings and errors are.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
             try:
+                _load_library(path)
                 lib = ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
                 for name, (result, arguments) in _FUNCTIONS.items():
                     function = getattr(lib, name)
@@ -150,6 +151,26 @@ def opened() -> Any:
                 raise UnsupportedModelError(f"{path.name} cannot be used: {error}") from error
             _opened.append(lib)
         return _opened[0]
+
+
+def _load_library(path: Path) -> None:
+    """Has the system load the library while other threads of Python go on, for which ctypes itself does not care."""
+    system = ctypes.CDLL(None)
+    system.dlopen.restype, system.dlopen.argtypes = c_void_p, [c_char_p, c_int]
+    if not system.dlopen(os.fsencode(path), os.RTLD_NOW | os.RTLD_LOCAL):
+        system.dlerror.restype = c_char_p
+        raise OSError((system.dlerror() or b"it cannot be loaded").decode("utf-8", "replace"))
+
+
+def open_ahead() -> None:
+    """Opens the library in a thread, for whoever calls `opened` next: it takes a third of a second."""
+
+    def work() -> None:
+        with suppress(UnsupportedModelError):  # whoever needs the library is told
+            opened()
+
+    # Not a daemon: a process that ends must not do so while its library is half loaded.
+    threading.Thread(target=work, name="library loader").start()
 
 
 @functools.cache

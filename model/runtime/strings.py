@@ -15,6 +15,7 @@ A view's memory is not TensorFlow's: copies that the graph makes of a view are v
 from __future__ import annotations
 
 import ctypes
+import threading
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ _ZERO = pa.scalar(b"\0", pa.large_binary())
 _FEW = 64
 """Strings that are joined sooner here than by Arrow."""
 _VERY_FEW = 4
+
+_KEPT_COLUMNS, _KEPT_STRINGS, _KEPT_BYTES = 32, 4096, 1 << 18
+"""Dictionaries whose views a thread keeps, and the most strings and bytes of one."""
 
 _ALIGNMENT = 64
 SIZE = 24
@@ -42,6 +46,16 @@ class Memory:
 
     def __init__(self, address: int, size: int) -> None:
         self.__array_interface__ = {"version": 3, "shape": (size,), "typestr": "|u1", "data": (address, False)}
+
+
+class _Kept(threading.local):
+    """Views of dictionaries that this thread has had, by where those lie in memory."""
+
+    def __init__(self) -> None:
+        self.dictionaries: dict[tuple[int, ...], tuple[Views, pa.Array, pa.Array]] = {}
+
+
+_KEPT = _Kept()
 
 
 def views(array: pa.Array) -> tuple[Views, Any]:
@@ -83,14 +97,31 @@ def _one_by_one(array: pa.Array) -> tuple[Views, Any]:
 
 def _gathered(array: pa.DictionaryArray) -> tuple[Views, Any]:
     """Views of a dictionary's strings, taken by the indices."""
-    words = _ended(array.dictionary)
-    known = np.empty((len(words), 3), np.uint64)
-    _write(words, known)
+    known, words = _known(array.dictionary)
     out = _aligned(len(array))
     if len(array):
         # The indices are Arrow's own: none is out of range. With "clip" numpy writes to its place at once.
         np.take(known, integers(array.indices), axis=0, out=out, mode="clip")
     return out, words
+
+
+def _known(dictionary: pa.Array) -> tuple[Views, Any]:
+    """Views of a dictionary's strings, and what must live as long; kept for the next slice of the same column."""
+    small = len(dictionary) <= _KEPT_STRINGS and dictionary.nbytes <= _KEPT_BYTES
+    kept = _KEPT.dictionaries
+    key = (len(dictionary), dictionary.offset, *(buffer.address for buffer in dictionary.buffers()[1:] if buffer))
+    if small and key in kept:
+        known, words, _ = kept[key]
+        return known, words
+    words = _ended(dictionary)
+    known = np.empty((len(words), 3), np.uint64)
+    _write(words, known)
+    if small:
+        while len(kept) >= _KEPT_COLUMNS:
+            del kept[next(iter(kept))]
+        # With the dictionary, so that no other one comes to lie at these addresses.
+        kept[key] = known, words, dictionary
+    return known, words
 
 
 def _ended(array: pa.Array) -> pa.Array:

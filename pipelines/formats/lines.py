@@ -20,6 +20,7 @@ from pipelines.formats.base import MAX_BLOCK_ROWS, MAX_ROW_BYTES, FormatError, R
 from pipelines.formats.charset import UTF_16_BOMS, charset_of, to_utf8
 from pipelines.formats.content import CONTENT
 from pipelines.formats.dialect import Dialect
+from pipelines.formats.quoting import line_count
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextOrigin, TextReader, blocks_of
 from pipelines.formats.text_blocks import BOM, first_block, is_whole, line_cuts, starts_as_utf16, too_long
@@ -93,7 +94,7 @@ class LineReader(TextReader):
 
     def decode(self, name: str, offset: int, raw: bytes, context: Any) -> Iterator[Block | RejectedRow]:
         # Each line takes memory of its own.
-        pieces = _pieces(raw) if raw.count(b"\n") > MAX_BLOCK_ROWS else [(0, len(raw))]
+        pieces = _pieces(raw) if line_count(raw) > MAX_BLOCK_ROWS else [(0, len(raw))]
         for low, high in pieces:
             yield from self._decode(name, offset + low, raw[low:high])
 

@@ -16,6 +16,8 @@ RETURN = 13
 
 Positions = npt.NDArray[np.int64]
 
+_COUNTED_BYTES = 1 << 18
+
 _GOOD_ROWS = 32
 """Rows without a fault after which rows are told apart many at a time again."""
 
@@ -26,6 +28,14 @@ _WASTE = 8
 def has_lone_return(data: bytes) -> bool:
     """Tells whether a carriage return stands without a newline behind it, except at the end of the data."""
     return data.count(b"\r") != data.count(b"\r\n") + data.endswith(b"\r")
+
+
+def line_count(data: bytes) -> int:
+    """Counts the newlines; several times as fast as `bytes.count`, and without Python's lock."""
+    buffer = np.frombuffer(data, np.uint8)
+    # A piece at a time, so that what is compared stays in the processor's cache.
+    pieces = range(0, len(buffer), _COUNTED_BYTES)
+    return sum(int(np.count_nonzero(buffer[low : low + _COUNTED_BYTES] == NEWLINE)) for low in pieces)
 
 
 def line_ends(data: bytes, final: bool) -> Positions:

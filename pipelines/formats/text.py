@@ -20,6 +20,7 @@ from inference.coercion import coerce
 from pipelines import files
 from pipelines.formats.base import MAX_BLOCK_ROWS, MAX_ROW_BYTES, Reader, Split
 from pipelines.formats.dialect import Dialect, Spans
+from pipelines.formats.quoting import line_count
 from pipelines.formats.text_blocks import compression_of, plain_message, row_blocks, too_long
 from pipelines.rows import Block, Origin, Positions, RejectedRow
 
@@ -225,7 +226,7 @@ class TextReader(Reader):
     def _expands(self, raw: bytes) -> bool:
         """Whether a block of short rows becomes much larger by being decoded: each row has a value in each column."""
         worst = self._row_width * len(raw) // 2
-        return worst > _DECODED_BYTES and self._row_width * raw.count(b"\n") > _DECODED_BYTES
+        return worst > _DECODED_BYTES and self._row_width * line_count(raw) > _DECODED_BYTES
 
     def are_rows(self, raw: bytes, starts: Positions, ends: Positions) -> bool:
         """Whether each of these pieces of a block that could be parsed is one row: as many of both is not enough."""

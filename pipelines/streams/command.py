@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from model import terminal
-from pipelines import cli, job_server
+from pipelines import cli, job_server, models
 from pipelines.config import ConfigError
 from pipelines.formats import row_reader_class
 from pipelines.plan import Plan
@@ -56,6 +56,7 @@ def _execute(
         err.print(note if note.startswith("warning: ") else f"note: {note}")
     err.print(f"{plan.config.name}: {description}; loading Beam and TensorFlow ...")
     with cli.quiet_imports():
+        models.open_library_ahead(plan.model)
         from pipelines import engine, options, report
         from pipelines.streams import ending, flow, run
 

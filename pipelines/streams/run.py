@@ -12,9 +12,9 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import engine, limit, runners
+from pipelines import engine, limit, models, runners
 from pipelines.constant_outputs import CONSTANTS, notes_on
-from pipelines.options import runner_name
+from pipelines.options import is_here, runner_name
 from pipelines.plan import Plan
 from pipelines.progress import TALLY
 from pipelines.report import Summary
@@ -61,7 +61,10 @@ def run(
         begun = time.monotonic()
         try:
             most_dead = limit.STREAM_IN_A_ROW if plan.config.dead_letters.max_fraction < 1 else None
-            with LiveStream(console, backlog, most_dead=most_dead) as live:
+            with (
+                models.loaded_ahead(plan.model, is_here(options)),
+                LiveStream(console, backlog, most_dead=most_dead) as live,
+            ):
                 _wait(pipeline.run())
         except Exception as error:
             raise engine.failed(error, "what was written stays") from error

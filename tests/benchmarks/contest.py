@@ -26,6 +26,7 @@ def _own_python() -> str:
 
 CONTESTANTS: dict[str, tuple[str, Callable[[], str]]] = {
     "ours": ("this project", _own_python),
+    "bare_native": ("pyarrow + C API, no engine (limit)", _own_python),
     "bare": ("pyarrow + TensorFlow, no engine", _own_python),
     "stock": ("stock Beam, FnApiRunner, 2 threads", _own_python),
     "stock_default": ("stock Beam, default runner", _own_python),

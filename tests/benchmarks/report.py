@@ -15,10 +15,11 @@ from tests.benchmarks.cold_start import Start
 from tests.benchmarks.contest import CONTESTANTS, ContestError, Result
 
 BASELINES = [
-    ("bare", 0.8),
+    ("bare_native", 0.8),
+    ("bare", 1.5),
     ("stock", 20.0),
-    ("ray_data", 8.0),
-    ("spark", 8.0),
+    ("ray_data", 5.5),
+    ("spark", 4.5),
     ("ray_data_first", 8.0),
     ("spark_first", 8.0),
 ]

@@ -1,14 +1,18 @@
 """Calls of a model in the native runtime against the Python runtime: `python -m tests.benchmarks.runtime`.
 
 A call is what a batch of a run costs: from the columns of a record batch to the columns of predictions. Both runtimes
-are in one process and take turns; medians are compared.
+are in one process and take turns; medians are compared. `--job N` compares whole runs of `pipelines.batch` instead, on
+N different sentences: each in a process of its own, timed by what it reports as `seconds`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +23,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 
 from inference.marks import failures_of
 from inference.saved_model import SavedModelHandler
@@ -94,11 +99,42 @@ def compare(name: str, path: str, make: Any, rounds: int) -> None:
         terminal.print_line(f"{name}, {rows:>6,} rows: {times}, ratio {python / native:.2f}{aim}")
 
 
+def compare_jobs(rows: int, rounds: int, folder: Path) -> None:
+    """Prints how long `pipelines.batch` takes for different sentences in each runtime."""
+    pacsv.write_csv(pa.Table.from_batches([sentences(rows)]), folder / "sentences.csv")
+    config = {
+        "name": "sentences",
+        "source": {"type": "file", "format": "csv", "path": str(folder / "sentences.csv")},
+        "model": {"type": "saved_model", "path": text_model(str(folder / "model"))},
+        "output": {"type": "file", "format": "csv", "path": str(folder / "out" / "part")},
+    }
+    (folder / "job.json").write_text(json.dumps(config))
+    taken: dict[str, list[float]] = {"native": [], "python": []}
+    for turn in range(rounds):
+        for runtime in list(taken)[:: 1 if turn % 2 else -1]:
+            command = [sys.executable, "-m", "pipelines.batch", "--config", str(folder / "job.json"), "--json"]
+            run = subprocess.run(
+                [*command, "--set", f"model.runtime={runtime}"], cwd=ROOT, capture_output=True, text=True, check=True
+            )
+            summary = json.loads(run.stdout)
+            if summary["rows_written"] != rows or summary["runtime"] != runtime:
+                raise RuntimeError(f"{runtime}: {run.stdout}")
+            taken[runtime].append(summary["seconds"])
+    native, python = (statistics.median(taken[runtime]) for runtime in ("native", "python"))
+    times = f"native {native:.2f} s, python {python:.2f} s"
+    terminal.print_line(f"a job of {rows:,} different sentences: {times}, ratio {python / native:.2f}")
+
+
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description="Compare the runtimes, call by call.")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--job", type=int, metavar="ROWS", help="compare runs of pipelines.batch on so many sentences")
     options = parser.parse_args()
+    if options.job:
+        with tempfile.TemporaryDirectory() as folder:
+            compare_jobs(options.job, options.rounds, Path(folder))
+        return
     compare("births", str(ROOT / "model" / "trained" / "v1"), births, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
         compare("different sentences", text_model(folder), sentences, options.rounds)
