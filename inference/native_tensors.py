@@ -13,15 +13,15 @@ The rules are those of `tensors`, which does the same for TensorFlow's Python.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from inference import flattening
 from inference.binding import InputBinding
-from inference.coercion import is_list, is_text, list_lengths, numpy_dtype
+from inference.coercion import is_list, is_text, numpy_dtype
 from inference.errors import OutputError
 from inference.tensors import as_announced, check_rows, nested, output_type
 from model.runtime.arrays import Dense, Numbers, Output, Ragged, Sparse, Strings, numpy_type
@@ -29,7 +29,7 @@ from model.specs import TensorSpec
 
 
 def to_inputs(array: pa.Array, bound: InputBinding) -> dict[str, Dense]:
-    """The arrays of one input, by the keyword that the model takes them under.
+    """Makes the arrays of one input, by the keyword that the model takes them under.
 
     Args:
       array: values without nulls, of `bound.type` inside `bound.depth` lists, [rows].
@@ -37,19 +37,15 @@ def to_inputs(array: pa.Array, bound: InputBinding) -> dict[str, Dense]:
     """
     spec = bound.spec
     if spec.kind == "ragged":
-        return _ragged(array, spec)
+        flat, shape, splits = flattening.ragged(array, spec)
+        values, *names = spec.components
+        return {**dict(zip(names, splits, strict=True)), values: _dense(flat, spec.dtype, shape)}
     if spec.kind == "sparse":
-        return _sparse(array, spec)
-    sizes = [len(array)]
-    while is_list(array.type):
-        lengths = list_lengths(array)
-        if len(lengths) and (lengths != lengths[0]).any():
-            raise OutputError(f"input '{spec.name}': rows with lists of different lengths in one tensor")
-        sizes.append(int(lengths[0]) if len(lengths) else 0)
-        array = array.flatten()
-    if spec.shape is not None and len(sizes) < len(spec.shape):
-        sizes += [1] * (len(spec.shape) - len(sizes))
-    return {spec.name: _dense(array, spec.dtype, tuple(sizes))}
+        flat, indices, dense_shape = flattening.sparse(array, spec)
+        parts = (indices, _dense(flat, spec.dtype, (len(flat),)), dense_shape)
+        return dict(zip(spec.components, parts, strict=True))
+    flat, shape = flattening.dense(array, spec)
+    return {spec.name: _dense(flat, spec.dtype, shape)}
 
 
 def _dense(array: pa.Array, dtype: str, shape: tuple[int, ...]) -> Dense:
@@ -73,36 +69,6 @@ def _numbers(array: pa.Array, dtype: str) -> Numbers:
     stored = numpy_dtype(array.type)
     values = np.frombuffer(buffer, stored, count, array.offset * stored.itemsize)
     return values.astype(numpy_type(dtype)) if dtype == "bfloat16" else values
-
-
-def _ragged(array: pa.Array, spec: TensorSpec) -> dict[str, Dense]:
-    values, *split_names = spec.components
-    inputs: dict[str, Dense] = {}
-    for name in split_names:
-        inputs[name] = np.concatenate([[0], np.cumsum(list_lengths(array))])
-        array = array.flatten()
-    inner = tuple(size for size in (spec.shape or ())[1 + len(split_names) :] if size is not None)
-    while is_list(array.type):
-        array = array.flatten()
-    rows = len(array) // (math.prod(inner) or 1)
-    inputs[values] = _dense(array, spec.dtype, (rows, *inner))
-    return inputs
-
-
-def _sparse(array: pa.Array, spec: TensorSpec) -> dict[str, Dense]:
-    """Each row's list fills its row of the sparse matrix from the left, as tf.io.VarLenFeature does."""
-    indices, values, dense_shape = spec.components
-    lengths = list_lengths(array)
-    starts = np.cumsum(lengths) - lengths
-    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
-    places = np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(starts, lengths)
-    width = spec.shape[1] if spec.shape and len(spec.shape) == 2 and spec.shape[1] else lengths.max(initial=0)
-    flat = array.flatten()
-    return {
-        indices: np.stack([rows, places], axis=1),
-        values: _dense(flat, spec.dtype, (len(flat),)),
-        dense_shape: np.array([len(lengths), int(width)], np.int64),
-    }
 
 
 def first_row(value: Dense) -> Dense:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from inference import flattening
 from inference.binding import InputBinding, arrow_type
 from inference.coercion import is_bytes, is_list, is_text, list_lengths
 from inference.errors import OutputError
@@ -48,7 +49,7 @@ Words = dict[int, tuple[pa.Buffer, Any]]
 
 
 def to_tensors(tf: Any, array: pa.Array, bound: InputBinding, words: Words) -> dict[str, Any]:
-    """The tensors of one input, by the keyword that the model takes them under.
+    """Makes the tensors of one input, by the keyword that the model takes them under.
 
     Args:
       tf: the tensorflow module.
@@ -58,20 +59,21 @@ def to_tensors(tf: Any, array: pa.Array, bound: InputBinding, words: Words) -> d
     """
     spec = bound.spec
     if spec.kind == "ragged":
-        return _ragged(tf, array, spec, words)
+        flat, shape, splits = flattening.ragged(array, spec)
+        values, *names = spec.components
+        tensors = {name: tf.constant(each, tf.int64) for name, each in zip(names, splits, strict=True)}
+        return {**tensors, values: _shaped(tf, _flat(tf, flat, spec.dtype, words), shape)}
     if spec.kind == "sparse":
-        return _sparse(tf, array, spec, words)
-    sizes = [len(array)]
-    while is_list(array.type):
-        lengths = list_lengths(array)
-        if len(lengths) and (lengths != lengths[0]).any():
-            raise OutputError(f"input '{spec.name}': rows with lists of different lengths in one tensor")
-        sizes.append(int(lengths[0]) if len(lengths) else 0)
-        array = array.flatten()
-    tensor = _flat(tf, array, spec.dtype, words)
-    if spec.shape is not None and len(sizes) < len(spec.shape):
-        sizes += [1] * (len(spec.shape) - len(sizes))
-    return {spec.name: tensor if len(sizes) == 1 else tf.reshape(tensor, sizes)}
+        flat, indices, dense_shape = flattening.sparse(array, spec)
+        values = _flat(tf, flat, spec.dtype, words)
+        parts = (tf.constant(indices, tf.int64), values, tf.constant(dense_shape, tf.int64))
+        return dict(zip(spec.components, parts, strict=True))
+    flat, shape = flattening.dense(array, spec)
+    return {spec.name: _shaped(tf, _flat(tf, flat, spec.dtype, words), shape)}
+
+
+def _shaped(tf: Any, tensor: Any, shape: tuple[int, ...]) -> Any:
+    return tensor if len(shape) == 1 else tf.reshape(tensor, shape)
 
 
 def _flat(tf: Any, array: pa.Array, dtype: str, words: Words) -> Any:
@@ -103,36 +105,6 @@ def _strings(tf: Any, array: pa.Array, words: Words) -> Any:
 def _objects(array: pa.Array) -> npt.NDArray[np.object_]:
     wanted = array if is_bytes(array.type) else array.cast(pa.large_binary())
     return np.asarray(wanted.to_numpy(zero_copy_only=False), dtype=object)
-
-
-def _ragged(tf: Any, array: pa.Array, spec: TensorSpec, words: Words) -> dict[str, Any]:
-    values, *split_names = spec.components
-    tensors = {}
-    for name in split_names:
-        tensors[name] = tf.constant(np.concatenate([[0], np.cumsum(list_lengths(array))]), tf.int64)
-        array = array.flatten()
-    inner = [size for size in (spec.shape or ())[1 + len(split_names) :] if size is not None]
-    flat_values = array
-    while is_list(flat_values.type):
-        flat_values = flat_values.flatten()
-    flat = _flat(tf, flat_values, spec.dtype, words)
-    tensors[values] = tf.reshape(flat, [-1, *inner]) if inner else flat
-    return tensors
-
-
-def _sparse(tf: Any, array: pa.Array, spec: TensorSpec, words: Words) -> dict[str, Any]:
-    """Each row's list fills its row of the sparse matrix from the left, as tf.io.VarLenFeature does."""
-    indices, values, dense_shape = spec.components
-    lengths = list_lengths(array)
-    starts = np.cumsum(lengths) - lengths
-    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
-    places = np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(starts, lengths)
-    width = spec.shape[1] if spec.shape and len(spec.shape) == 2 and spec.shape[1] else lengths.max(initial=0)
-    return {
-        indices: tf.constant(np.stack([rows, places], axis=1), tf.int64),
-        values: _flat(tf, array.flatten(), spec.dtype, words),
-        dense_shape: tf.constant([len(lengths), int(width)], tf.int64),
-    }
 
 
 def output_type(spec: TensorSpec) -> pa.DataType:

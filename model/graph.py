@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from model.graph_nodes import node_name
 from model.proto_subset import entries
 from model.saved_model_proto import (
     RAGGED_TENSOR_SPEC,
@@ -45,7 +46,7 @@ class _Scope:
             self._consumers = {}
             for node in self.nodes.values():
                 for index, reference in enumerate(data_inputs(node)):
-                    self._consumers.setdefault(_node_name(reference), []).append((node, index))
+                    self._consumers.setdefault(node_name(reference), []).append((node, index))
         return self._consumers.get(name, ())
 
 
@@ -76,7 +77,7 @@ class ModelGraph:
         Returns:
           A spec for each composite input; its components are names of `specs`.
         """
-        level = [(self._root, {_node_name(tensor): name for name, tensor in tensors.items()})]
+        level = [(self._root, {node_name(tensor): name for name, tensor in tensors.items()})]
         for _ in range(_MAX_DEPTH):
             calls = []
             for scope, names in level:
@@ -84,7 +85,7 @@ class ModelGraph:
                     function = self._called(node)
                     if function is None:
                         continue
-                    by_position = [names.get(_node_name(reference)) for reference in data_inputs(node)]
+                    by_position = [names.get(node_name(reference)) for reference in data_inputs(node)]
                     found = self._composite_arguments(function, by_position, specs)
                     if found:
                         return found
@@ -106,7 +107,7 @@ class ModelGraph:
           The features; () if the tensor is parsed but the features' names are not constants; None if no parsing
           op takes it.
         """
-        waiting = [(self._root, _node_name(tensor))]
+        waiting = [(self._root, node_name(tensor))]
         for _ in range(_MAX_STEPS):
             if not waiting:
                 break
@@ -293,7 +294,7 @@ def _features(
 def _constant(scope: _Scope, reference: str) -> Any | None:
     """Returns the TensorProto that a reference stands for, through calls; None where it is computed."""
     for _ in range(4 * _MAX_DEPTH):
-        name = _node_name(reference)
+        name = node_name(reference)
         node = scope.nodes.get(name)
         if node is not None:
             if node.op == "Const":
@@ -326,7 +327,3 @@ def _strings(tensor: Any | None) -> list[str] | None:
         return None
     # A constant's trailing equal elements are written once.
     return (values + values[-1:] * (count - len(values)))[:count]
-
-
-def _node_name(reference: str) -> str:
-    return reference.partition(":")[0]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from model.graph_nodes import functions_called, node_name
 from model.outside_operations import CHECKPOINT, WITHOUT_FUNCTIONS, Effect, effect_of
 from model.proto_subset import entries
 from model.saved_model_proto import asset_files
@@ -103,7 +104,7 @@ class _Graph:
             for scope, nodes in self.scopes.items()
         }
         assets = asset_files(meta_graph)
-        self._assets = {_node_name(asset.tensor_info.name) for asset in assets if _is_inside(asset)}
+        self._assets = {node_name(asset.tensor_info.name) for asset in assets if _is_inside(asset)}
         self.assets_elsewhere = sorted({asset.filename for asset in assets if not _is_inside(asset)})
         self._objects = meta_graph.object_graph_def.nodes
         self._concrete = entries(meta_graph.object_graph_def.concrete_functions)
@@ -116,19 +117,13 @@ class _Graph:
         self._takers: dict[str, list[Any]] = {}
         for node in self.scopes[MAIN].values():
             for reference in node.input:
-                self._takers.setdefault(_node_name(reference), []).append(node)
+                self._takers.setdefault(node_name(reference), []).append(node)
 
     def _called(self, node: Any) -> tuple[str, ...]:
-        """The functions that a node names, in whatever attribute."""
+        """Lists the functions that a node names, if its operation is one that may."""
         if node.op in WITHOUT_FUNCTIONS and node.op not in self.functions:
             return ()
-        named = [node.op]
-        for pair in node.attr:
-            if pair.value.HasField("func"):
-                named.append(pair.value.func.name)
-            elif pair.value.HasField("list"):
-                named += [function.name for function in pair.value.list.func]
-        return tuple(name for name in named if name in self.functions)
+        return tuple(functions_called(node, self.functions))
 
     def is_own_file(self, scope: str, node: Any, effect: Effect) -> bool:
         """Tells whether the file that a node reads is one of the model's assets (or none at all, for a cache)."""
@@ -138,7 +133,7 @@ class _Graph:
 
     def _is_asset(self, scope: str, reference: str, empty: bool, depth: int) -> bool:
         for _ in range(_MAX_DEPTH):
-            name = _node_name(reference)
+            name = node_name(reference)
             if scope == MAIN and name in self._assets:
                 return True
             node = self.scopes[scope].get(name)
@@ -156,7 +151,7 @@ class _Graph:
 
     def _is_asset_variable(self, name: str, depth: int) -> bool:
         """Tells if a variable of the graph is only ever given an asset, which is how TensorFlow 2 keeps their paths."""
-        takers = self._takers.get(_node_name(name), [])
+        takers = self._takers.get(node_name(name), [])
         given = [node.input[1] for node in takers if node.op == "AssignVariableOp" and len(node.input) > 1]
         only = all(node.op in _OF_VARIABLES for node in takers)
         return only and bool(given) and all(self._is_asset(MAIN, value, False, depth) for value in given)
@@ -201,14 +196,14 @@ class _Callers:
     def add(self, label: str, tensors: Iterable[str], functions: Iterable[str] = ()) -> None:
         """Notes that `label` runs these tensors of the graph, and these functions, with all that they need."""
         nodes = self._graph.scopes[MAIN]
-        waiting = [_node_name(tensor) for tensor in tensors]
+        waiting = [node_name(tensor) for tensor in tensors]
         called = list(functions)
         while waiting:
             name = waiting.pop()
             labels = self._nodes.setdefault(name, set())
             if name in nodes and label not in labels:
                 labels.add(label)
-                waiting += [_node_name(reference) for reference in nodes[name].input]
+                waiting += [node_name(reference) for reference in nodes[name].input]
                 called += self._graph.calls[MAIN].get(name, ())
         while called:
             function = called.pop()
@@ -277,10 +272,6 @@ def _functions_of(objects: Any, at: int) -> list[str]:
         return []
     bare = objects[at].bare_concrete_function.concrete_function_name
     return [*objects[at].function.concrete_functions, *([bare] if bare else [])]
-
-
-def _node_name(reference: str) -> str:
-    return reference.lstrip("^").partition(":")[0]
 
 
 def _is_inside(asset: Any) -> bool:

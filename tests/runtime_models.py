@@ -52,6 +52,18 @@ def half_plus_two(folder: Path) -> str:
     return _save(module, folder, serving_default=module.__call__, pairs=module.pairs)
 
 
+def large(folder: Path) -> str:
+    """Looks numbers up in a table of 200 MB."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.table = tf.Variable(tf.reshape(tf.range(50_000_000, dtype=tf.float32), [-1, 100]))
+    module.f = tf.function(
+        lambda row: {"values": tf.gather(module.table, row)}, input_signature=[tf.TensorSpec([None], tf.int64, "row")]
+    )
+    return _save(module, folder, serving_default=module.f)
+
+
 def half_plus_two_v1(folder: Path) -> str:
     """The same as the builder of TensorFlow 1 makes it."""
     import tensorflow as tf

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from model.graph_nodes import functions_called, node_name
 from model.specs import Signature
 
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
@@ -70,7 +71,7 @@ class Operations:
 
     def _needed(self, tensors: Iterable[str]) -> Iterator[str]:
         """Yields the operations that tensors need, those inside of functions too; some of them more than once."""
-        waiting = [_node_name(name) for name in tensors]
+        waiting = [node_name(name) for name in tensors]
         seen = set(waiting)
         called: list[str] = []
         while waiting:
@@ -78,8 +79,8 @@ class Operations:
             if node is None:
                 continue
             yield node.op
-            called += self._called(node)
-            for name in map(_node_name, node.input):
+            called += functions_called(node, self._functions)
+            for name in map(node_name, node.input):
                 if name not in seen:
                     seen.add(name)
                     waiting.append(name)
@@ -91,16 +92,7 @@ class Operations:
             entered.add(name)
             for node in self._functions[name].node_def:
                 yield node.op
-                called += self._called(node)
-
-    def _called(self, node: Any) -> list[str]:
-        named = [node.op]
-        for pair in node.attr:
-            if pair.value.HasField("func"):
-                named.append(pair.value.func.name)
-            elif pair.value.HasField("list"):
-                named += [function.name for function in pair.value.list.func]
-        return [name for name in named if name in self._functions]
+                called += functions_called(node, self._functions)
 
 
 def tensor_names(info: Any) -> list[str]:
@@ -111,7 +103,3 @@ def tensor_names(info: Any) -> list[str]:
     if info.HasField("composite_tensor"):
         return [part.name for part in info.composite_tensor.components]
     return [info.name]
-
-
-def _node_name(reference: str) -> str:
-    return reference.lstrip("^").partition(":")[0]

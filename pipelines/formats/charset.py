@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import codecs
-import io
 from typing import IO
+
+from pipelines.formats.unpacking import ConvertedFile
 
 UTF_16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _READ_BYTES = 1 << 20
@@ -63,7 +64,7 @@ def to_utf8(raw: bytes, charset: str | None) -> bytes:
     return raw if charset is None or raw.isascii() else raw.decode(charset).encode()
 
 
-class FromUtf16(io.RawIOBase):
+class FromUtf16(ConvertedFile):
     """The UTF-8 of a file of UTF-16, with bytes that are no UTF-8 where it holds no characters.
 
     Args:
@@ -72,10 +73,9 @@ class FromUtf16(io.RawIOBase):
     """
 
     def __init__(self, file: IO[bytes], name: str) -> None:
-        self._file = file
+        super().__init__(file)
         # A half of a surrogate pair stays one, and makes its row no UTF-8.
         self._decoder = codecs.getincrementaldecoder(name)("surrogatepass")
-        self._ahead = memoryview(b"")
         self._ended = False
         self._failure = ""
 
@@ -89,25 +89,7 @@ class FromUtf16(io.RawIOBase):
         """The first bytes of what cannot be unpacked."""
         return bytes(getattr(self._file, "garbage", b""))
 
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def read(self, count: int = -1) -> bytes:
-        """Returns the next `count` bytes, fewer only before the end."""
-        out = io.BytesIO()
-        while (left := count - out.tell()) > 0:
-            if not self._ahead and not self._decode():
-                break
-            out.write(self._ahead[:left])
-            self._ahead = self._ahead[left:]
-        return out.getvalue()
-
-    def _decode(self) -> bool:
-        """Decodes a little more, if there is more."""
+    def convert(self, count: int) -> bytes:
         while not self._ended:
             raw = self._file.read(_READ_BYTES)
             self._ended = not raw
@@ -117,8 +99,7 @@ class FromUtf16(io.RawIOBase):
                 text = _NOT_UTF8
             except UnicodeError:
                 self._failure = "it has no BOM; set source.encoding to utf-16-le or utf-16-be, if it is UTF-16"
-                return False
+                return b""
             if text:
-                self._ahead = memoryview(text)
-                return True
-        return False
+                return text
+        return b""

@@ -98,6 +98,40 @@ FAILURES = (OSError, EOFError, ValueError, zlib.error)
 _MEMBERS: dict[str, Callable[[], _Member]] = {"gzip": _Gzip, "bz2": _Bzip2, "zstd": _Zstd}
 
 
+class ConvertedFile(io.RawIOBase):
+    """Bytes made of those of another file, piece by piece, for reading on.
+
+    Args:
+      file: the other file, at its beginning; closed with this.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._ahead = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def read(self, count: int = -1) -> bytes:
+        """Returns the next `count` bytes, fewer only before the end or a failure."""
+        out = io.BytesIO()
+        while (left := count - out.tell()) > 0:
+            self._ahead = self._ahead or memoryview(self.convert(left))
+            if not self._ahead:
+                break
+            out.write(self._ahead[:left])
+            self._ahead = self._ahead[left:]
+        return out.getvalue()
+
+    def convert(self, count: int) -> bytes:
+        """Converts a little more, about `count` bytes; gives nothing at the end and after a failure."""
+        raise NotImplementedError
+
+
 class Beginning(io.RawIOBase):
     """The first bytes of a file, for reading on: what is appended to the file meanwhile is not seen."""
 
@@ -117,7 +151,7 @@ class Beginning(io.RawIOBase):
         super().close()
 
 
-class Unpacked(io.RawIOBase):
+class Unpacked(ConvertedFile):
     """The unpacked bytes of a file.
 
     Args:
@@ -130,34 +164,16 @@ class Unpacked(io.RawIOBase):
     """
 
     def __init__(self, file: IO[bytes], compression: str) -> None:
+        super().__init__(file)
         self.failure = ""
         self.garbage = b""
-        self._file, self._compression = file, compression
+        self._compression = compression
         self._packed = memoryview(b"")
-        self._ahead = memoryview(b"")
         self._member: _Member | None = None
         self._members = 0
         self._silent = True
 
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def read(self, count: int = -1) -> bytes:
-        """Returns the next `count` bytes, fewer only before the end or a failure."""
-        out = io.BytesIO()
-        while (left := count - out.tell()) > 0:
-            if not self._ahead and not self._unpack(left):
-                break
-            out.write(self._ahead[:left])
-            self._ahead = self._ahead[left:]
-        return out.getvalue()
-
-    def _unpack(self, count: int) -> bool:
-        """Unpacks a little more, if there is more."""
+    def convert(self, count: int) -> bytes:
         while not self.failure:
             if not self._packed:
                 self._packed = memoryview(self._file.read(_READ_BYTES))
@@ -165,7 +181,7 @@ class Unpacked(io.RawIOBase):
                 if self._members:
                     self._skip_padding()
                 if not self._packed:
-                    return False
+                    return b""
                 self._member, self._silent = _MEMBERS[self._compression](), True
                 self._members += 1
             ended = not self._packed
@@ -173,18 +189,17 @@ class Unpacked(io.RawIOBase):
                 piece, taken, back = self._member.feed(self._packed[: self._member.portion], count)
             except FAILURES as error:
                 self._fail(error)
-                return False
+                return b""
             if len(back) <= taken:
                 self._packed = self._packed[taken - len(back) :]
             else:
                 self._packed = memoryview(back + self._packed[taken:])
             if piece:
                 self._silent = False
-                self._ahead = memoryview(piece)
-                return True
+                return piece
             if ended and not self._member.eof:
                 self.failure = f"the file ends early ({self._compression})"
-        return False
+        return b""
 
     def _fail(self, error: Exception) -> None:
         if self._members > 1 and self._silent:

@@ -254,6 +254,23 @@ def test_models_of_keras_two_and_three(make: Make) -> None:
     assert outputs[0][1][0] == outputs[1][1][0]
 
 
+def test_a_model_of_200_megabytes(tmp_path: Path) -> None:
+    model = load(runtime_models.large(tmp_path / "large"), "serving_default", runtime="native")
+    found = model({"row": np.array([0, 499_999, 7], np.int64)})["values"]
+    assert found[:, 0].tolist() == [0, 49_999_900, 700]
+    assert found.shape == (3, 100)
+
+
+def test_dictionaries_that_take_the_place_of_others_in_memory(make: Make) -> None:
+    model = load(make("identity", "string"), "serving_default", runtime="native")
+    for turn in range(300):
+        words = pa.array([f"{turn}-{i}" for i in range(7 + turn % 3)])
+        column = pa.DictionaryArray.from_arrays(pa.array(np.arange(40) % len(words), pa.int32()), words)
+        for part in (column, column.slice(9), column):
+            found = model({"x": Strings(part, (len(part),))})["same"]
+            assert found.values.cast(pa.string()).to_pylist() == part.to_pylist()
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_pipeline_of_datasets_inside_of_the_graph(make: Make, runtime: Any) -> None:
     model = load(make("with_dataset"), "serving_default", runtime=runtime)
