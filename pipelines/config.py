@@ -93,6 +93,11 @@ class Batching(Strict):
         """How long a source waits for them."""
         return self.max_wait_ms if self.max_rows > 1 else 0.0
 
+    @property
+    def bundle_s(self) -> float:
+        """How long a source hands on messages until they are acknowledged: a pause, which single messages feel."""
+        return 0.5 if self.max_rows > 1 else 2.0
+
 
 class Dedupe(Strict):
     """Of a stream: messages with a key that came before are dropped."""

@@ -69,23 +69,21 @@ class ReadUnbounded(beam.PTransform):  # type: ignore[misc]
 
     Args:
       source: what is read.
-      max_read_time_seconds: of a bundle.
-      max_records_per_bundle: micro-batches of a bundle.
+      bundle_s: how long a bundle lasts, at whose end messages are acknowledged.
+      bundle_batches: micro-batches after which it ends too.
     """
 
-    def __init__(
-        self, source: UnboundedSource, max_read_time_seconds: float = 0.5, max_records_per_bundle: int = 10_000
-    ) -> None:
+    def __init__(self, source: UnboundedSource, bundle_s: float = 0.5, bundle_batches: int = 10_000) -> None:
         super().__init__()
         self._source = source
-        self._max_read_time_seconds = max_read_time_seconds
-        self._max_records_per_bundle = max_records_per_bundle
+        self._bundle_s = bundle_s
+        self._bundle_batches = bundle_batches
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         read = pbegin | "Read" >> ReadFromUnboundedSource(
             self._source,
             poll_interval=0.005,
-            max_records_per_bundle=self._max_records_per_bundle,
-            max_read_time_seconds=self._max_read_time_seconds,
+            max_records_per_bundle=self._bundle_batches,
+            max_read_time_seconds=self._bundle_s,
         )
         return typed(read, Messages)

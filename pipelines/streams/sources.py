@@ -89,7 +89,7 @@ class _Simulated(Opened):
             max_wait_ms=batching.pulled_wait_ms,
             seed=self._source.seed,
         )
-        return simulated.ReadSimulated(source, self._payloads)
+        return simulated.ReadSimulated(source, self._payloads, bundle_s=batching.bundle_s)
 
 
 class _Acknowledged(Opened):
@@ -102,7 +102,7 @@ class _Acknowledged(Opened):
         from pipelines.sources.unbounded import ReadUnbounded
 
         self._finish = acknowledged.finish
-        return ReadUnbounded(self.source(batching, attributes))
+        return ReadUnbounded(self.source(batching, attributes), batching.bundle_s)
 
     @abstractmethod
     def source(self, batching: Batching, attributes: bool) -> AcknowledgedSource:

@@ -293,7 +293,7 @@ class CountMessages(beam.DoFn):  # type: ignore[misc]
 def run(
     source: SimulatedSource,
     payloads: pa.Array | None = None,
-    max_read_time_seconds: float = 0.2,
+    bundle_s: float = 0.2,
     flags: tuple[str, ...] = (),
 ) -> float:
     """Runs a pipeline that reads a source; gives the seconds from the first batch to the end."""
@@ -302,11 +302,7 @@ def run(
     in_process.mend()
     options = PipelineOptions(["--runner=FnApiRunner", "--streaming", *flags])
     with beam.Pipeline(options=options) as pipeline:
-        _ = (
-            pipeline
-            | ReadSimulated(source, payloads, max_read_time_seconds=max_read_time_seconds)
-            | beam.ParDo(Arrive())
-        )
+        _ = pipeline | ReadSimulated(source, payloads, bundle_s=bundle_s) | beam.ParDo(Arrive())
     return (now_us() - ARRIVED[0][0]) / 1e6
 
 
@@ -335,7 +331,7 @@ def test_a_stream_lasts_as_long_as_asked() -> None:
 
 def test_bundles_lose_and_repeat_nothing() -> None:
     """Bundles of a few milliseconds: a hundred checkpoints on the way."""
-    run(SimulatedSource(rate=0, messages=20_000, max_rows=97), max_read_time_seconds=0.002)
+    run(SimulatedSource(rate=0, messages=20_000, max_rows=97), bundle_s=0.002)
     assert numbers([batch for _, batch in ARRIVED]) == list(range(20_000))
 
 
@@ -349,7 +345,7 @@ def test_several_workers(pullers: int) -> None:
     """Messages of all of them arrive, in many bundles; those of two pullers at the same time."""
     run(
         SimulatedSource(rate=4_000, messages=4_000, pullers=pullers, max_rows=50),
-        max_read_time_seconds=0.05,
+        bundle_s=0.05,
         flags=("--direct_num_workers=2", "--direct_running_mode=multi_threading"),
     )
     assert sorted(numbers([batch for _, batch in ARRIVED])) == list(range(4_000))
@@ -364,7 +360,7 @@ def test_metrics_of_many_bundles() -> None:
     in_process.mend()
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner", "--streaming"]))
     source = SimulatedSource(rate=0, messages=1_000, max_rows=1)
-    _ = pipeline | ReadSimulated(source, max_records_per_bundle=1) | beam.ParDo(CountMessages())
+    _ = pipeline | ReadSimulated(source, bundle_batches=1) | beam.ParDo(CountMessages())
     result = pipeline.run()
     result.wait_until_finish()
     [found] = result.metrics().query(MetricsFilter().with_name("messages"))["counters"]
