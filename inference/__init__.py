@@ -6,21 +6,21 @@ Importing a name imports what it needs (Beam, about 4 s); TensorFlow is imported
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference.client import Endpoint
-    from inference.endpoint import EndpointHandler
+    from inference.endpoint.client import Endpoint
+    from inference.endpoint.handler import EndpointHandler
+    from inference.endpoint.protocols.base import Target
     from inference.predict import Predict, Rejected
-    from inference.protocols.base import Target
-    from inference.saved_model import SavedModelHandler
+    from inference.saved_model.handler import SavedModelHandler
 
 __all__ = ["Endpoint", "EndpointHandler", "Predict", "Rejected", "SavedModelHandler", "Target"]
 
 _HOMES = {
-    "Endpoint": "inference.client",
-    "EndpointHandler": "inference.endpoint",
+    "Endpoint": "inference.endpoint.client",
+    "EndpointHandler": "inference.endpoint.handler",
     "Predict": "inference.predict",
     "Rejected": "inference.predict",
-    "SavedModelHandler": "inference.saved_model",
-    "Target": "inference.protocols.base",
+    "SavedModelHandler": "inference.saved_model.handler",
+    "Target": "inference.endpoint.protocols.base",
 }
 
 

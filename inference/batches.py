@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from inference.binding import Binding
 from inference.call_size import CallSize
 from inference.calls import Call, Explain, Outlook, call_in_slices
-from inference.coercion import is_list
+from inference.columns.bound import Binding
+from inference.columns.coercion import is_list
+from inference.columns.inputs import prepare
 from inference.errors import Failure
-from inference.inputs import prepare
 from inference.marks import make_batch
 from inference.tensors import shape_key
 

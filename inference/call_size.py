@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference.bound import arrow_type
-from inference.coercion import is_list, is_text, list_lengths
+from inference.columns.bound import arrow_type
+from inference.columns.coercion import is_list, is_text, list_lengths
 from inference.sizes import decoded_bytes
 from model.specs import Signature
 

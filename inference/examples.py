@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from inference.binding import Binding
-from inference.coercion import is_list, is_text, list_lengths
+from inference.columns.bound import Binding
+from inference.columns.coercion import is_list, is_text, list_lengths
 
 
 def encode_examples(arrays: Sequence[pa.Array], binding: Binding) -> list[bytes]:

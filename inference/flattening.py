@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from inference.coercion import is_list, list_lengths
+from inference.columns.coercion import is_list, list_lengths
 from inference.errors import OutputError
 from model.specs import TensorSpec
 

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from inference import flattening
-from inference.binding import InputBinding
-from inference.coercion import is_list, is_text, numpy_dtype
+from inference.columns.bound import InputBinding
+from inference.columns.coercion import is_list, is_text, numpy_dtype
 from inference.errors import OutputError
 from inference.tensors import as_announced, check_rows, nested, output_type
 from model.runtime.arrays import Dense, Numbers, Output, Ragged, Sparse, Strings, numpy_type

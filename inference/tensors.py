@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from inference import flattening
-from inference.binding import InputBinding, arrow_type
-from inference.coercion import is_bytes, is_list, is_text, list_lengths
+from inference.columns.bound import InputBinding, arrow_type
+from inference.columns.coercion import is_bytes, is_list, is_text, list_lengths
 from inference.errors import OutputError
 from model.specs import TensorSpec
 

@@ -29,10 +29,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model import terminal
+from model.cloud.api import Api, Call, DryApi
+from model.cloud.errors import DeploymentError, ServiceError, SettingError
+from model.cloud.upload import CloudStorage, DryStorage, ModelFolder, Storage, artifact_uri, read_folder
 from model.deployment.ai_platform import HOST, NAME, AiPlatform, AiPlatformSettings, region_of
-from model.deployment.api import Api, Call, DryApi
-from model.deployment.errors import DeploymentError, ServiceError, SettingError
-from model.deployment.upload import CloudStorage, DryStorage, ModelFolder, Storage, artifact_uri, read_folder
 from model.deployment.vertex import IMAGE, Vertex, VertexSettings, host
 from model.errors import ModelError
 from model.specs import Signature, TensorSpec
@@ -169,8 +169,8 @@ def _do_really(
     sleep: Callable[[float], None],
     clock: Callable[[], float],
 ) -> str:
-    from model.deployment.credentials import GoogleAuth
-    from model.deployment.rest import RestApi, is_loopback
+    from model.cloud.credentials import GoogleAuth
+    from model.cloud.rest import RestApi, is_loopback
 
     auth = GoogleAuth()
     storage = CloudStorage(options.project, auth, report.tell)
@@ -208,7 +208,7 @@ def _do(options: argparse.Namespace, model: ModelFolder, uri: str, api: Api, sto
 def _check(options: argparse.Namespace) -> None:
     """Raises SettingError for what is wrong whatever the service says; fills in the defaults."""
     if options.url is not None:
-        from model.deployment.rest import check_url
+        from model.cloud.rest import check_url
 
         options.url = check_url(options.url)
     if not _PROJECT.fullmatch(options.project):

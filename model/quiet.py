@@ -3,7 +3,14 @@
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from model import terminal
+from model.imports import uncollected
+from model.secrets import masked
 
 
 @contextlib.contextmanager
@@ -26,3 +33,34 @@ def swallowed_stderr() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Swallows what C++ libraries print to standard error while they load; gives it back if loading fails."""
+    quiet_libraries()
+    with swallowed_stderr(), uncollected():
+        yield
+
+
+def quiet_libraries() -> None:
+    """Asks TensorFlow, gRPC and Beam to be silent about their start-up, unless the user asked for more."""
+    import logging
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    terminal.log_to_stderr(logging.WARNING, "%(levelname)s: %(message)s")
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    handler = logging.getLogger().handlers[0]
+    if not handler.filters:
+        handler.addFilter(lambda record: "memory usage cannot be fetched" not in record.getMessage())
+        handler.addFilter(_without_secrets)
+
+
+def _without_secrets(record: Any) -> bool:
+    """Masks what a line of the log, or its traceback, shows."""
+    record.msg, record.args = masked(record.getMessage()), ()
+    if record.exc_info and not record.exc_text:
+        record.exc_text = masked("".join(traceback.format_exception(*record.exc_info)).rstrip())
+    return True

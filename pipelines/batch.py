@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import cli
+from pipelines.cli import arguments as cli
+from pipelines.cli.beam_flags import beam_flags, is_set
 
 _DESCRIPTION = """\
 Reads files, predicts every row with a TensorFlow model, writes files; what fails goes to dead letters.
@@ -32,19 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Any, flags: list[str], started: float) -> int:
-    from pipelines import run_command
-    from pipelines.config import load
-    from pipelines.plan import make_plan
+    from pipelines.cli import run_batch
+    from pipelines.config.load import load
+    from pipelines.planning.planner import make_plan
 
-    flags = run_command.beam_flags(flags)
+    flags = beam_flags(flags)
     config = load(arguments.config, arguments.set)
-    run_command.refuse_streams(config)
-    dry_run = run_command.is_set(flags, "dry_run")
+    run_batch.refuse_streams(config)
+    dry_run = is_set(flags, "dry_run")
     plan = make_plan(config, offline=dry_run)
     if dry_run:
-        return run_command.execute(plan, arguments, flags, started, None)
-    with run_command.reservation(plan) as reserved:
-        return run_command.execute(plan, arguments, flags, started, reserved)
+        return run_batch.execute(plan, arguments, flags, started, None)
+    with run_batch.reservation(plan) as reserved:
+        return run_batch.execute(plan, arguments, flags, started, reserved)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from model import terminal
-from pipelines import cli
+from model.quiet import quiet_imports
+from pipelines.cli import arguments as cli
 
 _DESCRIPTION = """\
 Checks a config: that it is valid, that the source can be read and the output written, which column feeds which
@@ -37,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(arguments: Any) -> int:
     from dataclasses import replace
 
-    from pipelines import sample_view
-    from pipelines.config import FileSource, load
-    from pipelines.output_config import FileOutput
-    from pipelines.plan import make_plan
-    from pipelines.sampling import take_sample
+    from pipelines.cli import sample_view
+    from pipelines.config.files import FileOutput, FileSource
+    from pipelines.config.load import load
+    from pipelines.planning.planner import make_plan
+    from pipelines.planning.sampling import take_sample
 
     config = load(arguments.config, arguments.set)
     plan = make_plan(config)
@@ -57,8 +58,8 @@ def _check(arguments: Any) -> int:
         sample_view.show(out, _table, coerced)
     if arguments.model and not problems:
         err.print(f"loading Beam and {plan.model.path} ...")
-        with cli.quiet_imports():
-            from pipelines import trial
+        with quiet_imports():
+            from pipelines.cli import trial
         tried = trial.predict(plan, coerced, max(arguments.rows, 0))
         found["trial"] = tried.findings()
         problems = tried.problems(plan)
@@ -71,9 +72,9 @@ def _check(arguments: Any) -> int:
 
 def _look_at_places(plan: Any) -> list[str]:
     """Completes what a stopped run left; tells what else a run would find where it publishes."""
-    from pipelines.config import ConfigError
-    from pipelines.output_places import places
-    from pipelines.publishing.reservation import in_the_way, look_after
+    from pipelines.config.errors import ConfigError
+    from pipelines.connectors.files.publishing.reservation import in_the_way, look_after
+    from pipelines.planning.output_places import places
 
     output, dead_letters = places(plan.config)
     notes = look_after(output, dead_letters, plan.run_id, plan.config.name)
@@ -85,10 +86,10 @@ def _look_at_places(plan: Any) -> list[str]:
 
 def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
     """The first rows of the source's files."""
+    from pipelines.connectors.files.partitions import with_columns
     from pipelines.formats import FormatError, reader_class
     from pipelines.formats.output_values import shown_values
-    from pipelines.partitions import with_columns
-    from pipelines.plan import source_options
+    from pipelines.planning.planner import source_options
 
     if not plan.files:
         return []
@@ -107,7 +108,7 @@ def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
 
 def _mapping(plan: Any) -> list[dict[str, str]]:
     """What feeds each input; of a vector, each of its elements."""
-    from inference.shapes import in_words
+    from inference.columns.shapes import in_words
 
     rows = []
     for bound in plan.binding.inputs:

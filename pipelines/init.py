@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from model import terminal
-from pipelines import cli, home
+from pipelines.cli import arguments as cli
+from pipelines.config import home
 
 _DESCRIPTION = """\
 Looks at a SavedModel and at data, and writes a config that fits both: the format by the file's name or its content,
@@ -51,14 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _init(arguments: Any) -> int:
     import pyarrow as pa
 
-    from inference import model_files
+    from inference.saved_model import files as model_files
     from model import rows
     from model.errors import ModelError
     from model.signature import read_signature
-    from pipelines import fed_inputs, source_files
-    from pipelines.config import ConfigError
+    from pipelines.config.errors import ConfigError
+    from pipelines.connectors.files import source_files
+    from pipelines.connectors.files.partitions import partition_fields, with_columns
     from pipelines.formats import FormatError, detection
-    from pipelines.partitions import partition_fields, with_columns
+    from pipelines.planning import fed_inputs
 
     output, model = home.expanded(arguments.output), home.expanded(arguments.model)
     if output != "-" and os.path.exists(output) and not arguments.force:
@@ -128,10 +130,10 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
     """A config, what was assumed for it, and what it lacks, one line each."""
     import pyarrow as pa
 
-    from inference.binding import bind, wanted_inputs
+    from inference.columns.binding import bind, wanted_inputs
     from inference.errors import BindingError
-    from pipelines import fed_inputs
-    from pipelines.proposal import Proposal, propose_columns
+    from pipelines.planning import fed_inputs
+    from pipelines.planning.proposal import Proposal, propose_columns
 
     schema = sample.schema
     if format == "tfrecord" and signature.examples_input:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from model import terminal
-from pipelines import cli
+from pipelines.cli import arguments as cli
+from pipelines.cli.beam_flags import beam_flags, is_set
 
 if TYPE_CHECKING:
-    from pipelines.config import RunConfig
-    from pipelines.files import FileInfo
+    from pipelines.config.run import RunConfig
+    from pipelines.storage import FileInfo
 
 _DESCRIPTION = """\
 Runs the dead letters of a config again. What succeeds now is appended to the output, in shards of its own
@@ -37,37 +38,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _replay(arguments: Any, flags: list[str], started: float) -> int:
     from dataclasses import replace
 
-    from pipelines import files, run_command
-    from pipelines.config import load
-    from pipelines.plan import make_plan
-    from pipelines.publishing import shards
+    from pipelines import storage
+    from pipelines.cli import run_batch
+    from pipelines.config.load import load
+    from pipelines.connectors.files.publishing import shards
+    from pipelines.planning.planner import make_plan
 
-    flags = run_command.beam_flags(flags)
+    flags = beam_flags(flags)
     # Rows that fail again were too many before; only a row that is lost makes a replay fail.
     config = load(arguments.config, [*arguments.set, "dead_letters.max_fraction=1"])
     _refuse_services(config)
     folder, stem = shards.split_prefix(config.dead_letters_path)
-    if not _dead_letters(config) and not files.entries(folder, f".{stem}"):
+    if not _dead_letters(config) and not storage.entries(folder, f".{stem}"):
         return _nothing(arguments, config)
     plan = make_plan(config, source_may_be_gone=True)
-    with run_command.reservation(plan) as reserved:
+    with run_batch.reservation(plan) as reserved:
         # A stopped run may have been completed on entering.
         letters = _dead_letters(config)
         if not letters:
             return _nothing(arguments, config)
         plan = replace(plan, files=tuple(letters))
-        dry_run = run_command.is_set(flags, "dry_run")
-        return run_command.execute(plan, arguments, flags, started, None if dry_run else reserved, replayed=letters)
+        dry_run = is_set(flags, "dry_run")
+        return run_batch.execute(plan, arguments, flags, started, None if dry_run else reserved, replayed=letters)
 
 
 def _dead_letters(config: RunConfig) -> list[FileInfo]:
     """Lists the files of dead letters, of runs and of streams."""
-    from pipelines import files
-    from pipelines.publishing import shards
-    from pipelines.streams import rolling
+    from pipelines import storage
+    from pipelines.connectors.files import rolling
+    from pipelines.connectors.files.publishing import shards
 
     prefix = config.dead_letters_path
-    rolled = [found for path in rolling.published(prefix, "jsonl") for found in files.match(path)]
+    rolled = [found for path in rolling.published(prefix, "jsonl") for found in storage.match(path)]
     return [*shards.published(prefix, ("jsonl",)), *rolled]
 
 
@@ -80,7 +82,7 @@ def _nothing(arguments: Any, config: RunConfig) -> int:
 
 def _refuse_services(config: RunConfig) -> None:
     """Raises ConfigError unless dead letters and output are files."""
-    from pipelines.config import ConfigError
+    from pipelines.config.errors import ConfigError
 
     problems = []
     if config.dead_letters.type != "file":

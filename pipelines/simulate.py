@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from model import terminal
-from pipelines import cli
+from pipelines.cli import arguments as cli
 
 if TYPE_CHECKING:
-    from pipelines.streams.kafka_client import Cluster
-    from pipelines.streams.lines import Lines
-    from pipelines.streams.publishers import Publisher
+    from pipelines.connectors.kafka.client import Cluster
+    from pipelines.connectors.simulated.generator import Lines
+    from pipelines.connectors.simulated.publishers import Publisher
 
 _DESCRIPTION = """\
 Publishes births as JSON objects, message n at n / rate seconds after the start. Without --messages and --duration it
@@ -88,8 +88,8 @@ def _mistake(arguments: Any) -> str | None:
 
 
 def _run(arguments: Any) -> int:
-    from pipelines.streams import stop
-    from pipelines.streams.lines import Lines, rows_of
+    from pipelines.connectors.simulated.generator import Lines, rows_of
+    from pipelines.connectors.streaming import stop
 
     try:
         rows = rows_of(arguments.source) if arguments.source else None
@@ -113,7 +113,7 @@ def _run(arguments: Any) -> int:
     except OSError as error:
         failure = f"cannot write: {error.strerror or error}"
     except Exception as error:  # of the service's client: it said what it tried for as long as it could
-        from inference.saying import first_line
+        from inference.log_throttle import first_line
 
         failure = f"cannot send: {first_line(error)}"
     finally:
@@ -145,7 +145,7 @@ def _conclude(sent: _Sent, publisher: Publisher, arguments: Any) -> None:
 
 
 def _publisher(arguments: Any) -> Publisher:
-    from pipelines.streams.publishers import ToKafka, ToOutput, ToPubSub
+    from pipelines.connectors.simulated.publishers import ToKafka, ToOutput, ToPubSub
 
     kind, name = arguments.to
     if kind == "pubsub":
@@ -154,9 +154,9 @@ def _publisher(arguments: Any) -> Publisher:
 
 
 def _cluster(arguments: Any) -> Cluster:
-    from pipelines.config import load_part
-    from pipelines.kafka_config import KafkaSecurity
-    from pipelines.streams.kafka_client import Cluster
+    from pipelines.config.kafka import KafkaSecurity
+    from pipelines.config.load import load_part
+    from pipelines.connectors.kafka.client import Cluster
 
     security = load_part(arguments.security, KafkaSecurity) if arguments.security else KafkaSecurity.model_validate({})
     return Cluster(arguments.bootstrap_servers, security)
@@ -166,8 +166,9 @@ def _send(lines: Lines, publisher: Publisher, arguments: Any, sent: _Sent, show:
     """Publishes messages when they are due; keeps the account in `sent`."""
     import numpy as np
 
-    from pipelines.streams.schedule import Schedule, now_us
-    from pipelines.streams.stop import STOPPING
+    from pipelines.clock import now_us
+    from pipelines.connectors.simulated.schedule import Schedule
+    from pipelines.connectors.streaming.stop import STOPPING
 
     limit = _limit(arguments)
     start = now = now_us()
@@ -198,15 +199,15 @@ def _send(lines: Lines, publisher: Publisher, arguments: Any, sent: _Sent, show:
 
 
 def _wait_until(us: int) -> None:
-    from pipelines.streams.schedule import now_us
-    from pipelines.streams.stop import STOPPING
+    from pipelines.clock import now_us
+    from pipelines.connectors.streaming.stop import STOPPING
 
     while (left := us - now_us()) > 0 and not STOPPING.wait(left / 1e6):
         pass
 
 
 def _limit(arguments: Any) -> float:
-    from pipelines.streams.schedule import messages_within
+    from pipelines.connectors.simulated.schedule import messages_within
 
     limit = math.inf if arguments.messages is None else arguments.messages
     if arguments.duration is not None and arguments.rate:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import cli
+from pipelines.cli import arguments as cli
+from pipelines.cli.beam_flags import beam_flags
 
 _APPENDED = ("csv", "json")
 _DESCRIPTION = """\
@@ -36,12 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Any, flags: list[str], started: float) -> int:
-    from pipelines import run_command
-    from pipelines.config import PACKAGED_STREAM, ConfigError, FileSource, load
-    from pipelines.plan import make_plan
-    from pipelines.streams import command
+    from pipelines.cli import run_stream
+    from pipelines.config.errors import ConfigError
+    from pipelines.config.files import FileSource
+    from pipelines.config.load import PACKAGED_STREAM, load
+    from pipelines.planning.planner import make_plan
 
-    flags = run_command.beam_flags(flags)
+    flags = beam_flags(flags)
     limits = {"messages": arguments.max_messages, "duration_s": arguments.duration}
     given = {name: value for name, value in limits.items() if value is not None}
     if any(value <= 0 for value in given.values()):
@@ -57,7 +59,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
         )
     if problems or isinstance(config.source, FileSource):
         raise ConfigError(problems)
-    return command.execute(make_plan(config), config.source.model_copy(update=given), arguments, flags, started)
+    return run_stream.execute(make_plan(config), config.source.model_copy(update=given), arguments, flags, started)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """Cuts files into many splits and blocks, so that rows meet every kind of boundary."""
 
     def cut(split_bytes: int, block_bytes: int) -> None:
-        monkeypatch.setattr("pipelines.sources.file.split_bytes_for", lambda total: split_bytes)
+        monkeypatch.setattr("pipelines.connectors.files.source.split_bytes_for", lambda total: split_bytes)
         for format in ("text_blocks", "avro", "tfrecord"):
             module = importlib.import_module(f"pipelines.formats.{format}")
             monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)

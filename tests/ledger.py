@@ -181,7 +181,7 @@ def shards(prefix: str | Path, *, replays: bool = False) -> list[Path]:
 
 def plant(prefix: str | Path, shards: Mapping[str, str]) -> list[Path]:
     """Writes shards and their manifest as an earlier run would have left them: {name behind the prefix: content}."""
-    from pipelines.publishing import manifest
+    from pipelines.connectors.files.publishing import manifest
 
     folder, stem = Path(prefix).parent, Path(prefix).name
     folder.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,7 @@ def plant(prefix: str | Path, shards: Mapping[str, str]) -> list[Path]:
 
 def recounted(prefix: str | Path) -> int:
     """Counts the rows in all shards of a prefix, replays' too; the manifest must list just these, with these counts."""
-    from pipelines.publishing import manifest
+    from pipelines.connectors.files.publishing import manifest
 
     found = manifest.read(str(prefix))
     assert found is not None

@@ -67,7 +67,7 @@ def test_nothing_needs_pandas(path: Path) -> None:
 def test_neither_beam_nor_tensorflow_for_what_answers_at_once() -> None:
     light = [
         "model.signature",
-        "pipelines.config",
+        "pipelines.config.run",
         "pipelines.plan",
         "pipelines.check",
         "pipelines.init",

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from model.deployment.api import PRESENT, Api, Json
-from model.deployment.errors import ServiceError, SettingError
+from model.cloud.api import PRESENT, Api, Json
+from model.cloud.errors import ServiceError, SettingError
 
 HOST = "https://ml.googleapis.com"
 FRAMEWORK = "TENSORFLOW"

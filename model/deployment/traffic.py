@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from model.deployment.errors import SettingError
+from model.cloud.errors import SettingError
 
 
 def add(split: Mapping[str, int], id: str, traffic: int, endpoint: str) -> dict[str, int]:

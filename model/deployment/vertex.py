@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from model.deployment.api import PRESENT, Api, Json
-from model.deployment.errors import ServiceError, SettingError
+from model.cloud.api import PRESENT, Api, Json
+from model.cloud.errors import ServiceError, SettingError
 from model.deployment.traffic import add, remove
 
 IMAGE = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"

@@ -1,7 +1,7 @@
 """What a file format has to offer: bytes to record batches, and back.
 
 A `Reader` is made once per run from a `ReadSpec` and travels to the workers (it must pickle). It never sees
-a file system, only `pipelines.files`, so every format works on every path.
+a file system, only `pipelines.storage`, so every format works on every path.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from pipelines.rows import Block, RejectedRow
+from pipelines.rows.origin import Block, RejectedRow
 
 BLOCK_BYTES = 8 << 20
 """Bytes that a reader decodes at a time (before decompression or expansion into columns)."""

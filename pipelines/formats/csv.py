@@ -28,16 +28,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from pipelines import files
+from pipelines import storage
+from pipelines.encodings import charset_of
 from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer, encoding
-from pipelines.formats.charset import UTF_16_BOMS, charset_of, to_utf8
+from pipelines.formats.charset import UTF_16_BOMS, to_utf8
 from pipelines.formats.dialect import Dialect, Spans
 from pipelines.formats.output_values import nested_type, polars_type
 from pipelines.formats.row_finder import RowFinder
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextReader, is_number
 from pipelines.formats.text_blocks import BOM, first_block, is_whole, line_cuts, plain_message
-from pipelines.rows import Block, Positions, RejectedRow
+from pipelines.rows.origin import Block, Positions, RejectedRow
 
 _log = logging.getLogger(__name__)
 _WINDOW = 1 << 20
@@ -95,7 +96,7 @@ class CsvReader(TextReader):
         found: list[int] = []
         unclear = 0
         if size - start > split_bytes:
-            with files.open_input(file) as handle:
+            with storage.open_input(file) as handle:
                 cutter = RowFinder(handle, self.dialect)
                 for wanted in range(start + split_bytes, size, split_bytes):
                     if found and wanted <= found[-1]:

@@ -25,11 +25,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.specs import Signature
-from pipelines.files import read_range
 from pipelines.formats import WRITERS, content, reader_class
 from pipelines.formats.base import FormatError
 from pipelines.formats.text_blocks import compression_of, first_block, without_shard
-from pipelines.formats.tfrecord_frames import HEADER_BYTES, next_length
+from pipelines.formats.tfrecord.frames import HEADER_BYTES, next_length
+from pipelines.storage import read_range
 
 IMAGES = ("bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 _EXTENSIONS = {

@@ -16,7 +16,7 @@ from pipelines.formats.quoting import (
     line_ends,
     quoting_fits,
 )
-from pipelines.rows import Positions
+from pipelines.rows.origin import Positions
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference.coercion import is_list, is_text
+from inference.columns.coercion import is_list, is_text
+from pipelines.encodings import charset_of, is_utf16
 from pipelines.formats import json_values
 from pipelines.formats.base import FormatError, ReadSpec, Split, Writer, encoding
-from pipelines.formats.charset import UTF_16_BOMS, charset_of, is_utf16, to_utf8
+from pipelines.formats.charset import UTF_16_BOMS, to_utf8
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.json_parser import Raw, parse_lenient, parse_lines, parse_rows
 from pipelines.formats.output_values import nested_type, polars_type
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextReader, is_number
 from pipelines.formats.text_blocks import first_block, is_whole, line_cuts, plain_message, starts_as_utf16
-from pipelines.rows import Block, Positions, RejectedRow
+from pipelines.rows.origin import Block, Positions, RejectedRow
 
 _SAMPLE_BYTES = 1 << 20
 

@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference import base64_values
-from inference.coercion import coerce, is_list, is_text, leaf_of
+from inference.columns import base64_values
+from inference.columns.coercion import coerce, is_list, is_text, leaf_of
 from pipelines.formats.base import mixed
 
 _DIGITS = 40

@@ -16,15 +16,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.encodings import charset_of
 from pipelines.formats.base import MAX_BLOCK_ROWS, MAX_ROW_BYTES, FormatError, ReadSpec, Split
-from pipelines.formats.charset import UTF_16_BOMS, charset_of, to_utf8
+from pipelines.formats.charset import UTF_16_BOMS, to_utf8
 from pipelines.formats.content import CONTENT
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.quoting import line_count
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextOrigin, TextReader, blocks_of
 from pipelines.formats.text_blocks import BOM, first_block, is_whole, line_cuts, starts_as_utf16, too_long
-from pipelines.rows import Block, RejectedRow
+from pipelines.rows.origin import Block, RejectedRow
 
 Bools = npt.NDArray[np.bool_]
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from pipelines.formats.base import BLOCK_BYTES, RowReader
 from pipelines.formats.limits import DECODED_BYTES
 from pipelines.formats.table import conform, invalid_rows
-from pipelines.formats.tf_examples import RecordOrigin
-from pipelines.rows import Block, Positions, RejectedRow
+from pipelines.formats.tfrecord.examples import RecordOrigin
+from pipelines.rows.origin import Block, Positions, RejectedRow
 
 Piece = tuple[Positions, pa.RecordBatch]
 """Decoded messages: their indices, and their rows."""

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference.coercion import is_bytes, is_list, is_text, leaf_of, list_lengths
+from inference.columns.coercion import is_bytes, is_list, is_text, leaf_of, list_lengths
 from pipelines.formats.base import FormatError, encoding
 from pipelines.formats.readable import readable_array, readable_type
 

@@ -7,7 +7,7 @@ from typing import IO, cast
 
 import numpy as np
 
-from pipelines import files
+from pipelines import storage
 from pipelines.formats.base import MAX_ROW_BYTES
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.quoting import quoting_fits
@@ -62,7 +62,7 @@ class RowFinder:
 
     def _read(self, start: int, count: int) -> bytes:
         self._file.seek(start)
-        return files.read_fully(self._file, count)
+        return storage.read_fully(self._file, count)
 
     def _next_quote(self, start: int) -> int | None:
         """Offset of the next quote, None if there is none within reach; what was found clear is not read again."""

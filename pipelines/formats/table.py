@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from inference.sizes import decoded_bytes
-from pipelines.files import is_remote, open_input, read_range
 from pipelines.formats.base import MAX_PAYLOAD_BYTES, FormatError, ReadSpec
 from pipelines.formats.output_values import key_texts
-from pipelines.rows import Block, Origin, Positions, RejectedRow
+from pipelines.rows.origin import Block, Origin, Positions, RejectedRow
+from pipelines.storage import is_remote, open_input, read_range
 
 BATCH_ROWS = 65_536
 """Rows of the largest record batch that a reader of tables emits."""

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from inference.coercion import coerce
-from pipelines import files
+from inference.columns.coercion import coerce
+from pipelines import storage
 from pipelines.formats.base import MAX_BLOCK_ROWS, MAX_ROW_BYTES, Reader, Split
 from pipelines.formats.dialect import Dialect, Spans
 from pipelines.formats.quoting import line_count
 from pipelines.formats.text_blocks import compression_of, plain_message, row_blocks, too_long
-from pipelines.rows import Block, Origin, Positions, RejectedRow
+from pipelines.rows.origin import Block, Origin, Positions, RejectedRow
 
 _DECODED_BYTES = 128 << 20
 """Bytes of columns that a block of text may become, apart from its text."""
@@ -100,7 +100,7 @@ class TextReader(Reader):
 
     def may_grow(self, file: str, size: int) -> bool:
         # What is appended to a line that was not complete changes that row.
-        return bool(compression_of(file)) or files.read_range(file, size - 1, size) in (b"\n", b"\r")
+        return bool(compression_of(file)) or storage.read_range(file, size - 1, size) in (b"\n", b"\r")
 
     @abstractmethod
     def columns(self, raw: bytes, context: Any) -> pa.RecordBatch:

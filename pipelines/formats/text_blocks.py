@@ -15,12 +15,13 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from pipelines import files
+from pipelines import storage
+from pipelines.encodings import is_utf16
 from pipelines.formats.base import BLOCK_BYTES, MAX_PAYLOAD_BYTES, MAX_ROW_BYTES, FormatError, Split
-from pipelines.formats.charset import UTF_16_BOMS, FromUtf16, is_utf16
+from pipelines.formats.charset import UTF_16_BOMS, FromUtf16
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.unpacking import Beginning, Unpacked
-from pipelines.rows import RejectedRow
+from pipelines.rows.origin import RejectedRow
 
 BOM = b"\xef\xbb\xbf"
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
@@ -51,7 +52,7 @@ def open_text(path: str, size: int | None = None, encoding: str | None = None) -
       size: of a file that is compressed, or UTF-16, only so many of its bytes are read.
       encoding: of the text; UTF-8 by default.
     """
-    raw = files.open_input(path)
+    raw = storage.open_input(path)
     compression = compression_of(path)
     if compression is None and not is_utf16(encoding):
         return raw
@@ -68,14 +69,14 @@ def is_whole(path: str, options: Mapping[str, Any]) -> bool:
 
 def starts_as_utf16(path: str) -> bool:
     """Whether a file that is not compressed begins with the BOM of UTF-16."""
-    return compression_of(path) is None and files.read_range(path, 0, 2) in UTF_16_BOMS
+    return compression_of(path) is None and storage.read_range(path, 0, 2) in UTF_16_BOMS
 
 
 def line_cuts(file: str, size: int, split_bytes: int) -> list[int]:
     """Offsets that cut a file of lines into pieces of about `split_bytes`: its beginning, line ends, its end."""
     cuts = [0]
     if size > split_bytes:
-        with files.open_input(file) as handle:
+        with storage.open_input(file) as handle:
             for wanted in range(split_bytes, size, split_bytes):
                 if wanted > cuts[-1] and (boundary := _next_line(handle, wanted)) < size:
                     cuts.append(boundary)
@@ -86,7 +87,7 @@ def _next_line(file: IO[bytes], wanted: int) -> int:
     """Offset of the first line that begins at or after `wanted`, or the end of the file."""
     file.seek(wanted - 1)
     at = wanted - 1
-    while piece := files.read_fully(file, 1 << 16):
+    while piece := storage.read_fully(file, 1 << 16):
         found = piece.find(b"\n")
         if found >= 0:
             return at + found + 1
@@ -167,15 +168,15 @@ class _BrokenStreamError(Exception):
 def _chunks(split: Split, encoding: str | None) -> Iterator[bytes]:
     """The (decompressed) bytes of a split, BLOCK_BYTES at a time. Raises _BrokenStreamError."""
     if not is_whole(split.file, {"encoding": encoding}):
-        with files.open_input(split.file, split.start) as file:
+        with storage.open_input(split.file, split.start) as file:
             left = split.end - split.start
-            while left > 0 and (chunk := files.read_fully(file, min(BLOCK_BYTES, left))):
+            while left > 0 and (chunk := storage.read_fully(file, min(BLOCK_BYTES, left))):
                 left -= len(chunk)
                 yield chunk
         return
     with open_text(split.file, split.end, encoding) as file:
-        files.read_fully(file, split.start)
-        while chunk := files.read_fully(file, BLOCK_BYTES):
+        storage.read_fully(file, split.start)
+        while chunk := storage.read_fully(file, BLOCK_BYTES):
             yield chunk
         if isinstance(file, (Unpacked, FromUtf16)) and file.failure:
             raise _BrokenStreamError(file.failure, file.garbage)
@@ -217,7 +218,7 @@ def _unreadable(name: str, offset: int, carry: bytes, error: _BrokenStreamError)
     message = f"{name} cannot be {how} beyond byte {offset + len(carry):,}: {plain_message(error)}"
     if offset or carry:
         return RejectedRow(carry or error.garbage, offset, message, truncated=True)
-    whole = files.read_range(name, 0, MAX_PAYLOAD_BYTES)
+    whole = storage.read_range(name, 0, MAX_PAYLOAD_BYTES)
     return RejectedRow(whole, 0, message, truncated=len(whole) == MAX_PAYLOAD_BYTES)
 
 
@@ -232,7 +233,7 @@ def first_block(file: str, size: int = 1 << 20, encoding: str | None = None) -> 
     """The first bytes of a (decompressed) file, UTF-16 as UTF-8, for looking at it. Raises FormatError."""
     try:
         with open_text(file, None, encoding) as stream:
-            raw = files.read_fully(stream, size)
+            raw = storage.read_fully(stream, size)
     except (OSError, EOFError) as error:
         raise FormatError(f"{file} cannot be read: {plain_message(error)}") from None
     if not raw and isinstance(stream, (Unpacked, FromUtf16)) and stream.failure:

@@ -22,11 +22,11 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from pipelines import files
-from pipelines.files import FileInfo, is_remote
+from pipelines import storage
 from pipelines.formats.base import Reader, Split
 from pipelines.formats.content import CONTENT, PATH
-from pipelines.rows import Block, Origin, Positions, RejectedRow, text_of
+from pipelines.rows.origin import Block, Origin, Positions, RejectedRow, text_of
+from pipelines.storage import FileInfo, is_remote
 
 MAX_FILE_BYTES = 64 << 20
 """A larger file is not read."""
@@ -96,7 +96,7 @@ class WholeFileReader(Reader):
     @classmethod
     def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
         """The first bytes of the file."""
-        head = files.read_range(file, 0, _SAMPLED_BYTES)
+        head = storage.read_range(file, 0, _SAMPLED_BYTES)
         return pa.RecordBatch.from_arrays([[text_of(file)], pa.array([head], pa.binary())], schema=_SCHEMA)[:rows]
 
     def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
@@ -173,8 +173,8 @@ def _contents(found: Sequence[FileInfo]) -> list[bytes]:
 
 def _content(file: FileInfo) -> bytes:
     try:
-        with files.open_input(file.path) as opened:
-            content = files.read_fully(opened, file.size + 1)
+        with storage.open_input(file.path) as opened:
+            content = storage.read_fully(opened, file.size + 1)
             changed = (
                 not is_remote(file.path) and file.modified and os.fstat(opened.fileno()).st_mtime_ns != file.modified
             )

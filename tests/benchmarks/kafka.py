@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.streams.births import births_at
+from pipelines.connectors.simulated.natality import births_at
 from tests.benchmarks import engines, harness
 from tests.benchmarks.contest import ContestError
 from tests.benchmarks.report import Table, check_target, print_tables, write_markdown

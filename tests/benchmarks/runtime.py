@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from inference.marks import failures_of
-from inference.saved_model import SavedModelHandler
+from inference.saved_model.handler import SavedModelHandler
 from model import terminal
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from inference.batches import predict_batches
-from inference.binding import bind
+from inference.columns.binding import bind
 from inference.errors import (
     EndpointConfigError,
     Failure,

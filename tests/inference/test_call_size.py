@@ -14,7 +14,7 @@ from inference.call_size import CallSize, is_exhausted
 from inference.calls import Outlook, call_in_slices
 from inference.errors import Failure
 from inference.marks import failures_of
-from inference.saved_model import SavedModelHandler
+from inference.saved_model.handler import SavedModelHandler
 from model.specs import Signature, TensorSpec
 from tests.conftest import save
 

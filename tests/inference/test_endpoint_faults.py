@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from inference import Endpoint, EndpointHandler, SavedModelHandler, Target
-from inference.client import Client
+from inference.endpoint.client import Client
+from inference.endpoint.retries import Patience
 from inference.errors import EndpointConfigError
 from inference.marks import failures_of
-from inference.retries import Patience
 from tests.ledger import DEFAULTS, MODEL
 from tests.model.serving_process import Serving, serving
 from tests.servers.faulty import HTTP_KINDS, Faults, Proxy, faulty_http

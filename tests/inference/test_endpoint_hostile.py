@@ -17,16 +17,17 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from inference import Endpoint, Target
-from inference.asking import ask_signature
+from inference.endpoint.protocols import protocol_class
+from inference.endpoint.protocols.base import Request, Response
+from inference.endpoint.protocols.tf_serving_grpc import TFServingGrpc
+from inference.endpoint.remote_signature import ask_signature
+from inference.endpoint.retries import Patience
+from inference.endpoint.secrets import FixedHeaders
+from inference.endpoint.transports import MAX_ERROR_BYTES, Connection, GrpcTransport, HttpTransport
 from inference.errors import EndpointConfigError, EndpointError, ResponseError, TransientError
-from inference.protocols import protocol_class
-from inference.protocols.base import Request, Response
-from inference.protocols.tf_serving_grpc import TFServingGrpc
-from inference.retries import Patience
-from inference.secrets import FixedHeaders, Secret
-from inference.transports import MAX_ERROR_BYTES, Connection, GrpcTransport, HttpTransport
-from model.deployment.errors import ServiceError
-from model.deployment.rest import RestApi
+from model.cloud.errors import ServiceError
+from model.cloud.rest import RestApi
+from model.secrets import Secret
 from model.specs import TensorSpec
 from tests.servers.raw import OK, drips, grpc_answers, raw_server, read_request, sends
 
@@ -146,7 +147,7 @@ def test_a_signature_without_end() -> None:
 
 
 def test_a_cloud_service_that_answers_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.deployment.rest._TIMEOUT_S", 0.1)
+    monkeypatch.setattr("model.cloud.rest._TIMEOUT_S", 0.1)
     with raw_server(drips(OK, b"a: b\r\n")) as server:
         api = RestApi(f"http://{server}", None, timeout=60, tell=lambda line: None, sleep=lambda seconds: None)
         with pytest.raises(ServiceError, match="Timeout"):
@@ -291,8 +292,8 @@ _UNPACKED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 from inference.errors import ResponseError
-from inference.protocols.base import Response
-from inference.protocols.messages import object_in
+from inference.endpoint.protocols.base import Response
+from inference.endpoint.protocols.responses import object_in
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for piece, mebibytes, ok in ((b"NaN,", 32, True), (b"[],", 90, False), (b'{"":1},', 90, False), (b'"ab",', 90, False)):
     body = b'{"outputs": [' + piece * ((mebibytes << 20) // len(piece)) + b"1]}"

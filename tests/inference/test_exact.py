@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.coercion import coerce
-from inference.exact import coerce_exactly
+from inference.columns.coercion import coerce
+from inference.columns.exact import coerce_exactly
 
 INF = float("inf")
 NOON = datetime.datetime(2024, 1, 2, 12)

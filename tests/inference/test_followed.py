@@ -9,9 +9,9 @@ import time
 import pyarrow as pa
 import pytest
 
-from inference.followed import Followed
 from inference.marks import failures_of
-from inference.saved_model import SavedModelHandler
+from inference.saved_model.handler import SavedModelHandler
+from inference.saved_model.hot_swap import Followed
 
 tf = pytest.importorskip("tensorflow")
 

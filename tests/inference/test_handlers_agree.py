@@ -23,11 +23,11 @@ from apache_beam.ml.inference.base import KeyedModelHandler
 from apache_beam.testing.util import assert_that
 
 from inference import Endpoint, EndpointHandler, Predict, SavedModelHandler, Target
-from inference.asking import ask_signature
-from inference.client import Client
+from inference.endpoint.client import Client
+from inference.endpoint.remote_signature import ask_signature
+from inference.endpoint.retries import Patience
 from inference.errors import EndpointConfigError
 from inference.marks import failures_of
-from inference.retries import Patience
 from tests.conftest import ROOT, save
 from tests.ledger import DEFAULTS, MODEL
 from tests.model.serving_process import Serving, serving

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inference import model_loader
-from inference.model_loader import ModelLoader
+from inference.saved_model import loader as model_loader
+from inference.saved_model.loader import ModelLoader
 from model.errors import ModelError
 
 MODEL = "model/trained/v1"

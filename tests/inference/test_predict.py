@@ -32,13 +32,13 @@ def pipeline():
 
 
 def test_the_docstring_examples_run():
-    import inference.binding
-    import inference.coercion
-    import inference.saved_model
+    import inference.columns.binding
+    import inference.columns.coercion
+    import inference.saved_model.handler
 
-    for module in (inference.saved_model, inference.coercion, inference.binding):
+    for module in (inference.saved_model.handler, inference.columns.coercion, inference.columns.binding):
         assert doctest.testmod(module).failed == 0
-    assert "Predict" in (inference.saved_model.SavedModelHandler.__doc__ or "")
+    assert "Predict" in (inference.saved_model.handler.SavedModelHandler.__doc__ or "")
 
 
 def test_public_names():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from inference.protocols import NAMES, Response, Target, protocol_class
+from inference.endpoint.protocols import NAMES, Response, Target, protocol_class
 from model.specs import TensorSpec
 
 INPUTS = [TensorSpec("x", "float32", (None,))]
@@ -173,7 +173,7 @@ def test_there_is_no_protocol_of_another_name():
 
 def test_no_protocol_needs_tensorflow():
     code = (
-        "import sys; from inference.protocols import NAMES, protocol_class\n"
+        "import sys; from inference.endpoint.protocols import NAMES, protocol_class\n"
         "for name in NAMES: protocol_class(name)\n"
         "sys.exit(bool({'tensorflow', 'apache_beam'} & set(sys.modules)))"
     )

@@ -5,8 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
+from inference.endpoint.protocols import Response, Target, protocol_class
 from inference.errors import EndpointConfigError, RequestRefusedError, ResponseError
-from inference.protocols import Response, Target, protocol_class
 from model.specs import Signature, TensorSpec
 
 LOCAL = "http://127.0.0.1:8501"

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
+from inference.endpoint.protocols import Response, Target
+from inference.endpoint.protocols.tf_serving_grpc import TFServingGrpc
 from inference.errors import EndpointConfigError, RequestRefusedError, ResponseError
-from inference.protocols import Response, Target
-from inference.protocols.tf_serving_grpc import TFServingGrpc
 from model.specs import Signature, TensorSpec
 
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]

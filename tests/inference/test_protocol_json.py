@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.endpoint.protocols.json_read import read, read_rows
+from inference.endpoint.protocols.json_write import TEXTS, columns_json, rows_json
 from inference.errors import RequestRefusedError, ResponseError, RowError
-from inference.protocols.json_read import read, read_rows
-from inference.protocols.json_write import TEXTS, columns_json, rows_json
 from model.specs import TensorSpec
 
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
@@ -127,7 +127,7 @@ def test_any_bytes_travel_as_base64(values):
 def test_a_dictionary_larger_than_the_rows_is_not_escaped_as_a_whole(monkeypatch):
     words = pa.array([f"word {number}" for number in range(1000)])
     column = pa.DictionaryArray.from_arrays(pa.array([5, 7], pa.int32()), words)
-    from inference.protocols import json_write
+    from inference.endpoint.protocols import json_write
 
     seen = []
     escaped = json_write._escaped

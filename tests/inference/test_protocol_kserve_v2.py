@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.endpoint.protocols import Response, Target, protocol_class
 from inference.errors import EndpointConfigError, RequestRefusedError, ResponseError, RowError
-from inference.protocols import Response, Target, protocol_class
 from model.specs import Signature, TensorSpec
 
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]

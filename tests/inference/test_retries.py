@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from inference.endpoint.retries import LONGEST_PAUSE_S, Patience, Retries
+from inference.endpoint.throttle import Throttle
+from inference.endpoint.track_record import ALONE, FEW_TRIES, FOREIGN_IN_A_ROW, GIVEN_UP
 from inference.errors import (
     EndpointConfigError,
     EndpointError,
@@ -15,9 +18,6 @@ from inference.errors import (
     ServerError,
     TransientError,
 )
-from inference.retries import LONGEST_PAUSE_S, Patience, Retries
-from inference.throttle import Throttle
-from inference.track_record import ALONE, FEW_TRIES, FOREIGN_IN_A_ROW, GIVEN_UP
 
 
 class Time:

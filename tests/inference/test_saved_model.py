@@ -8,7 +8,7 @@ import pytest
 
 from inference.errors import BindingError
 from inference.marks import failures_of
-from inference.saved_model import SavedModelHandler
+from inference.saved_model.handler import SavedModelHandler
 from model.errors import ModelError
 
 tf = pytest.importorskip("tensorflow")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from inference.columnar import GATHERED_BYTES, _RowCount
+from inference.handler_base import GATHERED_BYTES, _RowCount
 from inference.sizes import batch_bytes, bounded
 
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from inference import Endpoint, EndpointHandler, SavedModelHandler, Target
-from inference.asking import ask_signature
+from inference.endpoint.remote_signature import ask_signature
+from inference.endpoint.retries import Patience
 from inference.errors import EndpointConfigError
 from inference.marks import failures_of
-from inference.retries import Patience
 from model.signature import read_signature
 from tests.servers.reference_model import save_reference_model
 from tests.servers.third_party import Server, kserve_server, mlserver_server

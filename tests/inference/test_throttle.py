@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from inference.throttle import Throttle
+from inference.endpoint.throttle import Throttle
 
 
 class Quota:

@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from inference import Endpoint, EndpointHandler, Target
-from inference.declared import declared_signature
+from inference.endpoint.declared_signature import declared_signature
+from inference.endpoint.retries import Patience
 from inference.errors import EndpointConfigError
-from inference.retries import Patience
 
 SIGNATURE = declared_signature({"x": "float32"})
 ROWS = pa.RecordBatch.from_pydict({"x": pa.array([1.0, 2.0, 3.0], pa.float32())})

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference import SavedModelHandler
-from inference.binding import bind
+from inference.columns.binding import bind
+from inference.columns.inputs import prepare
+from inference.columns.json_lists import parse_lists
 from inference.errors import BindingError
-from inference.inputs import prepare
-from inference.json_lists import parse_lists
 from inference.marks import failures_of
 from model.specs import ExampleFeature, Signature, TensorSpec
 

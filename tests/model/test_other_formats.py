@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.model_files import read_bytes
+from inference.saved_model.files import read_bytes
 from model import deploy, serve, show
 from model.errors import ModelNotFoundError
 from model.signature import read_contents, read_signature

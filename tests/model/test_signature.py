@@ -14,14 +14,8 @@ from model.errors import (
     SignatureNotFoundError,
 )
 from model.example_proto import parse_example
-from model.signature import (
-    ExampleFeature,
-    Signature,
-    TensorSpec,
-    latest_version,
-    read_signature,
-    read_signatures,
-)
+from model.signature import latest_version, read_signature, read_signatures
+from model.specs import ExampleFeature, Signature, TensorSpec
 
 PACKAGED = str(Path(__file__).parents[2] / "model" / "trained" / "v1")
 STRINGS = ("alcohol_use", "cigarette_use", "is_male", "mother_married", "mother_race")

@@ -86,7 +86,7 @@ def test_logs_are_escaped_too() -> None:
 
     assert logged("pipelines.formats.csv") == f"WARNING: {SHOWN}"
     assert logged("apache_beam.runners") == "WARNING: " + SHOWN.replace("\\n", "\n", 1)
-    ours, traced = logged("inference.retries", ValueError(EVIL)).split("\n", 1)
+    ours, traced = logged("inference.endpoint.retries", ValueError(EVIL)).split("\n", 1)
     assert ours == f"WARNING: {SHOWN}"
     assert traced == "ValueError: " + SHOWN.replace("\\n", "\n", 1)
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 from google.protobuf import json_format
 
-from inference.client import Client, Endpoint
-from inference.protocols.base import Target
+from inference.endpoint.client import Client, Endpoint
+from inference.endpoint.protocols.base import Target
 from model import serve
 from model.errors import ModelError, SignatureNotFoundError
 from model.serving.model_config import read_model_config

@@ -16,7 +16,7 @@ import pytest
 
 from pipelines.formats import ReadSpec, reader_class
 from pipelines.formats.base import Split
-from pipelines.rows import Block
+from pipelines.rows.origin import Block
 from tests import ledger
 from tests.conftest import Command, save
 

@@ -138,7 +138,7 @@ def run_python(storage: Storage, code: str, *arguments: str) -> subprocess.Compl
 _RUNS = """
 import json, sys
 from pipelines import batch, replay
-from pipelines.config import load
+from pipelines.config.run import load
 from pipelines.plan import make_plan
 for config, fixed, patterns, times in json.loads(sys.argv[1]):
     for pattern in patterns:
@@ -258,10 +258,10 @@ _PUBLISHING = """
 import json, sys
 from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
 from pipelines import files
-from pipelines.config import ConfigError
-from pipelines.publishing import lock
-from pipelines.publishing.commit import PublishError
-from pipelines.publishing.reservation import Reservation, look_after
+from pipelines.config.run import ConfigError
+from pipelines.connectors.files.publishing import lock
+from pipelines.connectors.files.publishing.commit import PublishError
+from pipelines.connectors.files.publishing.reservation import Reservation, look_after
 from tests.pipelines.publishing import a_run
 
 class Killed(BaseException):

@@ -120,7 +120,7 @@ def test_streams(command: Command, tmp_path: Path, model: str) -> None:
 def test_inputs_and_outputs_of_a_model_on_a_server() -> None:
     """TensorFlow gives no input such a name, other servers do."""
     from inference.batches import predict_batches
-    from inference.binding import bind
+    from inference.columns.binding import bind
     from inference.errors import Failure
     from inference.marks import failures_of
     from model.specs import Signature, TensorSpec

@@ -32,7 +32,9 @@ def test_a_rerun_replaces_all_shards(
 ) -> None:
     first, second = births(200, 1, "old"), births(150, 2, "new")
     for rows, count in zip((first, second), counts, strict=True):
-        monkeypatch.setattr("pipelines.sources.file.split_bytes_for", lambda total, count=count: total // (4 * count))
+        monkeypatch.setattr(
+            "pipelines.connectors.files.source.split_bytes_for", lambda total, count=count: total // (4 * count)
+        )
         monkeypatch.setattr("os.cpu_count", lambda count=count: count)
         run(command, tmp_path, rows)
         assert_balanced(books_of(tmp_path), rows, {})
@@ -337,7 +339,7 @@ def test_a_record_that_was_planted_moves_nothing(command: Command, tmp_path: Pat
 
 
 def test_the_header_is_right_in_every_shard(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.sources.file.split_bytes_for", lambda total: 500)
+    monkeypatch.setattr("pipelines.connectors.files.source.split_bytes_for", lambda total: 500)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     rows = births(300, 11)
     run(command, tmp_path, rows, output={"columns": ["note", "predictions", KEY]})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import config
+from pipelines.config import run as config
 from tests.conftest import ROOT, Command
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.json") if path.name != "schema.json")

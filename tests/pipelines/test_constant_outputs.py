@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.constant_outputs import ConstantOutputs, constant_of, in_all, notes_on
+from pipelines.telemetry.constant_outputs import ConstantOutputs, constant_of, in_all, notes_on
 from tests.conftest import Command
 from tests.ledger import MODEL, Row, births, shards, write_config, write_rows
 from tests.servers.stand_in import sevens, stand_in

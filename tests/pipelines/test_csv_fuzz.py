@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipelines.formats import ReadSpec, Split, reader_class, row_finder
 from pipelines.formats import csv as our_csv
 from pipelines.formats import text_blocks as our_text
-from pipelines.rows import Block, RejectedRow
+from pipelines.rows.origin import Block, RejectedRow
 
 NAMES = ("k", "a", "b")
 HEADER = b"k,a,b\n"

@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 import pytest
 
-from pipelines import config
-from pipelines.model_config import EndpointConfig
-from pipelines.models import endpoint
+from pipelines.config import run as config
+from pipelines.config.model import EndpointConfig
+from pipelines.planning.model import endpoint
 from tests.conftest import ROOT
 
 GUIDE = ROOT / "docs" / "endpoints.md"

@@ -17,12 +17,13 @@ import grpc
 import pytest
 
 from inference import Endpoint, Target
-from inference.client import Client
+from inference.endpoint.client import Client
 from inference.errors import EndpointConfigError, EndpointError
-from pipelines import graph
-from pipelines.config import RunConfig, load
-from pipelines.models import endpoint, make_handler
-from pipelines.plan import make_plan
+from pipelines.config.load import load
+from pipelines.config.run import RunConfig
+from pipelines.flows import batch as graph
+from pipelines.planning.model import endpoint, make_handler
+from pipelines.planning.planner import make_plan
 from tests.conftest import Command, Result
 from tests.ledger import MODEL, births, books_of, write_config, write_rows
 from tests.servers.stand_in import Answer, Seen, StandIn, sevens, stand_in
@@ -37,7 +38,7 @@ SECRETS = (TOKEN, KEY)
 def everything_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("TOKEN", TOKEN)
     monkeypatch.setenv("API_KEY", KEY)
-    monkeypatch.setattr("pipelines.cli.quiet_libraries", lambda: None)
+    monkeypatch.setattr("model.quiet.quiet_libraries", lambda: None)
     for name in ("apache_beam", "httpx", "httpcore", "google", "google.auth", "urllib3", "grpc"):
         caplog.set_level(logging.DEBUG, name)
     caplog.set_level(logging.DEBUG)
@@ -326,7 +327,7 @@ def test_google_credentials_need_an_encrypted_connection(google: StandIn, protoc
 
 def test_a_header_that_cannot_be_sent_is_not_shown() -> None:
     """Libraries refuse it too, and show it."""
-    from inference.secrets import Secret
+    from model.secrets import Secret
 
     for value in (f"Bearer {TOKEN}\n", f"Bearer {TOKEN} ", f"{TOKEN}\r\nX: y", f"{TOKEN}é", f"\x00{TOKEN}"):
         with pytest.raises(ValueError, match="headers.Authorization") as caught:

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from inference.calls import PROBES
-from inference.track_record import FEW_TRIES, GIVEN_UP
+from inference.endpoint.track_record import FEW_TRIES, GIVEN_UP
 from model.savedmodel import SavedModel
-from pipelines import limit
-from pipelines.progress import TALLY, LiveProgress
+from pipelines.dead_letters import limit
+from pipelines.telemetry.tally import TALLY, LiveProgress
 from tests import ledger
 from tests.conftest import Command, Result
 from tests.servers.stand_in import Answer, Seen, stand_in
@@ -210,7 +210,7 @@ ALWAYS: dict[str, tuple[Callable[[Seen], Answer], str, int]] = {
 def test_a_server_that_never_predicts(
     command: Command, tmp_path: Path, strict_model: str, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    monkeypatch.setattr("inference.retries.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("inference.endpoint.retries.FIRST_PAUSE_S", 0.01)
     answer, said, most = ALWAYS[case]
     source = write(tmp_path / "in.csv", ages(1_450, lambda row: False))
     with stand_in(answer) as server:

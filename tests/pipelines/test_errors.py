@@ -248,7 +248,7 @@ def test_rows_that_vanish_are_noticed_and_nothing_is_published(
     command: Command, tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step that loses rows, for whatever reason, cannot go unnoticed."""
-    import pipelines.sinks.file as sink
+    import pipelines.connectors.files.sink as sink
 
     whole = sink.WriteShards.process
 
@@ -267,7 +267,7 @@ def test_rows_that_vanish_are_noticed_and_nothing_is_published(
 def test_a_file_that_disappears_before_it_is_read(
     command: Command, tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipelines.run_command as run_command
+    import pipelines.cli.run_batch as run_command
 
     execute = run_command.execute
     monkeypatch.setattr(run_command, "execute", lambda *a, **k: (good.unlink(), execute(*a, **k))[1])

@@ -286,7 +286,7 @@ def test_a_mistake_of_this_project(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     def fails(*_: object) -> None:
         raise KeyError(EVIL)
 
-    monkeypatch.setattr("pipelines.config.load", fails)
+    monkeypatch.setattr("pipelines.config.load.load", fails)
     screen = run("pipelines.check")
     assert screen.code == 1, screen.text
     assert "Traceback" in screen.text

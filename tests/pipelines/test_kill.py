@@ -20,7 +20,7 @@ import pytest
 
 from pipelines.formats.base import Split
 from pipelines.formats.csv import CsvReader
-from pipelines.rows import Block, RejectedRow
+from pipelines.rows.origin import Block, RejectedRow
 from tests import ledger
 from tests.conftest import ROOT, Command
 from tests.ledger import HEADER, births, lines, shards, write_config
@@ -131,7 +131,7 @@ def test_killed_while_publishing(command: Command, tmp_path: Path) -> None:
     config = prepare(tmp_path, file)
     patch = (
         "import os, signal, sys\n"
-        "import pipelines.files as files\n"
+        "import pipelines.storage as files\n"
         "replace, left = os.replace, 3\n"  # the note, the record, the only shard of output
         "def counted(*paths):\n"
         "    global left\n"

@@ -77,7 +77,7 @@ def expected_rows(format: str, content: bytes, originals: dict[str, ledger.Row])
 @pytest.mark.parametrize("format", ledger.FORMATS_IN)
 def test_broken_copies(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
     # A broken copy could keep pyarrow's ORC reader busy.
-    monkeypatch.setattr("pipelines.formats.orc_file.CPU_S", 2)
+    monkeypatch.setattr("pipelines.formats.orc.file.CPU_S", 2)
     rows = births(ROWS, 7)
     good = write_rows(tmp_path / "good", format, rows).read_bytes()
     rng = random.Random(format)

@@ -12,7 +12,7 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.formats.tfrecord_writer import examples
+from pipelines.formats.tfrecord.writer import examples
 from tests.conftest import Command, save
 from tests.ledger import letters, shards, write_records
 

@@ -351,9 +351,9 @@ def test_what_check_says(command: Command, config: Callable[..., str], tmp_path:
 
 
 def test_the_sampled_rows_are_those_that_reach_the_model(config: Callable[..., str], tmp_path: Path) -> None:
-    from pipelines.config import load
-    from pipelines.plan import make_plan
-    from pipelines.sampling import sampled_batch
+    from pipelines.config.load import load
+    from pipelines.planning.planner import make_plan
+    from pipelines.planning.sampling import sampled_batch
 
     (tmp_path / "in.csv").write_text("age,a,b\n7,1,2\n8,,4\n9,5,6\n1,2,3\n")
     plan = make_plan(load(config("mixed", "csv", tmp_path / "in.csv", columns={"x": ["a", "b"]})))

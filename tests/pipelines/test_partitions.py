@@ -13,8 +13,8 @@ import pyarrow.dataset as dataset
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import source_files
-from pipelines.partitions import partition_fields, partition_of
+from pipelines.connectors.files import source_files
+from pipelines.connectors.files.partitions import partition_fields, partition_of
 from tests import ledger
 from tests.conftest import Command
 from tests.ledger import FORMATS_IN, KEY, Row, assert_balanced, births, books_of, write_config, write_rows

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from pipelines import cli, environment
-from pipelines.config import ConfigError, load
-from pipelines.engine import RunFailedError
-from pipelines.kafka_config import KafkaSecurity
-from pipelines.streams.kafka_client import Cluster
+from pipelines.cli import arguments as cli
+from pipelines.config import environment
+from pipelines.config.errors import ConfigError
+from pipelines.config.kafka import KafkaSecurity
+from pipelines.config.load import load
+from pipelines.connectors.kafka.client import Cluster
+from pipelines.engine.common import RunFailedError
 from tests.conftest import Command
 from tests.ledger import MODEL, births, books_of, write_config, write_rows
 from tests.servers.stand_in import Answer, Seen, sevens, stand_in
@@ -179,7 +181,7 @@ def test_a_key_in_the_path_of_an_address(command: Command, tmp_path: Path, monke
 def test_credentials_that_travel_in_the_clear_are_warned_of(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any], warns: bool
 ) -> None:
-    monkeypatch.setattr("pipelines.models._unreachable", lambda found: [])
+    monkeypatch.setattr("pipelines.planning.model._unreachable", lambda found: [])
     config = config_of(tmp_path, model)
     results = [
         command("check", "--config", config),

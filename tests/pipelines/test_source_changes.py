@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipelines import files
+from pipelines import storage
+from pipelines.connectors.files.file_version import FileVersion, SourceChangedError, current, require_unchanged
 from pipelines.formats import reader_class
 from pipelines.formats.base import Split
-from pipelines.sources.file_version import FileVersion, SourceChangedError, current, require_unchanged
 from tests import ledger
 from tests.conftest import Command, Result
 from tests.ledger import FORMATS_IN, assert_balanced, births, books_of, csv_row, lines, write_config, write_rows
@@ -159,7 +159,7 @@ def test_a_row_that_was_not_complete_is_never_read_half(
 def test_a_file_that_changes_between_plan_and_run(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"a\n1\n2\n")
-    (planned,) = files.match(str(path))
+    (planned,) = storage.match(str(path))
     assert current(planned).info == planned
     appended(b"3\n")(path)
     grown = current(planned)
@@ -176,7 +176,7 @@ def test_a_file_that_changes_between_plan_and_run(tmp_path: Path) -> None:
 def test_a_local_file_that_has_grown_is_held_against_what_was_at_its_end(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"a\n" + b"1\n" * 5000)
-    version = FileVersion.of(files.describe(str(path)))
+    version = FileVersion.of(storage.describe(str(path)))
     appended(b"2\n")(path)
     require_unchanged(version, "bytes 0 to 1", lambda: True)
     written_over(path)
@@ -192,16 +192,16 @@ def test_dead_letters_that_change_while_they_are_run_again_fail_the_replay(
     config = write_config(tmp_path, "csv", str(write_rows(tmp_path / "in.csv", "csv", bad + rows[5:])))
     assert command("batch", "--config", config).code == 0
     letters = {path: path.read_bytes() for path in ledger.shards(tmp_path / "out" / "dead")}
-    from pipelines.sources import dead_letters
+    from pipelines.connectors.files import replay_source
 
-    identity = dead_letters.current
+    identity = replay_source.current
 
-    def looked_at_then_shortened(shard: files.FileInfo) -> FileVersion:
+    def looked_at_then_shortened(shard: storage.FileInfo) -> FileVersion:
         version = identity(shard)
         shorter(Path(shard.path))
         return version
 
-    monkeypatch.setattr(dead_letters, "current", looked_at_then_shortened)
+    monkeypatch.setattr(replay_source, "current", looked_at_then_shortened)
     result = command("replay", "--config", config)
     assert result.code == 1, result
     assert not list((tmp_path / "out").glob("p-replay-*"))

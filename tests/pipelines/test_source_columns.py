@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 
-from pipelines import source_columns
-from pipelines.files import FileInfo
-from pipelines.merged_types import merged
+from pipelines.planning import source_columns
+from pipelines.planning.merged_types import merged
+from pipelines.storage import FileInfo
 from tests import ledger
 from tests.conftest import Command
 from tests.ledger import (

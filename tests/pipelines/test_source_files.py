@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import source_files
+from pipelines.connectors.files import source_files
 from tests import ledger
 from tests.conftest import Command
 from tests.ledger import FORMATS_IN, KEY, assert_balanced, births, books_of, write_config, write_rows

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.formats import FormatError, ReadSpec, detection, reader_class
-from pipelines.rows import Block, RejectedRow
+from pipelines.rows.origin import Block, RejectedRow
 from tests import ledger
 from tests.conftest import Command
 from tests.ledger import COLUMNS, DEFAULTS, KEY, MODEL, births

@@ -20,7 +20,7 @@ import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.formats import avro_container
+from pipelines.formats.avro import container as avro_container
 from tests.conftest import Command, save
 from tests.pipelines.formats.arrow_types import all_arrays, unions
 

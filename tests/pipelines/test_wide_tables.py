@@ -12,13 +12,14 @@ import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 
-from inference.binding import bind
+from inference.columns.binding import bind
 from inference.errors import BindingError
 from model.specs import Signature, TensorSpec
 from pipelines.formats import reader_class
-from pipelines.formats.base import Block, ReadSpec
+from pipelines.formats.base import ReadSpec
 from pipelines.formats.csv import read_header
 from pipelines.formats.dialect import Dialect
+from pipelines.rows.origin import Block
 
 WIDE = 20_000
 NAMES = [f"column {number}" for number in range(WIDE)]

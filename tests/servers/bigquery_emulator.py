@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipelines.streams import bigquery_tables
+from pipelines.connectors.bigquery import tables as bigquery_tables
 from tests.servers import tools
 
 _REQUIREMENTS = Path(__file__).resolve().parent / "bigquery" / "requirements.txt"

@@ -11,21 +11,19 @@ import io
 import json
 import time
 
-from pipelines import batch, cli
+from model.quiet import quiet_imports
+from pipelines import batch
 
-with cli.quiet_imports():
+with quiet_imports():
     import apache_beam.runners.portability.fn_api_runner.fn_runner  # noqa: F401
     import polars  # noqa: F401
 
     from model.runtime.library import opened
-    from pipelines import (  # noqa: F401
-        engine,
-        graph,
-        plan,
-        report,
-        run_command,
-    )
+    from pipelines import plan  # noqa: F401
+    from pipelines.engine import batch as engine  # noqa: F401
+    from pipelines.flows import batch as graph  # noqa: F401
     from pipelines.formats import csv  # noqa: F401
+    from pipelines.telemetry import summary as report  # noqa: F401
 
 from tests.benchmarks.contestants.common import BATCH_ROWS, WORKERS, Job, job_from_command_line, measure
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from model.deployment.credentials import GoogleAuth
+from model.cloud.credentials import GoogleAuth
 from tests.model.deploy.cloud import Cloud
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.cloud.errors import SettingError
 from model.deployment import traffic
-from model.deployment.errors import SettingError
 
 
 def test_shares_are_rounded_by_the_largest_remainder() -> None:

@@ -19,8 +19,8 @@ from pyarrow import orc
 
 from pipelines.formats import reader_class
 from pipelines.formats.base import ReadSpec
-from pipelines.formats.tfrecord_frames import frame, length_checksums, mask
-from pipelines.rows import Block
+from pipelines.formats.tfrecord.frames import frame, length_checksums, mask
+from pipelines.rows.origin import Block
 
 MIB = 1 << 20
 WORDS = pa.dictionary(pa.int32(), pa.string())

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.formats import avro_container as container
-from pipelines.formats.avro import AvroReader, AvroWriter
+from pipelines.formats.avro import container
+from pipelines.formats.avro.reader import AvroReader
+from pipelines.formats.avro.writer import AvroWriter
 from pipelines.formats.base import FormatError, ReadSpec, Split
-from pipelines.rows import Block, RejectedRow
+from pipelines.rows.origin import Block, RejectedRow
 
 KEY = {"name": "key", "type": "long"}
 SCHEMA: dict[str, Any] = {
@@ -196,7 +197,7 @@ def test_maps_become_lists_of_pairs(tmp_path: Path) -> None:
 def test_splits_cover_the_file_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split_bytes: int, remote: bool
 ) -> None:
-    monkeypatch.setattr("pipelines.formats.avro.is_remote", lambda path: remote)
+    monkeypatch.setattr("pipelines.formats.avro.reader.is_remote", lambda path: remote)
     content = encoded()
     file = write(tmp_path / "a.avro", content)
     reader = pickle.loads(pickle.dumps(AvroReader(ReadSpec(COLUMNS))))
@@ -295,7 +296,7 @@ def damaged(kind: str, codec: str) -> tuple[bytes, container.Piece]:
 def test_a_damaged_block_is_rejected_and_its_neighbours_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, codec: str, remote: bool
 ) -> None:
-    monkeypatch.setattr("pipelines.formats.avro.is_remote", lambda path: remote)
+    monkeypatch.setattr("pipelines.formats.avro.reader.is_remote", lambda path: remote)
     content, hurt = damaged(kind, codec)
     file = write(tmp_path / "a.avro", content)
     reader = AvroReader(ReadSpec(COLUMNS))

@@ -20,14 +20,14 @@ import pyarrow as pa
 import pytest
 
 from pipelines.formats import FormatError, ReadSpec, Split, limits
-from pipelines.formats import avro_container as container
-from pipelines.formats import avro_shape as our_shape
-from pipelines.formats.avro import AvroReader
-from pipelines.formats.avro_container import varint
-from pipelines.formats.avro_message import AvroMessageReader, parse_schema
-from pipelines.formats.avro_rows import Rows
-from pipelines.formats.avro_schema import resolve
-from pipelines.rows import Block, RejectedRow
+from pipelines.formats.avro import container
+from pipelines.formats.avro import shape as our_shape
+from pipelines.formats.avro.container import varint
+from pipelines.formats.avro.message import AvroMessageReader, parse_schema
+from pipelines.formats.avro.reader import AvroReader
+from pipelines.formats.avro.rows import Rows
+from pipelines.formats.avro.schema import resolve
+from pipelines.rows.origin import Block, RejectedRow
 from tests.conftest import ROOT
 from tests.pipelines.formats.peak_memory import peak_memory
 
@@ -209,7 +209,7 @@ def test_markers_without_blocks_are_one_dead_letter() -> None:
 
 
 def test_dead_letters_of_a_split_keep_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.formats.avro.MAX_PAYLOAD_BYTES", 100_000)
+    monkeypatch.setattr("pipelines.formats.avro.reader.MAX_PAYLOAD_BYTES", 100_000)
     schema = record("long") | {"doc": "x" * 10_000}
     _, rejected = read(document(schema, "deflate", *[(5, b"junk")] * 50))
     assert len(rejected) == 50

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 
 from pipelines.formats import FormatError, ReadSpec
-from pipelines.formats import avro_walk as our_walk
-from pipelines.formats.avro_container import varint
-from pipelines.formats.avro_message import AvroMessageReader, parse_schema
-from pipelines.rows import Block, RejectedRow
+from pipelines.formats.avro import boundaries as our_walk
+from pipelines.formats.avro.container import varint
+from pipelines.formats.avro.message import AvroMessageReader, parse_schema
+from pipelines.rows.origin import Block, RejectedRow
 from tests.conftest import ROOT
 from tests.pipelines.message_samples import AVRO_ALL, any_row, datum, mutated, read_datum
 
@@ -296,8 +296,8 @@ import resource
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 import pyarrow as pa
 from pipelines.formats import ReadSpec
-from pipelines.formats.avro_container import varint
-from pipelines.formats.avro_message import AvroMessageReader
+from pipelines.formats.avro.container import varint
+from pipelines.formats.avro.message import AvroMessageReader
 lists = {"type": "array", "items": "double"}, {"type": "map", "values": ["null", "int"]}
 for type in ("string", *lists, ["int", "string"]):
     schema = {"type": "record", "name": "R", "fields": [{"name": "v", "type": type}]}

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.formats.base import ReadSpec
 from pipelines.formats.json import JsonReader
-from pipelines.rows import Block, RejectedRow
+from pipelines.rows.origin import Block, RejectedRow
 
 SPEC = ReadSpec(pa.schema([("k", pa.string())]), key="k")
 

@@ -21,7 +21,7 @@ from pipelines.formats import ReadSpec, reader_class
 from pipelines.formats.csv import CsvReader
 from pipelines.formats.json import JsonReader
 from pipelines.formats.text import TextReader
-from pipelines.rows import Block, RejectedRow
+from pipelines.rows.origin import Block, RejectedRow
 
 REFUSED = "refused"
 TYPES = {"int64": pa.int64(), "uint64": pa.uint64(), "float64": pa.float64(), "text": pa.string(), "bool": pa.bool_()}
@@ -242,7 +242,7 @@ LARGE = "18446744073709551001"
     ],
 )
 def test_types_that_keep_what_a_sample_has(values: list[str], written: pa.DataType, tmp_path: Any) -> None:
-    from pipelines.decoded_types import written_type
+    from pipelines.planning.decoded_types import written_type
 
     path = tmp_path / "rows.json"
     path.write_bytes(b"\n".join(json_line(str(n), value) for n, value in enumerate(values)))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pyarrow import orc
 
 from pipelines.formats.base import FormatError, ReadSpec, Split
-from pipelines.formats.orc import OrcReader
-from pipelines.rows import Block, RejectedRow
+from pipelines.formats.orc.reader import OrcReader
+from pipelines.rows.origin import Block, RejectedRow
 
 COLUMNS = pa.schema([("name", pa.string()), ("key", pa.int64()), ("missing", pa.float32())])
 ROWS = 90_000

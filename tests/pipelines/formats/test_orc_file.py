@@ -16,11 +16,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import orc
 
-from pipelines.formats import orc_file
 from pipelines.formats.base import FormatError, ReadSpec, Split
-from pipelines.formats.orc import OrcReader
-from pipelines.formats.orc_file import OrcFile, end_processes
-from pipelines.rows import Block, RejectedRow
+from pipelines.formats.orc import file as orc_file
+from pipelines.formats.orc.file import OrcFile, end_processes
+from pipelines.formats.orc.reader import OrcReader
+from pipelines.rows.origin import Block, RejectedRow
 from tests.conftest import ROOT
 
 SCHEMA = pa.schema([("key", pa.int64()), ("text", pa.string())])
@@ -82,8 +82,8 @@ runpy.run_path({orc_file.PROGRAM!r}, None, "__main__")
 @pytest.fixture
 def dense(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads each file as one of which much is made of little."""
-    monkeypatch.setattr("pipelines.formats.orc_tail.MAX_STRIPES_BYTES", 0)
-    monkeypatch.setattr("pipelines.formats.orc_tail.MAX_STRIPES_RATIO", 0)
+    monkeypatch.setattr("pipelines.formats.orc.tail.MAX_STRIPES_BYTES", 0)
+    monkeypatch.setattr("pipelines.formats.orc.tail.MAX_STRIPES_RATIO", 0)
 
 
 def read(file: str) -> Found:
@@ -123,7 +123,7 @@ def test_a_file_that_ends_reader_after_reader_is_given_up(
     file: str, failing: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing("pass", "os.abort()")
-    monkeypatch.setattr("pipelines.formats.orc.MAX_ENDED", 1)
+    monkeypatch.setattr("pipelines.formats.orc.reader.MAX_ENDED", 1)
     keys, lost = read(file)
     assert not keys
     assert [(each.position, each.rows) for each in lost] == [(0, STRIPE), (STRIPE, ROWS - STRIPE)]
@@ -239,7 +239,7 @@ def test_payloads_of_any_rows_hold_no_process(
     blocks = [each for each in reader.read(Split(file, 0, 3, 1)) if isinstance(each, Block)]
     assert sum(block.rows for block in blocks) == ROWS
     # A few rows are many here, so that they come in several pieces.
-    monkeypatch.setattr("pipelines.formats.orc.BATCH_BYTES", 10_000)
+    monkeypatch.setattr("pipelines.formats.orc.reader.BATCH_BYTES", 10_000)
     monkeypatch.setattr(orc_file, "BATCH_ROWS", 500)
     for block in blocks:
         for row in (0, 1, 600, block.rows - 1, 2):
@@ -269,7 +269,7 @@ def test_processes_can_be_ended(file: str) -> None:
 _FORKED = """
 import os, signal, sys
 from pipelines.formats import orc_file
-from pipelines.formats.orc_file import OrcFile
+from pipelines.formats.orc.file import OrcFile
 
 def rows():
     file = OrcFile(sys.argv[1], None)

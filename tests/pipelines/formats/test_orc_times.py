@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.formats.base import ReadSpec
-from pipelines.formats.orc import OrcReader
-from pipelines.rows import Block, RejectedRow
+from pipelines.formats.orc.reader import OrcReader
+from pipelines.rows.origin import Block, RejectedRow
 
 YEAR_2500 = 16_725_225_600_000_000
 YEAR_1000 = -30_610_224_000_000_000

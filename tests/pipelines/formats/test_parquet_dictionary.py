@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.formats.parquet_dictionary import longest_entry
+from pipelines.formats.parquet.dictionary import longest_entry
 
 
 def page_of(values: list[bytes], compression: str = "snappy") -> tuple[bytes, str]:

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.formats.base import FormatError, ReadSpec, Split
-from pipelines.formats.parquet import ParquetReader
-from pipelines.formats.parquet_times import FineTimes
-from pipelines.rows import Block
+from pipelines.formats.parquet.reader import ParquetReader
+from pipelines.formats.parquet.times import FineTimes
+from pipelines.rows.origin import Block
 
 YEAR_2500 = 16_725_225_600_000_000
 FINE = 1_700_000_000_123_456_789

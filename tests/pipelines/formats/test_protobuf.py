@@ -14,9 +14,9 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from pipelines.formats import FormatError, ReadSpec
-from pipelines.formats.protobuf import ProtobufReader
-from pipelines.formats.protobuf_type import MessageType, UnknownMessageError
-from pipelines.rows import Block, RejectedRow
+from pipelines.formats.protobuf.descriptor import MessageType, UnknownMessageError
+from pipelines.formats.protobuf.message import ProtobufReader
+from pipelines.rows.origin import Block, RejectedRow
 from tests.conftest import ROOT
 from tests.pipelines.message_samples import any_message, descriptors, message_class, mutated, read_message
 

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pytest
 from google.protobuf import descriptor_pb2
 
+from pipelines.flows.decode import MessageDecoder
 from pipelines.formats import FormatError, ReadSpec
-from pipelines.formats import protobuf_cost as our_cost
-from pipelines.formats.protobuf import ProtobufReader
-from pipelines.formats.protobuf_type import MessageType
-from pipelines.rows import RejectedRow
-from pipelines.streams.decode import MessageDecoder
-from pipelines.streams.messages import Messages
+from pipelines.formats.protobuf import cost as our_cost
+from pipelines.formats.protobuf.descriptor import MessageType
+from pipelines.formats.protobuf.message import ProtobufReader
+from pipelines.rows.messages import Messages
+from pipelines.rows.origin import RejectedRow
 from tests.conftest import ROOT
 from tests.pipelines.formats.peak_memory import peak_memory
 

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import prediction_log_pb2
 
-from pipelines.formats import tfrecord, tfrecord_frames
 from pipelines.formats.base import FormatError, ReadSpec, Split
-from pipelines.formats.tfrecord import TFRecordReader
-from pipelines.formats.tfrecord_writer import TFRecordWriter
-from pipelines.rows import Block, RejectedRow
+from pipelines.formats.tfrecord import frames as tfrecord_frames
+from pipelines.formats.tfrecord import reader as tfrecord
+from pipelines.formats.tfrecord.reader import TFRecordReader
+from pipelines.formats.tfrecord.writer import TFRecordWriter
+from pipelines.rows.origin import Block, RejectedRow
 
 COLUMNS = pa.schema(
     [("name", pa.string()), ("key", pa.int64()), ("v", pa.list_(pa.float32())), ("missing", pa.float32())]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipelines.formats import ReadSpec, reader_class
 from pipelines.formats.unpacking import Unpacked
-from pipelines.rows import Block, RejectedRow
+from pipelines.rows.origin import Block, RejectedRow
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,

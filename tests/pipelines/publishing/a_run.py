@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines import files
-from pipelines.config import ConfigError
-from pipelines.publishing import commit, manifest, shards
-from pipelines.publishing.commit import Commit, Move, PrefixCommit, PublishError
-from pipelines.publishing.manifest import Manifest, Shard
-from pipelines.publishing.reservation import Place, Reservation
+from pipelines import storage
+from pipelines.config.errors import ConfigError
+from pipelines.connectors.files.publishing import commit, manifest, shards
+from pipelines.connectors.files.publishing.commit import Commit, Move, PrefixCommit, PublishError
+from pipelines.connectors.files.publishing.manifest import Manifest, Shard
+from pipelines.connectors.files.publishing.reservation import Place, Reservation
 
 ACCOUNTED = threading.Event()
 """The account was given: what becomes of the files is nobody's business any more."""
@@ -64,7 +64,7 @@ def _part(place: Place, tag: str, count: int, rows: int, shard_count: int) -> Pr
         file = shards.create(path)
         file.write(f"{tag}\n".encode() * rows)
         name = shards.shard_path(place.prefix, index, count, place.extension)[len(folder) :]
-        moves.append(Move(temporary=path.rpartition("/")[2], name=name, size=files.close_durably(file)))
+        moves.append(Move(temporary=path.rpartition("/")[2], name=name, size=storage.close_durably(file)))
     earlier = manifest.listed(place.prefix, manifest.read(place.prefix))
     after = Manifest(
         run=run_id(tag),

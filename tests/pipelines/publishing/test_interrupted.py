@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import ConfigError
-from pipelines.publishing.reservation import Reservation, look_after
+from pipelines.config.errors import ConfigError
+from pipelines.connectors.files.publishing.reservation import Reservation, look_after
 from tests.pipelines.publishing import a_run
 
 _MOST_STEPS = 100
@@ -230,7 +230,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
 
 def test_nothing_is_published_once_a_run_was_told_to_stop(tmp_path: Path) -> None:
     def child() -> int:
-        from pipelines.publishing import commit
+        from pipelines.connectors.files.publishing import commit
 
         return a_run.attempt(str(tmp_path), "late") if commit.refuse_further(1) is None else 0
 
@@ -243,7 +243,7 @@ def test_a_signal_waits_for_publishing_that_has_begun(tmp_path: Path) -> None:
     """The gate is held while names change, so a signal comes before all of it or after."""
     import threading
 
-    from pipelines.publishing import commit
+    from pipelines.connectors.files.publishing import commit
 
     assert commit._gate.acquire()
     waiting = threading.Thread(target=commit.refuse_further, args=(60,))

@@ -8,7 +8,7 @@ import math
 import pyarrow as pa
 import pytest
 
-from pipelines.sinks.payloads import payloads
+from pipelines.connectors.writing.payloads import payloads
 
 
 def test_each_row_is_one_object_of_json() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from inference import SavedModelHandler
-from pipelines.streams.births import births_at
+from pipelines.connectors.simulated.natality import births_at
 from tests.conftest import save
 
 

@@ -21,9 +21,9 @@ import pytest
 from google.cloud.bigquery_storage_v1 import types
 from google.rpc import status_pb2
 
-from pipelines.progress import TALLY
-from pipelines.streams.bigquery_append import Appender
-from pipelines.streams.bigquery_tables import Table, column_of, table_type
+from pipelines.connectors.bigquery.appender import Appender
+from pipelines.connectors.bigquery.tables import Table, column_of, table_type
+from pipelines.telemetry.tally import TALLY
 from tests.conftest import ROOT, Command
 from tests.pipelines.streams import outputs_model
 from tests.pipelines.streams.test_pubsub import births

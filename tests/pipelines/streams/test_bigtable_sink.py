@@ -287,7 +287,7 @@ def test_what_is_not_written_is_not_acknowledged(
 
     thread = threading.Thread(target=watch)
     arguments = settings(tmp_path, model, table, source=PUBSUB)
-    from pipelines.sinks import bigtable
+    from pipelines.connectors.bigtable import sink as bigtable
 
     make = bigtable.make_transport
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.rows import DeadLetter
-from pipelines.streams import letters_sent
+from pipelines.dead_letters import buffered
+from pipelines.rows.origin import DeadLetter
 from tests.conftest import Command
 from tests.pipelines.streams.test_pubsub import births, keys
 from tests.pipelines.streams.test_stream import letters, sets, written
@@ -159,15 +159,15 @@ def test_nothing_is_acknowledged_while_the_letters_topic_is_away(
     payloads[7] = b"{"
     emulator.publish(payloads)
     stalled = threading.Event()
-    send = letters_sent.SentBox._send_all
+    send = buffered.SentBox._send_all
 
-    def slow(self: letters_sent.SentBox) -> None:
+    def slow(self: buffered.SentBox) -> None:
         if self._letters and not stalled.is_set():
             broker.pause()
             stalled.set()
         send(self)
 
-    monkeypatch.setattr(letters_sent.SentBox, "_send_all", slow)
+    monkeypatch.setattr(buffered.SentBox, "_send_all", slow)
     seen: list[Any] = []
 
     def watch() -> None:

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipelines.flows import decode as our_decode
+from pipelines.flows.decode import READERS, MessageDecoder
 from pipelines.formats import FormatError, Reader, ReadSpec, reader_class
 from pipelines.formats import text as our_text
-from pipelines.formats.tfrecord_frames import frame
-from pipelines.formats.tfrecord_writer import examples
-from pipelines.rows import Block, RejectedRow
-from pipelines.streams import decode as our_decode
-from pipelines.streams.decode import READERS, MessageDecoder
-from pipelines.streams.messages import MessageOrigin, Messages
+from pipelines.formats.tfrecord.frames import frame
+from pipelines.formats.tfrecord.writer import examples
+from pipelines.rows.messages import MessageOrigin, Messages
+from pipelines.rows.origin import Block, RejectedRow
 
 FORMATS = ("json", "csv", "tfexample")
 COLUMNS = pa.schema([("k", pa.string()), ("n", pa.int64()), ("x", pa.float32())])

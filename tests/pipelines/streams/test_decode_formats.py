@@ -11,11 +11,11 @@ from unittest import mock
 import pyarrow as pa
 import pytest
 
+from pipelines.flows.decode import READERS, MessageDecoder
 from pipelines.formats import ReadSpec, row_reader_class
-from pipelines.formats.avro_message import AvroMessageReader
-from pipelines.formats.protobuf_type import MessageType
-from pipelines.rows import Block, RejectedRow
-from pipelines.streams.decode import READERS, MessageDecoder
+from pipelines.formats.avro.message import AvroMessageReader
+from pipelines.formats.protobuf.descriptor import MessageType
+from pipelines.rows.origin import Block, RejectedRow
 from tests.pipelines.message_samples import AVRO_BIRTH, BIRTH, datum, descriptors, message_class, mutated
 from tests.pipelines.streams.test_decode import assert_each_by_itself, outcomes, pull
 

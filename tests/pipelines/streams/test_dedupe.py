@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.streams.births import births_at
-from pipelines.streams.dedupe import Seen, Window, forget, seen
+from pipelines.config.run import Window
+from pipelines.connectors.simulated.natality import births_at
+from pipelines.flows.dedupe import Seen, forget, seen
 from tests.conftest import Command
 from tests.pipelines.streams.test_stream import letters, sets, written
 

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 import pytest
 
-from pipelines.streams.births import births_at
+from pipelines.connectors.simulated.natality import births_at
 from tests.conftest import ROOT
 from tests.model.serving_process import serving
 from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.kafka_config import KafkaSecurity
-from pipelines.streams import kafka_session, rolling
-from pipelines.streams.births import births_at
-from pipelines.streams.kafka_client import Cluster
-from pipelines.streams.kafka_session import Session
-from pipelines.streams.kafka_taken import Taken
+from pipelines.config.kafka import KafkaSecurity
+from pipelines.connectors.files import rolling
+from pipelines.connectors.kafka import consumer as kafka_session
+from pipelines.connectors.kafka.client import Cluster
+from pipelines.connectors.kafka.consumer import Session
+from pipelines.connectors.kafka.taken import Taken
+from pipelines.connectors.simulated.natality import births_at
 from tests.conftest import ROOT, Command
 from tests.pipelines.message_samples import poisoned
 from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.streams.kafka_offsets import Offsets, Part
-from pipelines.streams.kafka_taken import Taken
+from pipelines.connectors.kafka.offsets import Offsets, Part
+from pipelines.connectors.kafka.taken import Taken
 
 A, B = ("topic", 0), ("topic", 1)
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 
 from inference import SavedModelHandler
-from pipelines.kafka_config import KafkaSecurity
-from pipelines.streams.kafka_client import Cluster
-from pipelines.streams.kafka_topic import Topic
+from pipelines.config.kafka import KafkaSecurity
+from pipelines.connectors.kafka.client import Cluster
+from pipelines.connectors.kafka.producer import Topic
 from tests.conftest import Command
 from tests.ledger import DEFAULTS, MODEL
 from tests.pipelines.streams.test_kafka import CONFIG, births, keys, source

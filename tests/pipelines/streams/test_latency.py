@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.streams.latency import Latencies, percentiles
+from pipelines.telemetry.latency import Latencies, percentiles
 
 
 @pytest.mark.parametrize("scale", [50.0, 5_000.0, 5_000_000.0])

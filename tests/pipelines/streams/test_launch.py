@@ -14,9 +14,9 @@ from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.utils.timestamp import Timestamp
 
-from pipelines.source_config import PubSubSource
-from pipelines.sources.pubsub_native import Form, Note, ReadPubSubNative
-from pipelines.streams.launch import is_elsewhere
+from pipelines.cli.hand_over_stream import is_elsewhere
+from pipelines.config.pubsub import PubSubSource
+from pipelines.connectors.pubsub.dataflow_source import Form, Note, ReadPubSubNative
 from tests.conftest import ROOT, Command
 from tests.servers.pubsub_emulator import SUBSCRIPTION
 
@@ -65,7 +65,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
 @pytest.mark.parametrize("what", list(WRONG))
 def test_what_dataflow_cannot_do(command: Command, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("pipelines.streams.sources._check", lambda name: None)
+    monkeypatch.setattr("pipelines.connectors.open_source._check", lambda name: None)
     flags, words = WRONG[what]
     result = command("stream", *DATAFLOW, *flags)
     assert result.code == 2, result

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pipelines.progress import TALLY
-from pipelines.streams.latency import LATENCIES
-from pipelines.streams.live import LiveStream
-from pipelines.streams.stop import STOPPING
+from pipelines.connectors.streaming.stop import STOPPING
+from pipelines.engine.live_stream import LiveStream
+from pipelines.telemetry.latency import LATENCIES
+from pipelines.telemetry.tally import TALLY
 
 
 @pytest.fixture(autouse=True)

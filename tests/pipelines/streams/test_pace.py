@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pipelines.streams.pace import Choice, Pace
+from pipelines.connectors.streaming.batch_sizing import Choice, Pace
 from tests.conftest import Command
 from tests.pipelines.streams.test_stream import sets
 

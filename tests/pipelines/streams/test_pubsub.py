@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.streams import rolling, subscription
-from pipelines.streams.births import births_at
+from pipelines.connectors.files import rolling
+from pipelines.connectors.pubsub import subscriber as subscription
+from pipelines.connectors.simulated.natality import births_at
 from tests.conftest import ROOT, Command
 from tests.pipelines.message_samples import poisoned
 from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written

@@ -22,8 +22,9 @@ import pytest
 from google.pubsub_v1 import types
 
 from inference import SavedModelHandler
-from pipelines.streams import patience, pubsub_topic
-from pipelines.streams.births import births_at
+from pipelines.connectors import retry
+from pipelines.connectors.pubsub import publisher as pubsub_topic
+from pipelines.connectors.simulated.natality import births_at
 from tests.conftest import ROOT, Command
 from tests.ledger import DEFAULTS, MODEL
 from tests.pipelines.streams.test_stream import letters, sets
@@ -273,7 +274,7 @@ def test_a_topic_that_is_deleted_ends_the_wait(emulator: Emulator) -> None:
 
 
 def test_waiting_is_told(picky: _Picky, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(patience, "_WARN_EVERY_S", 0.5)
+    monkeypatch.setattr(retry, "_WARN_EVERY_S", 0.5)
     picky.failures = 6
     to = pubsub_topic.Topic("projects/p/topics/t")
     to.publish([to.message(b"x", {})])

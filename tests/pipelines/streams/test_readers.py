@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apache_beam.io.unbounded_source import UnboundedReader
 
-from pipelines.streams.readers import SharedReaders
+from pipelines.beam_fixes.shared_readers import SharedReaders
 
 
 class Reader(UnboundedReader):

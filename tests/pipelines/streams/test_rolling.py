@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.streams import rolling
-from pipelines.streams.rolling import RollingFile
+from pipelines.connectors.files import rolling
+from pipelines.connectors.files.rolling import RollingFile
 from tests.conftest import ROOT
 
 
@@ -77,7 +77,7 @@ def test_close_all_publishes_what_is_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize("torn", [b"", b"half a ro", b"x" * 200_000])
 def test_what_a_killed_run_left_is_published_without_its_torn_line(tmp_path: Path, torn: bytes) -> None:
     code = (
-        "import sys, time; from pipelines.streams.rolling import RollingFile\n"
+        "import sys, time; from pipelines.connectors.files.rolling import RollingFile\n"
         "file = RollingFile(sys.argv[1], 'csv', 60); file.open().write(b'head\\nrow\\n'); file.flush()\n"
         "file.open().write(bytes.fromhex(sys.argv[2])); file.open().flush(); print('ready', flush=True); time.sleep(60)"
     )
@@ -116,7 +116,7 @@ def test_what_a_failed_write_left_of_a_row_is_not_published(tmp_path: Path) -> N
     """The disk takes no more in the middle of a row."""
     code = (
         "import resource, signal, sys\n"
-        "from pipelines.streams.rolling import RollingFile\n"
+        "from pipelines.connectors.files.rolling import RollingFile\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_003, 100_003))\n"
         "file = RollingFile(sys.argv[1], 'csv', 1e9)\n"

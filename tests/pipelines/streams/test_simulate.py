@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.streams.lines import Lines
+from pipelines.connectors.simulated.generator import Lines
 from tests.conftest import ROOT, Command
 
 SIMULATE = [sys.executable, "-m", "pipelines.simulate"]

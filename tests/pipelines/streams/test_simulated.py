@@ -19,16 +19,13 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.sources.simulated import (
-    ReadSimulated,
-    SimulatedMark,
-    SimulatedReader,
-    SimulatedSource,
-)
-from pipelines.sources.unbounded import IDLE_LINGER_MOST_S, IDLE_LINGER_S, LINGER_S
-from pipelines.streams import in_process, stop
-from pipelines.streams.messages import Messages
-from pipelines.streams.schedule import Schedule, messages_within, now_us
+from pipelines.beam_fixes import fn_runner
+from pipelines.clock import now_us
+from pipelines.connectors.simulated.schedule import Schedule, messages_within
+from pipelines.connectors.simulated.source import ReadSimulated, SimulatedMark, SimulatedReader, SimulatedSource
+from pipelines.connectors.streaming import stop
+from pipelines.connectors.streaming.unbounded import IDLE_LINGER_MOST_S, IDLE_LINGER_S, LINGER_S
+from pipelines.rows.messages import Messages
 
 SLACK_US = 300_000
 START = 1_767_323_045_000_000
@@ -299,7 +296,7 @@ def run(
     """Runs a pipeline that reads a source; gives the seconds from the first batch to the end."""
     ARRIVED.clear()
     stop.reset()
-    in_process.mend()
+    fn_runner.mend()
     options = PipelineOptions(["--runner=FnApiRunner", "--streaming", *flags])
     with beam.Pipeline(options=options) as pipeline:
         _ = pipeline | ReadSimulated(source, payloads, bundle_s=bundle_s) | beam.ParDo(Arrive())
@@ -357,7 +354,7 @@ def test_several_workers(pullers: int) -> None:
 
 def test_metrics_of_many_bundles() -> None:
     """More than Python may recurse."""
-    in_process.mend()
+    fn_runner.mend()
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner", "--streaming"]))
     source = SimulatedSource(rate=0, messages=1_000, max_rows=1)
     _ = pipeline | ReadSimulated(source, bundle_batches=1) | beam.ParDo(CountMessages())

@@ -60,7 +60,7 @@ def test_every_message_once_with_the_prediction_of_a_direct_call(command: Comman
 
     import numpy as np
 
-    from pipelines.streams.births import births_at
+    from pipelines.connectors.simulated.natality import births_at
 
     messages = [json.loads(m.as_py()) for m in births_at(np.arange(700), 2001, np.zeros(700, np.int64))]
     handler = SavedModelHandler(MODEL, defaults=DEFAULTS)

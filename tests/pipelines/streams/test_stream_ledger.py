@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.streams.births import births_at
+from pipelines.connectors.simulated.natality import births_at
 from tests.conftest import ROOT
 from tests.ledger import MODEL
 from tests.model.serving_process import serving

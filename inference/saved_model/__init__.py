@@ -1,0 +1,1 @@
+"""TODO inference/saved_model."""

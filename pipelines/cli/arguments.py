@@ -1,0 +1,93 @@
+"""What the command lines have in common: arguments, errors on one line, exit codes.
+
+Exit codes: 0 all rows accounted for; 1 something else went wrong; 2 the config or the command line is wrong;
+3 the run ended, but rows are missing or too many were dead-lettered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from model import terminal
+from model.imports import without_unused
+from model.secrets import masked
+
+OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
+
+
+class _Parser(terminal.ArgumentParser):
+    """Shows no word that may be a part of a secret."""
+
+    def error(self, message: str) -> NoReturn:
+        start = "unrecognized arguments: "
+        if message.startswith(start):
+            words = message.removeprefix(start).split()
+            options = [word.partition("=")[0] for word in words if word.startswith("-")]
+            message = f"{start}{' '.join(options)}" if options else stray(words[0])
+        super().error(message)
+
+
+def stray(word: str) -> str:
+    """What is wrong with a word that belongs to no option; a part of a value, as of a header, is not shown."""
+    if word.endswith(".json") or os.path.exists(word):
+        return f"{word}: not expected here; a config is given with --config {word}"
+    return (
+        f"a word of {len(word)} characters belongs to no option; write values that have spaces in them in quotes: "
+        "--set 'KEY=VALUE WITH SPACES'"
+    )
+
+
+def parser(module: str, description: str) -> argparse.ArgumentParser:
+    """A parser with what every command takes: --config and --set."""
+    made = _Parser(
+        prog=f"python -m pipelines.{module}",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--config", metavar="FILE", help="the run's config; without it, the packaged natality example")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set source.path=new.csv"
+    )
+    return made
+
+
+def consoles() -> tuple[Any, Any]:
+    """Consoles on standard output and standard error, which take text for text; no wrapping in a pipe."""
+    from model.console import Console
+
+    return Console(), Console(stderr=True)
+
+
+def fail(problems: Sequence[str]) -> int:
+    """Prints problems, one line each, and gives the exit code for a wrong config or command line."""
+    for problem in problems:
+        terminal.print_error(problem)
+    return WRONG
+
+
+def guarded(main: Callable[[], int]) -> int:
+    """Runs a command; mistakes of the person who gave it become lines, not tracebacks."""
+    with without_unused():
+        return _guarded(main)
+
+
+def _guarded(main: Callable[[], int]) -> int:
+    from pipelines.config.errors import ConfigError
+
+    try:
+        return main()
+    except ConfigError as error:
+        return fail(error.problems)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:  # a mistake of ours: its message may hold names and values, as any other may
+        terminal.print_text(masked(traceback.format_exc()), stderr=True)
+        terminal.print_error(masked(f"{type(error).__name__}: {error}"))
+        return FAILED

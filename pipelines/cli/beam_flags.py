@@ -1,0 +1,38 @@
+"""TODO pipelines.cli.beam_flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.cli import arguments as cli
+from pipelines.config.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+def beam_flags(flags: Sequence[str]) -> list[str]:
+    """The rest of a command line as Beam takes it: its --dry_run wants a value.
+
+    Raises:
+      ConfigError: a word belongs to no option.
+    """
+    _refuse_strays(flags)
+    spelled = [f"--dry_run{flag[9:]}" if flag.startswith("--dry-run") else flag for flag in flags]
+    return [
+        "--dry_run=True" if flag == "--dry_run" and (spelled[i + 1 :] or ["--"])[0].startswith("--") else flag
+        for i, flag in enumerate(spelled)
+    ]
+
+
+def is_set(flags: Sequence[str], name: str) -> bool:
+    """Whether a flag of Beam's is on."""
+    return any(flag in (f"--{name}", f"--{name}=True", f"--{name}=true") for flag in flags)
+
+
+def _refuse_strays(flags: Sequence[str]) -> None:
+    """The value of an option stands behind it; any other word is a mistake."""
+    for before, flag in zip(["", *flags], flags, strict=False):
+        if not flag.startswith("-") and (not before.startswith("--") or "=" in before):
+            raise ConfigError([cli.stray(flag)])

@@ -1,0 +1,133 @@
+"""A stream whose workers are elsewhere: the job is built, checked and handed over; it runs on without this process."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from model import terminal
+from model.quiet import quiet_imports
+from pipelines.cli import arguments as cli
+from pipelines.cli.beam_flags import is_set
+from pipelines.config.console import ConsoleOutput
+from pipelines.config.errors import ConfigError
+from pipelines.config.kafka import KafkaSource
+from pipelines.config.pubsub import PubSubSource
+from pipelines.config.simulated import SimulatedSource
+from pipelines.connectors import open_source
+from pipelines.connectors.open_dead_letters import letter_place
+from pipelines.connectors.open_sink import destination
+from pipelines.engine import common, job_server
+from pipelines.formats import row_reader_class
+from pipelines.plan import Plan
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+Source = SimulatedSource | PubSubSource | KafkaSource
+
+
+def is_elsewhere(flags: Sequence[str]) -> bool:
+    """Whether Beam's flags name a runner, or workers, of other processes."""
+    return _is_dataflow(flags) or _value(flags, "environment_type") not in ("", "loopback")
+
+
+def _is_dataflow(flags: Sequence[str]) -> bool:
+    return "dataflow" in _value(flags, "runner")
+
+
+def _value(flags: Sequence[str], wanted: str) -> str:
+    """Of a flag, in small letters; empty if it is not given."""
+    found = ""
+    for flag, after in zip(flags, [*flags[1:], ""], strict=False):
+        name, equals, value = flag.partition("=")
+        if name == f"--{wanted}":
+            found = value if equals else after
+    return found.lower()
+
+
+def launch(plan: Plan, source: Source, flags: list[str]) -> int:
+    """Builds a plan's job and hands it over, or only builds it with --dry_run; gives the exit code."""
+    _refuse(plan, source, _is_dataflow(flags))
+    dry_run = is_set(flags, "dry_run")
+    batching, attributes = plan.config.batching, plan.config.output.passes_attributes
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, PubSubSource) and _is_dataflow(flags):
+            if source.subscription and not dry_run:
+                stack.enter_context(open_source.opened(source))
+            native = source
+
+            def read() -> beam.PTransform:
+                from pipelines.connectors.pubsub.dataflow_source import ReadPubSubNative
+
+                return ReadPubSubNative(native, batching.max_rows, batching.max_wait_ms, attributes)
+        else:
+            job_server.check_flags(flags)
+            opened = stack.enter_context(open_source.opened(source))
+
+            def read() -> beam.PTransform:
+                return opened.read(batching, attributes)
+
+        if not dry_run:
+            destination(plan).check()
+            letter_place(plan.config).check()
+        return _hand_over(plan, source.describe(), read, flags)
+
+
+def _hand_over(plan: Plan, description: str, read: Callable[[], beam.PTransform], flags: list[str]) -> int:
+    out, err = cli.consoles()
+    for note in plan.notes:
+        err.print(note if note.startswith("warning: ") else f"note: {note}")
+    err.print(f"{plan.config.name}: {description}; loading Beam ...")
+    with quiet_imports():
+        from pipelines.engine import options
+        from pipelines.flows import stream as flow
+
+    given = options.options_from([*flags, "--streaming"])
+    dry_run = options.is_dry_run(given)
+    problems = options.check_options(given)
+    unreachable = options.unreachable_paths(plan) if options.is_on_other_machines(given) else []
+    for problem in unreachable if dry_run else []:
+        err.print(f"warning: {problem}")
+    problems += [] if dry_run else unreachable
+    if problems:
+        raise ConfigError(problems)
+    reader = row_reader_class(plan.config.source.reads)(plan.read)
+    # Dataflow drops repeats itself: its workers do not share their memories.
+    whole = dataclasses.replace(plan, config=plan.config.model_copy(update={"dedupe": None}))
+
+    def build(pipeline: Any) -> None:
+        flow.build(pipeline, whole, read(), reader, True)
+
+    if dry_run:
+        return common.dry_run(given, build, out)
+    try:
+        job = common.hand_over(given, build)
+    except common.RunFailedError as error:
+        terminal.print_text(error.details, stderr=True)
+        terminal.print_error(str(error))
+        return cli.FAILED
+    out.print(f"handed over: {options.runner_name(given)} runs the job {job}; it goes on without this command")
+    return cli.OK
+
+
+def _refuse(plan: Plan, source: Source, native: bool) -> None:
+    """Raises ConfigError for what workers of other processes cannot do."""
+    problems = []
+    if isinstance(plan.config.output, ConsoleOutput):
+        problems.append("output.type: the console is of this process, and the workers are not")
+    if not native and plan.config.dedupe is not None:
+        problems.append("dedupe: only workers in this process, and Dataflow, remember keys")
+    if isinstance(source, PubSubSource):
+        if native and (source.messages or source.duration_s):
+            problems.append("source.messages, source.duration_s: Dataflow reads without end; drain the job to end it")
+        if native and plan.config.dedupe is not None and source.key_attribute is None:
+            problems.append("dedupe: Dataflow drops repeats of an attribute; give source.key_attribute")
+        if not native and source.topic:
+            problems.append("source.topic: its subscription would end with this command; give a subscription")
+    elif native:
+        problems.append(f"source.type: on Dataflow a stream comes from pubsub, not from {source.type}")
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,128 @@
+"""From a plan to an exit code: what `pipelines.batch` and `pipelines.replay` do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from model import terminal
+from model.quiet import quiet_imports
+from pipelines.cli import arguments as cli
+from pipelines.config.errors import ConfigError
+from pipelines.config.files import FileSource
+from pipelines.config.run import RunConfig
+from pipelines.connectors.files.publishing import shards
+from pipelines.connectors.files.publishing.reservation import Reservation
+from pipelines.engine import common, job_server
+from pipelines.plan import Plan
+from pipelines.planning import model as models
+from pipelines.planning.output_places import folder_mode, places
+from pipelines.storage import FileInfo
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+
+def reservation(plan: Plan) -> Reservation:
+    """The places that a plan's run publishes to, to be entered before it is executed."""
+    output, dead_letters = places(plan.config)
+    return Reservation(output, dead_letters, plan.run_id, plan.config.name, folder_mode(plan.config))
+
+
+def execute(
+    plan: Plan,
+    arguments: Any,
+    flags: list[str],
+    started: float,
+    reserved: Reservation | None,
+    replayed: list[FileInfo] | None = None,
+) -> int:
+    """Runs a plan, or the dead letters `replayed` by it, and prints the summary.
+
+    Args:
+      plan: what to do.
+      arguments: of the command line, parsed.
+      flags: the rest of the command line, for Beam.
+      started: time.monotonic() at the start of the command.
+      reserved: the places that the run publishes to; None for a dry run.
+      replayed: shards of dead letters to run instead of the plan's files.
+    """
+    job_server.check_flags(flags)
+    out, err = cli.consoles()
+    for note in (*plan.notes, *(reserved.notes if reserved else ())):
+        err.print(note if note.startswith("warning: ") else f"note: {note}")
+    what = "file of dead letters" if replayed else "file"
+    what = what.replace("file", "files") if len(plan.files) != 1 else what
+    size = sum(file.size for file in plan.files) / 1e6
+    err.print(f"{plan.config.name}: {len(plan.files):,} {what}, {size:,.1f} MB; loading Beam and TensorFlow ...")
+    with quiet_imports():
+        models.open_library_ahead(plan.model)
+        from pipelines.engine import batch as engine
+        from pipelines.engine import options
+        from pipelines.telemetry import summary as report
+
+    given = options.options_from(flags)
+    dry_run = options.is_dry_run(given)
+    problems = options.check_options(given)
+    if options.is_remote_runner(given):
+        unreachable = options.unreachable_paths(plan)
+        problems += [] if dry_run else unreachable
+        for problem in unreachable if dry_run else []:
+            err.print(f"warning: {problem}")
+    if problems:
+        raise ConfigError(problems)
+    build, output = _flow(plan, replayed)
+    if dry_run or reserved is None:
+        return common.dry_run(given, build, out)
+    reserved.claim(replayed or (), output if replayed else "")
+    with quiet_imports():
+        common.import_libraries(given, plan)
+    err.print(f"running on {options.runner_name(given)}")
+    try:
+        summary = engine.run(plan, given, build, output, reserved, err, started)
+    except common.RunFailedError as error:
+        if error.details:
+            terminal.print_text(error.details, stderr=True)
+        terminal.print_error(str(error))
+        return cli.INCOMPLETE if error.incomplete else cli.FAILED
+    if arguments.json:
+        terminal.print_line(summary.to_json())
+    else:
+        report.print_summary(out, summary)
+    for problem in summary.problems():
+        terminal.print_error(problem)
+    return cli.OK if summary.ok else cli.INCOMPLETE
+
+
+def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.Pipeline], None], str]:
+    """What adds the flow to a pipeline, and the prefix of the output's shards."""
+    from pipelines.connectors.files.publishing.step import Target
+    from pipelines.flows import batch as graph
+
+    output = plan.config.output.path
+    if replayed is None:
+        return lambda pipeline: graph.build(pipeline, plan), output
+    from pipelines.connectors.files.replay_source import ReadDeadLetters, identity
+    from pipelines.formats import row_reader_class
+
+    named = shards.replay_prefix(output, identity(replayed))
+    reader = row_reader_class(plan.config.source.reads)(plan.read)
+    read = ReadDeadLetters(replayed, reader, plan.config.dead_letters_path, plan.run_id)
+    replaced = tuple(letters.path.rpartition("/")[2] for letters in replayed)
+    target = Target(plan.run_id, plan.config.name, output, named, plan.config.dead_letters_path, replaced)
+    return lambda pipeline: graph.connect(pipeline, plan, read, target), named
+
+
+def refuse_streams(config: RunConfig) -> None:
+    """Raises ConfigError for a config whose run has no end, or whose output is only to be looked at."""
+    problems = []
+    if not isinstance(config.source, FileSource):
+        problems.append(f"source.type: {config.source.type} is a stream: run python -m pipelines.stream")
+    if config.output.type != "file":
+        problems.append(f"output.type: {config.output.type} is for streams: give a file")
+    if config.dead_letters.type != "file":
+        problems.append(f"dead_letters.type: {config.dead_letters.type} is for streams: leave it out, and give a path")
+    if config.dedupe is not None:
+        problems.append("dedupe: is for streams: remove it")
+    if problems:
+        raise ConfigError(problems)

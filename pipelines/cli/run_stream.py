@@ -1,0 +1,140 @@
+"""From a plan to an exit code: what `pipelines.stream` does, in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from model import terminal
+from model.quiet import quiet_imports
+from pipelines.cli import arguments as cli
+from pipelines.cli import hand_over_stream
+from pipelines.config.errors import ConfigError
+from pipelines.config.kafka import KafkaSource
+from pipelines.config.pubsub import PubSubSource
+from pipelines.config.simulated import SimulatedSource
+from pipelines.connectors import open_source
+from pipelines.connectors.base import Destination, Opened
+from pipelines.connectors.open_dead_letters import letter_place
+from pipelines.connectors.open_sink import destination
+from pipelines.connectors.streaming import stop
+from pipelines.engine import common, job_server
+from pipelines.flows.dedupe import remember
+from pipelines.formats import row_reader_class
+from pipelines.plan import Plan
+from pipelines.planning import model as models
+
+
+def execute(
+    plan: Plan, source: SimulatedSource | PubSubSource | KafkaSource, arguments: Any, flags: list[str], started: float
+) -> int:
+    """Runs a plan until its source ends, or somebody ends it, and prints the summary.
+
+    Args:
+      plan: what to do.
+      source: where messages come from.
+      arguments: of the command line, parsed.
+      flags: the rest of the command line, for Beam.
+      started: time.monotonic() at the start of the command.
+    """
+    if hand_over_stream.is_elsewhere(flags):
+        return hand_over_stream.launch(plan, source, flags)
+    job_server.check_flags(flags)
+    to = destination(plan)
+    with open_source.opened(source) as opened:
+        to.check()
+        letter_place(plan.config).check()
+        return _execute(plan, opened, to, source.describe(), arguments, flags, started)
+
+
+def _execute(
+    plan: Plan,
+    opened: Opened,
+    to: Destination,
+    description: str,
+    arguments: Any,
+    flags: list[str],
+    started: float,
+) -> int:
+    out, err = cli.consoles()
+    for note in plan.notes:
+        err.print(note if note.startswith("warning: ") else f"note: {note}")
+    err.print(f"{plan.config.name}: {description}; loading Beam and TensorFlow ...")
+    with quiet_imports():
+        models.open_library_ahead(plan.model)
+        from pipelines.beam_fixes import flink_end
+        from pipelines.engine import options
+        from pipelines.engine import stream as run
+        from pipelines.flows import stream as flow
+        from pipelines.telemetry import summary as report
+
+        # One worker is fast enough, and several would wait for each other at the end of each bundle.
+        given = options.options_from([*flags, "--streaming", "--direct_num_workers=1"])
+        problems = options.check_options(given)
+        if problems:
+            raise ConfigError(problems)
+        common.import_libraries(given, plan)
+    read = opened.read(plan.config.batching, plan.config.output.passes_attributes)
+    if options.keeps_jobs(given):
+        read = flink_end.ReadAndTell(read)
+    reader = row_reader_class(plan.config.source.reads)(plan.read)
+
+    def build(pipeline: Any) -> None:
+        flow.build(pipeline, plan, read, reader, arguments.json)
+
+    if options.is_dry_run(given):
+        return common.dry_run(given, build, out)
+    _recover(plan, to, err)
+    err.print(f"running on {options.runner_name(given)}; Ctrl-C ends it in order")
+    try:
+        with _second_signal_ends(), stop.on_signals():
+            summary = run.run(plan, given, build, opened.backlog, err, started)
+    except common.RunFailedError as error:
+        terminal.print_text(error.details, stderr=True)
+        terminal.print_error(str(error))
+        return cli.FAILED
+    finally:
+        stop.reset()
+    # The job has succeeded: all that it was handed is done with, whether its runner said so or not.
+    left = opened.finish(all_is_done=not summary.missing)
+    if left:
+        err.print(f"note: {left:,} messages could not be acknowledged: they will be delivered again")
+    if arguments.json:
+        terminal.print_line(summary.to_json())
+    else:
+        report.print_summary(out, summary)
+    for problem in summary.problems():
+        terminal.print_error(problem)
+    return cli.OK if summary.ok else cli.INCOMPLETE
+
+
+@contextmanager
+def _second_signal_ends() -> Iterator[None]:
+    """While it lasts, Ctrl-C and SIGTERM end the process at once; `stop.on_signals` puts the end in order before it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        os.write(2, b"\nstopped at once: what was written stays, what was not acknowledged comes again\n")
+        os._exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _recover(plan: Plan, to: Destination, err: Any) -> None:
+    """Completes what a killed run left."""
+    for line in [*letter_place(plan.config).recover(), *to.recover()]:
+        err.print(f"note: {line}")
+    known = remember(plan, to)
+    if known:
+        err.print(f"note: {known:,} keys of what was written lately are known, and dropped if they come again")

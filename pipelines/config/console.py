@@ -1,0 +1,20 @@
+"""TODO pipelines.config.console."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.config.base import StreamOutput
+
+
+class ConsoleOutput(StreamOutput):
+    """A stream's predictions on the console, for people to look at: some rows a second, as lines of JSON."""
+
+    type: Literal["console"]
+    show: Annotated[int, Field(ge=1)] = Field(10, description="Rows a second.")
+
+    def describe(self) -> str:
+        """The output in words."""
+        return "the console"

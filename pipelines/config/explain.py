@@ -1,0 +1,111 @@
+"""TODO pipelines.config.explain."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.config import environment
+from pipelines.config.base import Strict
+from pipelines.config.registry import TYPES
+from pipelines.config.run import RunConfig
+
+_KEY_START = re.compile(r"[\w.$@/-]*")
+"""What of a malformed --set is surely no value."""
+
+
+_NOT_SHOWN = re.compile(r"headers|security|sasl", re.IGNORECASE)
+
+
+_OBJECTS = ("model_type", "model_attributes_type", "dict_type", "list_type", "extra_forbidden")
+"""Kinds of errors of a value that stands where an object should: it is likely to belong elsewhere."""
+
+
+_USER = re.compile(r"[^\s/'\"@]+@")
+
+
+def _explain(details: Any, written: Any) -> str:
+    """One of pydantic's errors as a line: path, what is wrong, what would be right.
+
+    Args:
+      details: the error.
+      written: the config as it stands in the file, without the values of the environment.
+    """
+    location = [part for part in details["loc"] if not _is_internal(str(part))]
+    if len(location) > 1 and location[1] in TYPES.get(str(location[0]), {}):
+        variant_of = TYPES[str(location[0])][str(location.pop(1))]
+    else:
+        variant_of = None
+    places = [str(part) for part in location]
+    for place in range(1, len(places)):
+        if places[place - 1] == "headers":
+            # What follows a header's name by mistake may be its value.
+            places[place] = _KEY_START.match(places[place])[0]  # type: ignore[index]
+    where = ".".join(places)
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _known_keys(location[:-1], variant_of)
+        return f"{where}: unknown key{_near(str(location[-1]), known)} (known here: {', '.join(known)})"
+    if kind == "missing":
+        return f"{where}: missing; it is required"
+    given = details["input"]
+    if kind == "union_tag_invalid":
+        given, location = given.get("type") if isinstance(given, dict) else "", [*location, "type"]
+        where, context = f"{where}.type", {"expected": "".join(f"'{type}'" for type in TYPES[where])}
+        kind = "literal_error"
+    shown = _shown(given, _written(written, location), location)
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        return f"{where}: {shown or 'its value'} is not one of {', '.join(choices)}{_near(str(given), choices)}"
+    if kind == "value_error":
+        said = str(context.get("error", ""))
+        return f"{where}: {said.replace(repr(given), shown or 'its value') if isinstance(given, str) else said}"
+    message = f"{where}: {details['msg'][0].lower()}{details['msg'][1:]}"
+    return message if kind in _OBJECTS or not shown else f"{message}, not {shown}"[:400]
+
+
+def _written(content: Any, location: Sequence[Any]) -> Any:
+    """What stands at a place of a config."""
+    for part in location:
+        if isinstance(content, dict):
+            content = content.get(part)
+        elif isinstance(content, list) and isinstance(part, int) and part < len(content):
+            content = content[part]
+        else:
+            return None
+    return content
+
+
+def _shown(given: Any, written: Any, location: Sequence[Any]) -> str:
+    """A value as an error may show it; empty if it is a secret or may hold one."""
+    if any(_NOT_SHOWN.search(str(part)) or environment.is_secret_key(str(part)) for part in location):
+        return ""
+    if isinstance(given, dict | list):
+        return "an object" if isinstance(given, dict) else "a list"
+    if isinstance(written, str) and environment.is_variable(written):
+        given = written
+    return _USER.sub("***@", repr(given))
+
+
+def _is_internal(part: str) -> bool:
+    """Whether a part of pydantic's path names an arm of a union, not a key."""
+    return part in ("str", "constrained-str", "DeclaredTensor") or part.startswith(("list[", "function-"))
+
+
+def _known_keys(location: Sequence[Any], variant_of: type[Strict] | None) -> list[str]:
+    model: Any = RunConfig
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        model = variant_of if part in TYPES else field.annotation
+        if not isinstance(model, type):
+            return []
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""

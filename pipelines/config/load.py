@@ -1,0 +1,136 @@
+"""TODO pipelines.config.load."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from pipelines.config import environment, home
+from pipelines.config.base import Strict
+from pipelines.config.errors import ConfigError
+from pipelines.config.explain import (
+    _KEY_START,
+    _explain,
+)
+from pipelines.config.run import RunConfig
+
+PACKAGED = "configs/natality.json"
+
+
+PACKAGED_STREAM = "configs/natality-stream.json"
+
+
+def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a config file, applies `--set` overrides and environment variables, and checks it.
+
+    Args:
+      path: the file; None for the packaged natality example.
+      overrides: `KEY=VALUE` each, as from `--set`.
+
+    Raises:
+      ConfigError: with every mistake found.
+    """
+    file = _find(path)
+    content = _parse(file)
+    problems = [problem for override in overrides if (problem := _override(content, override))]
+    written, content = content, environment.filled(content, problems)
+    try:
+        config = RunConfig.model_validate(home.with_home(content))
+    except ValidationError as error:
+        explained = [_explain(details, written) for details in error.errors()]
+        # A value that suits neither arm of a union is one mistake.
+        problems += {explanation.split(":", 1)[0]: explanation for explanation in explained}.values()
+    if problems:
+        raise ConfigError([f"{file}: {problem}" for problem in problems])
+    return config
+
+
+_Part = TypeVar("_Part", bound=Strict)
+
+
+def load_part(path: str, kind: type[_Part]) -> _Part:
+    """Reads a file that holds one object of a config alone, with environment variables as in configs.
+
+    Raises:
+      ConfigError: with every mistake found.
+    """
+    problems: list[str] = []
+    content = environment.filled(_parse(path), problems)
+    try:
+        part = kind.model_validate(content)
+    except ValidationError as error:
+        for each in error.errors():
+            where = "".join(f"{name}: " for name in each["loc"])
+            problems.append(f"{where}{each['msg'].removeprefix('Value error, ')}")
+    if problems:
+        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    return part
+
+
+def _find(path: str | None) -> str:
+    path = home.expanded(path or PACKAGED)
+    packaged = Path(__file__).resolve().parents[2] / path
+    return str(packaged) if path in (PACKAGED, PACKAGED_STREAM) and not os.path.exists(path) else path
+
+
+def _parse(file: str) -> dict[str, Any]:
+    try:
+        text = Path(file).read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError([f"{file}: no such file{_near_file(file)}"]) from None
+    except (OSError, UnicodeError) as error:
+        raise ConfigError([f"{file}: cannot be read: {error}"]) from None
+    try:
+        content = json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}"
+        raise ConfigError([f"{file}: not JSON ({at}): {error.msg}"]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([f"{file}: {error}"]) from None
+    if not isinstance(content, dict):
+        raise ConfigError([f"{file}: a config is a JSON object, {{...}}"])
+    return content
+
+
+def _near_file(file: str) -> str:
+    folder = os.path.dirname(file) or "."
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".json")) if os.path.isdir(folder) else []
+    near = difflib.get_close_matches(os.path.basename(file), names, n=1)
+    return f"; did you mean {os.path.join(os.path.dirname(file), near[0])}?" if near else ""
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twins = sorted(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+    if twins:
+        raise ValueError(f"key '{twins[0]}' appears twice in one object; remove one")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f'{name} is not JSON; write "{name}" in quotes')
+
+
+def _override(content: dict[str, Any], override: str) -> str | None:
+    """Applies one KEY=VALUE; returns what is wrong with it."""
+    key, equals, text = override.partition("=")
+    shown = f"--set {_KEY_START.match(key)[0]}"  # type: ignore[index]
+    if not equals or not all(key.split(".")):
+        return f"{shown}: give KEY=VALUE, such as --set source.path=data/new.csv"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            return f"{shown}: '{parent}' is not an object"
+    content[last] = value
+    return None

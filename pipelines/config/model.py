@@ -1,0 +1,136 @@
+"""The part of a config that says which model is called, and how."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
+
+from pipelines.config.base import Name, Strict, variant
+
+
+class SavedModelConfig(Strict):
+    """A SavedModel called inside the workers."""
+
+    type: Literal["saved_model"] = "saved_model"
+    path: Name = Field(description="Folder of the SavedModel, local or gs://; with version, of its versions.")
+    signature: Name | None = Field(
+        None, description="The signature to call; by default serving_default, or the only one that the model has."
+    )
+    version: Name | None = Field(
+        None,
+        description='A version\'s folder in path, or "latest": the newest when a batch run starts; a stream goes over '
+        "to a newer one as soon as it is there.",
+    )
+    refresh_s: Annotated[float, Field(gt=0)] = Field(
+        10, description='Of a stream with version "latest": it looks for a newer one after so many seconds.'
+    )
+    runtime: Literal["native", "python"] | None = Field(
+        None,
+        description="What runs the model: native (TensorFlow's C++ core alone: starts in a second, answers faster) or "
+        "python (TensorFlow's Python). By default native; python, with a line that says why, where it cannot.",
+    )
+    op_libraries: list[Name] = Field(
+        [],
+        description="Libraries of further operations that the graph uses, such as the .so files of tensorflow-text; "
+        "paths on the machines that run the model.",
+    )
+
+
+class DeclaredTensor(Strict):
+    """An input or output of a model that its server does not tell."""
+
+    dtype: Name
+    shape: list[int | None] = Field([], description="Of one row's value; a leading -1 stands for the batch.")
+
+
+def _by_name(value: Any) -> Any:
+    """[{"name": "x", "dtype": ...}, ...] as {"x": {"dtype": ...}, ...}."""
+    if not isinstance(value, list):
+        return value
+    if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in value):
+        raise ValueError('in a list, each is an object with a name: [{"name": "x", "dtype": "float32"}]')
+    twins = sorted(name for name, count in Counter(item["name"] for item in value).items() if count > 1)
+    if twins:
+        raise ValueError(f"'{twins[0]}' is there twice; remove one")
+    return {item["name"]: {key: part for key, part in item.items() if key != "name"} for item in value}
+
+
+Tensors = Annotated[dict[Name, Name | DeclaredTensor], BeforeValidator(_by_name)]
+Version = Annotated[Name, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+
+class EndpointConfig(Strict):
+    """A model on a server."""
+
+    type: Literal["endpoint"]
+    protocol: Literal["ai_platform", "vertex", "tf_serving_rest", "tf_serving_grpc", "kserve_v1", "kserve_v2"]
+    url: Name | None = Field(
+        None,
+        repr=False,
+        description="The server (http://127.0.0.1:8501; for gRPC 127.0.0.1:8500 or grpcs://host:port), or the whole "
+        "address of the prediction. For ai_platform and vertex it replaces Google's host.",
+    )
+    resource: Name | None = Field(
+        None,
+        description="The cloud resource: projects/P/models/M[/versions/V] (ai_platform), "
+        "projects/P/locations/L/endpoints/E (vertex).",
+    )
+    model: Name = Field("default", description="The model's name on the server.")
+    version: Version | None = Field(None, description="A version to ask for; by default the one the server chooses.")
+    label: Name | None = Field(None, description="A version's label, in place of version.")
+    signature: Name = "serving_default"
+    signature_from: Name | None = Field(
+        None, description="A SavedModel to learn the inputs from; needed where the server cannot tell them."
+    )
+    inputs: Tensors | None = Field(
+        None, description='In place of signature_from: input -> dtype, or {"dtype": ..., "shape": [...]}.'
+    )
+    outputs: Tensors | None = Field(None, description="Beside inputs; one float32 predictions by default.")
+    body: Literal["columns", "rows", "raw", "json", "binary"] | None = Field(
+        None,
+        description="tf_serving_rest: columns (default) or rows; vertex: rows (default) or raw (rawPredict); "
+        "kserve_v2: json (default) or binary.",
+    )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(60, description="For a whole request.")
+    connect_timeout_s: Annotated[float, Field(gt=0)] = Field(10, description="For a connection to be made.")
+    max_attempts: Annotated[int, Field(ge=1)] = Field(8, description="How often a request is sent at most.")
+    deadline_s: Annotated[float, Field(gt=0)] = Field(600, description="How long a row is tried, in all.")
+    max_in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(
+        8, description="Requests at a time, of one worker process."
+    )
+    max_request_bytes: Annotated[int, Field(ge=1024)] | None = Field(
+        None, description="Largest body; by default what the service takes (1.5 MB on Google's)."
+    )
+    headers: dict[Name, SecretStr] = Field({}, description="Sent with each request; never shown.")
+    credentials: Literal["google", "none"] | None = Field(
+        None, description="google sends a token of Google's default credentials; by default to Google's hosts only."
+    )
+    ca_file: Name | None = Field(None, description="Certificates to trust, in PEM.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> EndpointConfig:
+        cloud = self.protocol in ("ai_platform", "vertex")
+        if self.url is None and not (cloud and self.resource):
+            wanted = "resource (or url)" if cloud else "url"
+            raise ValueError(f"{wanted} is missing: where is the server?")
+        if self.resource and not cloud:
+            raise ValueError(f"resource: {self.protocol} has none; give url and model")
+        if self.inputs is not None and self.signature_from is not None:
+            raise ValueError("inputs and signature_from exclude each other; leave one out")
+        if self.outputs is not None and self.inputs is None:
+            raise ValueError("outputs stands beside inputs only; give both, or signature_from")
+        if self.version and self.label:
+            raise ValueError("version and label exclude each other; leave one out")
+        bodies = {"tf_serving_rest": ("columns", "rows"), "vertex": ("rows", "raw"), "kserve_v2": ("json", "binary")}
+        suitable = bodies.get(self.protocol, ())
+        if self.body is not None and self.body not in suitable:
+            raise ValueError(f"body: {self.protocol} takes {' or '.join(suitable) or 'one kind only; leave it out'}")
+        return self
+
+
+ModelConfig = Annotated[
+    Annotated[SavedModelConfig, Tag("saved_model")] | Annotated[EndpointConfig, Tag("endpoint")],
+    variant("saved_model"),
+]

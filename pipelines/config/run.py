@@ -1,0 +1,107 @@
+"""A run's config: one JSON file, checked as a whole, with every mistake named by its path.
+
+`configs/schema.json` is generated from the models here (`python -m pipelines.config --write`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from pipelines.config.base import Strict
+from pipelines.config.files import DeadLetters
+from pipelines.config.model import ModelConfig
+from pipelines.config.registry import DeadLettersConfig, OutputConfig, SourceConfig
+
+_PULLED_WHEN_SINGLE = 64
+
+
+@dataclass(frozen=True)
+class Window:
+    """What counts as a repeat.
+
+    Attributes:
+      seconds: how long a key is remembered.
+      most: how many keys are; if more come in that time, the oldest are forgotten, and a warning says so.
+    """
+
+    seconds: float
+    most: int
+
+
+class Batching(Strict):
+    """How many rows the model gets at a time."""
+
+    max_rows: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        16384,
+        description="Rows in a call of the model; 1 is single-record mode: a stream's messages are taken as they come, "
+        "without waiting, and predicted one by one.",
+    )
+    max_bytes: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Bytes in a call of a SavedModel; 256 MiB by default. They are estimated: inputs, outputs whose "
+        "sizes the signature tells, and 20 times the bytes of strings larger than 1 KiB, such as images that the model "
+        "decodes. A request to a server is bounded by model.max_request_bytes instead.",
+    )
+    max_wait_ms: Annotated[float, Field(ge=0)] = Field(
+        50, description="How long a stream waits for a batch to fill; a batch run never waits."
+    )
+    latency_budget_ms: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Of a stream, in place of max_wait_ms: rows are to be written within this time of their events. "
+        "How long batches wait and how large they get, up to max_rows, is chosen as the stream goes, and reported.",
+    )
+
+    @property
+    def pulled_rows(self) -> int:
+        """How many messages a source hands on at a time, at most."""
+        return self.max_rows if self.max_rows > 1 else _PULLED_WHEN_SINGLE
+
+    @property
+    def pulled_wait_ms(self) -> float:
+        """How long a source waits for them."""
+        return self.max_wait_ms if self.max_rows > 1 else 0.0
+
+    @property
+    def bundle_s(self) -> float:
+        """How long a source hands on messages until they are acknowledged: a pause, which single messages feel."""
+        return 0.5 if self.max_rows > 1 else 2.0
+
+
+class Dedupe(Strict):
+    """Of a stream: messages with a key that came before are dropped."""
+
+    window_s: Annotated[float, Field(gt=0)] = Field(600, description="How long a key is remembered.")
+    max_keys: Annotated[int, Field(ge=1)] = Field(
+        10_000_000, description="How many keys are remembered; about 120 bytes each. The oldest are forgotten first."
+    )
+
+
+class RunConfig(Strict):
+    """One run: where rows come from, the model, where predictions go."""
+
+    schema_: str | None = Field(None, alias="$schema", description="For editors: schema.json.")
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z]([-a-zA-Z0-9_]*[a-zA-Z0-9])?$")] = "predict"
+    source: SourceConfig
+    model: ModelConfig
+    batching: Batching = Batching.model_construct(
+        max_rows=16384, max_bytes=None, max_wait_ms=50, latency_budget_ms=None
+    )
+    output: OutputConfig
+    dead_letters: DeadLettersConfig = DeadLetters.model_construct(path=None, max_fraction=0.01, permissions="0600")
+    dedupe: Dedupe | None = Field(None, description="Of a stream: drop repeats of a key; by default they are kept.")
+
+    @property
+    def repeats_within(self) -> Window | None:
+        """The window in which repeats are dropped, if they are."""
+        return Window(self.dedupe.window_s, self.dedupe.max_keys) if self.dedupe else None
+
+    @property
+    def dead_letters_path(self) -> str:
+        """Prefix of the dead letters' shards; empty if they go elsewhere."""
+        if not isinstance(self.dead_letters, DeadLetters):
+            return ""
+        path = self.output.path or "out/"
+        return self.dead_letters.path or (path + "dead_letters" if path.endswith("/") else path + "-dead_letters")

@@ -1,0 +1,250 @@
+"""Tables of BigQuery: their columns for Arrow's types, found or made before a run, and mistakes in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+
+from inference.columns.bound import did_you_mean
+from inference.columns.coercion import is_list
+from pipelines.config.errors import ConfigError
+from pipelines.connectors.preflight import ANSWER_WITHIN_S, asked
+
+if TYPE_CHECKING:
+    from pipelines.plan import OutputColumn, Plan
+
+REST_EMULATOR = "BIGQUERY_EMULATOR_HOST"
+GRPC_EMULATOR = "BIGQUERY_STORAGE_EMULATOR_HOST"
+_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+_MOST_DIGITS, _MOST_DECIMALS = 38, 9
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The name of a table: <project>.<dataset>.<table>."""
+
+    project: str
+    dataset: str
+    table: str
+
+    @classmethod
+    def parse(cls, name: str) -> Table:
+        """Of a name whose form has been checked. A project may have dots, in its domain."""
+        project, dataset, table = name.rsplit(".", 2)
+        return cls(project, dataset, table)
+
+    def __str__(self) -> str:
+        return f"{self.project}.{self.dataset}.{self.table}"
+
+    @property
+    def path(self) -> str:
+        """As gRPC has it."""
+        return f"projects/{self.project}/datasets/{self.dataset}/tables/{self.table}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its name, BigQuery's name of its type, and whether it is NULLABLE, REQUIRED or REPEATED."""
+
+    name: str
+    type: str
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{'REPEATED ' if self.mode == 'REPEATED' else ''}{self.type}"
+
+
+def table_type(type: pa.DataType) -> pa.DataType:
+    """The Arrow type in which values of a type are sent: the nearest that BigQuery has, JSON text if it has none."""
+    if pa.types.is_dictionary(type):
+        type = type.value_type
+    if is_list(type):
+        inner = table_type(type.value_type)
+        return pa.string() if is_list(type.value_type) or pa.types.is_nested(type.value_type) else pa.list_(inner)
+    if pa.types.is_integer(type):
+        return pa.int64()
+    if pa.types.is_floating(type):
+        return pa.float64()
+    if pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_fixed_size_binary(type):
+        return pa.binary()
+    if pa.types.is_timestamp(type):
+        return pa.timestamp("us", None if type.tz is None else "UTC")
+    if pa.types.is_time(type):
+        return pa.time64("us")
+    if pa.types.is_decimal(type) and _is_numeric(type):
+        return pa.decimal128(_MOST_DIGITS, _MOST_DECIMALS)
+    return type if pa.types.is_boolean(type) or pa.types.is_date32(type) else pa.string()
+
+
+def _is_numeric(type: pa.DataType) -> bool:
+    return bool(0 <= type.scale <= _MOST_DECIMALS and type.precision - type.scale <= _MOST_DIGITS - _MOST_DECIMALS)
+
+
+def table_columns(plan: Plan) -> tuple[OutputColumn, ...]:
+    """The columns that a plan writes, with the types in which they are sent."""
+    read = plan.read.columns
+    columns = []
+    for column in plan.output:
+        # A file's format may have made text of bytes.
+        natural = (
+            read.field(column.name).type if column.origin in ("source", "key") and column.name in read.names else None
+        )
+        columns.append(dataclasses.replace(column, type=table_type(column.type if natural is None else natural)))
+    return tuple(columns)
+
+
+def table_schema(columns: tuple[OutputColumn, ...], event_time: str | None) -> pa.Schema:
+    """Of what is sent: columns, and the event time if it has one."""
+    fields = [(column.name, column.type) for column in columns]
+    return pa.schema([*fields, *([(event_time, pa.timestamp("us", "UTC"))] if event_time else [])])
+
+
+def column_of(field: pa.Field) -> Column:
+    """The column that takes a field whose type is one of `table_type`'s."""
+    if is_list(field.type):
+        return Column(field.name, _scalar_name(field.type.value_type), "REPEATED")
+    return Column(field.name, _scalar_name(field.type), "NULLABLE")
+
+
+def _scalar_name(type: pa.DataType) -> str:
+    if pa.types.is_timestamp(type):
+        return "DATETIME" if type.tz is None else "TIMESTAMP"
+    if pa.types.is_decimal(type):
+        return "NUMERIC"
+    names = {pa.int64(): "INT64", pa.float64(): "FLOAT64", pa.bool_(): "BOOL", pa.binary(): "BYTES"}
+    names |= {pa.date32(): "DATE", pa.time64("us"): "TIME"}
+    return names.get(type, "STRING")
+
+
+def make_client(project: str) -> Any:
+    """A REST client of BigQuery, or of the emulator that BIGQUERY_EMULATOR_HOST names."""
+    from google.cloud import bigquery
+
+    emulator = os.environ.get(REST_EMULATOR)
+    if not emulator:
+        return bigquery.Client(project=project)
+    from google.api_core.client_options import ClientOptions
+    from google.auth.credentials import AnonymousCredentials
+
+    host = ClientOptions(api_endpoint=emulator if "://" in emulator else f"http://{emulator}")
+    return bigquery.Client(project=project, credentials=AnonymousCredentials(), client_options=host)
+
+
+def ready_table(table: Table, schema: pa.Schema, where: str, create: bool) -> None:
+    """Sees to it that a table is there and takes rows of a schema, and that rows can be sent.
+
+    Args:
+      table: its name.
+      schema: types are those of `table_type`.
+      where: the config's path of the object that names the table.
+      create: make the table if it is not there.
+
+    Raises:
+      ConfigError: with every mistake found.
+    """
+    if bool(os.environ.get(REST_EMULATOR)) != bool(os.environ.get(GRPC_EMULATOR)):
+        raise ConfigError([f"{where}.table: {REST_EMULATOR} and {GRPC_EMULATOR} belong together: set both, or neither"])
+    there = _ask(where, lambda: _columns(table, schema if create else None, where))
+    problems = mismatches(table, there, schema, where)
+    if problems:
+        raise ConfigError(problems)
+    asked(f"{where}.table", "BigQuery storage", GRPC_EMULATOR, lambda: _knock(table))
+
+
+def _ask(where: str, ask: Callable[[], _Answer]) -> _Answer:
+    return asked(f"{where}.table", "BigQuery", REST_EMULATOR, ask)
+
+
+def _columns(table: Table, wanted: pa.Schema | None, where: str) -> list[Column]:
+    """The columns of a table; it is made with those wanted, if any are."""
+    from google.api_core.exceptions import Conflict, NotFound
+
+    once: dict[str, Any] = {"retry": None, "timeout": ANSWER_WITHIN_S}
+    with make_client(table.project) as client:
+        try:
+            found = client.get_table(str(table), **once)
+        except NotFound:
+            missing = _missing(client, table, once)
+            if missing != table:
+                raise ConfigError(
+                    [f"{where}.table: there is no dataset {missing}; check the name, or create it"]
+                ) from None
+            if wanted is None:
+                raise ConfigError(
+                    [f"{where}.table: there is no table {table}; check the name, create it, or set {where}.create"]
+                ) from None
+            try:
+                found = _create(client, table, wanted, once)
+            except Conflict:
+                found = client.get_table(str(table), **once)
+    return [Column(each.name, _NAMES.get(each.field_type, each.field_type), each.mode) for each in found.schema]
+
+
+def _create(client: Any, table: Table, schema: pa.Schema, once: dict[str, Any]) -> Any:
+    from google.cloud.bigquery import SchemaField
+    from google.cloud.bigquery import Table as Definition
+
+    columns = [column_of(field) for field in schema]
+    return client.create_table(
+        Definition(str(table), [SchemaField(each.name, each.type, each.mode) for each in columns]), **once
+    )
+
+
+def _missing(client: Any, table: Table, once: dict[str, Any]) -> Table | str:
+    """What is not there: the table, or its dataset already."""
+    from google.api_core.exceptions import NotFound
+
+    dataset = f"{table.project}.{table.dataset}"
+    try:
+        client.get_dataset(dataset, **once)
+    except NotFound:
+        return dataset
+    return table
+
+
+def mismatches(table: Table, there: list[Column], schema: pa.Schema, where: str) -> list[str]:
+    """What keeps rows of a schema from being written to a table with some columns, one line each."""
+    known = {column.name.lower(): column for column in there}
+    problems = []
+    for field in schema:
+        wanted, found = column_of(field), known.pop(field.name.lower(), None)
+        if found is None:
+            near = did_you_mean(field.name, [column.name for column in there])
+            problems.append(
+                f"{where}.columns: {table} has no column '{field.name}'{near}; add a {wanted} of that name to the "
+                f"table, or leave it out of {where}.columns"
+            )
+        elif (found.type, found.mode == "REPEATED") != (wanted.type, wanted.mode == "REPEATED"):
+            problems.append(
+                f"{where}.columns: '{field.name}' is {wanted}, but in {table} it is {found}; change the table, or "
+                f"leave it out of {where}.columns"
+            )
+    for column in known.values():
+        if column.mode == "REQUIRED":
+            problems.append(
+                f"{where}.table: column '{column.name}' of {table} is REQUIRED, and nothing is written to it; make it "
+                f"NULLABLE, or add it to {where}.columns"
+            )
+    return problems
+
+
+def _knock(table: Table) -> None:
+    """Whether rows can be sent. What else the service may object to, an append will tell."""
+    import grpc
+
+    from pipelines.connectors.bigquery import write_api
+
+    transport = write_api.make_transport()
+    try:
+        write_api.look_at(transport, table.path, ANSWER_WITHIN_S - 1)
+    except grpc.RpcError as error:
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            raise ConnectionError(write_api.told(error)) from None
+    finally:
+        transport.close()

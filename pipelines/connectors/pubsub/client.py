@@ -1,0 +1,67 @@
+"""Pub/Sub's client, and what it says of a name before a run starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pipelines.config.errors import ConfigError
+from pipelines.connectors import preflight
+from pipelines.connectors.preflight import ANSWER_WITHIN_S
+
+_Answer = TypeVar("_Answer")
+
+
+def make_client(kind: str = "SubscriberClient") -> Any:
+    """A client of Pub/Sub, or of the emulator that PUBSUB_EMULATOR_HOST names."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    import google.cloud.pubsub_v1 as pubsub_v1  # type: ignore[import-untyped]
+
+    return getattr(pubsub_v1, kind)()
+
+
+def asked(where: str, name: str, ask: Callable[[], _Answer]) -> _Answer:
+    """What Pub/Sub answers.
+
+    Args:
+      where: the place in the config, for mistakes.
+      name: of what is asked about.
+      ask: asks.
+
+    Raises:
+      ConfigError: there is no such thing, or Pub/Sub does not answer, or not to us.
+    """
+
+    def found() -> _Answer:
+        try:
+            return ask()
+        except Exception as error:
+            if type(error).__name__ != "NotFound":
+                raise
+            raise ConfigError([f"{where}: there is no {name}; check the project and the name, or create it"]) from None
+
+    return preflight.asked(where, "Pub/Sub", "PUBSUB_EMULATOR_HOST", found)
+
+
+def check_topic(where: str, name: str) -> None:
+    """Whether a topic is there.
+
+    Args:
+      where: the place in the config, for mistakes.
+      name: projects/<project>/topics/<name>.
+
+    Raises:
+      ConfigError: it is not, or Pub/Sub cannot be asked.
+    """
+
+    def look() -> None:
+        with make_client("PublisherClient") as client:
+            try:
+                client.get_topic(topic=name, retry=None, timeout=ANSWER_WITHIN_S)
+            except Exception as error:
+                # Who may publish to a topic may not always look at it.
+                if type(error).__name__ != "PermissionDenied":
+                    raise
+
+    asked(where, name, look)

@@ -1,0 +1,56 @@
+"""Dead letters of a stream as messages of a Pub/Sub topic: the object of JSON of the files, its key as an attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.config.pubsub import PubSubDeadLetters
+from pipelines.connectors.pubsub import client as pubsub
+from pipelines.connectors.pubsub.publisher import Topic
+from pipelines.dead_letters.buffered import SentBox
+from pipelines.dead_letters.place import LetterBox, LetterPlace
+from pipelines.rows.messages import KEY_NAME
+from pipelines.rows.origin import DeadLetter
+
+_LONGEST_ATTRIBUTE = 1_024
+
+
+@dataclass(frozen=True)
+class PubSubLetters(LetterPlace):
+    """A topic.
+
+    Attributes:
+      letters: which.
+    """
+
+    letters: PubSubDeadLetters
+
+    def check(self) -> None:
+        pubsub.check_topic("dead_letters.topic", self.letters.topic)
+
+    def open(self) -> LetterBox:
+        return _PubSubBox(self.letters.topic)
+
+    def describe(self) -> str:
+        return self.letters.topic
+
+
+class _PubSubBox(SentBox[Topic]):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def connected(self) -> Topic:
+        return Topic(self._name)
+
+    def send(self, service: Topic, letters: Sequence[DeadLetter]) -> dict[int, str]:
+        message = service.message
+        return service.publish(
+            [message(letter.to_json().rstrip(b"\n"), {KEY_NAME: _cut(letter.key)}) for letter in letters]
+        )
+
+
+def _cut(key: str) -> str:
+    """What Pub/Sub takes as an attribute; the letter has all of it."""
+    return key.encode("utf-8", "backslashreplace")[:_LONGEST_ATTRIBUTE].decode("utf-8", "ignore")

@@ -1,0 +1,82 @@
+"""Dead letters that are sent to a service: together, and durable there before their bundle ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+from pipelines.dead_letters.place import LetterBox
+from pipelines.rows.origin import DeadLetter
+
+_MOST_LETTERS = 1_000
+_MOST_BYTES = 8 << 20
+
+
+class LetterRefusedError(RuntimeError):
+    """A service does not take a letter, not even without its payload."""
+
+
+class Service(Protocol):
+    """What letters are sent to."""
+
+    def close(self) -> None:
+        """Lets go of it."""
+
+
+S = TypeVar("S", bound=Service)
+
+
+class SentBox(LetterBox, Generic[S]):
+    """Letters that wait for the end of their bundle, or until they are many. Connected to when there is one."""
+
+    def __init__(self) -> None:
+        self._letters: list[DeadLetter] = []
+        self._bytes = 0
+        self._service: S | None = None
+
+    def begin_bundle(self) -> None:
+        self._letters, self._bytes = [], 0
+
+    def write(self, letter: DeadLetter) -> None:
+        self._letters.append(letter)
+        self._bytes += len(letter.payload)
+        if len(self._letters) >= _MOST_LETTERS or self._bytes >= _MOST_BYTES:
+            self._send_all()
+
+    def end_bundle(self) -> tuple[()]:
+        self._send_all()
+        return ()
+
+    def _send_all(self) -> None:
+        """Sends; what is too large for the service loses the end of its payload, and says so."""
+        while self._letters:
+            if self._service is None:
+                self._service = self.connected()
+            refused = self.send(self._service, self._letters)
+            self._letters = [_shortened(self._letters[index], why) for index, why in sorted(refused.items())]
+        self._bytes = 0
+
+    def close(self) -> None:
+        if self._service is not None:
+            self._service.close()
+            self._service = None
+
+    @abstractmethod
+    def connected(self) -> S:
+        """The service, ready to send to."""
+
+    @abstractmethod
+    def send(self, service: S, letters: Sequence[DeadLetter]) -> dict[int, str]:
+        """Sends letters, and waits until they are durable.
+
+        Returns:
+          Why letters are refused, by their index; all others are durable.
+        """
+
+
+def _shortened(letter: DeadLetter, why: str) -> DeadLetter:
+    if not letter.payload:
+        raise LetterRefusedError(f"the dead letter of {letter.key} is refused: {why}")
+    return dataclasses.replace(letter, payload=letter.payload[: len(letter.payload) // 2], payload_truncated=True)

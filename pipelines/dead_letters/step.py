@@ -1,0 +1,154 @@
+"""Rows that could not be processed, written down so that they can be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+from typing_extensions import Self
+
+from inference.predict import Rejected
+from model.secrets import masked
+from pipelines.connectors.files.dead_letters import DeadLetterFile
+from pipelines.dead_letters.limit import DeadLetterLimit
+from pipelines.dead_letters.place import LetterBox, LetterPlace
+from pipelines.formats.output_values import key_texts
+from pipelines.rows.origin import DeadLetter, Origin, RejectedRow, text_of
+from pipelines.telemetry.tally import TALLY
+
+RECEIPTS = "receipts"
+
+
+def at_bundle_end(value: Any) -> WindowedValue:
+    """A value to emit from finish_bundle."""
+    return WindowedValue(value, GlobalWindow().max_timestamp(), [GlobalWindow()])
+
+
+class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
+    """A step that can put rows into dead letters; gives their receipts in output "receipts".
+
+    Args:
+      prefix: of the dead letters' shards.
+      run_id: of this run.
+      model: the model as dead letters name it.
+    """
+
+    def __init__(self, prefix: str, run_id: str, model: str) -> None:
+        self._prefix = prefix
+        self._run_id = run_id
+        self._model = model
+        self._rejected = Metrics.counter("predict", "rows_dead_lettered")
+
+    _letter_place: LetterPlace | None = None
+    _letters: LetterBox | None = None
+    _limit: DeadLetterLimit | None = None
+
+    def limited_by(self, limit: DeadLetterLimit) -> Self:
+        """Ends the run with a TooManyFailuresError once there are so many dead letters that it cannot end well."""
+        self._limit = limit
+        return self
+
+    def into(self, place: LetterPlace) -> Self:
+        """Dead letters go to another place than shards, as a stream's do; there are no receipts."""
+        self._letter_place = place
+        return self
+
+    @property
+    def letters(self) -> LetterBox:
+        """What takes them in this worker."""
+        if self._letters is None:
+            self._letters = (
+                self._letter_place.open() if self._letter_place else DeadLetterFile(self._prefix, self._run_id)
+            )
+        return self._letters
+
+    def start_bundle(self) -> None:
+        self.letters.begin_bundle()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for receipt in self.letters.end_bundle():
+            yield beam.pvalue.TaggedOutput(RECEIPTS, at_bundle_end(receipt))
+
+    def teardown(self) -> None:
+        if self._letters is not None:
+            self._letters.close()
+            self._letters = None
+
+    def put(self, letter: DeadLetter) -> None:
+        """Takes a letter, and counts it. Raises TooManyFailuresError."""
+        self.letters.write(letter)
+        self._rejected.inc(letter.rows)
+        TALLY.add(dead_lettered=letter.rows)
+        TALLY.note_error(letter.stage, letter.error, letter.key, letter.message)
+        if self._limit is not None:
+            self._limit.check()
+
+    def reject_undecoded(self, row: RejectedRow, file: str, format: dict[str, Any], attempts: int = 1) -> None:
+        """A row that the format could not decode."""
+        source = f"{text_of(file)}:{row.position}"
+        self.put(
+            DeadLetter(
+                key=source if row.key is None else row.key,
+                payload=row.payload,
+                stage=row.stage,
+                error=row.error,
+                message=masked(row.message),
+                attempts=attempts,
+                model=self._model,
+                source=source,
+                format=format,
+                payload_truncated=row.truncated,
+                rows=row.rows,
+            )
+        )
+
+    def reject_row(
+        self, origin: Origin, row: int, key: str | None, stage: str, error: str, message: str, attempts: int = 1
+    ) -> None:
+        """A decoded row that a later step could not process."""
+        source = origin.source(row)
+        self.put(
+            DeadLetter(
+                key=key if key is not None else origin.names(np.array([row]))[0].as_py(),
+                payload=origin.payload(row),
+                stage=stage,
+                error=error,
+                message=masked(message),
+                attempts=attempts + getattr(origin, "earlier_attempts", 0),
+                model=self._model,
+                source=source,
+                format=origin.format,
+                payload_truncated=False,
+            )
+        )
+
+
+class RejectUnpredicted(DeadLetterDoFn):
+    """Writes the rows that `Predict` rejected to the dead letters.
+
+    Args:
+      key_column: the column that identifies a row, if there is one.
+    """
+
+    def __init__(self, prefix: str, run_id: str, model: str, key_column: str | None) -> None:
+        super().__init__(prefix, run_id, model)
+        self._key_column = key_column
+
+    def process(self, rejected: Rejected) -> None:
+        failures = rejected.failures
+        keys = key_texts(rejected.rows[self._key_column]) if self._key_column else [None] * len(failures)
+        for key, (row, failure) in zip(keys, failures.items(), strict=True):
+            self.reject_row(
+                rejected.key,
+                row,
+                key,
+                failure.stage,
+                failure.error,
+                failure.message,
+                failure.attempts,
+            )

@@ -1,0 +1,154 @@
+"""Runs a pipeline on a Beam runner and collects the account of it.
+
+The in-process default is Beam's FnApiRunner with one thread a core: one TensorFlow, one model.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from inference.errors import ENDPOINT_METRICS
+from model import terminal
+from pipelines.connectors.files.publishing import commit, shards
+from pipelines.connectors.files.publishing.reservation import Reservation
+from pipelines.engine import runners
+from pipelines.engine.common import (
+    failed,
+    make_pipeline,
+    runtime_used,
+    said_once,
+)
+from pipelines.engine.options import is_here, runner_name
+from pipelines.formats import writer_class
+from pipelines.plan import Plan
+from pipelines.planning import model as models
+from pipelines.telemetry.summary import Summary
+from pipelines.telemetry.tally import LiveProgress
+
+_PUBLISHING_S = 10.0
+"""How long a signal waits for publishing that has begun."""
+
+
+def run(
+    plan: Plan,
+    options: PipelineOptions,
+    build: Callable[[beam.Pipeline], None],
+    output: str,
+    reserved: Reservation,
+    console: Any,
+    started: float,
+) -> Summary:
+    """Builds and runs a pipeline.
+
+    Args:
+      plan: what is run.
+      options: see `options.options_from`.
+      build: adds the flow to a pipeline.
+      output: prefix of the output's shards.
+      reserved: the places that it publishes to; the temporary files there are removed if the run fails.
+      console: for progress.
+      started: time.monotonic() at the start of the command.
+
+    Raises:
+      RunFailedError: the pipeline failed; nothing was published.
+      ConfigError: it failed because a model server refuses the caller, does not know the model, or never predicts.
+    """
+    total_bytes = sum(file.size for file in plan.files)
+    with said_once(), runners.started(options) as ready:
+        pipeline = make_pipeline(ready)
+        build(pipeline)
+        begun = time.monotonic()
+        try:
+            with (
+                _Interruptible(reserved),
+                LiveProgress(console, total_bytes),
+                models.loaded_ahead(plan.model, is_here(options)),
+            ):
+                result = pipeline.run()
+                result.wait_until_finish()
+        except Exception as error:
+            raise failed(error, reserved.abandon()) from error
+        seconds = time.monotonic() - begun
+        return _summary(plan, options, output, reserved, result, seconds, begun - started)
+
+
+class _Interruptible:
+    """While a pipeline runs, Ctrl-C and SIGTERM remove its temporary files and end the process at once."""
+
+    def __init__(self, reserved: Reservation) -> None:
+        self._reserved = reserved
+
+    def __enter__(self) -> None:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._stop)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: object) -> None:
+        commit.refuse_further(_PUBLISHING_S)
+        became = self._reserved.abandon()
+        self._reserved.release()
+        terminal.print_text(f"\nstopped: {became}", stderr=True)
+        os._exit(128 + number)
+
+
+def _summary(
+    plan: Plan,
+    options: PipelineOptions,
+    output: str,
+    reserved: Reservation,
+    result: Any,
+    seconds: float,
+    startup_seconds: float,
+) -> Summary:
+    """The account as it was published, once everything that was published has been seen to be there."""
+    asked = _counters(result, ENDPOINT_METRICS)
+    outcome = reserved.outcome()
+    account = outcome.manifest
+    read = account.rows_read if account else 0
+    dead = account.rows_dead_lettered if account else 0
+    written = account.rows_written if account else 0
+    config = plan.config
+    letters = outcome.dead_letter_shards
+    extension = writer_class(config.output.format).extension
+    fraction = dead / read if read else 0.0
+    return Summary(
+        name=config.name,
+        runner=runner_name(options),
+        runtime=runtime_used(plan),
+        rows_read=read,
+        rows_written=written,
+        rows_dead_lettered=dead,
+        seconds=seconds,
+        startup_seconds=startup_seconds,
+        rows_per_second=read / seconds if seconds else 0.0,
+        output=shards.pattern(output, outcome.output_shards, extension),
+        dead_letters=shards.pattern(config.dead_letters_path, letters, "jsonl") if letters else "",
+        dead_letter_fraction=fraction,
+        max_fraction=config.dead_letters.max_fraction,
+        requests=asked.get("requests"),
+        requests_repeated=asked.get("requests_repeated"),
+        lost=outcome.problems or None,
+        notes=account.notes if account else (),
+        ok=not outcome.problems and read == written + dead and fraction <= config.dead_letters.max_fraction,
+    )
+
+
+def _counters(result: Any, namespace: str) -> dict[str, int]:
+    found = result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]
+    # Flink knows only of attempts.
+    counts = ((each.key.metric.name, each.attempted if each.committed is None else each.committed) for each in found)
+    return {name: int(count) for name, count in counts}

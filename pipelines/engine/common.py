@@ -1,0 +1,197 @@
+"""TODO pipelines.engine.common."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import logging
+import os
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
+
+from inference.errors import EndpointConfigError, TooManyFailuresError
+from inference.saved_model.loader import TAKEN_OVER
+from model.errors import ModelLoadError
+from model.runtime.errors import UnsupportedModelError
+from model.runtime.small_graphs import check_library
+from model.secrets import masked
+from pipelines.config.errors import ConfigError
+from pipelines.config.model import SavedModelConfig
+from pipelines.connectors.files.publishing import step
+from pipelines.connectors.files.source import split_bytes_for
+from pipelines.engine.options import is_here, is_remote_runner
+from pipelines.formats import row_reader_class, writer_class
+from pipelines.plan import Plan
+
+_SAMPLING_PERIOD_MS = 10
+
+
+_REPEATING = (
+    "inference.endpoint.handler",
+    "apache_beam.runners.common",
+    "apache_beam.runners.worker.sdk_worker",
+    "apache_beam.runners.worker.data_plane",
+)
+
+
+class RunFailedError(Exception):
+    """The pipeline did not run to its end. The message is for people; `details` is the runner's own."""
+
+    def __init__(self, message: str, details: str, *, incomplete: bool = False) -> None:
+        super().__init__(masked(message))
+        self.details = masked(details)
+        self.incomplete = incomplete
+
+
+def import_libraries(options: PipelineOptions, plan: Plan) -> None:
+    """Imports TensorFlow and what the formats need before the clock starts, where they will run in this process."""
+    if is_here(options):
+        if _pieces(plan) >= 4 * options.view_as(DirectOptions).direct_num_workers:
+            # The workers keep all cores busy; threads of TensorFlow's own would only get in their way.
+            os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+            os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+        import_tensorflow(plan)
+        reader, writer = row_reader_class(plan.config.source.reads), writer_class(plan.config.output.format)
+        for name in (*reader.libraries, *writer.libraries):
+            importlib.import_module(name)
+        _sample_states_often()
+        # What the imports left behind stays for good; the collector need not walk over it again and again.
+        gc.collect()
+        gc.freeze()
+        # Nor need it look after every few hundred objects: messages come by tens of thousands, and are in no cycles.
+        gc.set_threshold(100_000, 20, 20)
+
+
+def import_tensorflow(plan: Plan) -> None:
+    """Imports what is to run the model in this process: TensorFlow, or for the native runtime its library alone."""
+    if plan.model.needs_tensorflow or not _native_is_ready(plan):
+        import tensorflow  # noqa: F401
+
+
+def _native_is_ready(plan: Plan) -> bool:
+    """Opens TensorFlow's library for the native runtime, where that is to run the model."""
+    if plan.model.runtime != "native":
+        return True
+    try:
+        check_library()
+    except UnsupportedModelError:
+        # Loading the model says so, and whose turn it is then.
+        return not isinstance(plan.config.model, SavedModelConfig) or plan.config.model.runtime == "native"
+    return True
+
+
+def runtime_used(plan: Plan) -> str | None:
+    """What ran a SavedModel: what was planned, unless its load in this process has found otherwise."""
+    return "python" if plan.model.path in TAKEN_OVER else plan.model.runtime
+
+
+def _pieces(plan: Plan) -> int:
+    """About how many pieces of work the plan has."""
+    sizes = [file.size for file in plan.files]
+    return sum(1 + size // split_bytes_for(sum(sizes)) for size in sizes if size)
+
+
+def _sample_states_often() -> None:
+    """Shortens the period of Beam's state sampler in this process.
+
+    A bundle ends only when the sampler's thread wakes up, which in a bundle of seconds is every 200 ms: a tenth of a
+    second lost a stage, on average. Beam has no option for it. Waking up costs the sampler next to nothing.
+    """
+    from apache_beam.runners.worker.statesampler import StateSampler
+
+    defaults = StateSampler.__init__.__defaults__
+    if defaults and len(defaults) == 1:
+        StateSampler.__init__.__defaults__ = (min(defaults[0], _SAMPLING_PERIOD_MS),)
+
+
+@contextlib.contextmanager
+def said_once() -> Iterator[None]:
+    """Silences Beam's workers in this process about what fails a run: they say it four times, and the run once more."""
+    from apache_beam.runners.worker import sdk_worker
+
+    loggers = [logging.getLogger(name) for name in _REPEATING]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    sdk_worker.print = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        del sdk_worker.print
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """A pipeline; what Beam finds wrong with its options is a ConfigError."""
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:
+        raise ConfigError([f"Beam options: {error}"]) from None
+
+
+def failed(error: Exception, consequence: str = "nothing was published") -> RunFailedError | ConfigError:
+    """What a pipeline's exception means, on one line, and what became of the output."""
+    text = str(error)
+    details = traceback.format_exc()
+    if EndpointConfigError.__name__ in text:
+        return ConfigError([f"model: {_said(text, EndpointConfigError) or 'the server refuses'}; {consequence}"])
+    if ModelLoadError.__name__ in text:
+        return ConfigError([f"model: {_said(text, ModelLoadError) or 'it cannot be loaded'}; {consequence}"])
+    if TooManyFailuresError.__name__ in text:
+        # Its rows' errors say all that there is to know: the runner's own details would only hide them.
+        said = _said(text, TooManyFailuresError)
+        advice = "dead_letters.max_fraction=1 has all rows tried, and their dead letters written"
+        return RunFailedError(f"{said}; {consequence}; {advice}", "", incomplete=True)
+    if step.UnbalancedError.__name__ in text:
+        said = _said(text, step.UnbalancedError)
+        return RunFailedError(f"rows are missing, so {consequence}: {said}", details, incomplete=True)
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(" ")]
+    said = next(
+        (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
+    )
+    said = re.sub(r"^(RuntimeError: *:? *)+", "", said.split(" [while running")[0]).strip(" :")
+    return RunFailedError(f"{said[:500] or type(error).__name__}; {consequence}", details)
+
+
+def _said(text: str, error: type[Exception]) -> str:
+    """What an error of ours says, in the text that Beam makes of it; on one line."""
+    said = text.split(error.__name__ + ":", 1)[-1].split("[while running")[0].strip()
+    return said.splitlines()[0] if said else ""
+
+
+def hand_over(options: PipelineOptions, build: Callable[[beam.Pipeline], None]) -> str:
+    """Builds a pipeline and starts it where it runs on without this process; gives the job's id.
+
+    Raises:
+      RunFailedError: it could not be started.
+    """
+    pipeline = make_pipeline(options)
+    build(pipeline)
+    try:
+        result = pipeline.run()
+    except Exception as error:
+        raise failed(error, "nothing was started") from error
+    return str(result.job_id() if is_remote_runner(options) else result._job_id)
+
+
+def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], console: Any) -> int:
+    """Builds the job as the runner would get it, checks its options, and says what it is made of."""
+    pipeline = make_pipeline(options)
+    build(pipeline)
+    # Without credentials, looking for some takes Beam half a minute.
+    os.environ.setdefault("NO_GCE_CHECK", "true")
+    if is_remote_runner(options):
+        pipeline.run()
+    steps = len(pipeline.to_runner_api().components.transforms)
+    console.print(f"dry run: the job is complete, {steps} transforms, nothing was started")
+    setup_file = options.view_as(SetupOptions).setup_file
+    if setup_file:
+        console.print(f"packages for the workers: {setup_file}")
+    return 0

@@ -1,0 +1,138 @@
+"""Runs a stream's pipeline with workers in this process, shows how it goes, and collects the account of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.beam_fixes import fn_runner, shared_readers
+from pipelines.beam_fixes.flink_end import ENDED, StreamEndedError
+from pipelines.connectors.files import rolling
+from pipelines.connectors.open_dead_letters import letter_place
+from pipelines.connectors.open_sink import destination
+from pipelines.connectors.streaming.batch_sizing import PACE
+from pipelines.dead_letters import limit
+from pipelines.engine import common, runners
+from pipelines.engine.live_stream import LiveStream
+from pipelines.engine.options import is_here, runner_name
+from pipelines.plan import Plan
+from pipelines.planning import model as models
+from pipelines.telemetry.constant_outputs import CONSTANTS, notes_on
+from pipelines.telemetry.latency import LATENCIES, STAGES
+from pipelines.telemetry.summary import Summary
+from pipelines.telemetry.tally import TALLY
+
+
+def run(
+    plan: Plan,
+    options: PipelineOptions,
+    build: Callable[[beam.Pipeline], None],
+    backlog: Callable[[], int | None],
+    console: Any,
+    started: float,
+) -> Summary:
+    """Builds and runs a pipeline until its source ends.
+
+    Args:
+      plan: what is run.
+      options: see `options.options_from`.
+      build: adds the flow to a pipeline.
+      backlog: how many messages wait to be read, if anybody knows.
+      console: for progress.
+      started: time.monotonic() at the start of the command.
+
+    Raises:
+      RunFailedError: the pipeline failed; what was published stays.
+      ConfigError: it failed because a model server refuses the caller, does not know the model, or never predicts.
+    """
+    fn_runner.mend()
+    shared_readers.share()
+    with common.said_once(), runners.started(options) as ready:
+        pipeline = common.make_pipeline(ready)
+        build(pipeline)
+        LATENCIES.clear()
+        CONSTANTS.begin(plan.model_outputs)
+        ENDED.clear()
+        PACE.begin(plan.config.batching.latency_budget_ms, plan.config.batching.max_rows)
+        begun = time.monotonic()
+        try:
+            most_dead = limit.STREAM_IN_A_ROW if plan.config.dead_letters.max_fraction < 1 else None
+            with (
+                models.loaded_ahead(plan.model, is_here(options)),
+                LiveStream(console, backlog, most_dead=most_dead) as live,
+            ):
+                _wait(pipeline.run())
+        except Exception as error:
+            raise common.failed(error, "what was written stays") from error
+        finally:
+            rolling.close_all()
+    return _summary(plan, options, time.monotonic() - begun, begun - started, live.ended_because)
+
+
+def _wait(result: Any) -> None:
+    """Until the job has ended: by itself, or because all that its source will ever give has been processed."""
+    over = threading.Event()
+
+    def give_up() -> None:
+        while not over.wait(0.2):
+            if runners.RESTARTED.is_set():
+                result.cancel()
+                return
+
+    threading.Thread(target=give_up, name="restarts", daemon=True).start()
+    root = logging.getLogger()
+    root.addFilter(_tells_no_end)
+    try:
+        result.wait_until_finish()
+    except RuntimeError as error:
+        if runners.RESTARTED.is_set():
+            raise RuntimeError("a bundle failed, and the runner would start the job again: run it again") from error
+        if not ENDED.is_set():
+            raise
+    finally:
+        over.set()
+        root.removeFilter(_tells_no_end)
+
+
+def _tells_no_end(record: logging.LogRecord) -> bool:
+    """Not that a stream's work is done, which is how Flink is told."""
+    return StreamEndedError.__name__ not in record.getMessage()
+
+
+def _summary(
+    plan: Plan, options: PipelineOptions, seconds: float, startup_seconds: float, ended_because: str
+) -> Summary:
+    config = plan.config
+    read, written, dead = TALLY.rows_read, TALLY.rows_written, TALLY.rows_dead_lettered
+    fraction = dead / read if read else 0.0
+    return Summary(
+        name=config.name,
+        runner=runner_name(options),
+        runtime=common.runtime_used(plan),
+        rows_read=read,
+        rows_written=written,
+        rows_dead_lettered=dead,
+        seconds=seconds,
+        startup_seconds=startup_seconds,
+        rows_per_second=read / seconds if seconds else 0.0,
+        output=destination(plan).describe(),
+        dead_letters=letter_place(config).describe() if dead else "",
+        dead_letter_fraction=fraction,
+        max_fraction=config.dead_letters.max_fraction,
+        batching=None if PACE.choice is None else asdict(PACE.choice),
+        rows_repeated=TALLY.rows_repeated if config.dedupe else None,
+        notes=notes_on(CONSTANTS.found(), written),
+        ended_because=ended_because or None,
+        ok=read == written + dead + TALLY.rows_repeated
+        and fraction <= config.dead_letters.max_fraction
+        and not ended_because,
+        latency_ms={} if not read else LATENCIES.percentiles("total"),
+        stage_latency_ms={stage: found for stage in STAGES if (found := LATENCIES.percentiles(stage))},
+    )

@@ -1,0 +1,81 @@
+"""The flow of every run: source -> Predict -> sink, and the account of it."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+
+from inference.predict import Keyed, Predict
+from pipelines.config.registry import source_encodings
+from pipelines.connectors.files.publishing.step import Publish, Target
+from pipelines.connectors.files.sink import WriteShards
+from pipelines.connectors.files.source import ReadFiles
+from pipelines.dead_letters.limit import DeadLetterLimit
+from pipelines.dead_letters.step import RECEIPTS, RejectUnpredicted
+from pipelines.formats import reader_class, writer_class
+from pipelines.plan import Plan, output_options
+from pipelines.planning.model import make_handler
+
+_LARGE_FILE_BYTES = 8 << 20
+
+
+def reads_large_blocks(plan: Plan) -> bool:
+    """Whether the files give batches that are large as they come, so that gathering would only hold them up."""
+    sizes = [file.size for file in plan.files if file.size]
+    return bool(sizes) and sum(sizes) / len(sizes) >= _LARGE_FILE_BYTES
+
+
+def limit_of(plan: Plan) -> DeadLetterLimit:
+    """How many dead letters a run may have before it ends early."""
+    return DeadLetterLimit(plan.config.dead_letters.max_fraction, sum(file.size for file in plan.files))
+
+
+def build(pipeline: beam.Pipeline, plan: Plan) -> None:
+    """Adds the flow of a batch run to a pipeline."""
+    reader = reader_class(plan.config.source.reads)(plan.read)
+    read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model.id, limit_of(plan))
+    output = plan.config.output.path
+    target = Target(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
+    connect(pipeline, plan, read, target)
+
+
+def connect(
+    pipeline: beam.Pipeline,
+    plan: Plan,
+    read: beam.PTransform,
+    target: Target,
+) -> None:
+    """Adds source -> Predict -> sink and the account of it.
+
+    Args:
+      pipeline: where to.
+      plan: what to do.
+      read: gives (Origin, record batch), and receipts.
+      target: what is published, and where; an output without rows is a file too, but for a replay's.
+    """
+    letters, run_id = plan.config.dead_letters_path, plan.run_id
+    limit = limit_of(plan)
+    writer = writer_class(plan.config.output.format)
+    handler = make_handler(
+        plan.model,
+        columns=plan.config.source.columns,
+        defaults=plan.config.source.defaults,
+        encodings=source_encodings(plan.config.source),
+        max_rows=plan.config.batching.max_rows,
+        max_bytes=plan.config.batching.max_bytes,
+        model_version=plan.tells_version,
+        outputs=plan.model_outputs,
+        gather=not reads_large_blocks(plan),
+    ).limited_by(limit)
+
+    batches, read_receipts = pipeline | "Source" >> read
+    predicted, rejected = batches | "Predict" >> Predict(Keyed(handler)).with_exception_handling()
+    unpredicted = rejected | "DeadLetters" >> beam.ParDo(
+        RejectUnpredicted(letters, run_id, plan.model.id, plan.key_column).limited_by(limit)
+    ).with_outputs(RECEIPTS)
+    options = output_options(plan)
+    sink = WriteShards(writer, plan.output, plan.key_column, options, target.output, letters, run_id, plan.model.id)
+    written = predicted | "Sink" >> beam.ParDo(sink.limited_by(limit)).with_outputs(RECEIPTS, main="shards")
+
+    receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
+    publish = Publish(target, writer, None if target.is_replay else (plan.output_schema, options))
+    _ = pipeline | "End" >> beam.Create([None]) | "Publish" >> beam.ParDo(publish, beam.pvalue.AsList(receipts))

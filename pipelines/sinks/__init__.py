@@ -1,1 +1,0 @@
-"""Where predictions go; the first line of each module states its delivery guarantee."""

@@ -1,0 +1,66 @@
+"""How long rows take, as percentiles of millions of them in a few kilobytes.
+
+Durations fall into buckets that grow by 4%, from a microsecond to hours; a percentile is exact to that.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.int64]
+
+_GROWTH = 1.04
+_SMALLEST_US = 1.0
+_BUCKETS = 640
+
+STAGES = ("lag", "wait", "model", "total")
+"""lag: from the event to the source's receiving it. wait: for the batch to fill. model: in the model's handler.
+total: from the event to the sink's having written it.
+"""
+
+
+class Latencies:
+    """Durations of each stage; added to from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Starts from nothing."""
+        self._counts = {stage: np.zeros(_BUCKETS, np.int64) for stage in STAGES}
+
+    def add(self, stage: str, microseconds: npt.NDArray[np.int64] | int, rows: int = 1) -> None:
+        """Adds the durations of rows: one each, or one for `rows` of them."""
+        found = np.maximum(np.atleast_1d(np.asarray(microseconds, np.float64)), _SMALLEST_US)
+        buckets = np.minimum(np.log(found / _SMALLEST_US) / np.log(_GROWTH), _BUCKETS - 1).astype(np.int64)
+        counted = np.bincount(buckets, minlength=_BUCKETS) * (rows if np.isscalar(microseconds) else 1)
+        with self._lock:
+            self._counts[stage] += counted
+
+    def counts(self) -> dict[str, Counts]:
+        """What was added so far, by stage."""
+        with self._lock:
+            return {stage: counts.copy() for stage, counts in self._counts.items()}
+
+    def percentiles(self, stage: str) -> dict[str, float]:
+        """Milliseconds by name ("p50"); empty before the first row."""
+        return percentiles(self.counts()[stage])
+
+
+def percentiles(counts: Counts, wanted: tuple[float, ...] = (50, 95, 99)) -> dict[str, float]:
+    """Milliseconds by name ("p50"), of what was counted in one stage; empty if nothing was."""
+    total = int(counts.sum())
+    if not total:
+        return {}
+    reached = np.cumsum(counts)
+    upper = _SMALLEST_US * _GROWTH ** (np.arange(_BUCKETS) + 1) / 1000
+    return {
+        f"p{percent:g}": round(float(upper[np.searchsorted(reached, total * percent / 100)]), 3) for percent in wanted
+    }
+
+
+LATENCIES = Latencies()
