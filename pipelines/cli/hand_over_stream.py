@@ -17,7 +17,7 @@ from pipelines.config.kafka import KafkaSource
 from pipelines.config.pubsub import PubSubSource
 from pipelines.config.simulated import SimulatedSource
 from pipelines.connectors import open_source
-from pipelines.connectors.open_dead_letters import letter_place
+from pipelines.connectors.open_dead_letters import stream_dead_letters
 from pipelines.connectors.open_sink import destination
 from pipelines.engine import common, job_server
 from pipelines.formats import row_reader_class
@@ -72,7 +72,7 @@ def launch(plan: Plan, source: Source, flags: list[str]) -> int:
 
         if not dry_run:
             destination(plan).check()
-            letter_place(plan.config).check()
+            stream_dead_letters(plan.config).check()
         return _hand_over(plan, source.describe(), read, flags)
 
 

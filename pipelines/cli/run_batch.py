@@ -107,7 +107,7 @@ def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.P
 
     named = shards.replay_prefix(output, identity(replayed))
     reader = row_reader_class(plan.config.source.reads)(plan.read)
-    read = ReadDeadLetters(replayed, reader, plan.config.dead_letters_path, plan.run_id)
+    read = ReadDeadLetters(replayed, reader, graph.dead_letters_of(plan))
     replaced = tuple(letters.path.rpartition("/")[2] for letters in replayed)
     target = Target(plan.run_id, plan.config.name, output, named, plan.config.dead_letters_path, replaced)
     return lambda pipeline: graph.connect(pipeline, plan, read, target), named

@@ -19,7 +19,7 @@ from pipelines.config.pubsub import PubSubSource
 from pipelines.config.simulated import SimulatedSource
 from pipelines.connectors import open_source
 from pipelines.connectors.base import Destination, Opened
-from pipelines.connectors.open_dead_letters import letter_place
+from pipelines.connectors.open_dead_letters import stream_dead_letters
 from pipelines.connectors.open_sink import destination
 from pipelines.connectors.streaming import stop
 from pipelines.engine import common, job_server
@@ -47,7 +47,7 @@ def execute(
     to = destination(plan)
     with open_source.opened(source) as opened:
         to.check()
-        letter_place(plan.config).check()
+        stream_dead_letters(plan.config).check()
         return _execute(plan, opened, to, source.describe(), arguments, flags, started)
 
 
@@ -133,7 +133,7 @@ def _second_signal_ends() -> Iterator[None]:
 
 def _recover(plan: Plan, to: Destination, err: Any) -> None:
     """Completes what a killed run left."""
-    for line in [*letter_place(plan.config).recover(), *to.recover()]:
+    for line in [*stream_dead_letters(plan.config).recover(), *to.recover()]:
         err.print(f"note: {line}")
     known = remember(plan, to)
     if known:

@@ -21,7 +21,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.model import EndpointConfig
 from pipelines.config.registry import source_encodings
 from pipelines.connectors.writing.rows import WriteRows
-from pipelines.dead_letters.place import LetterBox, LetterPlace
+from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
 from pipelines.dead_letters.step import RejectUnpredicted
 from pipelines.engine.common import import_tensorflow, runtime_used
 from pipelines.formats.output_values import shown_values
@@ -89,9 +89,8 @@ def predict(plan: Plan, sample: Sample, shown: int) -> Trial:
     except (ModelError, InferenceError, OSError) as error:
         raise ConfigError([masked(f"model: {' '.join(str(error).split())}")]) from error
     letters = _Letters()
-    sink = _Written(plan, shown)
-    sink.into(letters)
-    reject = RejectUnpredicted("", "", plan.model.id, plan.key_column).into(letters)
+    sink = _Written(plan, shown, letters)
+    reject = RejectUnpredicted(letters, plan.model.id, plan.key_column)
     for (origin, batch), result in zip(parts, results, strict=True):
         rows = rows_of(batch)
         failures = failures_of(result)
@@ -138,7 +137,7 @@ def _why_none(plan: Plan, sample: Sample) -> str:
     return "there are no rows to predict: the source has none"
 
 
-class _Letters(LetterPlace, LetterBox):
+class _Letters(DeadLetterPlace, DeadLetterWriter):
     """Keeps dead letters in memory."""
 
     def __init__(self) -> None:
@@ -149,7 +148,7 @@ class _Letters(LetterPlace, LetterBox):
     def describe(self) -> str:
         return "memory"
 
-    def open(self) -> LetterBox:
+    def open(self) -> DeadLetterWriter:
         return self
 
     def begin_bundle(self) -> None: ...
@@ -169,10 +168,11 @@ class _Written(WriteRows):
     Args:
       plan: of the run.
       most: how many rows are kept.
+      dead_letters: where rows go that cannot be written.
     """
 
-    def __init__(self, plan: Plan, most: int) -> None:
-        super().__init__(plan.output, plan.key_column, "", "", plan.model.id)
+    def __init__(self, plan: Plan, most: int, dead_letters: DeadLetterPlace) -> None:
+        super().__init__(plan.output, plan.key_column, dead_letters, plan.model.id)
         self._most = most
         self.shown: list[dict[str, Any]] = []
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
     from pipelines.config.run import Batching
+    from pipelines.dead_letters.place import DeadLetterPlace
 
 from typing import TYPE_CHECKING
 
@@ -47,5 +48,5 @@ class Destination(Place):
     """Where the rows of a stream go."""
 
     @abstractmethod
-    def sink(self) -> WriteRows | None:
+    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows | None:
         """What writes the rows; None if nothing does but the console."""

@@ -21,6 +21,7 @@ from pipelines.connectors.files import rolling
 from pipelines.connectors.files import written_keys as written
 from pipelines.connectors.kafka import client as kafka_client
 from pipelines.connectors.pubsub import client as pubsub
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.formats import writer_class
 from pipelines.plan import KEY
 
@@ -52,7 +53,7 @@ class _Console(Destination):
     def check(self) -> None:
         """It takes anything."""
 
-    def sink(self) -> None:
+    def sink(self, dead_letters: DeadLetterPlace) -> None:
         return None
 
     def describe(self) -> str:
@@ -87,11 +88,11 @@ class _Files(Destination):
             raise ConfigError([f"output.columns: add '{key}': dedupe reads it from the files after a restart"])
         return name
 
-    def sink(self) -> WriteRows:
+    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
         from pipelines.connectors.files.rolling_sink import WriteRolling
         from pipelines.plan import output_options
 
-        return WriteRolling(self._plan, output_options(self._plan), self._output.window_s)
+        return WriteRolling(self._plan, output_options(self._plan), self._output.window_s, dead_letters)
 
     def describe(self) -> str:
         return rolling.pattern(self._output.path, self._extension)
@@ -111,10 +112,10 @@ class _PubSub(Destination):
             )
         pubsub.check_topic("output.topic", self._output.topic)
 
-    def sink(self) -> WriteRows:
+    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
         from pipelines.connectors.pubsub.sink import WritePubSub
 
-        return WritePubSub(self._plan, self._output)
+        return WritePubSub(self._plan, self._output, dead_letters)
 
     def describe(self) -> str:
         return self._output.describe()
@@ -135,10 +136,10 @@ class _Kafka(Destination):
 
         yield from kafka_keys.written_keys("output.topic", self._cluster, self._partitions, seconds)
 
-    def sink(self) -> WriteRows:
+    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
         from pipelines.connectors.kafka.sink import WriteKafka
 
-        return WriteKafka(self._plan, self._output, self._cluster)
+        return WriteKafka(self._plan, self._output, self._cluster, dead_letters)
 
     def describe(self) -> str:
         return self._output.describe()
@@ -158,10 +159,10 @@ class _BigQuery(Destination):
             bigquery_tables.Table.parse(self._output.table), schema, "output", self._output.create
         )
 
-    def sink(self) -> WriteRows:
+    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
         from pipelines.connectors.bigquery.sink import WriteBigQuery
 
-        return WriteBigQuery(self._plan, self._output)
+        return WriteBigQuery(self._plan, self._output, dead_letters)
 
     def describe(self) -> str:
         return self._output.describe()
@@ -178,10 +179,10 @@ class _Bigtable(Destination):
             raise ConfigError(problems)
         bigtable_tables.ready_table(self._output)
 
-    def sink(self) -> WriteRows:
+    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
         from pipelines.connectors.bigtable.sink import WriteBigtable
 
-        return WriteBigtable(self._plan, self._output)
+        return WriteBigtable(self._plan, self._output, dead_letters)
 
     def describe(self) -> str:
         return self._output.describe()

@@ -7,14 +7,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-from pipelines.dead_letters.place import LetterBox
+from pipelines.dead_letters.place import DeadLetterWriter
 from pipelines.rows.origin import DeadLetter
 
 _MOST_LETTERS = 1_000
 _MOST_BYTES = 8 << 20
 
 
-class LetterRefusedError(RuntimeError):
+class DeadLetterRefusedError(RuntimeError):
     """A service does not take a letter, not even without its payload."""
 
 
@@ -28,7 +28,7 @@ class Service(Protocol):
 S = TypeVar("S", bound=Service)
 
 
-class SentBox(LetterBox, Generic[S]):
+class BufferedWriter(DeadLetterWriter, Generic[S]):
     """Letters that wait for the end of their bundle, or until they are many. Connected to when there is one."""
 
     def __init__(self) -> None:
@@ -78,5 +78,5 @@ class SentBox(LetterBox, Generic[S]):
 
 def _shortened(letter: DeadLetter, why: str) -> DeadLetter:
     if not letter.payload:
-        raise LetterRefusedError(f"the dead letter of {letter.key} is refused: {why}")
+        raise DeadLetterRefusedError(f"the dead letter of {letter.key} is refused: {why}")
     return dataclasses.replace(letter, payload=letter.payload[: len(letter.payload) // 2], payload_truncated=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipelines.telemetry.accounting import ShardWritten
 
 
-class LetterBox(ABC):
+class DeadLetterWriter(ABC):
     """The dead letters of one step, written by one thread."""
 
     @abstractmethod
@@ -62,9 +62,9 @@ class Place(ABC):
         """Where it is, as the summary says it."""
 
 
-class LetterPlace(Place):
+class DeadLetterPlace(Place):
     """Where the dead letters of a stream go; it travels to the workers."""
 
     @abstractmethod
-    def open(self) -> LetterBox:
+    def open(self) -> DeadLetterWriter:
         """A box for one step."""

@@ -14,9 +14,8 @@ from typing_extensions import Self
 
 from inference.predict import Rejected
 from model.secrets import masked
-from pipelines.connectors.files.dead_letters import DeadLetterFile
 from pipelines.dead_letters.limit import DeadLetterLimit
-from pipelines.dead_letters.place import LetterBox, LetterPlace
+from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
 from pipelines.formats.output_values import key_texts
 from pipelines.rows.origin import DeadLetter, Origin, RejectedRow, text_of
 from pipelines.telemetry.tally import TALLY
@@ -33,55 +32,45 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
     """A step that can put rows into dead letters; gives their receipts in output "receipts".
 
     Args:
-      prefix: of the dead letters' shards.
-      run_id: of this run.
+      dead_letters: where they go.
       model: the model as dead letters name it.
     """
 
-    def __init__(self, prefix: str, run_id: str, model: str) -> None:
-        self._prefix = prefix
-        self._run_id = run_id
+    _dead_letter_writer: DeadLetterWriter | None = None
+    _limit: DeadLetterLimit | None = None
+
+    def __init__(self, dead_letters: DeadLetterPlace, model: str) -> None:
+        self._dead_letter_place = dead_letters
         self._model = model
         self._rejected = Metrics.counter("predict", "rows_dead_lettered")
-
-    _letter_place: LetterPlace | None = None
-    _letters: LetterBox | None = None
-    _limit: DeadLetterLimit | None = None
 
     def limited_by(self, limit: DeadLetterLimit) -> Self:
         """Ends the run with a TooManyFailuresError once there are so many dead letters that it cannot end well."""
         self._limit = limit
         return self
 
-    def into(self, place: LetterPlace) -> Self:
-        """Dead letters go to another place than shards, as a stream's do; there are no receipts."""
-        self._letter_place = place
-        return self
-
     @property
-    def letters(self) -> LetterBox:
-        """What takes them in this worker."""
-        if self._letters is None:
-            self._letters = (
-                self._letter_place.open() if self._letter_place else DeadLetterFile(self._prefix, self._run_id)
-            )
-        return self._letters
+    def dead_letters(self) -> DeadLetterWriter:
+        """Returns what writes them in this worker."""
+        if self._dead_letter_writer is None:
+            self._dead_letter_writer = self._dead_letter_place.open()
+        return self._dead_letter_writer
 
     def start_bundle(self) -> None:
-        self.letters.begin_bundle()
+        self.dead_letters.begin_bundle()
 
     def finish_bundle(self) -> Iterator[Any]:
-        for receipt in self.letters.end_bundle():
+        for receipt in self.dead_letters.end_bundle():
             yield beam.pvalue.TaggedOutput(RECEIPTS, at_bundle_end(receipt))
 
     def teardown(self) -> None:
-        if self._letters is not None:
-            self._letters.close()
-            self._letters = None
+        if self._dead_letter_writer is not None:
+            self._dead_letter_writer.close()
+            self._dead_letter_writer = None
 
     def put(self, letter: DeadLetter) -> None:
         """Takes a letter, and counts it. Raises TooManyFailuresError."""
-        self.letters.write(letter)
+        self.dead_letters.write(letter)
         self._rejected.inc(letter.rows)
         TALLY.add(dead_lettered=letter.rows)
         TALLY.note_error(letter.stage, letter.error, letter.key, letter.message)
@@ -132,11 +121,13 @@ class RejectUnpredicted(DeadLetterDoFn):
     """Writes the rows that `Predict` rejected to the dead letters.
 
     Args:
+      dead_letters: where they go.
+      model: the model as dead letters name it.
       key_column: the column that identifies a row, if there is one.
     """
 
-    def __init__(self, prefix: str, run_id: str, model: str, key_column: str | None) -> None:
-        super().__init__(prefix, run_id, model)
+    def __init__(self, dead_letters: DeadLetterPlace, model: str, key_column: str | None) -> None:
+        super().__init__(dead_letters, model)
         self._key_column = key_column
 
     def process(self, rejected: Rejected) -> None:

@@ -6,6 +6,7 @@ import apache_beam as beam
 
 from inference.predict import Keyed, Predict
 from pipelines.config.registry import source_encodings
+from pipelines.connectors.files.dead_letters import ShardedDeadLetters
 from pipelines.connectors.files.publishing.step import Publish, Target
 from pipelines.connectors.files.sink import WriteShards
 from pipelines.connectors.files.source import ReadFiles
@@ -29,10 +30,15 @@ def limit_of(plan: Plan) -> DeadLetterLimit:
     return DeadLetterLimit(plan.config.dead_letters.max_fraction, sum(file.size for file in plan.files))
 
 
+def dead_letters_of(plan: Plan) -> ShardedDeadLetters:
+    """Returns where the dead letters of a run go."""
+    return ShardedDeadLetters(plan.config.dead_letters_path, plan.run_id)
+
+
 def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
     reader = reader_class(plan.config.source.reads)(plan.read)
-    read = ReadFiles(plan.files, reader, plan.config.dead_letters_path, plan.run_id, plan.model.id, limit_of(plan))
+    read = ReadFiles(plan.files, reader, dead_letters_of(plan), plan.model.id, limit_of(plan))
     output = plan.config.output.path
     target = Target(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
     connect(pipeline, plan, read, target)
@@ -52,7 +58,7 @@ def connect(
       read: gives (Origin, record batch), and receipts.
       target: what is published, and where; an output without rows is a file too, but for a replay's.
     """
-    letters, run_id = plan.config.dead_letters_path, plan.run_id
+    dead_letters = dead_letters_of(plan)
     limit = limit_of(plan)
     writer = writer_class(plan.config.output.format)
     handler = make_handler(
@@ -70,10 +76,12 @@ def connect(
     batches, read_receipts = pipeline | "Source" >> read
     predicted, rejected = batches | "Predict" >> Predict(Keyed(handler)).with_exception_handling()
     unpredicted = rejected | "DeadLetters" >> beam.ParDo(
-        RejectUnpredicted(letters, run_id, plan.model.id, plan.key_column).limited_by(limit)
+        RejectUnpredicted(dead_letters, plan.model.id, plan.key_column).limited_by(limit)
     ).with_outputs(RECEIPTS)
     options = output_options(plan)
-    sink = WriteShards(writer, plan.output, plan.key_column, options, target.output, letters, run_id, plan.model.id)
+    sink = WriteShards(
+        writer, plan.output, plan.key_column, options, target.output, plan.run_id, dead_letters, plan.model.id
+    )
     written = predicted | "Sink" >> beam.ParDo(sink.limited_by(limit)).with_outputs(RECEIPTS, main="shards")
 
     receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()

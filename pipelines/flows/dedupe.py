@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from inference.log_throttle import Seldom
 from pipelines.config.run import Window
-from pipelines.connectors.open_dead_letters import letter_place
+from pipelines.connectors.open_dead_letters import stream_dead_letters
 from pipelines.flows import dedupe
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def remember(plan: Plan, to: Destination) -> int:
         return 0
     dedupe.forget()
     seen = dedupe.seen(window)
-    letters = letter_place(plan.config).written_keys(window.seconds)
+    letters = stream_dead_letters(plan.config).written_keys(window.seconds)
     for age_s, keys in itertools.chain(to.written_keys(window.seconds), letters):
         seen.add(set(keys.drop_null().to_pylist()), age_s)
     return len(seen)

@@ -22,9 +22,10 @@ from pipelines.clock import now_us
 from pipelines.config.registry import source_encodings
 from pipelines.config.run import Window
 from pipelines.connectors.console.sink import ShowRows
-from pipelines.connectors.open_dead_letters import letter_place
+from pipelines.connectors.open_dead_letters import stream_dead_letters
 from pipelines.connectors.open_sink import destination
 from pipelines.connectors.writing.columns import keys_of
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import DeadLetterDoFn, RejectUnpredicted
 from pipelines.flows.decode import MessageDecoder
 from pipelines.flows.dedupe import Seen, seen
@@ -45,6 +46,7 @@ class Decode(DeadLetterDoFn):
     """Messages -> (Origin, record batch); what cannot be decoded goes to the dead letters.
 
     Args:
+      dead_letters: where they go.
       reader: of the messages' format.
       format: its name.
       model: the model as dead letters name it.
@@ -53,9 +55,15 @@ class Decode(DeadLetterDoFn):
     """
 
     def __init__(
-        self, reader: RowReader, format: str, model: str, key_column: str | None, window: Window | None
+        self,
+        dead_letters: DeadLetterPlace,
+        reader: RowReader,
+        format: str,
+        model: str,
+        key_column: str | None,
+        window: Window | None,
     ) -> None:
-        super().__init__("", "", model)
+        super().__init__(dead_letters, model)
         self._decoder = MessageDecoder(reader, format)
         self._key_column = key_column
         self._window = window
@@ -124,7 +132,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Ro
       to_stderr: rows that are shown go to standard error.
     """
     config = plan.config
-    letters = letter_place(config)
+    dead_letters = stream_dead_letters(config)
     handler = make_handler(
         plan.model,
         columns=config.source.columns,
@@ -138,16 +146,16 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Ro
         gather=False,
         follow=True,
     )
-    decode = Decode(reader, config.source.format, plan.model.id, plan.key_column, config.repeats_within)
-    batches = typed(pipeline | "Source" >> read | "Decode" >> beam.ParDo(decode.into(letters)), Rows)
+    decode = Decode(dead_letters, reader, config.source.format, plan.model.id, plan.key_column, config.repeats_within)
+    batches = typed(pipeline | "Source" >> read | "Decode" >> beam.ParDo(decode), Rows)
     predicted, rejected = batches | "Predict" >> Predict(Keyed(handler)).with_exception_handling()
-    reject = RejectUnpredicted("", "", plan.model.id, plan.key_column).into(letters)
+    reject = RejectUnpredicted(dead_letters, plan.model.id, plan.key_column)
     _ = rejected | "DeadLetters" >> beam.ParDo(reject)
     predicted = typed(predicted | "Measure" >> beam.ParDo(Measure()), Rows)
     give_outlet(predicted)
-    sink = destination(plan).sink()
+    sink = destination(plan).sink(dead_letters)
     if config.output.show:
         show = ShowRows(plan.output, plan.key_column, config.output.show, to_stderr, last=sink is None)
         _ = predicted | "Show" >> beam.ParDo(show)
     if sink is not None:
-        _ = predicted | "Sink" >> beam.ParDo(sink.into(letters))
+        _ = predicted | "Sink" >> beam.ParDo(sink)

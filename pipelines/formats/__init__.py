@@ -24,24 +24,24 @@ __all__ = [
 _READERS = {
     "csv": "csv.CsvReader",
     "json": "json.JsonReader",
-    "avro": "avro.AvroReader",
-    "parquet": "parquet.ParquetReader",
-    "orc": "orc.OrcReader",
-    "tfrecord": "tfrecord.TFRecordReader",
-    "tfrecord_raw": "tfrecord_raw.RawRecordReader",
+    "avro": "avro.reader.AvroReader",
+    "parquet": "parquet.reader.ParquetReader",
+    "orc": "orc.reader.OrcReader",
+    "tfrecord": "tfrecord.reader.TFRecordReader",
+    "tfrecord_raw": "tfrecord.raw.RawRecordReader",
     "text": "lines.LineReader",
     "bytes": "whole_files.WholeFileReader",
 }
 _MESSAGE_READERS = {
-    "avro_message": "avro_message.AvroMessageReader",
-    "protobuf": "protobuf.ProtobufReader",
+    "avro_message": "avro.message.AvroMessageReader",
+    "protobuf": "protobuf.message.ProtobufReader",
 }
 WRITERS = {
     "csv": "csv.CsvWriter",
     "json": "json.JsonWriter",
-    "avro": "avro.AvroWriter",
-    "parquet": "parquet.ParquetWriter",
-    "tfrecord": "tfrecord_writer.TFRecordWriter",
+    "avro": "avro.writer.AvroWriter",
+    "parquet": "parquet.writer.ParquetWriter",
+    "tfrecord": "tfrecord.writer.TFRecordWriter",
 }
 
 
@@ -61,5 +61,5 @@ def writer_class(format: str) -> type[Writer]:
 
 
 def _load(home: str) -> object:
-    module, name = home.split(".")
+    module, _, name = home.rpartition(".")
     return getattr(importlib.import_module(f"pipelines.formats.{module}"), name)

@@ -11,8 +11,8 @@ import pyarrow as pa
 from pipelines.config.bigquery import BigQueryDeadLetters
 from pipelines.connectors.bigquery.appender import Appender
 from pipelines.connectors.bigquery.tables import Table, ready_table
-from pipelines.dead_letters.buffered import SentBox
-from pipelines.dead_letters.place import LetterBox, LetterPlace
+from pipelines.dead_letters.buffered import BufferedWriter
+from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
 from pipelines.rows.origin import DeadLetter
 
 SCHEMA = pa.schema(
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class BigQueryLetters(LetterPlace):
+class BigQueryDeadLetterPlace(DeadLetterPlace):
     """A table.
 
     Attributes:
@@ -45,14 +45,14 @@ class BigQueryLetters(LetterPlace):
     def check(self) -> None:
         ready_table(Table.parse(self.letters.table), SCHEMA, "dead_letters", self.letters.create)
 
-    def open(self) -> LetterBox:
-        return _BigQueryBox(Table.parse(self.letters.table))
+    def open(self) -> DeadLetterWriter:
+        return _BigQueryWriter(Table.parse(self.letters.table))
 
     def describe(self) -> str:
         return f"table {self.letters.table}"
 
 
-class _BigQueryBox(SentBox[Appender]):
+class _BigQueryWriter(BufferedWriter[Appender]):
     def __init__(self, table: Table) -> None:
         super().__init__()
         self._table = table

@@ -14,6 +14,7 @@ from pipelines.config.bigquery import BigQueryOutput
 from pipelines.connectors.bigquery.appender import Appender
 from pipelines.connectors.bigquery.tables import Table, table_columns, table_schema
 from pipelines.connectors.writing.answered import WriteAnswered
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.plan import OutputColumn, Plan
 from pipelines.rows.messages import MessageOrigin
 from pipelines.rows.origin import Positions
@@ -25,13 +26,14 @@ class WriteBigQuery(WriteAnswered):
     Args:
       plan: what to do.
       output: where to write.
+      dead_letters: where rows go that are refused.
     """
 
     _appender: Appender | None = None
 
-    def __init__(self, plan: Plan, output: BigQueryOutput) -> None:
+    def __init__(self, plan: Plan, output: BigQueryOutput, dead_letters: DeadLetterPlace) -> None:
         columns: tuple[OutputColumn, ...] = table_columns(plan)
-        super().__init__(dataclasses.replace(plan, output=columns))
+        super().__init__(dataclasses.replace(plan, output=columns), dead_letters)
         self._table = Table.parse(output.table)
         self._event_time = output.event_time
         self._table_schema = table_schema(columns, output.event_time)

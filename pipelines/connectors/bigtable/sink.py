@@ -20,6 +20,7 @@ from pipelines.config.bigtable import BigtableOutput
 from pipelines.connectors.bigtable.tables import make_transport, parts_of
 from pipelines.connectors.retry import patiently
 from pipelines.connectors.writing.answered import WriteAnswered
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.formats.output_values import to_output
 from pipelines.plan import KEY, OutputColumn, Plan
 from pipelines.rows.messages import MessageOrigin
@@ -57,17 +58,18 @@ class WriteBigtable(WriteAnswered):
     Args:
       plan: what to do.
       output: where to write.
+      dead_letters: where rows go that are refused.
     """
 
     _transport: Any = None
 
-    def __init__(self, plan: Plan, output: BigtableOutput) -> None:
+    def __init__(self, plan: Plan, output: BigtableOutput, dead_letters: DeadLetterPlace) -> None:
         self._parts = parts_of(output.row_key)
         written = {column.name for column in plan.output}
         others = dict.fromkeys(name for _, name in self._parts if name and name not in written)
         key_name = plan.key_column or KEY
         key_only = (OutputColumn(name, pa.string(), "key" if name == key_name else "source") for name in others)
-        super().__init__(dataclasses.replace(plan, output=(*plan.output, *key_only)))
+        super().__init__(dataclasses.replace(plan, output=(*plan.output, *key_only)), dead_letters)
         self._cells = len(plan.output)
         self._output = output
         self._name = f"{output.instance}/tables/{output.table}"

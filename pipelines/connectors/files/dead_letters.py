@@ -1,25 +1,52 @@
-"""TODO pipelines.connectors.files.dead_letters."""
+"""Dead letters in files, lines of JSON: shards that are published with a batch run, or by windows of a stream."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
 
 from pipelines import storage
+from pipelines.connectors.files import rolling
+from pipelines.connectors.files import written_keys as written
 from pipelines.connectors.files.publishing import shards
-from pipelines.dead_letters.place import LetterBox
+from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
 from pipelines.rows.origin import DeadLetter
 from pipelines.telemetry.accounting import DEAD_LETTERS, ShardWritten
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 EXTENSION = "jsonl"
 
 
-class DeadLetterFile(LetterBox):
-    """The dead letters of one bundle of one step; the file is made when the first comes, and published with the run."""
+@dataclass(frozen=True)
+class ShardedDeadLetters(DeadLetterPlace):
+    """Shards of a batch run.
 
-    def __init__(self, prefix: str, run_id: str) -> None:
-        self._prefix = prefix
-        self._run_id = run_id
+    Attributes:
+      prefix: of their names.
+      run_id: of the run.
+    """
+
+    prefix: str
+    run_id: str
+
+    def check(self) -> None:
+        """Does nothing: the run has reserved the folder."""
+
+    def open(self) -> DeadLetterWriter:
+        return _ShardWriter(self)
+
+    def describe(self) -> str:
+        return f"{self.prefix}-*.{EXTENSION}"
+
+
+class _ShardWriter(DeadLetterWriter):
+    """Writes the dead letters of one bundle of one step, to a file made for the first of them."""
+
+    def __init__(self, place: ShardedDeadLetters) -> None:
+        self._place = place
         self._file: IO[bytes] | None = None
         self._path = ""
         self._rows = 0
@@ -29,7 +56,7 @@ class DeadLetterFile(LetterBox):
 
     def write(self, letter: DeadLetter) -> None:
         if self._file is None:
-            self._path = shards.temporary_path(self._prefix, self._run_id, EXTENSION)
+            self._path = shards.temporary_path(self._place.prefix, self._place.run_id, EXTENSION)
             self._file = shards.create_private(self._path)
             self._rows = 0
         self._file.write(letter.to_json())
@@ -43,3 +70,52 @@ class DeadLetterFile(LetterBox):
 
     def close(self) -> None:
         self._file = None
+
+
+@dataclass(frozen=True)
+class RollingDeadLetters(DeadLetterPlace):
+    """Files.
+
+    Attributes:
+      prefix: of them.
+      window_s: a file is published when it is so many seconds old.
+      mode: access rights of the files.
+    """
+
+    prefix: str
+    window_s: float
+    mode: int
+
+    def check(self) -> None:
+        """The plan has looked at the folder."""
+
+    def recover(self) -> list[str]:
+        return rolling.recovered(self.prefix, EXTENSION)
+
+    def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
+        return written.keys(self.prefix, EXTENSION, "key", seconds, self.window_s)
+
+    def open(self) -> DeadLetterWriter:
+        return _RollingWriter(self)
+
+    def describe(self) -> str:
+        return rolling.pattern(self.prefix, EXTENSION)
+
+
+class _RollingWriter(DeadLetterWriter):
+    def __init__(self, place: RollingDeadLetters) -> None:
+        self._rolling = rolling.RollingFile(place.prefix, EXTENSION, place.window_s, mode=place.mode)
+
+    def begin_bundle(self) -> None:
+        # The window may have ended while nothing came.
+        self._rolling.flush()
+
+    def write(self, letter: DeadLetter) -> None:
+        self._rolling.open().write(letter.to_json())
+
+    def end_bundle(self) -> tuple[()]:
+        self._rolling.flush()
+        return ()
+
+    def close(self) -> None:
+        self._rolling.close()

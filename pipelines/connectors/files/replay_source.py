@@ -16,6 +16,7 @@ from inference.coders import typed
 from pipelines import storage
 from pipelines.connectors.files.file_version import current, require_unchanged
 from pipelines.connectors.files.partitions import PartitionedReader
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import RECEIPTS, DeadLetterDoFn
 from pipelines.formats.base import MAX_PAYLOAD_BYTES, RowReader
 from pipelines.rows.coders import Rows
@@ -25,7 +26,7 @@ from pipelines.telemetry.accounting import FilePlanned, PieceRead
 from pipelines.telemetry.tally import TALLY
 
 
-class LetterOrigin(Origin):
+class DeadLetterOrigin(Origin):
     """The row of a dead letter."""
 
     def __init__(self, letter: DeadLetter, rows: int) -> None:
@@ -54,9 +55,9 @@ def identity(shards: list[FileInfo]) -> str:
     return digest.hexdigest()[:8]
 
 
-class _ReadLetters(DeadLetterDoFn):
-    def __init__(self, reader: RowReader, prefix: str, run_id: str) -> None:
-        super().__init__(prefix, run_id, "")
+class _ReadShard(DeadLetterDoFn):
+    def __init__(self, reader: RowReader, dead_letters: DeadLetterPlace) -> None:
+        super().__init__(dead_letters, "")
         self._reader = PartitionedReader(reader)
 
     def process(self, shard: FileInfo) -> Iterator[Any]:
@@ -71,7 +72,7 @@ class _ReadLetters(DeadLetterDoFn):
                 self.put(tried)
             for block in blocks:
                 rows += block.batch.num_rows
-                yield LetterOrigin(letter, block.batch.num_rows), block.batch
+                yield DeadLetterOrigin(letter, block.batch.num_rows), block.batch
         require_unchanged(version, f"bytes 0 to {shard.size:,}", lambda: False)
         TALLY.add(read=rows, nbytes=shard.size)
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(shard.path, (0, shard.size), rows))
@@ -113,12 +114,11 @@ def _lines(path: str, size: int) -> Iterator[bytes]:
 class ReadDeadLetters(beam.PTransform):  # type: ignore[misc]
     """Reads shards of dead letters; gives the pairs and the receipts."""
 
-    def __init__(self, shards: list[FileInfo], reader: RowReader, prefix: str, run_id: str) -> None:
+    def __init__(self, shards: list[FileInfo], reader: RowReader, dead_letters: DeadLetterPlace) -> None:
         super().__init__()
         self._shards = shards
         self._reader = reader
-        self._prefix = prefix
-        self._run_id = run_id
+        self._dead_letters = dead_letters
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> Any:
         plans = [FilePlanned(shard.path, ((0, shard.size),)) for shard in self._shards]
@@ -126,8 +126,7 @@ class ReadDeadLetters(beam.PTransform):  # type: ignore[misc]
             pbegin
             | "Shards" >> beam.Create(self._shards)
             | "Share" >> beam.Reshuffle()
-            | "Read"
-            >> beam.ParDo(_ReadLetters(self._reader, self._prefix, self._run_id)).with_outputs(RECEIPTS, main="batches")
+            | "Read" >> beam.ParDo(_ReadShard(self._reader, self._dead_letters)).with_outputs(RECEIPTS, main="batches")
         )
         planned = pbegin | "Plans" >> beam.Create(plans)
         return typed(read.batches, Rows), [planned, read[RECEIPTS]]

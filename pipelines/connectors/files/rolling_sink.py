@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipelines.connectors.files.rolling import RollingFile
 from pipelines.connectors.files.sink import WriteShards
 from pipelines.connectors.streaming.batch_sizing import note_total
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.formats import writer_class
 from pipelines.formats.base import Writer
 from pipelines.plan import Plan
@@ -26,13 +27,14 @@ class WriteRolling(WriteShards):
       plan: what to do.
       options: the format's own settings.
       window_s: length of a file's window.
+      dead_letters: where they go.
     """
 
-    def __init__(self, plan: Plan, options: Mapping[str, Any], window_s: float) -> None:
+    def __init__(self, plan: Plan, options: Mapping[str, Any], window_s: float, dead_letters: DeadLetterPlace) -> None:
         output = plan.config.output
         super().__init__(
             writer_class(output.format), plan.output, plan.key_column, options, output.path,
-            "", "", plan.model.id,
+            plan.run_id, dead_letters, plan.model.id,
         )  # fmt: skip
         self._file_window_s = window_s
         # Of a stream, outputs that do not change are found before any sink.

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipelines import storage
 from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.writing.rows import WriteRows
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import at_bundle_end
 from pipelines.formats.base import Writer
 from pipelines.plan import OutputColumn
@@ -30,8 +31,8 @@ class WriteShards(WriteRows):
       key_column: the source column that is the key, if there is one.
       options: the format's own settings.
       output: prefix of the shards.
-      dead_letters: prefix of the dead letters' shards.
       run_id: of this run.
+      dead_letters: where they go.
       model: the model as dead letters name it.
     """
 
@@ -42,11 +43,12 @@ class WriteShards(WriteRows):
         key_column: str | None,
         options: Mapping[str, Any],
         output: str,
-        dead_letters: str,
         run_id: str,
+        dead_letters: DeadLetterPlace,
         model: str,
     ) -> None:
-        super().__init__(columns, key_column, dead_letters, run_id, model)
+        super().__init__(columns, key_column, dead_letters, model)
+        self._run_id = run_id
         self._make_writer = writer
         self._options = dict(options)
         self._output = output

@@ -17,6 +17,7 @@ from inference.coders import typed
 from pipelines.connectors.files.file_version import FileVersion, current, require_unchanged
 from pipelines.connectors.files.partitions import PartitionedReader, with_partition
 from pipelines.dead_letters.limit import DeadLetterLimit
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import RECEIPTS, DeadLetterDoFn
 from pipelines.formats.base import Reader, Split
 from pipelines.formats.text import TextOrigin, TextReader
@@ -74,8 +75,8 @@ class ReadSplit(DeadLetterDoFn):
     Without a version, the reader itself makes sure that the split's files are what they were.
     """
 
-    def __init__(self, reader: Reader, prefix: str, run_id: str, model: str) -> None:
-        super().__init__(prefix, run_id, model)
+    def __init__(self, reader: Reader, dead_letters: DeadLetterPlace, model: str) -> None:
+        super().__init__(dead_letters, model)
         self._reader = reader
         self._partitioned = PartitionedReader(reader)
         self._rows = Metrics.counter("predict", "rows_read")
@@ -144,8 +145,7 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
     Args:
       files: what to read.
       reader: of their format.
-      dead_letters: prefix of the dead letters' shards.
-      run_id: of this run.
+      dead_letters: where rows go that cannot be decoded.
       model: the model as dead letters name it.
       limit: how many dead letters there may be.
     """
@@ -154,8 +154,7 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
         self,
         files: tuple[FileInfo, ...],
         reader: Reader,
-        dead_letters: str,
-        run_id: str,
+        dead_letters: DeadLetterPlace,
         model: str,
         limit: DeadLetterLimit,
     ) -> None:
@@ -164,7 +163,6 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
         self._files = files
         self._reader = reader
         self._dead_letters = dead_letters
-        self._run_id = run_id
         self._limit = limit
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> Any:
@@ -181,7 +179,7 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
                 | "Split" >> beam.ParDo(SplitFile(self._reader, split_bytes)).with_outputs(RECEIPTS, main="pieces")
             )
             pieces, plan_receipts = planned.pieces, planned[RECEIPTS]
-        read_split = ReadSplit(self._reader, self._dead_letters, self._run_id, self._model).limited_by(self._limit)
+        read_split = ReadSplit(self._reader, self._dead_letters, self._model).limited_by(self._limit)
         read = (
             pieces
             | "Share" >> beam.Reshuffle()

@@ -10,13 +10,13 @@ from pipelines.config.kafka import KafkaDeadLetters
 from pipelines.connectors.kafka import client as kafka_client
 from pipelines.connectors.kafka.client import Cluster
 from pipelines.connectors.kafka.producer import Topic
-from pipelines.dead_letters.buffered import SentBox
-from pipelines.dead_letters.place import LetterBox, LetterPlace
+from pipelines.dead_letters.buffered import BufferedWriter
+from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
 from pipelines.rows.origin import DeadLetter
 
 
 @dataclass(frozen=True)
-class KafkaLetters(LetterPlace):
+class KafkaDeadLetterPlace(DeadLetterPlace):
     """A topic.
 
     Attributes:
@@ -32,14 +32,14 @@ class KafkaLetters(LetterPlace):
     def check(self) -> None:
         kafka_client.partitions_of("dead_letters", self._cluster, [self.letters.topic])
 
-    def open(self) -> LetterBox:
-        return _KafkaBox(self._cluster, self.letters.topic)
+    def open(self) -> DeadLetterWriter:
+        return _KafkaWriter(self._cluster, self.letters.topic)
 
     def describe(self) -> str:
         return self.letters.describe()
 
 
-class _KafkaBox(SentBox[Topic]):
+class _KafkaWriter(BufferedWriter[Topic]):
     def __init__(self, cluster: Cluster, name: str) -> None:
         super().__init__()
         self._cluster = cluster

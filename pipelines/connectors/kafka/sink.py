@@ -17,6 +17,7 @@ from pipelines.connectors.kafka.producer import Topic
 from pipelines.connectors.writing.answered import Answers
 from pipelines.connectors.writing.messages import WriteMessages
 from pipelines.connectors.writing.payloads import payloads
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.plan import Plan
 from pipelines.rows.messages import KEY_NAME, MessageOrigin
 from pipelines.rows.origin import Positions
@@ -29,10 +30,11 @@ class WriteKafka(WriteMessages):
       plan: what to do.
       output: where to.
       cluster: its brokers.
+      dead_letters: where rows go that are refused.
     """
 
-    def __init__(self, plan: Plan, output: KafkaOutput, cluster: Cluster) -> None:
-        super().__init__(plan)
+    def __init__(self, plan: Plan, output: KafkaOutput, cluster: Cluster, dead_letters: DeadLetterPlace) -> None:
+        super().__init__(plan, dead_letters)
         self._headers = output.headers
         self._name = output.topic
         self._cluster = cluster

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pipelines.config.pubsub import PubSubDeadLetters
 from pipelines.connectors.pubsub import client as pubsub
 from pipelines.connectors.pubsub.publisher import Topic
-from pipelines.dead_letters.buffered import SentBox
-from pipelines.dead_letters.place import LetterBox, LetterPlace
+from pipelines.dead_letters.buffered import BufferedWriter
+from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
 from pipelines.rows.messages import KEY_NAME
 from pipelines.rows.origin import DeadLetter
 
@@ -17,7 +17,7 @@ _LONGEST_ATTRIBUTE = 1_024
 
 
 @dataclass(frozen=True)
-class PubSubLetters(LetterPlace):
+class PubSubDeadLetterPlace(DeadLetterPlace):
     """A topic.
 
     Attributes:
@@ -29,14 +29,14 @@ class PubSubLetters(LetterPlace):
     def check(self) -> None:
         pubsub.check_topic("dead_letters.topic", self.letters.topic)
 
-    def open(self) -> LetterBox:
-        return _PubSubBox(self.letters.topic)
+    def open(self) -> DeadLetterWriter:
+        return _PubSubWriter(self.letters.topic)
 
     def describe(self) -> str:
         return self.letters.topic
 
 
-class _PubSubBox(SentBox[Topic]):
+class _PubSubWriter(BufferedWriter[Topic]):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name

@@ -17,6 +17,7 @@ from pipelines.connectors.pubsub.publisher import Topic
 from pipelines.connectors.writing.messages import WriteMessages
 from pipelines.connectors.writing.payloads import payloads
 from pipelines.connectors.writing.rows import RowRefusedError
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.formats.output_values import to_output
 from pipelines.plan import KEY, Plan
 from pipelines.rows.messages import KEY_NAME, MessageOrigin
@@ -32,10 +33,11 @@ class WritePubSub(WriteMessages):
     Args:
       plan: what to do.
       output: where to.
+      dead_letters: where rows go that are refused.
     """
 
-    def __init__(self, plan: Plan, output: PubSubOutput) -> None:
-        super().__init__(plan)
+    def __init__(self, plan: Plan, output: PubSubOutput, dead_letters: DeadLetterPlace) -> None:
+        super().__init__(plan, dead_letters)
         self._output = output
         self._time_attribute: str | None = getattr(plan.config.source, "timestamp_attribute", None)
 

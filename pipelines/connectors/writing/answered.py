@@ -12,6 +12,7 @@ import pyarrow as pa
 from inference.marks import rows_of
 from pipelines.connectors.streaming.batch_sizing import note_total
 from pipelines.connectors.writing.rows import RowRefusedError, WriteRows
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.plan import Plan
 from pipelines.rows.messages import MessageOrigin
 from pipelines.rows.origin import Origin, Positions
@@ -28,6 +29,7 @@ class WriteAnswered(WriteRows):
 
     Args:
       plan: what to do.
+      dead_letters: where rows go that are refused.
     """
 
     stage = "write"
@@ -37,8 +39,8 @@ class WriteAnswered(WriteRows):
     _asked: tuple[Answers, Positions] | None = None
     """Of it, rows that are not answered for yet."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan.output, plan.key_column, "", "", plan.model.id)
+    def __init__(self, plan: Plan, dead_letters: DeadLetterPlace) -> None:
+        super().__init__(plan.output, plan.key_column, dead_letters, plan.model.id)
 
     @abstractmethod
     def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str] | Answers:

@@ -13,6 +13,7 @@ from inference.columns.exact import coerce_exactly
 from inference.marks import rows_of
 from inference.sizes import bounded
 from pipelines.connectors.writing.columns import keys_of
+from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import DeadLetterDoFn
 from pipelines.formats.output_values import key_texts, to_output
 from pipelines.plan import OutputColumn
@@ -35,8 +36,7 @@ class WriteRows(DeadLetterDoFn):
     Args:
       columns: what to write.
       key_column: the source column that is the key, if there is one.
-      dead_letters: prefix of the dead letters' shards.
-      run_id: of this run.
+      dead_letters: where they go.
       model: the model as dead letters name it.
     """
 
@@ -44,9 +44,9 @@ class WriteRows(DeadLetterDoFn):
     """Of the dead letters."""
 
     def __init__(
-        self, columns: tuple[OutputColumn, ...], key_column: str | None, dead_letters: str, run_id: str, model: str
+        self, columns: tuple[OutputColumn, ...], key_column: str | None, dead_letters: DeadLetterPlace, model: str
     ) -> None:
-        super().__init__(dead_letters, run_id, model)
+        super().__init__(dead_letters, model)
         self._columns = columns
         self._schema = pa.schema([(column.name, column.type) for column in columns])
         self._key_column = key_column

@@ -159,15 +159,15 @@ def test_nothing_is_acknowledged_while_the_letters_topic_is_away(
     payloads[7] = b"{"
     emulator.publish(payloads)
     stalled = threading.Event()
-    send = buffered.SentBox._send_all
+    send = buffered.BufferedWriter._send_all
 
-    def slow(self: buffered.SentBox) -> None:
+    def slow(self: buffered.BufferedWriter) -> None:
         if self._letters and not stalled.is_set():
             broker.pause()
             stalled.set()
         send(self)
 
-    monkeypatch.setattr(buffered.SentBox, "_send_all", slow)
+    monkeypatch.setattr(buffered.BufferedWriter, "_send_all", slow)
     seen: list[Any] = []
 
     def watch() -> None:
