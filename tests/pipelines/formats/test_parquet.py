@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.formats.base import FormatError, Reader, ReadSpec, Split
-from pipelines.formats.parquet.reader import ParquetReader, ParquetWriter
+from pipelines.formats.parquet.reader import ParquetReader
+from pipelines.formats.parquet.writer import ParquetWriter
 from pipelines.rows.origin import Block, RejectedRow
 
 COLUMNS = pa.schema([("key", pa.int64()), ("name", pa.string()), ("v", pa.list_(pa.float32()))])
