@@ -16,9 +16,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.kafka import KafkaSource
 from pipelines.config.pubsub import PubSubSource
 from pipelines.config.simulated import SimulatedSource
-from pipelines.connectors import open_source
-from pipelines.connectors.open_dead_letters import stream_dead_letters
-from pipelines.connectors.open_sink import destination
+from pipelines.connectors.registry import open_source, stream_dead_letters, stream_sink
 from pipelines.engine import common, job_server
 from pipelines.formats import row_reader_class
 from pipelines.plan import Plan
@@ -56,7 +54,7 @@ def launch(plan: Plan, source: Source, flags: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         if isinstance(source, PubSubSource) and _is_dataflow(flags):
             if source.subscription and not dry_run:
-                stack.enter_context(open_source.opened(source))
+                stack.enter_context(open_source(source))
             native = source
 
             def read() -> beam.PTransform:
@@ -65,13 +63,13 @@ def launch(plan: Plan, source: Source, flags: list[str]) -> int:
                 return ReadPubSubNative(native, batching.max_rows, batching.max_wait_ms, attributes)
         else:
             job_server.check_flags(flags)
-            opened = stack.enter_context(open_source.opened(source))
+            opened = stack.enter_context(open_source(source))
 
             def read() -> beam.PTransform:
                 return opened.read(batching, attributes)
 
         if not dry_run:
-            destination(plan).check()
+            stream_sink(plan).check()
             stream_dead_letters(plan.config).check()
         return _hand_over(plan, source.describe(), read, flags)
 

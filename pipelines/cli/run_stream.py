@@ -17,10 +17,8 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.kafka import KafkaSource
 from pipelines.config.pubsub import PubSubSource
 from pipelines.config.simulated import SimulatedSource
-from pipelines.connectors import open_source
-from pipelines.connectors.base import Destination, Opened
-from pipelines.connectors.open_dead_letters import stream_dead_letters
-from pipelines.connectors.open_sink import destination
+from pipelines.connectors.base import SinkConnector, SourceConnector
+from pipelines.connectors.registry import open_source, stream_dead_letters, stream_sink
 from pipelines.connectors.streaming import stop
 from pipelines.engine import common, job_server
 from pipelines.flows.dedupe import remember
@@ -44,8 +42,8 @@ def execute(
     if hand_over_stream.is_elsewhere(flags):
         return hand_over_stream.launch(plan, source, flags)
     job_server.check_flags(flags)
-    to = destination(plan)
-    with open_source.opened(source) as opened:
+    to = stream_sink(plan)
+    with open_source(source) as opened:
         to.check()
         stream_dead_letters(plan.config).check()
         return _execute(plan, opened, to, source.describe(), arguments, flags, started)
@@ -53,8 +51,8 @@ def execute(
 
 def _execute(
     plan: Plan,
-    opened: Opened,
-    to: Destination,
+    opened: SourceConnector,
+    to: SinkConnector,
     description: str,
     arguments: Any,
     flags: list[str],
@@ -131,7 +129,7 @@ def _second_signal_ends() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _recover(plan: Plan, to: Destination, err: Any) -> None:
+def _recover(plan: Plan, to: SinkConnector, err: Any) -> None:
     """Completes what a killed run left."""
     for line in [*stream_dead_letters(plan.config).recover(), *to.recover()]:
         err.print(f"note: {line}")

@@ -1,30 +1,33 @@
-"""TODO pipelines.connectors.base."""
+"""What a flow asks of a service: to be read, to be written to, to take dead letters."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from typing_extensions import Self
+
+from pipelines.dead_letters.place import DeadLetterPlace, Place
+
 if TYPE_CHECKING:
     import apache_beam as beam
 
     from pipelines.config.run import Batching
-    from pipelines.dead_letters.place import DeadLetterPlace
-
-from typing import TYPE_CHECKING
-
-from pipelines.dead_letters.place import Place
-
-if TYPE_CHECKING:
     from pipelines.connectors.writing.rows import WriteRows
 
 
-class Opened(ABC):
-    """A source that can be read."""
+class SourceConnector(ABC):
+    """Reads a stream. Made of its config, it has looked at the source, and raises ConfigError if that is not there."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @abstractmethod
     def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
-        """The transform that gives Messages.
+        """Makes the transform that gives Messages.
 
         Args:
           batching: what a micro-batch is.
@@ -32,21 +35,25 @@ class Opened(ABC):
         """
 
     def finish(self, all_is_done: bool = False) -> int:
-        """Ends reading; gives how many messages could not be acknowledged.
+        """Ends reading; returns how many messages could not be acknowledged.
 
         Args:
           all_is_done: so is all that was handed out, also what the runner has not told of.
         """
         return 0
 
+    def close(self) -> None:
+        """Ends reading, and removes what was made for it."""
+        self.finish()
+
     def backlog(self) -> int | None:
-        """How many messages wait to be read; None if the source does not know. Asks nobody."""
+        """Returns how many messages wait to be read; None if the source does not know. Connects to nothing."""
         return None
 
 
-class Destination(Place):
-    """Where the rows of a stream go."""
+class SinkConnector(Place):
+    """Writes the rows of a stream. It is made of a plan and its output's config."""
 
     @abstractmethod
     def sink(self, dead_letters: DeadLetterPlace) -> WriteRows | None:
-        """What writes the rows; None if nothing does but the console."""
+        """Makes the step that writes the rows; None if nothing does but the console."""

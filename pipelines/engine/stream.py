@@ -15,8 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.beam_fixes import fn_runner, shared_readers
 from pipelines.beam_fixes.flink_end import ENDED, StreamEndedError
 from pipelines.connectors.files import rolling
-from pipelines.connectors.open_dead_letters import stream_dead_letters
-from pipelines.connectors.open_sink import destination
+from pipelines.connectors.registry import stream_dead_letters, stream_sink
 from pipelines.connectors.streaming.batch_sizing import PACE
 from pipelines.dead_letters import limit
 from pipelines.engine import common, runners
@@ -122,7 +121,7 @@ def _summary(
         seconds=seconds,
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
-        output=destination(plan).describe(),
+        output=stream_sink(plan).describe(),
         dead_letters=stream_dead_letters(config).describe() if dead else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,

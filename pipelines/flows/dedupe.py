@@ -4,7 +4,7 @@ A key counts as seen as soon as it is taken, by any step of this process: a bund
 the process. So a message is never dropped for one that was lost.
 
 The keys are held in memory. After a restart they are read from what was written, where that can be read: a row that is
-in the output is a repeat when it is delivered again (see `Destination.written_keys`).
+in the output is a repeat when it is delivered again (see `SinkConnector.written_keys`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import numpy.typing as npt
 
 from inference.log_throttle import Seldom
 from pipelines.config.run import Window
-from pipelines.connectors.open_dead_letters import stream_dead_letters
+from pipelines.connectors.base import SinkConnector
+from pipelines.connectors.registry import stream_dead_letters
 from pipelines.flows import dedupe
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
-from pipelines.connectors.base import Destination
+
 
 Mask = npt.NDArray[np.bool_]
 
@@ -127,7 +128,7 @@ def forget() -> None:
         _all_seen.clear()
 
 
-def remember(plan: Plan, to: Destination) -> int:
+def remember(plan: Plan, to: SinkConnector) -> int:
     """Reads back the keys that a stream has written within its window, so that they count as seen; gives how many."""
     window = plan.config.repeats_within
     if window is None:

@@ -22,8 +22,7 @@ from pipelines.clock import now_us
 from pipelines.config.registry import source_encodings
 from pipelines.config.run import Window
 from pipelines.connectors.console.sink import ShowRows
-from pipelines.connectors.open_dead_letters import stream_dead_letters
-from pipelines.connectors.open_sink import destination
+from pipelines.connectors.registry import stream_dead_letters, stream_sink
 from pipelines.connectors.writing.columns import keys_of
 from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import DeadLetterDoFn, RejectUnpredicted
@@ -153,7 +152,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Ro
     _ = rejected | "DeadLetters" >> beam.ParDo(reject)
     predicted = typed(predicted | "Measure" >> beam.ParDo(Measure()), Rows)
     give_outlet(predicted)
-    sink = destination(plan).sink(dead_letters)
+    sink = stream_sink(plan).sink(dead_letters)
     if config.output.show:
         show = ShowRows(plan.output, plan.key_column, config.output.show, to_stderr, last=sink is None)
         _ = predicted | "Show" >> beam.ParDo(show)

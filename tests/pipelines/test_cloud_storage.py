@@ -257,8 +257,8 @@ def folders(storage: Storage, folder: Path) -> tuple[Job, Check]:
 _PUBLISHING = """
 import json, sys
 from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
-from pipelines import files
-from pipelines.config.run import ConfigError
+from pipelines import storage as files
+from pipelines.config.errors import ConfigError
 from pipelines.connectors.files.publishing import lock
 from pipelines.connectors.files.publishing.commit import PublishError
 from pipelines.connectors.files.publishing.reservation import Reservation, look_after

@@ -65,7 +65,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
 @pytest.mark.parametrize("what", list(WRONG))
 def test_what_dataflow_cannot_do(command: Command, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("pipelines.connectors.open_source._check", lambda name: None)
+    monkeypatch.setattr("pipelines.connectors.pubsub.connector._check", lambda name: None)
     flags, words = WRONG[what]
     result = command("stream", *DATAFLOW, *flags)
     assert result.code == 2, result

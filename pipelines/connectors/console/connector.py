@@ -1,0 +1,26 @@
+"""The console as a flow asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.config.console import ConsoleOutput
+from pipelines.connectors.base import SinkConnector
+from pipelines.dead_letters.place import DeadLetterPlace
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+
+
+class ConsoleSinkConnector(SinkConnector):
+    def __init__(self, plan: Plan, output: ConsoleOutput) -> None:
+        self._output = output
+
+    def check(self) -> None:
+        """It takes anything."""
+
+    def sink(self, dead_letters: DeadLetterPlace) -> None:
+        return None
+
+    def describe(self) -> str:
+        return self._output.describe()

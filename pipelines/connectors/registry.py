@@ -1,0 +1,69 @@
+"""The connector of each kind of source, output and dead letters: the one list of them.
+
+Connectors are imported when a config names them, before anything slow is; mistakes show at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pipelines.config.run import RunConfig
+from pipelines.connectors.base import SinkConnector, SourceConnector
+from pipelines.connectors.files.dead_letters import RollingDeadLetters
+from pipelines.dead_letters.place import DeadLetterPlace
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+
+_SOURCES = {
+    "simulated": "simulated.connector.SimulatedSourceConnector",
+    "pubsub": "pubsub.connector.PubSubSourceConnector",
+    "kafka": "kafka.connector.KafkaSourceConnector",
+}
+_SINKS = {
+    "file": "files.connector.FilesSinkConnector",
+    "console": "console.connector.ConsoleSinkConnector",
+    "pubsub": "pubsub.connector.PubSubSinkConnector",
+    "kafka": "kafka.connector.KafkaSinkConnector",
+    "bigquery": "bigquery.connector.BigQuerySinkConnector",
+    "bigtable": "bigtable.connector.BigtableSinkConnector",
+}
+_DEAD_LETTERS = {
+    "pubsub": "pubsub.dead_letters.PubSubDeadLetterPlace",
+    "kafka": "kafka.dead_letters.KafkaDeadLetterPlace",
+    "bigquery": "bigquery.dead_letters.BigQueryDeadLetterPlace",
+}
+
+
+def open_source(source: Any) -> SourceConnector:
+    """Looks at the source of a stream, and holds it ready until the block ends.
+
+    Args:
+      source: the object of the config.
+
+    Raises:
+      ConfigError: it is not there, or cannot be read.
+    """
+    found: SourceConnector = _class(_SOURCES[source.type])(source)
+    return found
+
+
+def stream_sink(plan: Plan) -> SinkConnector:
+    """Returns the sink that a plan's config names."""
+    found: SinkConnector = _class(_SINKS[plan.config.output.type])(plan, plan.config.output)
+    return found
+
+
+def stream_dead_letters(config: RunConfig) -> DeadLetterPlace:
+    """Returns the place for a stream's dead letters that a config names."""
+    dead_letters = config.dead_letters
+    if dead_letters.type == "file":
+        return RollingDeadLetters(config.dead_letters_path, config.output.window_s, dead_letters.file_mode)
+    found: DeadLetterPlace = _class(_DEAD_LETTERS[dead_letters.type])(dead_letters)
+    return found
+
+
+def _class(place: str) -> Any:
+    module, _, name = place.rpartition(".")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), name)
