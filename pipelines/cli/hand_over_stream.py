@@ -17,7 +17,7 @@ from pipelines.config.kafka import KafkaSource
 from pipelines.config.pubsub import PubSubSource
 from pipelines.config.simulated import SimulatedSource
 from pipelines.connectors.registry import open_source, stream_dead_letters, stream_sink
-from pipelines.engine import common, job_server
+from pipelines.engine import job_server
 from pipelines.formats import row_reader_class
 from pipelines.plan import Plan
 
@@ -80,7 +80,7 @@ def _hand_over(plan: Plan, description: str, read: Callable[[], beam.PTransform]
         err.print(note if note.startswith("warning: ") else f"note: {note}")
     err.print(f"{plan.config.name}: {description}; loading Beam ...")
     with quiet_imports():
-        from pipelines.engine import options
+        from pipelines.engine import common, options
         from pipelines.flows import stream as flow
 
     given = options.options_from([*flags, "--streaming"])

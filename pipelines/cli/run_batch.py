@@ -13,7 +13,7 @@ from pipelines.config.files import FileSource
 from pipelines.config.run import RunConfig
 from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.files.publishing.reservation import Reservation
-from pipelines.engine import common, job_server
+from pipelines.engine import job_server
 from pipelines.plan import Plan
 from pipelines.planning import model as models
 from pipelines.planning.output_places import folder_mode, places
@@ -58,7 +58,7 @@ def execute(
     with quiet_imports():
         models.open_library_ahead(plan.model)
         from pipelines.engine import batch as engine
-        from pipelines.engine import options
+        from pipelines.engine import common, options
         from pipelines.telemetry import summary as report
 
     given = options.options_from(flags)

@@ -20,7 +20,7 @@ from pipelines.config.simulated import SimulatedSource
 from pipelines.connectors.base import SinkConnector, SourceConnector
 from pipelines.connectors.registry import open_source, stream_dead_letters, stream_sink
 from pipelines.connectors.streaming import stop
-from pipelines.engine import common, job_server
+from pipelines.engine import job_server
 from pipelines.flows.dedupe import remember
 from pipelines.formats import row_reader_class
 from pipelines.plan import Plan
@@ -65,7 +65,7 @@ def _execute(
     with quiet_imports():
         models.open_library_ahead(plan.model)
         from pipelines.beam_fixes import flink_end
-        from pipelines.engine import options
+        from pipelines.engine import common, options
         from pipelines.engine import stream as run
         from pipelines.flows import stream as flow
         from pipelines.telemetry import summary as report
