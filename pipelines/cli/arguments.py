@@ -33,7 +33,7 @@ class _Parser(terminal.ArgumentParser):
 
 
 def stray(word: str) -> str:
-    """What is wrong with a word that belongs to no option; a part of a value, as of a header, is not shown."""
+    """Tells what is wrong with a word that belongs to no option; a part of a value, as of a header, is not shown."""
     if word.endswith(".json") or os.path.exists(word):
         return f"{word}: not expected here; a config is given with --config {word}"
     return (
@@ -43,7 +43,7 @@ def stray(word: str) -> str:
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """A parser with what every command takes: --config and --set."""
+    """Makes a parser with what every command takes: --config and --set."""
     made = _Parser(
         prog=f"python -m pipelines.{module}",
         description=description,

@@ -1,4 +1,4 @@
-"""TODO pipelines.cli.beam_flags."""
+"""Reads Beam's flags before Beam is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def beam_flags(flags: Sequence[str]) -> list[str]:
-    """The rest of a command line as Beam takes it: its --dry_run wants a value.
+    """Returns the rest of a command line as Beam takes it: its --dry_run wants a value.
 
     Raises:
       ConfigError: a word belongs to no option.
@@ -27,12 +27,12 @@ def beam_flags(flags: Sequence[str]) -> list[str]:
 
 
 def is_set(flags: Sequence[str], name: str) -> bool:
-    """Whether a flag of Beam's is on."""
+    """Tells whether a flag of Beam's is on."""
     return any(flag in (f"--{name}", f"--{name}=True", f"--{name}=true") for flag in flags)
 
 
 def _refuse_strays(flags: Sequence[str]) -> None:
-    """The value of an option stands behind it; any other word is a mistake."""
+    """Refuses words that are the value of no option."""
     for before, flag in zip(["", *flags], flags, strict=False):
         if not flag.startswith("-") and (not before.startswith("--") or "=" in before):
             raise ConfigError([cli.stray(flag)])

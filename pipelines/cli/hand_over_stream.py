@@ -28,7 +28,7 @@ Source = SimulatedSource | PubSubSource | KafkaSource
 
 
 def is_elsewhere(flags: Sequence[str]) -> bool:
-    """Whether Beam's flags name a runner, or workers, of other processes."""
+    """Tells whether Beam's flags name a runner, or workers, of other processes."""
     return _is_dataflow(flags) or _value(flags, "environment_type") not in ("", "loopback")
 
 
@@ -37,7 +37,7 @@ def _is_dataflow(flags: Sequence[str]) -> bool:
 
 
 def _value(flags: Sequence[str], wanted: str) -> str:
-    """Of a flag, in small letters; empty if it is not given."""
+    """Returns the value of a flag in small letters; empty if it is not given."""
     found = ""
     for flag, after in zip(flags, [*flags[1:], ""], strict=False):
         name, equals, value = flag.partition("=")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def reservation(plan: Plan) -> Reservation:
-    """The places that a plan's run publishes to, to be entered before it is executed."""
+    """Returns the places that a plan's run publishes to, to be entered before it is executed."""
     output, dead_letters = places(plan.config)
     return Reservation(output, dead_letters, plan.run_id, plan.config.name, folder_mode(plan.config))
 
@@ -95,7 +95,7 @@ def execute(
 
 
 def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.Pipeline], None], str]:
-    """What adds the flow to a pipeline, and the prefix of the output's shards."""
+    """Returns what adds the flow to a pipeline, and the prefix of the output's shards."""
     from pipelines.connectors.files.publishing.step import Target
     from pipelines.flows import batch as graph
 

@@ -112,7 +112,7 @@ def _execute(
 
 @contextmanager
 def _second_signal_ends() -> Iterator[None]:
-    """While it lasts, Ctrl-C and SIGTERM end the process at once; `stop.on_signals` puts the end in order before it."""
+    """Lets Ctrl-C and SIGTERM end the process at once; `stop.on_signals` puts the end in order before it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

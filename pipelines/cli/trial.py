@@ -107,7 +107,7 @@ def predict(plan: Plan, sample: Sample, shown: int) -> Trial:
 
 
 def _results(plan: Plan, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    """What the handler of a run gives for batches."""
+    """Predicts batches as the handler of a run does."""
     model = plan.model
     if isinstance(model.config, EndpointConfig):
         attempts = min(model.config.max_attempts, _MOST_ATTEMPTS)

@@ -15,21 +15,21 @@ _MOST_BYTES = 8 << 20
 
 
 class DeadLetterRefusedError(RuntimeError):
-    """A service does not take a letter, not even without its payload."""
+    """Raised when a service refuses a dead letter, even without its payload."""
 
 
 class Service(Protocol):
-    """What letters are sent to."""
+    """A client of the service that takes dead letters."""
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Closes its connections."""
 
 
 S = TypeVar("S", bound=Service)
 
 
 class BufferedWriter(DeadLetterWriter, Generic[S]):
-    """Letters that wait for the end of their bundle, or until they are many. Connected to when there is one."""
+    """Keeps dead letters until their bundle ends or they are many, then sends them; connects when the first comes."""
 
     def __init__(self) -> None:
         self._letters: list[DeadLetter] = []
@@ -50,7 +50,7 @@ class BufferedWriter(DeadLetterWriter, Generic[S]):
         return ()
 
     def _send_all(self) -> None:
-        """Sends; what is too large for the service loses the end of its payload, and says so."""
+        """Sends all that wait; what is too large for the service loses the end of its payload, and says so."""
         while self._letters:
             if self._service is None:
                 self._service = self.connected()
@@ -65,14 +65,14 @@ class BufferedWriter(DeadLetterWriter, Generic[S]):
 
     @abstractmethod
     def connected(self) -> S:
-        """The service, ready to send to."""
+        """Connects to the service."""
 
     @abstractmethod
     def send(self, service: S, letters: Sequence[DeadLetter]) -> dict[int, str]:
-        """Sends letters, and waits until they are durable.
+        """Sends dead letters, and waits until they are durable.
 
         Returns:
-          Why letters are refused, by their index; all others are durable.
+          Why dead letters are refused, by their index; all others are durable.
         """
 
 

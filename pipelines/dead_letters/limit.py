@@ -71,7 +71,7 @@ class DeadLetterLimit:
 
 
 def most_frequent(counts: Mapping[tuple[str, str], ErrorCount]) -> str:
-    """What most dead letters say, with an example of each; on one line."""
+    """Tells what most dead letters say, with an example of each; on one line."""
     first = sorted(counts.items(), key=lambda item: -item[1].rows)[:_SHOWN]
     said = []
     for (stage, error), count in first:

@@ -1,4 +1,4 @@
-"""Where a stream's rows and dead letters go: what the kinds of places have in common."""
+"""The interface of the places that rows and dead letters are written to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DeadLetterWriter(ABC):
-    """The dead letters of one step, written by one thread."""
+    """Writes the dead letters of one step, from one thread."""
 
     @abstractmethod
     def begin_bundle(self) -> None:
@@ -23,7 +23,7 @@ class DeadLetterWriter(ABC):
 
     @abstractmethod
     def write(self, letter: DeadLetter) -> None:
-        """Takes a letter; it is durable when the bundle ends."""
+        """Takes a dead letter; it is durable when the bundle ends."""
 
     @abstractmethod
     def end_bundle(self) -> Iterable[ShardWritten]:
@@ -31,26 +31,26 @@ class DeadLetterWriter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Lets go of what is held."""
+        """Closes files and connections."""
 
 
 class Place(ABC):
-    """Where a stream writes to."""
+    """A place that is written to."""
 
     @abstractmethod
     def check(self) -> None:
-        """Whether it can be written to.
+        """Checks that it can be written to.
 
         Raises:
           ConfigError: it is not there, or does not take them.
         """
 
     def recover(self) -> list[str]:
-        """Completes what a killed run left; gives what a person should know of it, one line each."""
+        """Completes what a killed run left; returns what a person should know of it, one line each."""
         return []
 
     def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
-        """The keys of what was written in the last seconds, where they can be read: (age in seconds, keys).
+        """Yields the keys of what was written in the last seconds, where they can be read: (age in seconds, keys).
 
         Raises:
           ConfigError: they could be read if they were written.
@@ -59,12 +59,12 @@ class Place(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Where it is, as the summary says it."""
+        """Returns where it is, for the summary."""
 
 
 class DeadLetterPlace(Place):
-    """Where the dead letters of a stream go; it travels to the workers."""
+    """A place for dead letters: every step of a flow gets it, and opens it in its worker."""
 
     @abstractmethod
     def open(self) -> DeadLetterWriter:
-        """A box for one step."""
+        """Makes the writer of one step."""

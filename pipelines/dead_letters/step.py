@@ -24,7 +24,7 @@ RECEIPTS = "receipts"
 
 
 def at_bundle_end(value: Any) -> WindowedValue:
-    """A value to emit from finish_bundle."""
+    """Wraps a value that finish_bundle emits."""
     return WindowedValue(value, GlobalWindow().max_timestamp(), [GlobalWindow()])
 
 
@@ -69,7 +69,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
             self._dead_letter_writer = None
 
     def put(self, letter: DeadLetter) -> None:
-        """Takes a letter, and counts it. Raises TooManyFailuresError."""
+        """Writes a dead letter, and counts it. Raises TooManyFailuresError."""
         self.dead_letters.write(letter)
         self._rejected.inc(letter.rows)
         TALLY.add(dead_lettered=letter.rows)
@@ -78,7 +78,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
             self._limit.check()
 
     def reject_undecoded(self, row: RejectedRow, file: str, format: dict[str, Any], attempts: int = 1) -> None:
-        """A row that the format could not decode."""
+        """Writes a dead letter for a row that the format could not decode."""
         source = f"{text_of(file)}:{row.position}"
         self.put(
             DeadLetter(
@@ -99,7 +99,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
     def reject_row(
         self, origin: Origin, row: int, key: str | None, stage: str, error: str, message: str, attempts: int = 1
     ) -> None:
-        """A decoded row that a later step could not process."""
+        """Writes a dead letter for a decoded row that a later step could not process."""
         source = origin.source(row)
         self.put(
             DeadLetter(

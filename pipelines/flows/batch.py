@@ -1,4 +1,4 @@
-"""The flow of every run: source -> Predict -> sink, and the account of it."""
+"""Builds the flow of a batch run: source -> Predict -> sink, and the account of it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LARGE_FILE_BYTES = 8 << 20
 
 
 def reads_large_blocks(plan: Plan) -> bool:
-    """Whether the files give batches that are large as they come, so that gathering would only hold them up."""
+    """Tells whether the files give batches that are large as they come, so that gathering would only hold them up."""
     sizes = [file.size for file in plan.files if file.size]
     return bool(sizes) and sum(sizes) / len(sizes) >= _LARGE_FILE_BYTES
 
 
 def limit_of(plan: Plan) -> DeadLetterLimit:
-    """How many dead letters a run may have before it ends early."""
+    """Returns how many dead letters a run may have before it ends early."""
     return DeadLetterLimit(plan.config.dead_letters.max_fraction, sum(file.size for file in plan.files))
 
 

@@ -162,7 +162,7 @@ class _Batches(ABC):
 
     @abstractmethod
     def decode(self, payloads: pa.LargeBinaryArray) -> list[Piece]:
-        """The payloads that can be decoded with others; those that are missing have to be decoded alone."""
+        """Decodes the payloads that can be decoded with others; those that are missing have to be decoded alone."""
 
 
 class _Own(_Batches):
@@ -190,10 +190,10 @@ class _Text(_Batches):
 
     @abstractmethod
     def fits(self, payloads: pa.LargeBinaryArray) -> pa.BooleanArray:
-        """Which payloads can be parsed with others."""
+        """Tells which payloads can be parsed with others."""
 
     def joined(self, payloads: pa.LargeBinaryArray, ends: Positions) -> memoryview:
-        """The payloads, each with a line end at its place in `ends`."""
+        """Joins the payloads, each with a line end at its place in `ends`."""
         empty, line_end = (pa.scalar(text, pa.large_binary()) for text in (b"", b"\n"))
         lines = pc.binary_join_element_wise(payloads, empty, line_end)
         return memoryview(lines.buffers()[2])[: int(ends[-1]) + 1]
@@ -227,7 +227,7 @@ class _Text(_Batches):
         return found
 
     def parsed(self, raw: memoryview) -> pa.RecordBatch:
-        """The rows of payloads that have been joined."""
+        """Parses the rows of payloads that have been joined."""
         return self.reader.columns(bytes(raw), self.context)
 
     def _parsed(self, raw: memoryview) -> tuple[pa.RecordBatch, dict[int, str]] | None:

@@ -86,7 +86,7 @@ class Seen:
         return found
 
     def _slice(self, at: float) -> set[str]:
-        """The keys that came about a time."""
+        """Returns the keys that came about a time."""
         length = self._window.seconds / _SLICES
         begun = at // length * length
         for each, keys in reversed(self._slices):
@@ -117,7 +117,7 @@ _lock = threading.Lock()
 
 
 def seen(window: Window) -> Seen:
-    """The keys of a window that were seen in this process."""
+    """Returns the keys of a window that were seen in this process."""
     with _lock:
         return _all_seen.setdefault(window, Seen(window))
 

@@ -88,7 +88,7 @@ class Decode(DeadLetterDoFn):
                 self.reject_undecoded(piece, piece.file or messages.source, self._decoder.format)
 
     def _first_only(self, origin: MessageOrigin, batch: pa.RecordBatch) -> tuple[MessageOrigin, pa.RecordBatch]:
-        """The rows whose keys come for the first time."""
+        """Returns the rows whose keys come for the first time."""
         if self._seen is None:
             return origin, batch
         rows = np.arange(batch.num_rows)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 class BigQuerySinkConnector(SinkConnector):
+    """Writes rows of a table."""
+
     def __init__(self, plan: Plan, output: BigQueryOutput) -> None:
         self._plan = plan
         self._output = output

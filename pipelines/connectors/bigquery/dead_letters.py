@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class BigQueryDeadLetterPlace(DeadLetterPlace):
-    """A table.
+    """A table of BigQuery.
 
     Attributes:
       letters: which.

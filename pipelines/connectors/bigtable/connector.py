@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 class BigtableSinkConnector(SinkConnector):
+    """Writes rows of a table, one cell a column."""
+
     def __init__(self, plan: Plan, output: BigtableOutput) -> None:
         self._plan = plan
         self._output = output

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 
 class ConsoleSinkConnector(SinkConnector):
+    """Writes nothing: the flow shows rows on the console."""
+
     def __init__(self, plan: Plan, output: ConsoleOutput) -> None:
         self._output = output
 
     def check(self) -> None:
-        """It takes anything."""
+        """Does nothing: the console takes anything."""
 
     def sink(self, dead_letters: DeadLetterPlace) -> None:
         return None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 class FilesSinkConnector(SinkConnector):
+    """Writes files that are published by windows."""
+
     def __init__(self, plan: Plan, output: FileOutput) -> None:
         self._plan = plan
         self._output = output
@@ -42,7 +44,7 @@ class FilesSinkConnector(SinkConnector):
         )
 
     def _key_name(self) -> str:
-        """The column of the files with the key."""
+        """Returns the column of the files with the key."""
         name = next((column.name for column in self._plan.output if column.origin == "key"), None)
         if name is None:
             key = self._plan.key_column or KEY

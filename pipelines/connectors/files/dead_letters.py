@@ -74,7 +74,7 @@ class _ShardWriter(DeadLetterWriter):
 
 @dataclass(frozen=True)
 class RollingDeadLetters(DeadLetterPlace):
-    """Files.
+    """Files of a stream, published by windows.
 
     Attributes:
       prefix: of them.
@@ -87,7 +87,7 @@ class RollingDeadLetters(DeadLetterPlace):
     mode: int
 
     def check(self) -> None:
-        """The plan has looked at the folder."""
+        """Does nothing: the plan has looked at the folder."""
 
     def recover(self) -> list[str]:
         return rolling.recovered(self.prefix, EXTENSION)

@@ -46,7 +46,7 @@ class DeadLetterOrigin(Origin):
 
 
 def identity(shards: list[FileInfo]) -> str:
-    """A name for just these dead letters, 8 hex digits: a replay that is repeated replaces its own output."""
+    """Names just these dead letters, by 8 hex digits: a replay that is repeated replaces its own output."""
     digest = hashlib.sha256()
     for shard in shards:
         with storage.open_input(shard.path) as file:
@@ -78,7 +78,7 @@ class _ReadShard(DeadLetterDoFn):
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(shard.path, (0, shard.size), rows))
 
     def _decode(self, letter: DeadLetter) -> tuple[list[Block], str | None]:
-        """The rows of a letter, or why there are none: then it stays what it is."""
+        """Decodes the rows of a dead letter, or tells why there are none: then it stays one."""
         if letter.payload_truncated:
             return [], letter.message
         try:
@@ -93,7 +93,7 @@ class _ReadShard(DeadLetterDoFn):
 
 
 def _lines(path: str, size: int) -> Iterator[bytes]:
-    """The lines of the first `size` bytes of a file; each fits the largest payload."""
+    """Reads the lines of the first `size` bytes of a file; each fits the largest payload."""
     pieces: list[bytes] = []
     length = 0
     with storage.open_input(path) as file:

@@ -37,7 +37,7 @@ _PIECES_A_CORE = 8
 
 
 def split_bytes_for(total: int) -> int:
-    """How large a piece should be: small files are shared by all workers, large ones cut into many pieces."""
+    """Returns how large a piece should be: small files are shared by all workers, large ones cut into many pieces."""
     return max(2 << 20, min(64 << 20, total // max(16, 4 * (os.cpu_count() or 1))))
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 class KafkaSourceConnector(AcknowledgedConnector):
+    """Reads topics as a member of a group."""
+
     def __init__(self, source: KafkaSource) -> None:
         self._source = source
         self._cluster = kafka_client.Cluster(source.bootstrap_servers, source.security)
@@ -49,6 +51,8 @@ class KafkaSourceConnector(AcknowledgedConnector):
 
 
 class KafkaSinkConnector(SinkConnector):
+    """Writes rows as messages of a topic."""
+
     def __init__(self, plan: Plan, output: KafkaOutput) -> None:
         self._plan = plan
         self._output = output

@@ -17,7 +17,7 @@ from pipelines.rows.origin import DeadLetter
 
 @dataclass(frozen=True)
 class KafkaDeadLetterPlace(DeadLetterPlace):
-    """A topic.
+    """A topic of Kafka.
 
     Attributes:
       letters: which.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 class PubSubSourceConnector(AcknowledgedConnector):
+    """Reads a subscription, or a topic by a subscription of its own that is deleted at the end."""
+
     def __init__(self, source: PubSubSource) -> None:
         self._source = source
         self._stack = ExitStack()
@@ -55,7 +57,7 @@ class PubSubSourceConnector(AcknowledgedConnector):
 
 
 def _check(name: str) -> None:
-    """Whether a subscription is there."""
+    """Checks that a subscription is there."""
 
     def look() -> None:
         with make_client() as client:
@@ -71,7 +73,7 @@ def _check(name: str) -> None:
 
 @contextmanager
 def _temporary(topic: str) -> Iterator[str]:
-    """A subscription to a topic, for as long as it lasts."""
+    """Makes a subscription to a topic, and deletes it when the block ends."""
     project = topic.split("/")[1]
     name = f"projects/{project}/subscriptions/predict-{uuid.uuid4().hex[:12]}"
 
@@ -93,6 +95,8 @@ def _temporary(topic: str) -> Iterator[str]:
 
 
 class PubSubSinkConnector(SinkConnector):
+    """Publishes rows as messages of a topic."""
+
     def __init__(self, plan: Plan, output: PubSubOutput) -> None:
         self._plan = plan
         self._output = output

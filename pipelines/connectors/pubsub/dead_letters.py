@@ -18,7 +18,7 @@ _LONGEST_ATTRIBUTE = 1_024
 
 @dataclass(frozen=True)
 class PubSubDeadLetterPlace(DeadLetterPlace):
-    """A topic.
+    """A topic of Pub/Sub.
 
     Attributes:
       letters: which.
@@ -52,5 +52,5 @@ class _PubSubWriter(BufferedWriter[Topic]):
 
 
 def _cut(key: str) -> str:
-    """What Pub/Sub takes as an attribute; the letter has all of it."""
+    """Shortens a key to what Pub/Sub takes as an attribute; the dead letter has all of it."""
     return key.encode("utf-8", "backslashreplace")[:_LONGEST_ATTRIBUTE].decode("utf-8", "ignore")

@@ -22,6 +22,8 @@ _MOST_BYTES = 256 << 20
 
 
 class SimulatedSourceConnector(SourceConnector):
+    """Reads simulated messages."""
+
     def __init__(self, source: SimulatedSource) -> None:
         self._source = source
         self._payloads = None if source.path is None else _lines(source.path)
@@ -41,7 +43,7 @@ class SimulatedSourceConnector(SourceConnector):
 
 
 def _lines(path: str) -> pa.Array:
-    """The messages of a file, one a line."""
+    """Reads the messages of a file, one a line."""
     try:
         content = storage.read_range(path, 0, _MOST_BYTES)
     except OSError as error:

@@ -29,7 +29,7 @@ class AcknowledgedConnector(SourceConnector):
 
     @abstractmethod
     def source(self, batching: Batching, attributes: bool) -> AcknowledgedSource:
-        """What is read, by the arguments of `read`."""
+        """Makes the source, of the arguments of `read`."""
 
     def finish(self, all_is_done: bool = False) -> int:
         return 0 if self._finish is None else self._finish(all_is_done)

@@ -91,7 +91,7 @@ class WriteRows(DeadLetterDoFn):
         TALLY.add(written=rows)
 
     def reject(self, origin: Origin, batch: pa.RecordBatch, index: int, row: int, error: Exception) -> None:
-        """A row, at an index of a batch, that cannot be written."""
+        """Writes a dead letter for a row, at an index of a batch, that cannot be written."""
         message = " ".join(str(error).split())[:500]
         self.reject_row(origin, row, self._key(batch, index), self.stage, type(error).__name__, message)
 
@@ -99,7 +99,7 @@ class WriteRows(DeadLetterDoFn):
         return key_texts(batch[self._key_column].slice(index, 1))[0] if self._key_column else None
 
     def _as_planned(self, origin: Origin, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Positions]:
-        """The rows whose values are the same in the types that the run was planned with; the others are rejected."""
+        """Returns the rows whose values are the same in the types that the run was planned with; the others are rejected."""
         rows = rows_of(batch)
         changed: dict[str, pa.Array] = {}
         failures: dict[int, str] = {}
@@ -120,7 +120,7 @@ class WriteRows(DeadLetterDoFn):
         return batch, rows
 
     def _encoded(self, origin: Origin, batch: pa.RecordBatch, rows: Positions) -> pa.RecordBatch:
-        """The columns to write, of the types to write."""
+        """Returns the columns to write, of the types to write."""
         arrays = []
         for column in self._columns:
             named = column.origin == "key" and (self._key_column is None or _takes_names(column.type))
@@ -130,11 +130,11 @@ class WriteRows(DeadLetterDoFn):
 
 
 def _takes_names(type: pa.DataType) -> bool:
-    """Whether rows without a key can have the origin's names in a key column; in others, null is what they have."""
+    """Tells whether rows without a key can have the origin's names in a key column; in others, null is what they have."""
     return is_text(type) and not pa.types.is_fixed_size_binary(type)
 
 
 def _alike(type: pa.DataType, planned: pa.DataType) -> bool:
-    """Whether two types are the same but for dictionaries."""
+    """Tells whether two types are the same but for dictionaries."""
     one, other = (t.value_type if pa.types.is_dictionary(t) else t for t in (type, planned))
     return bool(one == other)
