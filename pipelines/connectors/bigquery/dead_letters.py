@@ -37,19 +37,19 @@ class BigQueryDeadLetterPlace(DeadLetterPlace):
     """A table of BigQuery.
 
     Attributes:
-      letters: which.
+      config: which one.
     """
 
-    letters: BigQueryDeadLetters
+    config: BigQueryDeadLetters
 
     def check(self) -> None:
-        ready_table(Table.parse(self.letters.table), SCHEMA, "dead_letters", self.letters.create)
+        ready_table(Table.parse(self.config.table), SCHEMA, "dead_letters", self.config.create)
 
     def open(self) -> DeadLetterWriter:
-        return _BigQueryWriter(Table.parse(self.letters.table))
+        return _BigQueryWriter(Table.parse(self.config.table))
 
     def describe(self) -> str:
-        return f"table {self.letters.table}"
+        return f"table {self.config.table}"
 
 
 class _BigQueryWriter(BufferedWriter[Appender]):

@@ -20,23 +20,23 @@ class KafkaDeadLetterPlace(DeadLetterPlace):
     """A topic of Kafka.
 
     Attributes:
-      letters: which.
+      config: which one.
     """
 
-    letters: KafkaDeadLetters
+    config: KafkaDeadLetters
 
     @property
     def _cluster(self) -> Cluster:
-        return Cluster(self.letters.bootstrap_servers, self.letters.security)
+        return Cluster(self.config.bootstrap_servers, self.config.security)
 
     def check(self) -> None:
-        kafka_client.partitions_of("dead_letters", self._cluster, [self.letters.topic])
+        kafka_client.partitions_of("dead_letters", self._cluster, [self.config.topic])
 
     def open(self) -> DeadLetterWriter:
-        return _KafkaWriter(self._cluster, self.letters.topic)
+        return _KafkaWriter(self._cluster, self.config.topic)
 
     def describe(self) -> str:
-        return self.letters.describe()
+        return self.config.describe()
 
 
 class _KafkaWriter(BufferedWriter[Topic]):

@@ -21,19 +21,19 @@ class PubSubDeadLetterPlace(DeadLetterPlace):
     """A topic of Pub/Sub.
 
     Attributes:
-      letters: which.
+      config: which one.
     """
 
-    letters: PubSubDeadLetters
+    config: PubSubDeadLetters
 
     def check(self) -> None:
-        pubsub.check_topic("dead_letters.topic", self.letters.topic)
+        pubsub.check_topic("dead_letters.topic", self.config.topic)
 
     def open(self) -> DeadLetterWriter:
-        return _PubSubWriter(self.letters.topic)
+        return _PubSubWriter(self.config.topic)
 
     def describe(self) -> str:
-        return self.letters.topic
+        return self.config.topic
 
 
 class _PubSubWriter(BufferedWriter[Topic]):

@@ -99,7 +99,7 @@ class WriteRows(DeadLetterDoFn):
         return key_texts(batch[self._key_column].slice(index, 1))[0] if self._key_column else None
 
     def _as_planned(self, origin: Origin, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Positions]:
-        """Returns the rows whose values are the same in the types that the run was planned with; the others are rejected."""
+        """Returns the rows whose values are the same in the types of the plan; the others are rejected."""
         rows = rows_of(batch)
         changed: dict[str, pa.Array] = {}
         failures: dict[int, str] = {}
@@ -130,7 +130,7 @@ class WriteRows(DeadLetterDoFn):
 
 
 def _takes_names(type: pa.DataType) -> bool:
-    """Tells whether rows without a key can have the origin's names in a key column; in others, null is what they have."""
+    """Tells whether a key column takes the origin's names for rows without a key; in others these have null."""
     return is_text(type) and not pa.types.is_fixed_size_binary(type)
 
 
