@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.cli import arguments as cli
+from pipelines.cli import command
 from pipelines.cli.beam_flags import beam_flags, is_set
 
 _DESCRIPTION = """\
@@ -26,10 +26,10 @@ exit codes: 0 all rows accounted for, 1 the run failed, 2 the config or the comm
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     started = time.monotonic()
-    parser = cli.parser("batch", _DESCRIPTION)
+    parser = command.parser("batch", _DESCRIPTION)
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     arguments, flags = parser.parse_known_args(argv)
-    return cli.guarded(lambda: _run(arguments, flags, started))
+    return command.guarded(lambda: _run(arguments, flags, started))
 
 
 def _run(arguments: Any, flags: list[str], started: float) -> int:

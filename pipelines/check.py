@@ -10,7 +10,7 @@ from typing import Any
 
 from model import terminal
 from model.quiet import quiet_imports
-from pipelines.cli import arguments as cli
+from pipelines.cli import command
 
 _DESCRIPTION = """\
 Checks a config: that it is valid, that the source can be read and the output written, which column feeds which
@@ -27,12 +27,12 @@ _SHOWN = 100
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    parser = cli.parser("check", _DESCRIPTION)
+    parser = command.parser("check", _DESCRIPTION)
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show (3)")
     parser.add_argument("--model", action="store_true", help="predict the first rows, with the model loaded")
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
     arguments = parser.parse_args(argv)
-    return cli.guarded(lambda: _check(arguments))
+    return command.guarded(lambda: _check(arguments))
 
 
 def _check(arguments: Any) -> int:
@@ -52,7 +52,7 @@ def _check(arguments: Any) -> int:
     coerced = take_sample(plan)
     problems = sample_view.problems(plan, coerced)
     found = _findings(plan, sample) | sample_view.findings(coerced)
-    out, err = cli.consoles()
+    out, err = command.consoles()
     if not arguments.json:
         _show(plan, sample)
         sample_view.show(out, _table, coerced)
@@ -67,7 +67,7 @@ def _check(arguments: Any) -> int:
             trial.show(out, _table, tried)
     if arguments.json and not problems:
         terminal.print_line(json.dumps(found, default=str))
-    return cli.fail(problems) if problems else cli.OK
+    return command.fail(problems) if problems else command.OK
 
 
 def _look_at_places(plan: Any) -> list[str]:
@@ -158,7 +158,7 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
-    out, _ = cli.consoles()
+    out, _ = command.consoles()
     config = plan.config
     out.print(f"config   {config.name}: valid")
     out.print(f"source   {_source(plan)}, {config.source.format}; key: {config.source.key or '<file>:<offset>'}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model import terminal
-from pipelines.cli import arguments as cli
+from pipelines.cli import command
 from pipelines.config import home
 
 _DESCRIPTION = """\
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--force", action="store_true", help="replace a config that exists, and write one that lacks inputs"
     )
     arguments = parser.parse_args(argv)
-    return cli.guarded(lambda: _init(arguments))
+    return command.guarded(lambda: _init(arguments))
 
 
 def _init(arguments: Any) -> int:
@@ -113,7 +113,7 @@ def _init(arguments: Any) -> int:
         notes.append(f"wrote {output}; next: python -m pipelines.check --config {output}")
     for note in notes:
         terminal.print_line(note, stderr=True)
-    return cli.OK
+    return command.OK
 
 
 def _version_of(model: str) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from model import terminal
-from pipelines.cli import arguments as cli
+from pipelines.cli import command
 from pipelines.cli.beam_flags import beam_flags, is_set
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ exit codes: 0 done (some rows may still be dead letters), 1 the run failed, 2 th
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     started = time.monotonic()
-    parser = cli.parser("replay", _DESCRIPTION)
+    parser = command.parser("replay", _DESCRIPTION)
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     arguments, flags = parser.parse_known_args(argv)
-    return cli.guarded(lambda: _replay(arguments, flags, started))
+    return command.guarded(lambda: _replay(arguments, flags, started))
 
 
 def _replay(arguments: Any, flags: list[str], started: float) -> int:
@@ -77,7 +77,7 @@ def _nothing(arguments: Any, config: RunConfig) -> int:
     terminal.print_line(f"no dead letters at {config.dead_letters_path}*: nothing to replay", stderr=True)
     if arguments.json:
         terminal.print_line("{}")
-    return cli.OK
+    return command.OK
 
 
 def _refuse_services(config: RunConfig) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from model import terminal
-from pipelines.cli import arguments as cli
+from pipelines.cli import command
 
 if TYPE_CHECKING:
     from pipelines.connectors.kafka.client import Cluster
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     arguments = _parser().parse_args(argv)
     problem = _mistake(arguments)
-    return cli.fail([problem]) if problem else cli.guarded(lambda: _run(arguments))
+    return command.fail([problem]) if problem else command.guarded(lambda: _run(arguments))
 
 
 def _mistake(arguments: Any) -> str | None:
@@ -94,9 +94,9 @@ def _run(arguments: Any) -> int:
     try:
         rows = rows_of(arguments.source) if arguments.source else None
     except OSError as error:
-        return cli.fail([f"--source: cannot read {arguments.source}: {error.strerror or error}"])
+        return command.fail([f"--source: cannot read {arguments.source}: {error.strerror or error}"])
     except ValueError as error:
-        return cli.fail([f"--source: {arguments.source}: {error}"])
+        return command.fail([f"--source: {arguments.source}: {error}"])
     lines = Lines(arguments.seed, arguments.duplicates, arguments.malformed, arguments.late, rows)
     publisher = _publisher(arguments)
     publisher.open()
@@ -109,7 +109,7 @@ def _run(arguments: Any) -> int:
     except BrokenPipeError:
         # Python would complain when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return cli.OK
+        return command.OK
     except OSError as error:
         failure = f"cannot write: {error.strerror or error}"
     except Exception as error:  # of the service's client: it said what it tried for as long as it could
@@ -124,8 +124,8 @@ def _run(arguments: Any) -> int:
         failure = failure or f"{sent.refused:,} message{'s' * (sent.refused > 1)} refused: {sent.why}"
     if failure:
         terminal.print_error(failure)
-        return cli.FAILED
-    return cli.OK
+        return command.FAILED
+    return command.OK
 
 
 def _conclude(sent: _Sent, publisher: Publisher, arguments: Any) -> None:
@@ -227,7 +227,7 @@ def _progress(limit: float, to_output: bool) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=cli.consoles()[1], transient=True) as bar:
+    with Progress(*columns, console=command.consoles()[1], transient=True) as bar:
         task = bar.add_task("sending", total=None if limit == math.inf else limit)
         yield lambda sent: bar.update(task, completed=sent)
 
@@ -250,7 +250,7 @@ class _Lines:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        sys.exit(cli.fail([message]))
+        sys.exit(command.fail([message]))
 
 
 def _parser() -> _Parser:

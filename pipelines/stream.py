@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.cli import arguments as cli
+from pipelines.cli import command
 from pipelines.cli.beam_flags import beam_flags
 
 _APPENDED = ("csv", "json")
@@ -28,12 +28,12 @@ exit codes: 0 all messages accounted for, 1 the run failed, 2 the config or the 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     started = time.monotonic()
-    parser = cli.parser("stream", _DESCRIPTION)
+    parser = command.parser("stream", _DESCRIPTION)
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     parser.add_argument("--max-messages", type=int, metavar="N", help="end after N messages")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so many seconds")
     arguments, flags = parser.parse_known_args(argv)
-    return cli.guarded(lambda: _run(arguments, flags, started))
+    return command.guarded(lambda: _run(arguments, flags, started))
 
 
 def _run(arguments: Any, flags: list[str], started: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.cli import arguments as cli
+from pipelines.cli import command
 from pipelines.config.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,4 +35,4 @@ def _refuse_strays(flags: Sequence[str]) -> None:
     """Refuses words that are the value of no option."""
     for before, flag in zip(["", *flags], flags, strict=False):
         if not flag.startswith("-") and (not before.startswith("--") or "=" in before):
-            raise ConfigError([cli.stray(flag)])
+            raise ConfigError([command.stray(flag)])

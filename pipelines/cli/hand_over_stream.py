@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import terminal
 from model.quiet import quiet_imports
-from pipelines.cli import arguments as cli
+from pipelines.cli import command
 from pipelines.cli.beam_flags import is_set
 from pipelines.config.console import ConsoleOutput
 from pipelines.config.errors import ConfigError
@@ -75,7 +75,7 @@ def launch(plan: Plan, source: Source, flags: list[str]) -> int:
 
 
 def _hand_over(plan: Plan, description: str, read: Callable[[], beam.PTransform], flags: list[str]) -> int:
-    out, err = cli.consoles()
+    out, err = command.consoles()
     for note in plan.notes:
         err.print(note if note.startswith("warning: ") else f"note: {note}")
     err.print(f"{plan.config.name}: {description}; loading Beam ...")
@@ -106,9 +106,9 @@ def _hand_over(plan: Plan, description: str, read: Callable[[], beam.PTransform]
     except common.RunFailedError as error:
         terminal.print_text(error.details, stderr=True)
         terminal.print_error(str(error))
-        return cli.FAILED
+        return command.FAILED
     out.print(f"handed over: {options.runner_name(given)} runs the job {job}; it goes on without this command")
-    return cli.OK
+    return command.OK
 
 
 def _refuse(plan: Plan, source: Source, native: bool) -> None:

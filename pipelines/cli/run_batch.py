@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import terminal
 from model.quiet import quiet_imports
-from pipelines.cli import arguments as cli
+from pipelines.cli import command
 from pipelines.config.errors import ConfigError
 from pipelines.config.files import FileSource
 from pipelines.config.run import RunConfig
@@ -48,7 +48,7 @@ def execute(
       replayed: shards of dead letters to run instead of the plan's files.
     """
     job_server.check_flags(flags)
-    out, err = cli.consoles()
+    out, err = command.consoles()
     for note in (*plan.notes, *(reserved.notes if reserved else ())):
         err.print(note if note.startswith("warning: ") else f"note: {note}")
     what = "file of dead letters" if replayed else "file"
@@ -59,7 +59,7 @@ def execute(
         models.open_library_ahead(plan.model)
         from pipelines.engine import batch as engine
         from pipelines.engine import common, options
-        from pipelines.telemetry import summary as report
+        from pipelines.telemetry.summary import print_summary
 
     given = options.options_from(flags)
     dry_run = options.is_dry_run(given)
@@ -84,33 +84,33 @@ def execute(
         if error.details:
             terminal.print_text(error.details, stderr=True)
         terminal.print_error(str(error))
-        return cli.INCOMPLETE if error.incomplete else cli.FAILED
+        return command.INCOMPLETE if error.incomplete else command.FAILED
     if arguments.json:
         terminal.print_line(summary.to_json())
     else:
-        report.print_summary(out, summary)
+        print_summary(out, summary)
     for problem in summary.problems():
         terminal.print_error(problem)
-    return cli.OK if summary.ok else cli.INCOMPLETE
+    return command.OK if summary.ok else command.INCOMPLETE
 
 
 def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.Pipeline], None], str]:
     """Returns what adds the flow to a pipeline, and the prefix of the output's shards."""
     from pipelines.connectors.files.publishing.step import Target
-    from pipelines.flows import batch as graph
+    from pipelines.flows import batch as flow
 
     output = plan.config.output.path
     if replayed is None:
-        return lambda pipeline: graph.build(pipeline, plan), output
+        return lambda pipeline: flow.build(pipeline, plan), output
     from pipelines.connectors.files.replay_source import ReadDeadLetters, identity
     from pipelines.formats import row_reader_class
 
     named = shards.replay_prefix(output, identity(replayed))
     reader = row_reader_class(plan.config.source.reads)(plan.read)
-    read = ReadDeadLetters(replayed, reader, graph.dead_letters_of(plan))
+    read = ReadDeadLetters(replayed, reader, flow.dead_letters_of(plan))
     replaced = tuple(letters.path.rpartition("/")[2] for letters in replayed)
     target = Target(plan.run_id, plan.config.name, output, named, plan.config.dead_letters_path, replaced)
-    return lambda pipeline: graph.connect(pipeline, plan, read, target), named
+    return lambda pipeline: flow.connect(pipeline, plan, read, target), named
 
 
 def refuse_streams(config: RunConfig) -> None:

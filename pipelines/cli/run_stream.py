@@ -11,8 +11,7 @@ from typing import Any
 
 from model import terminal
 from model.quiet import quiet_imports
-from pipelines.cli import arguments as cli
-from pipelines.cli import hand_over_stream
+from pipelines.cli import command, hand_over_stream
 from pipelines.config.errors import ConfigError
 from pipelines.config.kafka import KafkaSource
 from pipelines.config.pubsub import PubSubSource
@@ -58,7 +57,7 @@ def _execute(
     flags: list[str],
     started: float,
 ) -> int:
-    out, err = cli.consoles()
+    out, err = command.consoles()
     for note in plan.notes:
         err.print(note if note.startswith("warning: ") else f"note: {note}")
     err.print(f"{plan.config.name}: {description}; loading Beam and TensorFlow ...")
@@ -68,7 +67,7 @@ def _execute(
         from pipelines.engine import common, options
         from pipelines.engine import stream as run
         from pipelines.flows import stream as flow
-        from pipelines.telemetry import summary as report
+        from pipelines.telemetry.summary import print_summary
 
         # One worker is fast enough, and several would wait for each other at the end of each bundle.
         given = options.options_from([*flags, "--streaming", "--direct_num_workers=1"])
@@ -94,7 +93,7 @@ def _execute(
     except common.RunFailedError as error:
         terminal.print_text(error.details, stderr=True)
         terminal.print_error(str(error))
-        return cli.FAILED
+        return command.FAILED
     finally:
         stop.reset()
     # The job has succeeded: all that it was handed is done with, whether its runner said so or not.
@@ -104,10 +103,10 @@ def _execute(
     if arguments.json:
         terminal.print_line(summary.to_json())
     else:
-        report.print_summary(out, summary)
+        print_summary(out, summary)
     for problem in summary.problems():
         terminal.print_error(problem)
-    return cli.OK if summary.ok else cli.INCOMPLETE
+    return command.OK if summary.ok else command.INCOMPLETE
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.cli import arguments as cli
+from model import quiet
+from pipelines.cli import command
 from pipelines.config import environment
 from pipelines.config.errors import ConfigError
 from pipelines.config.kafka import KafkaSecurity
@@ -217,10 +218,10 @@ def test_a_traceback_and_a_log_line(
     def fails() -> int:
         raise RuntimeError("no tok-in-traceback")
 
-    assert cli.guarded(fails) == 1
+    assert command.guarded(fails) == 1
     assert "RuntimeError: no ***" in capsys.readouterr().err
     record = logging.LogRecord("x", logging.ERROR, "f", 1, "not %s", ("tok-in-traceback",), None)
-    assert cli._without_secrets(record)
+    assert quiet._without_secrets(record)
     assert record.getMessage() == "not ***"
 
 

@@ -35,7 +35,7 @@ class Appender:
 
     Args:
       table: must exist.
-      schema: of the batches; types are those of `bigquery_tables.table_type`.
+      schema: of the batches; types are those of `tables.table_type`.
       exactly_once: see above.
     """
 

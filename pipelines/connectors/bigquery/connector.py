@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.config.bigquery import BigQueryOutput
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.base import SinkConnector
-from pipelines.connectors.bigquery import tables as bigquery_tables
+from pipelines.connectors.bigquery import tables
 from pipelines.dead_letters.place import DeadLetterPlace
 
 if TYPE_CHECKING:
@@ -23,13 +23,11 @@ class BigQuerySinkConnector(SinkConnector):
         self._output = output
 
     def check(self) -> None:
-        columns, added = bigquery_tables.table_columns(self._plan), self._output.event_time
+        columns, added = tables.table_columns(self._plan), self._output.event_time
         if added in [column.name for column in columns]:
             raise ConfigError([f"output.event_time: '{added}' is one of output.columns already; take another name"])
-        schema = bigquery_tables.table_schema(columns, added)
-        bigquery_tables.ready_table(
-            bigquery_tables.Table.parse(self._output.table), schema, "output", self._output.create
-        )
+        schema = tables.table_schema(columns, added)
+        tables.ready_table(tables.Table.parse(self._output.table), schema, "output", self._output.create)
 
     def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
         from pipelines.connectors.bigquery.sink import WriteBigQuery

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.config.bigtable import BigtableOutput
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.base import SinkConnector
-from pipelines.connectors.bigtable import tables as bigtable_tables
+from pipelines.connectors.bigtable import tables
 from pipelines.dead_letters.place import DeadLetterPlace
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ class BigtableSinkConnector(SinkConnector):
         self._output = output
 
     def check(self) -> None:
-        problems = bigtable_tables.key_problems(self._plan, self._output.row_key)
+        problems = tables.key_problems(self._plan, self._output.row_key)
         if problems:
             raise ConfigError(problems)
-        bigtable_tables.ready_table(self._output)
+        tables.ready_table(self._output)
 
     def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
         from pipelines.connectors.bigtable.sink import WriteBigtable

@@ -10,8 +10,7 @@ import pyarrow as pa
 from pipelines.config.errors import ConfigError
 from pipelines.config.files import FileOutput
 from pipelines.connectors.base import SinkConnector
-from pipelines.connectors.files import rolling
-from pipelines.connectors.files import written_keys as written
+from pipelines.connectors.files import rolling, written_keys
 from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.formats import writer_class
 from pipelines.plan import KEY
@@ -39,7 +38,7 @@ class FilesSinkConnector(SinkConnector):
 
     def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
         output = self._output
-        yield from written.keys(
+        yield from written_keys.keys(
             output.path, self._extension, self._key_name(), seconds, output.window_s, output.delimiter
         )
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from pipelines import storage
-from pipelines.connectors.files import rolling
-from pipelines.connectors.files import written_keys as written
+from pipelines.connectors.files import rolling, written_keys
 from pipelines.connectors.files.publishing import shards
 from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
 from pipelines.rows.origin import DeadLetter
@@ -93,7 +92,7 @@ class RollingDeadLetters(DeadLetterPlace):
         return rolling.recovered(self.prefix, EXTENSION)
 
     def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
-        return written.keys(self.prefix, EXTENSION, "key", seconds, self.window_s)
+        return written_keys.keys(self.prefix, EXTENSION, "key", seconds, self.window_s)
 
     def open(self) -> DeadLetterWriter:
         return _RollingWriter(self)

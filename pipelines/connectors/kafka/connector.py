@@ -63,9 +63,9 @@ class KafkaSinkConnector(SinkConnector):
         self._partitions = kafka_client.partitions_of("output", self._cluster, [self._output.topic])
 
     def written_keys(self, seconds: float) -> Iterator[tuple[float, pa.Array]]:
-        from pipelines.connectors.kafka import written_keys as kafka_keys
+        from pipelines.connectors.kafka import written_keys
 
-        yield from kafka_keys.written_keys("output.topic", self._cluster, self._partitions, seconds)
+        yield from written_keys.written_keys("output.topic", self._cluster, self._partitions, seconds)
 
     def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
         from pipelines.connectors.kafka.sink import WriteKafka

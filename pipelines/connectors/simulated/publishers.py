@@ -11,9 +11,9 @@ from pipelines.connectors.simulated.generator import Made
 from pipelines.rows.messages import KEY_NAME
 
 if TYPE_CHECKING:
-    from pipelines.connectors.kafka import producer as kafka_topic
+    from pipelines.connectors.kafka import producer
     from pipelines.connectors.kafka.client import Cluster
-    from pipelines.connectors.pubsub import publisher as pubsub_topic
+    from pipelines.connectors.pubsub import publisher
 
 TIMESTAMP = "timestamp"
 """The attribute of a message of Pub/Sub with the time of what it tells."""
@@ -83,14 +83,14 @@ class ToPubSub(Publisher):
 
     def __init__(self, topic: str) -> None:
         self.name = topic
-        self._topic: pubsub_topic.Topic | None = None
+        self._topic: publisher.Topic | None = None
 
     def open(self) -> None:
         from pipelines.connectors.pubsub import client as pubsub
-        from pipelines.connectors.pubsub import publisher as pubsub_topic
+        from pipelines.connectors.pubsub import publisher
 
         pubsub.check_topic("--to", self.name)
-        self._topic = pubsub_topic.Topic(self.name)
+        self._topic = publisher.Topic(self.name)
 
     def send(self, made: Made) -> dict[int, str]:
         import numpy as np
@@ -126,18 +126,18 @@ class ToKafka(Publisher):
         self.name = f"{topic} at {cluster.servers}"
         self._name = topic
         self._cluster = cluster
-        self._topic: kafka_topic.Topic | None = None
+        self._topic: producer.Topic | None = None
 
     def open(self) -> None:
         from pipelines.config.errors import ConfigError
         from pipelines.connectors.kafka import client as kafka_client
-        from pipelines.connectors.kafka import producer as kafka_topic
+        from pipelines.connectors.kafka import producer
 
         try:
             kafka_client.partitions_of("kafka", self._cluster, [self._name])
         except ConfigError as error:
             raise ConfigError(_as_options(problem) for problem in error.problems) from None
-        self._topic = kafka_topic.Topic(self._cluster, self._name)
+        self._topic = producer.Topic(self._cluster, self._name)
 
     def send(self, made: Made) -> dict[int, str]:
         assert self._topic is not None
