@@ -1,4 +1,4 @@
-"""TODO pipelines.clock."""
+"""Gives the time in microseconds since the epoch, as numbers and as columns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A config held against what it names: files, model, columns. All mistakes show here, before anything runs.
-
-Needs neither TensorFlow nor, for local paths, Beam.
-"""
+"""What a run will do: the plan that commands make of a config, and that flows, connectors and the engine follow."""
 
 from __future__ import annotations
 

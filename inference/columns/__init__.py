@@ -1,1 +1,1 @@
-"""TODO inference/columns."""
+"""Binds the columns of a record batch to the inputs of a model, and turns their values into those that the inputs take."""

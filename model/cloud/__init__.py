@@ -1,1 +1,1 @@
-"""TODO model/cloud."""
+"""Talks to Google Cloud's REST APIs: sessions, credentials, errors, uploads."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/beam_fixes."""
+"""Repairs of Beam itself, each for one runner; see docs/architecture.md for what fails without it."""

@@ -1,4 +1,4 @@
-"""What all objects of a config have in common."""
+"""The base of all objects of a config, and the keys that outputs share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO pipelines.config.bigquery."""
+"""BigQuery in a config: output, dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO pipelines.config.bigtable."""
+"""Bigtable in a config: output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO pipelines.config.console."""
+"""The console in a config: output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO pipelines.config.explain."""
+"""Explains what is wrong with a config, in a line for each mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of a config that says how to reach Kafka."""
+"""Kafka in a config: source, output, dead letters, and how to reach the brokers."""
 
 from __future__ import annotations
 

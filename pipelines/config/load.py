@@ -1,4 +1,4 @@
-"""TODO pipelines.config.load."""
+"""Loads configs: the file, `--set`, environment variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO pipelines.config.messages."""
+"""The keys that all sources of messages share."""
 
 from __future__ import annotations
 

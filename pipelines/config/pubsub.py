@@ -1,4 +1,4 @@
-"""TODO pipelines.config.pubsub."""
+"""Pub/Sub in a config: source, output, dead letters."""
 
 from __future__ import annotations
 

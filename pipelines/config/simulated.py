@@ -1,4 +1,4 @@
-"""TODO pipelines.config.simulated."""
+"""The simulated source of a config."""
 
 from __future__ import annotations
 

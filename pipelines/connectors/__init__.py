@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors."""
+"""Reads from and writes to services: one package for each, named by `registry`."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/engine."""
+"""Runs a pipeline on a Beam runner, and collects the account of it."""

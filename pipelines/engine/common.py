@@ -1,4 +1,4 @@
-"""TODO pipelines.engine.common."""
+"""What batch and stream runs share: imports, the pipeline, its failures, dry runs."""
 
 from __future__ import annotations
 

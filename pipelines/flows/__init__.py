@@ -1,1 +1,1 @@
-"""TODO pipelines/flows."""
+"""Builds the flow of a run: source, decoding, Predict, sink, and the account."""

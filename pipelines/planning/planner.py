@@ -1,4 +1,7 @@
-"""TODO pipelines.planning.planner."""
+"""A config held against what it names: files, model, columns. All mistakes show here, before anything runs.
+
+Needs neither TensorFlow nor, for local paths, Beam.
+"""
 
 from __future__ import annotations
 

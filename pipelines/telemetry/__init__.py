@@ -1,1 +1,1 @@
-"""TODO pipelines/telemetry."""
+"""Counts and measures a run: receipts and their balance, the tally, latencies, the closing summary."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors/bigquery."""
+"""Writes rows and dead letters of a stream to BigQuery."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors/bigtable."""
+"""Writes rows of a stream to Bigtable."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors/console."""
+"""Shows rows of a stream on the console."""

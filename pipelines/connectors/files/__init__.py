@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors/files."""
+"""Reads files, and writes files of batch runs and streams, with their dead letters."""

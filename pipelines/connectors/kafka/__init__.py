@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors/kafka."""
+"""Reads and writes Kafka topics."""

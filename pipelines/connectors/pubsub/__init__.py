@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors/pubsub."""
+"""Reads Pub/Sub subscriptions, and publishes to topics."""

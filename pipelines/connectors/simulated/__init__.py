@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors/simulated."""
+"""Generates messages at an exact rate, and publishes them."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors/streaming."""
+"""Holds what unbounded sources share: checkpoints, acknowledgement, the size of micro-batches, the end."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/connectors/writing."""
+"""Holds what sinks share: columns to write, rows that are refused, messages."""

@@ -1,4 +1,4 @@
-"""TODO pipelines.connectors.writing.columns."""
+"""Finds the keys of rows that are written."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO pipelines/formats/avro."""
+"""Reads and writes Avro: files by blocks, and single messages."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/formats/orc."""
+"""Reads ORC, in processes of its own."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/formats/parquet."""
+"""Reads and writes Parquet, by row groups."""

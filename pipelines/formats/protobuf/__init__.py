@@ -1,1 +1,1 @@
-"""TODO pipelines/formats/protobuf."""
+"""Reads messages of protobuf, in columns."""

@@ -1,1 +1,1 @@
-"""TODO pipelines/formats/tfrecord."""
+"""Reads and writes TFRecord files, of tf.Examples or of raw records."""
