@@ -36,7 +36,7 @@ class Summary:
       rows_repeated: of a stream, dropped because their key had come before; None if repeats are kept.
       batching: of a stream with a latency budget: what was chosen at the end, `max_rows` and `max_wait_ms`.
       latency_ms: of a stream, from the event to its row being written: percentiles by name.
-      stage_latency_ms: likewise of each stage, see streams/latency.py.
+      stage_latency_ms: likewise of each stage, see telemetry/latency.py.
     """
 
     name: str

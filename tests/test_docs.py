@@ -1,0 +1,37 @@
+"""The documents name what is there: modules, folders, and each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BASES = (ROOT, *(ROOT / package for package in ("pipelines", "inference", "model", "tests")))
+_CODE = re.compile(r"`([^`\s]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def named(document: Path) -> Iterator[tuple[int, str]]:
+    """The paths of modules and folders of the packages that a document names: line, path."""
+    for line, text in enumerate(document.read_text("utf-8").splitlines(), 1):
+        for name in _CODE.findall(text):
+            within = name.split("/")[0] in ("pipelines", "inference", "model", "tests")
+            if "<" not in name and "*" not in name and "/" in name and (within or name.endswith(".py")):
+                yield line, name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_names_is_there(document: Path) -> None:
+    missing = [f"line {line}: {name}" for line, name in named(document) if not any((b / name).exists() for b in BASES)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    links = [link.partition("#")[0] for link in _LINK.findall(document.read_text("utf-8"))]
+    missing = [link for link in links if link and "://" not in link and not (document.parent / link).exists()]
+    assert missing == []
