@@ -75,8 +75,8 @@ def test_the_parts_of_pipelines_import_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_has_one_job(path: Path) -> None:
-    """A module over about 400 lines is two modules."""
-    assert len(path.read_text("utf-8").splitlines()) <= 450
+    """A module over 350 lines is two modules; one is left that is longer."""
+    assert len(path.read_text("utf-8").splitlines()) <= 410
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

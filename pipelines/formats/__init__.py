@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 _READERS = {
-    "csv": "csv.CsvReader",
+    "csv": "csv.reader.CsvReader",
     "json": "json.JsonReader",
     "avro": "avro.reader.AvroReader",
     "parquet": "parquet.reader.ParquetReader",
@@ -37,7 +37,7 @@ _MESSAGE_READERS = {
     "protobuf": "protobuf.message.ProtobufReader",
 }
 WRITERS = {
-    "csv": "csv.CsvWriter",
+    "csv": "csv.writer.CsvWriter",
     "json": "json.JsonWriter",
     "avro": "avro.writer.AvroWriter",
     "parquet": "parquet.writer.ParquetWriter",

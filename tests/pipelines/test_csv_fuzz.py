@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.formats import ReadSpec, Split, reader_class, row_finder
-from pipelines.formats import csv as our_csv
 from pipelines.formats import text_blocks as our_text
+from pipelines.formats.csv import reader as our_csv
 from pipelines.rows.origin import Block, RejectedRow
 
 NAMES = ("k", "a", "b")

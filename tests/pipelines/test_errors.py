@@ -235,7 +235,7 @@ def test_a_sink_that_breaks_fails_the_run_and_publishes_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipelines.formats.csv.CsvWriter.write", full)
+    monkeypatch.setattr("pipelines.formats.csv.writer.CsvWriter.write", full)
     result = command("batch", "--config", write_config(tmp_path, "csv", str(good)))
     assert result.code == 1
     assert len(result.errors) == 1, result

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.formats.base import Split
-from pipelines.formats.csv import CsvReader
+from pipelines.formats.csv.reader import CsvReader
 from pipelines.rows.origin import Block, RejectedRow
 from tests import ledger
 from tests.conftest import ROOT, Command

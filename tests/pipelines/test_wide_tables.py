@@ -17,7 +17,7 @@ from inference.errors import BindingError
 from model.specs import Signature, TensorSpec
 from pipelines.formats import reader_class
 from pipelines.formats.base import ReadSpec
-from pipelines.formats.csv import read_header
+from pipelines.formats.csv.reader import read_header
 from pipelines.formats.dialect import Dialect
 from pipelines.rows.origin import Block
 

@@ -1,6 +1,6 @@
 """Record batches of a stream -> files, published by windows. At least once: a bundle run again is appended again.
 
-What is written is durable at the end of the bundle, before its messages are acknowledged (see connectors/files/rolling.py).
+What is written is durable at the end of the bundle, before its messages are acknowledged (see `rolling`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.clock import now_us
-from pipelines.connectors.pubsub.subscriber import Chunk, Session
+from pipelines.connectors.pubsub.pulled import Chunk
+from pipelines.connectors.pubsub.subscriber import Session
 from pipelines.connectors.streaming.acknowledged import AcknowledgedSource
 from pipelines.rows.messages import Messages
 

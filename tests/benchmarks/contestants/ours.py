@@ -22,7 +22,7 @@ with quiet_imports():
     from pipelines import plan  # noqa: F401
     from pipelines.engine import batch as engine  # noqa: F401
     from pipelines.flows import batch as graph  # noqa: F401
-    from pipelines.formats import csv  # noqa: F401
+    from pipelines.formats.csv import reader, writer  # noqa: F401
     from pipelines.telemetry import summary as report  # noqa: F401
 
 from tests.benchmarks.contestants.common import BATCH_ROWS, WORKERS, Job, job_from_command_line, measure

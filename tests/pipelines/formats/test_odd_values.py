@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.formats import ReadSpec, reader_class
-from pipelines.formats.csv import CsvReader
+from pipelines.formats.csv.reader import CsvReader
 from pipelines.formats.json import JsonReader
 from pipelines.formats.text import TextReader
 from pipelines.rows.origin import Block, RejectedRow

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from pipelines.connectors.files import rolling
-from pipelines.connectors.pubsub import subscriber as subscription
+from pipelines.connectors.pubsub import pulled
 from pipelines.connectors.simulated.natality import births_at
 from tests.conftest import ROOT, Command
 from tests.pipelines.message_samples import poisoned
@@ -274,7 +274,7 @@ def test_who_is_not_there_is_told_at_once(tmp_path: Path, variables: dict[str, s
 
 
 def test_times_of_attributes() -> None:
-    read = subscription.parsed_time
+    read = pulled.parsed_time
     assert read("1700000000123") == 1_700_000_000_123_000
     assert read("2023-11-14T22:13:20.5Z") == read("2023-11-14T23:13:20.5+01:00") == 1_700_000_000_500_000
     assert [read(text) for text in ("", "yesterday", "9" * 30, "2023-11-14")] == [None] * 4

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,9 @@ import pyarrow.csv as pacsv
 
 from pipelines import storage
 from pipelines.encodings import charset_of
-from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split, Writer, encoding
+from pipelines.formats.base import MAX_ROW_BYTES, FormatError, ReadSpec, Split
 from pipelines.formats.charset import UTF_16_BOMS, to_utf8
 from pipelines.formats.dialect import Dialect, Spans
-from pipelines.formats.output_values import nested_type, polars_type
 from pipelines.formats.row_finder import RowFinder
 from pipelines.formats.table import broken_file
 from pipelines.formats.text import TextReader, is_number
@@ -320,34 +319,3 @@ def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...],
             "source.column_names"
         )
     return names, end
-
-
-class CsvWriter(Writer):
-    """Writes CSV with a header. Fields are quoted where they need it, nulls are empty and unquoted."""
-
-    extension = "csv"
-    libraries = ("polars",)
-
-    def __init__(self, file: IO[bytes], schema: pa.Schema, options: Mapping[str, Any]) -> None:
-        super().__init__(file, schema, options)
-        self._separator = str(options.get("delimiter") or ",")
-        header = schema.empty_table().to_batches() or [pa.RecordBatch.from_pylist([], schema=schema)]
-        self.file.write(self._encoded(header[0], header=True))
-
-    def _encoded(self, batch: pa.RecordBatch, *, header: bool = False) -> memoryview:
-        import polars as pl
-
-        encoded = io.BytesIO()
-        with encoding("CSV"):
-            frame = cast(pl.DataFrame, pl.from_arrow(batch))
-            frame.write_csv(encoded, include_header=header, separator=self._separator)
-        return encoded.getbuffer()
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        self.file.write(self._encoded(batch))
-
-    @classmethod
-    def output_type(cls, type: pa.DataType) -> pa.DataType:
-        """CSV has no lists: they are written as JSON text. Bytes are written as the text that they are."""
-        leaf = nested_type(type, lambda inner: polars_type(inner, "CSV"), "CSV")
-        return pa.string() if pa.types.is_nested(leaf) else leaf
