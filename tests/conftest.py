@@ -86,7 +86,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
     def cut(split_bytes: int, block_bytes: int) -> None:
         monkeypatch.setattr("pipelines.connectors.files.source.split_bytes_for", lambda total: split_bytes)
-        for format in ("text_blocks", "avro", "tfrecord"):
+        for format in ("text_blocks", "avro.decoder", "tfrecord.reader"):
             module = importlib.import_module(f"pipelines.formats.{format}")
             monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)
 

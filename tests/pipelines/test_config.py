@@ -7,21 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import run as config
+from pipelines.config import __main__ as schema
+from pipelines.config.load import load
 from tests.conftest import ROOT, Command
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.json") if path.name != "schema.json")
 
 
 def test_the_schema_is_up_to_date() -> None:
-    assert (ROOT / "configs" / "schema.json").read_text() == config.json_schema(), "run `make schema`"
-    assert config.main(["--check"]) == 0
+    assert (ROOT / "configs" / "schema.json").read_text() == schema.json_schema(), "run `make schema`"
+    assert schema.main(["--check"]) == 0
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_configs_are_valid(path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert config.load(str(path)).name
+    assert load(str(path)).name
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

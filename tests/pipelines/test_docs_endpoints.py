@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pipelines.config import run as config
+from pipelines.config.load import PACKAGED, load
 from pipelines.config.model import EndpointConfig
 from pipelines.planning.model import endpoint
 from tests.conftest import ROOT
@@ -23,10 +23,10 @@ PROTOCOLS = get_args(EndpointConfig.model_fields["protocol"].annotation)
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["model"]["protocol"])
 def test_an_example_is_a_config(example: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREDICT_TOKEN", "not-a-real-one")
-    packaged = json.loads((ROOT / config.PACKAGED).read_text("utf-8"))
+    packaged = json.loads((ROOT / PACKAGED).read_text("utf-8"))
     path = tmp_path / "example.json"
     path.write_text(json.dumps({**packaged, **example}))
-    model = config.load(str(path)).model
+    model = load(str(path)).model
     assert isinstance(model, EndpointConfig)
     # The address, too, is one that the protocol takes.
     assert endpoint(model).make_protocol().name == model.protocol

@@ -197,7 +197,8 @@ def test_maps_become_lists_of_pairs(tmp_path: Path) -> None:
 def test_splits_cover_the_file_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split_bytes: int, remote: bool
 ) -> None:
-    monkeypatch.setattr("pipelines.formats.avro.reader.is_remote", lambda path: remote)
+    for module in ("reader", "origin"):
+        monkeypatch.setattr(f"pipelines.formats.avro.{module}.is_remote", lambda path: remote)
     content = encoded()
     file = write(tmp_path / "a.avro", content)
     reader = pickle.loads(pickle.dumps(AvroReader(ReadSpec(COLUMNS))))
@@ -296,7 +297,8 @@ def damaged(kind: str, codec: str) -> tuple[bytes, container.Piece]:
 def test_a_damaged_block_is_rejected_and_its_neighbours_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, codec: str, remote: bool
 ) -> None:
-    monkeypatch.setattr("pipelines.formats.avro.reader.is_remote", lambda path: remote)
+    for module in ("reader", "origin"):
+        monkeypatch.setattr(f"pipelines.formats.avro.{module}.is_remote", lambda path: remote)
     content, hurt = damaged(kind, codec)
     file = write(tmp_path / "a.avro", content)
     reader = AvroReader(ReadSpec(COLUMNS))

@@ -209,7 +209,7 @@ def test_markers_without_blocks_are_one_dead_letter() -> None:
 
 
 def test_dead_letters_of_a_split_keep_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.formats.avro.reader.MAX_PAYLOAD_BYTES", 100_000)
+    monkeypatch.setattr("pipelines.formats.avro.decoder.MAX_PAYLOAD_BYTES", 100_000)
     schema = record("long") | {"doc": "x" * 10_000}
     _, rejected = read(document(schema, "deflate", *[(5, b"junk")] * 50))
     assert len(rejected) == 50
@@ -221,12 +221,12 @@ def test_dead_letters_of_a_split_keep_a_bounded_number_of_bytes(monkeypatch: pyt
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cuts blocks into many parts."""
     for module, name, value in (
-        ("avro", "DECODED_BYTES", 20_000),
-        ("avro_rows", "DECODED_BYTES", 20_000),
-        ("avro_shape", "DECODED_BYTES", 20_000),
-        ("avro_rows", "_PART_BYTES", 5_000),
-        ("avro_rows", "_SEGMENT_BYTES", 3_000),
-        ("avro_message", "DECODED_BYTES", 20_000),
+        ("avro.decoder", "DECODED_BYTES", 20_000),
+        ("avro.rows", "DECODED_BYTES", 20_000),
+        ("avro.shape", "DECODED_BYTES", 20_000),
+        ("avro.rows", "_PART_BYTES", 5_000),
+        ("avro.rows", "_SEGMENT_BYTES", 3_000),
+        ("avro.message", "DECODED_BYTES", 20_000),
         ("message", "DECODED_BYTES", 20_000),
     ):
         monkeypatch.setattr(f"pipelines.formats.{module}.{name}", value)

@@ -268,7 +268,7 @@ def test_processes_can_be_ended(file: str) -> None:
 
 _FORKED = """
 import os, signal, sys
-from pipelines.formats import orc_file
+from pipelines.formats.orc import file as orc_file
 from pipelines.formats.orc.file import OrcFile
 
 def rows():

@@ -182,7 +182,7 @@ def test_no_corruption_raises(tmp_path_factory: pytest.TempPathFactory, data: st
 
 
 def test_wide_rows_come_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("parquet", "parquet_size"):
+    for module in ("parquet.reader", "parquet.size"):
         monkeypatch.setattr(f"pipelines.formats.{module}.BATCH_BYTES", 100_000)
     table = pa.table({"key": range(500), "name": [f"{i:05}" * 1000 for i in range(500)]})
     blocks, _ = everything(ParquetReader(ReadSpec(COLUMNS)), write(tmp_path / "a.parquet", table, 500))
