@@ -138,8 +138,8 @@ def run_python(storage: Storage, code: str, *arguments: str) -> subprocess.Compl
 _RUNS = """
 import json, sys
 from pipelines import batch, replay
-from pipelines.config.run import load
-from pipelines.plan import make_plan
+from pipelines.config.load import load
+from pipelines.planning.planner import make_plan
 for config, fixed, patterns, times in json.loads(sys.argv[1]):
     for pattern in patterns:
         plan = make_plan(load(config, [f"source.path={pattern}"]))
@@ -354,7 +354,7 @@ def test_publishing_on_cloud_storage_is_killed_at_each_step(storage: Storage) ->
 
 _READING = """
 import hashlib, json, sys
-from pipelines import source_files
+from pipelines.connectors.files import source_files
 from pipelines.formats import ReadSpec, reader_class
 found = source_files.find([sys.argv[1]]).files
 reader = reader_class("bytes")(ReadSpec(reader_class("bytes").schema("", {}), {}, "path"))
