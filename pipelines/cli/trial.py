@@ -20,15 +20,16 @@ from pipelines.cli.sample_view import Table, show_reasons
 from pipelines.config.errors import ConfigError
 from pipelines.config.model import EndpointConfig
 from pipelines.config.registry import source_encodings
+from pipelines.connectors.writing.row_writer import OutputRows, RowWriter
 from pipelines.connectors.writing.rows import WriteRows
 from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
 from pipelines.dead_letters.step import RejectUnpredicted
 from pipelines.engine.common import import_tensorflow, runtime_used
 from pipelines.formats.output_values import shown_values
-from pipelines.plan import Plan
+from pipelines.plan import OutputColumn, Plan
 from pipelines.planning.model import make_handler
 from pipelines.planning.sampling import Sample
-from pipelines.rows.origin import DeadLetter, Origin, Positions
+from pipelines.rows.origin import DeadLetter
 
 _CELL_CHARACTERS = 40
 _MOST_ATTEMPTS = 3
@@ -89,7 +90,8 @@ def predict(plan: Plan, sample: Sample, shown: int) -> Trial:
     except (ModelError, InferenceError, OSError) as error:
         raise ConfigError([masked(f"model: {' '.join(str(error).split())}")]) from error
     letters = _Letters()
-    sink = _Written(plan, shown, letters)
+    first = _FirstRows(plan.output, shown)
+    sink = WriteRows(first, plan.key_column, letters, plan.model.id)
     reject = RejectUnpredicted(letters, plan.model.id, plan.key_column)
     for (origin, batch), result in zip(parts, results, strict=True):
         rows = rows_of(batch)
@@ -103,7 +105,7 @@ def predict(plan: Plan, sample: Sample, shown: int) -> Trial:
             sink.process((origin, numbered(taken(result, good), rows[good])))
     failed = tuple((letter.source, letter.message) for letter in letters.taken)
     given = sum(batch.num_rows for _, batch in parts)
-    return Trial(runtime_used(plan), given, tuple(sink.shown), failed, "" if given else _why_none(plan, sample))
+    return Trial(runtime_used(plan), given, tuple(first.shown), failed, "" if given else _why_none(plan, sample))
 
 
 def _results(plan: Plan, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
@@ -162,24 +164,25 @@ class _Letters(DeadLetterPlace, DeadLetterWriter):
     def close(self) -> None: ...
 
 
-class _Written(WriteRows):
+class _FirstRows(RowWriter):
     """Keeps the first rows that a sink would write, as values to look at.
 
     Args:
-      plan: of the run.
+      columns: the columns of the output.
       most: how many rows are kept.
-      dead_letters: where rows go that cannot be written.
     """
 
-    def __init__(self, plan: Plan, most: int, dead_letters: DeadLetterPlace) -> None:
-        super().__init__(plan.output, plan.key_column, dead_letters, plan.model.id)
+    stage = "encode"
+
+    def __init__(self, columns: tuple[OutputColumn, ...], most: int) -> None:
+        self.columns = columns
         self._most = most
         self.shown: list[dict[str, Any]] = []
 
-    def write(self, encoded: pa.RecordBatch, origin: Origin, rows: Positions) -> None:
-        first = encoded.slice(0, max(0, self._most - len(self.shown)))
+    def write(self, rows: OutputRows) -> None:
+        first = rows.encoded.slice(0, max(0, self._most - len(self.shown)))
         columns = [_readable(column) for column in first.columns]
-        names = encoded.schema.names
+        names = first.schema.names
         self.shown += [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 

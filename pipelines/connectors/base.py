@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
-from pipelines.dead_letters.place import DeadLetterPlace, Place
+from pipelines.dead_letters.place import Place
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
     from pipelines.config.run import Batching
-    from pipelines.connectors.writing.rows import WriteRows
+    from pipelines.connectors.writing.row_writer import RowWriter
 
 
 class SourceConnector(ABC):
@@ -55,5 +55,5 @@ class SinkConnector(Place):
     """Writes the rows of a stream. It is made of a plan and its output's config."""
 
     @abstractmethod
-    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows | None:
-        """Makes the step that writes the rows; None if nothing does but the console."""
+    def writer(self) -> RowWriter | None:
+        """Makes what writes the rows in a worker; None if they are only shown on the console."""

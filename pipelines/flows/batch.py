@@ -8,8 +8,9 @@ from inference.predict import Keyed, Predict
 from pipelines.config.registry import source_encodings
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
 from pipelines.connectors.files.publishing.step import Publish, Target
-from pipelines.connectors.files.sink import WriteShards
+from pipelines.connectors.files.sink import ShardWriter
 from pipelines.connectors.files.source import ReadFiles
+from pipelines.connectors.writing.rows import WriteRows
 from pipelines.dead_letters.limit import DeadLetterLimit
 from pipelines.dead_letters.step import RECEIPTS, RejectUnpredicted
 from pipelines.formats import reader_class, writer_class
@@ -79,9 +80,8 @@ def connect(
         RejectUnpredicted(dead_letters, plan.model.id, plan.key_column).limited_by(limit)
     ).with_outputs(RECEIPTS)
     options = output_options(plan)
-    sink = WriteShards(
-        writer, plan.output, plan.key_column, options, target.output, plan.run_id, dead_letters, plan.model.id
-    )
+    shards = ShardWriter(writer, plan.output, options, target.output, plan.run_id)
+    sink = WriteRows(shards, plan.key_column, dead_letters, plan.model.id)
     written = predicted | "Sink" >> beam.ParDo(sink.limited_by(limit)).with_outputs(RECEIPTS, main="shards")
 
     receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()

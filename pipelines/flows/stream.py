@@ -24,6 +24,7 @@ from pipelines.config.run import Window
 from pipelines.connectors.console.sink import ShowRows
 from pipelines.connectors.registry import stream_dead_letters, stream_sink
 from pipelines.connectors.writing.columns import keys_of
+from pipelines.connectors.writing.rows import WriteRows
 from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import DeadLetterDoFn, RejectUnpredicted
 from pipelines.flows.decode import MessageDecoder
@@ -152,9 +153,9 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Ro
     _ = rejected | "DeadLetters" >> beam.ParDo(reject)
     predicted = typed(predicted | "Measure" >> beam.ParDo(Measure()), Rows)
     give_outlet(predicted)
-    sink = stream_sink(plan).sink(dead_letters)
+    writer = stream_sink(plan).writer()
     if config.output.show:
-        show = ShowRows(plan.output, plan.key_column, config.output.show, to_stderr, last=sink is None)
+        show = ShowRows(plan.output, plan.key_column, config.output.show, to_stderr, last=writer is None)
         _ = predicted | "Show" >> beam.ParDo(show)
-    if sink is not None:
-        _ = predicted | "Sink" >> beam.ParDo(sink)
+    if writer is not None:
+        _ = predicted | "Sink" >> beam.ParDo(WriteRows(writer, plan.key_column, dead_letters, plan.model.id))

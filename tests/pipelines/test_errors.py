@@ -248,15 +248,15 @@ def test_rows_that_vanish_are_noticed_and_nothing_is_published(
     command: Command, tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step that loses rows, for whatever reason, cannot go unnoticed."""
-    import pipelines.connectors.files.sink as sink
+    import pipelines.connectors.writing.rows as sink
 
-    whole = sink.WriteShards.process
+    whole = sink.WriteRows.process
 
     def lossy(self: Any, element: Any) -> None:
         origin, batch = element
         whole(self, (origin, batch.slice(0, batch.num_rows - 1)))
 
-    monkeypatch.setattr(sink.WriteShards, "process", lossy)
+    monkeypatch.setattr(sink.WriteRows, "process", lossy)
     result = command("batch", "--config", write_config(tmp_path, "csv", str(good)))
     assert result.code == 3, result
     assert len(result.errors) == 1

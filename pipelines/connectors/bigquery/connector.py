@@ -8,10 +8,9 @@ from pipelines.config.bigquery import BigQueryOutput
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.base import SinkConnector
 from pipelines.connectors.bigquery import tables
-from pipelines.dead_letters.place import DeadLetterPlace
 
 if TYPE_CHECKING:
-    from pipelines.connectors.writing.rows import WriteRows
+    from pipelines.connectors.writing.row_writer import RowWriter
     from pipelines.plan import Plan
 
 
@@ -29,10 +28,10 @@ class BigQuerySinkConnector(SinkConnector):
         schema = tables.table_schema(columns, added)
         tables.ready_table(tables.Table.parse(self._output.table), schema, "output", self._output.create)
 
-    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
-        from pipelines.connectors.bigquery.sink import WriteBigQuery
+    def writer(self) -> RowWriter:
+        from pipelines.connectors.bigquery.sink import BigQueryRowWriter
 
-        return WriteBigQuery(self._plan, self._output, dead_letters)
+        return BigQueryRowWriter(self._plan, self._output)
 
     def describe(self) -> str:
         return self._output.describe()

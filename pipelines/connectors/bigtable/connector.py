@@ -8,10 +8,9 @@ from pipelines.config.bigtable import BigtableOutput
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.base import SinkConnector
 from pipelines.connectors.bigtable import tables
-from pipelines.dead_letters.place import DeadLetterPlace
 
 if TYPE_CHECKING:
-    from pipelines.connectors.writing.rows import WriteRows
+    from pipelines.connectors.writing.row_writer import RowWriter
     from pipelines.plan import Plan
 
 
@@ -28,10 +27,10 @@ class BigtableSinkConnector(SinkConnector):
             raise ConfigError(problems)
         tables.ready_table(self._output)
 
-    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
-        from pipelines.connectors.bigtable.sink import WriteBigtable
+    def writer(self) -> RowWriter:
+        from pipelines.connectors.bigtable.sink import BigtableRowWriter
 
-        return WriteBigtable(self._plan, self._output, dead_letters)
+        return BigtableRowWriter(self._plan, self._output)
 
     def describe(self) -> str:
         return self._output.describe()

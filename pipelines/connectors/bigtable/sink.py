@@ -7,7 +7,6 @@ published twice, at two times, leaves two versions of its cells where the family
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +18,7 @@ import pyarrow.compute as pc
 from pipelines.config.bigtable import BigtableOutput
 from pipelines.connectors.bigtable.tables import make_transport, parts_of
 from pipelines.connectors.retry import patiently
-from pipelines.connectors.writing.answered import WriteAnswered
-from pipelines.dead_letters.place import DeadLetterPlace
+from pipelines.connectors.writing.row_writer import OutputRows, RowWriter
 from pipelines.formats.output_values import to_output
 from pipelines.plan import KEY, OutputColumn, Plan
 from pipelines.rows.messages import MessageOrigin
@@ -52,33 +50,34 @@ class BigtableError(RuntimeError):
         super().__init__(f"{code.name}: {' '.join(message.split())[:300]}")
 
 
-class WriteBigtable(WriteAnswered):
-    """(MessageOrigin, record batch) -> nothing. When `send` returns, Bigtable has its rows.
+class BigtableRowWriter(RowWriter):
+    """Writes each column of a row as a cell; when `write` returns, Bigtable has them.
 
     Args:
-      plan: what to do.
-      output: where to write.
-      dead_letters: where rows go that are refused.
+      plan: the plan of the run.
+      output: the table to write to.
     """
 
     _transport: Any = None
 
-    def __init__(self, plan: Plan, output: BigtableOutput, dead_letters: DeadLetterPlace) -> None:
+    def __init__(self, plan: Plan, output: BigtableOutput) -> None:
         self._parts = parts_of(output.row_key)
         written = {column.name for column in plan.output}
         others = dict.fromkeys(name for _, name in self._parts if name and name not in written)
         key_name = plan.key_column or KEY
         key_only = (OutputColumn(name, pa.string(), "key" if name == key_name else "source") for name in others)
-        super().__init__(dataclasses.replace(plan, output=(*plan.output, *key_only)), dead_letters)
+        self.columns = (*plan.output, *key_only)
         self._cells = len(plan.output)
         self._output = output
         self._name = f"{output.instance}/tables/{output.table}"
 
-    def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> dict[int, str]:
+    def write(self, rows: OutputRows) -> dict[int, str]:
+        origin, encoded = rows.origin, rows.encoded
+        assert isinstance(origin, MessageOrigin)
         keys = pc.fill_null(row_keys(encoded, self._parts).cast(pa.binary()), b"")
         refused, good = _checked(keys)
         # Bigtable keeps milliseconds.
-        times = origin.event_us()[rows] // 1000 * 1000
+        times = origin.event_us()[rows.rows] // 1000 * 1000
         binary = self._output.values == "binary"
         values = [cell_values(array, binary) for array in encoded.columns[: self._cells]]
         size = keys.nbytes + sum(each.nbytes for each in values)
@@ -97,7 +96,7 @@ class WriteBigtable(WriteAnswered):
         entry, mutation = MutateRowsRequest.Entry.pb(), Mutation.pb()
         cell = Mutation.SetCell.pb()
         family = self._output.family
-        names = [name.encode() for name in self._schema.names[: self._cells]]
+        names = [column.name.encode() for column in self.columns[: self._cells]]
         for key, time, *row in zip(keys.to_pylist(), times.tolist(), *(v.to_pylist() for v in values), strict=True):
             yield entry(
                 row_key=key,
@@ -177,8 +176,7 @@ class WriteBigtable(WriteAnswered):
             error = BigtableError(_CODE.UNAVAILABLE, "rows were not answered for")
         return sorted([*again, *unanswered]), error
 
-    def teardown(self) -> None:
-        super().teardown()
+    def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
             self._transport = None

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from pipelines.config.console import ConsoleOutput
 from pipelines.connectors.base import SinkConnector
-from pipelines.dead_letters.place import DeadLetterPlace
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
@@ -21,7 +20,7 @@ class ConsoleSinkConnector(SinkConnector):
     def check(self) -> None:
         """Does nothing: the console takes anything."""
 
-    def sink(self, dead_letters: DeadLetterPlace) -> None:
+    def writer(self) -> None:
         return None
 
     def describe(self) -> str:

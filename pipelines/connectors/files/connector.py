@@ -11,12 +11,11 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.files import FileOutput
 from pipelines.connectors.base import SinkConnector
 from pipelines.connectors.files import rolling, written_keys
-from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.formats import writer_class
-from pipelines.plan import KEY
+from pipelines.plan import KEY, output_options
 
 if TYPE_CHECKING:
-    from pipelines.connectors.writing.rows import WriteRows
+    from pipelines.connectors.writing.row_writer import RowWriter
     from pipelines.plan import Plan
 
 
@@ -50,11 +49,12 @@ class FilesSinkConnector(SinkConnector):
             raise ConfigError([f"output.columns: add '{key}': dedupe reads it from the files after a restart"])
         return name
 
-    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
-        from pipelines.connectors.files.rolling_sink import WriteRolling
-        from pipelines.plan import output_options
+    def writer(self) -> RowWriter:
+        from pipelines.connectors.files.rolling_sink import RollingWriter
 
-        return WriteRolling(self._plan, output_options(self._plan), self._output.window_s, dead_letters)
+        plan, output = self._plan, self._output
+        format = writer_class(output.format)
+        return RollingWriter(format, plan.output, output_options(plan), output.path, output.window_s)
 
     def describe(self) -> str:
         return rolling.pattern(self._output.path, self._extension)

@@ -8,80 +8,62 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-import pyarrow as pa
-
 from pipelines import storage
 from pipelines.connectors.files.publishing import shards
-from pipelines.connectors.writing.rows import WriteRows
-from pipelines.dead_letters.place import DeadLetterPlace
-from pipelines.dead_letters.step import at_bundle_end
+from pipelines.connectors.writing.row_writer import OutputRows, RowWriter
 from pipelines.formats.base import Writer
 from pipelines.plan import OutputColumn
-from pipelines.rows.origin import Origin, Positions
 from pipelines.telemetry.accounting import OUTPUT, ShardWritten
 from pipelines.telemetry.constant_outputs import ConstantOutputs
 
 
-class WriteShards(WriteRows):
-    """(Origin, record batch) -> receipts of the shards; what cannot be encoded goes to the dead letters.
+class ShardWriter(RowWriter):
+    """Writes the rows of each bundle to a shard of its own.
 
     Args:
-      writer: of the output's format.
-      columns: what to write.
-      key_column: the source column that is the key, if there is one.
+      format: the writer of the output's format.
+      columns: the columns to write.
       options: the format's own settings.
       output: prefix of the shards.
-      run_id: of this run.
-      dead_letters: where they go.
-      model: the model as dead letters name it.
+      run_id: names the run that they belong to.
     """
+
+    stage = "encode"
 
     def __init__(
         self,
-        writer: type[Writer],
+        format: type[Writer],
         columns: tuple[OutputColumn, ...],
-        key_column: str | None,
         options: Mapping[str, Any],
         output: str,
         run_id: str,
-        dead_letters: DeadLetterPlace,
-        model: str,
     ) -> None:
-        super().__init__(columns, key_column, dead_letters, model)
-        self._run_id = run_id
-        self._make_writer = writer
+        self.columns = columns
+        self._format = format
         self._options = dict(options)
         self._output = output
-        self._outputs = tuple(column.name for column in columns if column.origin == "model")
+        self._run_id = run_id
 
-    def setup(self) -> None:
-        self._constants = ConstantOutputs(self._outputs)
+    def open(self) -> None:
+        self._constants = ConstantOutputs(tuple(each.name for each in self.columns if each.origin == "model"))
 
-    def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
-        self._constants.look(element[1])
-        super().process(element)
-
-    def start_bundle(self) -> None:
-        super().start_bundle()
+    def begin_bundle(self) -> None:
         self._file: IO[bytes] | None = None
         self._path = ""
         self._rows = 0
 
-    def _open(self) -> Writer:
-        self._path = shards.temporary_path(self._output, self._run_id, self._make_writer.extension)
-        self._file = shards.create(self._path)
-        self._writer = self._make_writer(self._file, self._schema, self._options)
-        return self._writer
+    def write(self, rows: OutputRows) -> None:
+        if self._file is None:
+            self._path = shards.temporary_path(self._output, self._run_id, self._format.extension)
+            self._file = shards.create(self._path)
+            self._writer = self._format(self._file, self.schema, self._options)
+        self._writer.write(rows.encoded)
+        self._rows += len(rows)
+        self._constants.look(rows.batch)
 
-    def write(self, encoded: pa.RecordBatch, origin: Origin, rows: Positions) -> None:
-        writer = self._writer if self._file is not None else self._open()
-        writer.write(encoded)
-        self._rows += encoded.num_rows
-
-    def finish_bundle(self) -> Iterator[Any]:
-        yield from super().finish_bundle()
+    def end_bundle(self) -> Iterator[ShardWritten]:
         if self._file is not None:
             self._writer.close()
             size = storage.close_durably(self._file)
             self._file = None
-            yield at_bundle_end(ShardWritten(OUTPUT, self._path, self._rows, size, self._constants.found()))
+            yield ShardWritten(OUTPUT, self._path, self._rows, size, self._constants.found())

@@ -11,12 +11,11 @@ from pipelines.config.kafka import KafkaOutput, KafkaSource
 from pipelines.connectors.base import SinkConnector
 from pipelines.connectors.kafka import client as kafka_client
 from pipelines.connectors.streaming.acknowledged_connector import AcknowledgedConnector
-from pipelines.dead_letters.place import DeadLetterPlace
 
 if TYPE_CHECKING:
     from pipelines.config.run import Batching
     from pipelines.connectors.streaming.acknowledged import AcknowledgedSource
-    from pipelines.connectors.writing.rows import WriteRows
+    from pipelines.connectors.writing.row_writer import RowWriter
     from pipelines.plan import Plan
 
 
@@ -67,10 +66,10 @@ class KafkaSinkConnector(SinkConnector):
 
         yield from written_keys.written_keys("output.topic", self._cluster, self._partitions, seconds)
 
-    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
-        from pipelines.connectors.kafka.sink import WriteKafka
+    def writer(self) -> RowWriter:
+        from pipelines.connectors.kafka.sink import KafkaRowWriter
 
-        return WriteKafka(self._plan, self._output, self._cluster, dead_letters)
+        return KafkaRowWriter(self._plan, self._output, self._cluster)
 
     def describe(self) -> str:
         return self._output.describe()

@@ -14,50 +14,47 @@ import pyarrow as pa
 from pipelines.config.kafka import KafkaOutput
 from pipelines.connectors.kafka.client import Cluster
 from pipelines.connectors.kafka.producer import Topic
-from pipelines.connectors.writing.answered import Answers
-from pipelines.connectors.writing.messages import WriteMessages
 from pipelines.connectors.writing.payloads import payloads
-from pipelines.dead_letters.place import DeadLetterPlace
+from pipelines.connectors.writing.row_writer import Answers, OutputRows, RowWriter
 from pipelines.plan import Plan
 from pipelines.rows.messages import KEY_NAME, MessageOrigin
-from pipelines.rows.origin import Positions
 
 
-class WriteKafka(WriteMessages):
-    """(MessageOrigin, record batch) -> nothing. Kafka has its rows when the next element comes, or the bundle ends.
+class KafkaRowWriter(RowWriter):
+    """Sends each row as a message; Kafka has them when its answers are taken.
 
     Args:
-      plan: what to do.
-      output: where to.
-      cluster: its brokers.
-      dead_letters: where rows go that are refused.
+      plan: the plan of the run.
+      output: the topic to write to.
+      cluster: the brokers of the topic.
     """
 
-    def __init__(self, plan: Plan, output: KafkaOutput, cluster: Cluster, dead_letters: DeadLetterPlace) -> None:
-        super().__init__(plan, dead_letters)
+    def __init__(self, plan: Plan, output: KafkaOutput, cluster: Cluster) -> None:
+        self.columns = plan.output
         self._headers = output.headers
         self._name = output.topic
         self._cluster = cluster
 
-    def setup(self) -> None:
+    def open(self) -> None:
         self._topic = Topic(self._cluster, self._name)
 
-    def teardown(self) -> None:
+    def close(self) -> None:
         self._topic.close()
-        super().teardown()
 
-    def send(self, encoded: pa.RecordBatch, origin: MessageOrigin, rows: Positions) -> Answers:
-        keys = self.keys.take(self.at(rows)).cast(pa.binary()).to_pylist()
-        times_ms = (origin.event_us()[rows] // 1000).tolist()
-        headers = self._headers_of(keys, origin, rows) if self._headers else [None] * len(keys)
-        return self._topic.send(keys, payloads(encoded), times_ms, headers)
+    def write(self, rows: OutputRows) -> Answers:
+        origin = rows.origin
+        assert isinstance(origin, MessageOrigin)
+        keys = rows.keys.cast(pa.binary()).to_pylist()
+        times_ms = (origin.event_us()[rows.rows] // 1000).tolist()
+        headers = _headers(keys, origin.attributes(rows.rows)) if self._headers else [None] * len(keys)
+        return self._topic.send(keys, payloads(rows.encoded), times_ms, headers)
 
-    @staticmethod
-    def _headers_of(keys: list[bytes], origin: MessageOrigin, rows: Positions) -> list[Any]:
-        passed = origin.attributes(rows)
-        if passed is None:
-            return [[(KEY_NAME, key)] for key in keys]
-        return [
-            [*(each for each in came or () if each[0] != KEY_NAME), (KEY_NAME, key)]
-            for came, key in zip(passed.to_pylist(), keys, strict=True)
-        ]
+
+def _headers(keys: list[bytes], passed: pa.MapArray | None) -> list[Any]:
+    """Returns the headers of each message: those that came with its row, and its key."""
+    if passed is None:
+        return [[(KEY_NAME, key)] for key in keys]
+    return [
+        [*(each for each in came or () if each[0] != KEY_NAME), (KEY_NAME, key)]
+        for came, key in zip(passed.to_pylist(), keys, strict=True)
+    ]

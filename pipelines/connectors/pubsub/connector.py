@@ -14,13 +14,12 @@ from pipelines.connectors.preflight import ANSWER_WITHIN_S
 from pipelines.connectors.pubsub import client as pubsub
 from pipelines.connectors.pubsub.client import asked, make_client
 from pipelines.connectors.streaming.acknowledged_connector import AcknowledgedConnector
-from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.plan import KEY
 
 if TYPE_CHECKING:
     from pipelines.config.run import Batching
     from pipelines.connectors.streaming.acknowledged import AcknowledgedSource
-    from pipelines.connectors.writing.rows import WriteRows
+    from pipelines.connectors.writing.row_writer import RowWriter
     from pipelines.plan import Plan
 
 
@@ -110,10 +109,10 @@ class PubSubSinkConnector(SinkConnector):
             )
         pubsub.check_topic("output.topic", self._output.topic)
 
-    def sink(self, dead_letters: DeadLetterPlace) -> WriteRows:
-        from pipelines.connectors.pubsub.sink import WritePubSub
+    def writer(self) -> RowWriter:
+        from pipelines.connectors.pubsub.sink import PubSubRowWriter
 
-        return WritePubSub(self._plan, self._output, dead_letters)
+        return PubSubRowWriter(self._plan, self._output)
 
     def describe(self) -> str:
         return self._output.describe()

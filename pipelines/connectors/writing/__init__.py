@@ -1,1 +1,1 @@
-"""Holds what sinks share: columns to write, rows that are refused, messages."""
+"""Holds what sinks share: the step that writes rows, the interface of its writers, keys and payloads."""
