@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from model import terminal
+from pipelines import process_state
 from pipelines.cli import command
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _run(arguments: Any) -> int:
     lines = Lines(arguments.seed, arguments.duplicates, arguments.malformed, arguments.late, rows)
     publisher = _publisher(arguments)
     publisher.open()
-    stop.reset()
+    process_state.reset()
     sent = _Sent()
     failure = ""
     try:
@@ -117,7 +118,7 @@ def _run(arguments: Any) -> int:
 
         failure = f"cannot send: {first_line(error)}"
     finally:
-        stop.reset()
+        process_state.reset()
         publisher.close()
     _conclude(sent, publisher, arguments)
     if sent.refused:

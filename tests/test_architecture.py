@@ -44,7 +44,7 @@ def test_imports_go_down(path: Path) -> None:
 
 
 LAYERS = (
-    {"clock", "storage", "encodings"},
+    {"clock", "storage", "encodings", "process_state"},
     {"config"},
     {"telemetry"},
     {"rows"},

@@ -16,8 +16,11 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import TimerSpec, on_timer
 from apache_beam.transforms.window import GlobalWindow
 
+from pipelines import process_state
+
 ENDED = threading.Event()
 """Set when all that the source will ever give has been processed."""
+process_state.reset_by(ENDED.clear)
 
 
 class StreamEndedError(Exception):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from model import terminal
 from model.quiet import quiet_imports
@@ -13,18 +12,12 @@ from pipelines.cli import command
 from pipelines.cli.beam_flags import is_set
 from pipelines.config.console import ConsoleOutput
 from pipelines.config.errors import ConfigError
-from pipelines.config.kafka import KafkaSource
 from pipelines.config.pubsub import PubSubSource
-from pipelines.config.simulated import SimulatedSource
-from pipelines.connectors.registry import open_source, stream_dead_letters, stream_sink
+from pipelines.config.registry import StreamSource
+from pipelines.connectors.run import StreamRun, stream_run
 from pipelines.engine import job_server
 from pipelines.formats import row_reader_class
 from pipelines.plan import Plan
-
-if TYPE_CHECKING:
-    import apache_beam as beam
-
-Source = SimulatedSource | PubSubSource | KafkaSource
 
 
 def is_elsewhere(flags: Sequence[str]) -> bool:
@@ -46,35 +39,21 @@ def _value(flags: Sequence[str], wanted: str) -> str:
     return found.lower()
 
 
-def launch(plan: Plan, source: Source, flags: list[str]) -> int:
+def launch(plan: Plan, source: StreamSource, flags: list[str]) -> int:
     """Builds a plan's job and hands it over, or only builds it with --dry_run; gives the exit code."""
     _refuse(plan, source, _is_dataflow(flags))
     dry_run = is_set(flags, "dry_run")
-    batching, attributes = plan.config.batching, plan.config.output.passes_attributes
-    with contextlib.ExitStack() as stack:
-        if isinstance(source, PubSubSource) and _is_dataflow(flags):
-            if source.subscription and not dry_run:
-                stack.enter_context(open_source(source))
-            native = source
-
-            def read() -> beam.PTransform:
-                from pipelines.connectors.pubsub.dataflow_source import ReadPubSubNative
-
-                return ReadPubSubNative(native, batching.max_rows, batching.max_wait_ms, attributes)
-        else:
-            job_server.check_flags(flags)
-            opened = stack.enter_context(open_source(source))
-
-            def read() -> beam.PTransform:
-                return opened.read(batching, attributes)
-
+    is_native = _is_dataflow(flags)
+    if not is_native:
+        job_server.check_flags(flags)
+    with stream_run(plan, source, is_native, looks=not dry_run) as run:
         if not dry_run:
-            stream_sink(plan).check()
-            stream_dead_letters(plan.config).check()
-        return _hand_over(plan, source.describe(), read, flags)
+            run.check()
+        return _hand_over(run, source.describe(), flags)
 
 
-def _hand_over(plan: Plan, description: str, read: Callable[[], beam.PTransform], flags: list[str]) -> int:
+def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
+    plan = run.plan
     out, err = command.consoles()
     for note in plan.notes:
         err.print(note if note.startswith("warning: ") else f"note: {note}")
@@ -95,9 +74,10 @@ def _hand_over(plan: Plan, description: str, read: Callable[[], beam.PTransform]
     reader = row_reader_class(plan.config.source.reads)(plan.read)
     # Dataflow drops repeats itself: its workers do not share their memories.
     whole = dataclasses.replace(plan, config=plan.config.model_copy(update={"dedupe": None}))
+    read = run.source.read(plan.config.batching, plan.config.output.passes_attributes)
 
     def build(pipeline: Any) -> None:
-        flow.build(pipeline, whole, read(), reader, True)
+        flow.build(pipeline, dataclasses.replace(run, plan=whole), read, reader, True)
 
     if dry_run:
         return common.dry_run(given, build, out)
@@ -111,7 +91,7 @@ def _hand_over(plan: Plan, description: str, read: Callable[[], beam.PTransform]
     return command.OK
 
 
-def _refuse(plan: Plan, source: Source, native: bool) -> None:
+def _refuse(plan: Plan, source: StreamSource, native: bool) -> None:
     """Raises ConfigError for what workers of other processes cannot do."""
     problems = []
     if isinstance(plan.config.output, ConsoleOutput):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import terminal
 from model.quiet import quiet_imports
+from pipelines import process_state
 from pipelines.cli import command
 from pipelines.config.errors import ConfigError
 from pipelines.config.files import FileSource
@@ -47,6 +48,7 @@ def execute(
       reserved: the places that the run publishes to; None for a dry run.
       replayed: shards of dead letters to run instead of the plan's files.
     """
+    process_state.reset()
     job_server.check_flags(flags)
     out, err = command.consoles()
     for note in (*plan.notes, *(reserved.notes if reserved else ())):

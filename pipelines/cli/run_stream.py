@@ -11,13 +11,11 @@ from typing import Any
 
 from model import terminal
 from model.quiet import quiet_imports
+from pipelines import process_state
 from pipelines.cli import command, hand_over_stream
 from pipelines.config.errors import ConfigError
-from pipelines.config.kafka import KafkaSource
-from pipelines.config.pubsub import PubSubSource
-from pipelines.config.simulated import SimulatedSource
-from pipelines.connectors.base import SinkConnector, SourceConnector
-from pipelines.connectors.registry import open_source, stream_dead_letters, stream_sink
+from pipelines.config.registry import StreamSource
+from pipelines.connectors.run import StreamRun, stream_run
 from pipelines.connectors.streaming import stop
 from pipelines.engine import job_server
 from pipelines.flows.dedupe import remember
@@ -26,9 +24,7 @@ from pipelines.plan import Plan
 from pipelines.planning import model as models
 
 
-def execute(
-    plan: Plan, source: SimulatedSource | PubSubSource | KafkaSource, arguments: Any, flags: list[str], started: float
-) -> int:
+def execute(plan: Plan, source: StreamSource, arguments: Any, flags: list[str], started: float) -> int:
     """Runs a plan until its source ends, or somebody ends it, and prints the summary.
 
     Args:
@@ -41,22 +37,14 @@ def execute(
     if hand_over_stream.is_elsewhere(flags):
         return hand_over_stream.launch(plan, source, flags)
     job_server.check_flags(flags)
-    to = stream_sink(plan)
-    with open_source(source) as opened:
-        to.check()
-        stream_dead_letters(plan.config).check()
-        return _execute(plan, opened, to, source.describe(), arguments, flags, started)
+    process_state.reset()
+    with stream_run(plan, source) as run:
+        run.check()
+        return _execute(run, source.describe(), arguments, flags, started)
 
 
-def _execute(
-    plan: Plan,
-    opened: SourceConnector,
-    to: SinkConnector,
-    description: str,
-    arguments: Any,
-    flags: list[str],
-    started: float,
-) -> int:
+def _execute(run: StreamRun, description: str, arguments: Any, flags: list[str], started: float) -> int:
+    plan = run.plan
     out, err = command.consoles()
     for note in plan.notes:
         err.print(note if note.startswith("warning: ") else f"note: {note}")
@@ -65,7 +53,7 @@ def _execute(
         models.open_library_ahead(plan.model)
         from pipelines.beam_fixes import flink_end
         from pipelines.engine import common, options
-        from pipelines.engine import stream as run
+        from pipelines.engine import stream as engine
         from pipelines.flows import stream as flow
         from pipelines.telemetry.summary import print_summary
 
@@ -75,29 +63,29 @@ def _execute(
         if problems:
             raise ConfigError(problems)
         common.import_libraries(given, plan)
-    read = opened.read(plan.config.batching, plan.config.output.passes_attributes)
+    read = run.source.read(plan.config.batching, plan.config.output.passes_attributes)
     if options.keeps_jobs(given):
         read = flink_end.ReadAndTell(read)
     reader = row_reader_class(plan.config.source.reads)(plan.read)
 
     def build(pipeline: Any) -> None:
-        flow.build(pipeline, plan, read, reader, arguments.json)
+        flow.build(pipeline, run, read, reader, arguments.json)
 
     if options.is_dry_run(given):
         return common.dry_run(given, build, out)
-    _recover(plan, to, err)
+    _recover(run, err)
     err.print(f"running on {options.runner_name(given)}; Ctrl-C ends it in order")
     try:
         with _second_signal_ends(), stop.on_signals():
-            summary = run.run(plan, given, build, opened.backlog, err, started)
+            summary = engine.run(run, given, build, err, started)
     except common.RunFailedError as error:
         terminal.print_text(error.details, stderr=True)
         terminal.print_error(str(error))
         return command.FAILED
     finally:
-        stop.reset()
+        stop.STOPPING.clear()
     # The job has succeeded: all that it was handed is done with, whether its runner said so or not.
-    left = opened.finish(all_is_done=not summary.missing)
+    left = run.source.finish(all_is_done=not summary.missing)
     if left:
         err.print(f"note: {left:,} messages could not be acknowledged: they will be delivered again")
     if arguments.json:
@@ -128,10 +116,10 @@ def _second_signal_ends() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _recover(plan: Plan, to: SinkConnector, err: Any) -> None:
+def _recover(run: StreamRun, err: Any) -> None:
     """Completes what a killed run left."""
-    for line in [*stream_dead_letters(plan.config).recover(), *to.recover()]:
+    for line in run.recover():
         err.print(f"note: {line}")
-    known = remember(plan, to)
+    known = remember(run)
     if known:
         err.print(f"note: {known:,} keys of what was written lately are known, and dropped if they come again")

@@ -16,6 +16,8 @@ from pipelines.config.model import ModelConfig
 from pipelines.config.pubsub import PubSubDeadLetters, PubSubOutput, PubSubSource
 from pipelines.config.simulated import SimulatedSource
 
+StreamSource = SimulatedSource | PubSubSource | KafkaSource
+"""Sources without an end."""
 SourceConfig = Annotated[
     Annotated[FileSource, Tag("file")]
     | Annotated[SimulatedSource, Tag("simulated")]

@@ -21,6 +21,10 @@ _SOURCES = {
     "pubsub": "pubsub.connector.PubSubSourceConnector",
     "kafka": "kafka.connector.KafkaSourceConnector",
 }
+_NATIVE_SOURCES = {
+    "pubsub": "pubsub.connector.DataflowPubSubConnector",
+}
+"""Sources that Dataflow reads itself."""
 _SINKS = {
     "file": "files.connector.FilesSinkConnector",
     "console": "console.connector.ConsoleSinkConnector",
@@ -46,6 +50,20 @@ def open_source(source: Any) -> SourceConnector:
       ConfigError: it is not there, or cannot be read.
     """
     found: SourceConnector = _class(_SOURCES[source.type])(source)
+    return found
+
+
+def open_native_source(source: Any, looks: bool) -> SourceConnector:
+    """Makes ready a source that the runner reads itself.
+
+    Args:
+      source: the object of the config.
+      looks: whether it is looked at; otherwise nothing is connected to.
+
+    Raises:
+      ConfigError: it is not there, or cannot be read.
+    """
+    found: SourceConnector = _class(_NATIVE_SOURCES[source.type])(source, looks)
     return found
 
 

@@ -32,6 +32,7 @@ from apache_beam.utils import thread_pool_executor
 
 from inference.log_throttle import first_line
 from model import terminal
+from pipelines import process_state
 from pipelines.beam_fixes.prism_outlet import is_prism
 from pipelines.config.errors import ConfigError
 from pipelines.engine import job_server
@@ -39,6 +40,7 @@ from pipelines.engine.options import is_loopback_job
 
 RESTARTED = threading.Event()
 """Set when the runner of a stream has lost it and tries to start it again, which workers in this process cannot."""
+process_state.reset_by(RESTARTED.clear)
 
 _TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 _READY_WITHIN_S = 20.0
@@ -105,7 +107,6 @@ class _Workers(worker_pool_main.BeamFnExternalWorkerPoolServicer):  # type: igno
 @contextlib.contextmanager
 def _workers(options: PipelineOptions) -> Iterator[str]:
     """Lets a runner start workers in this process; gives the address where it does."""
-    RESTARTED.clear()
     threading.excepthook = _tell
     server = grpc.server(thread_pool_executor.shared_unbounded_instance())
     port = server.add_insecure_port("127.0.0.1:0")

@@ -15,13 +15,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.beam_fixes import fn_runner, shared_readers
 from pipelines.beam_fixes.flink_end import ENDED, StreamEndedError
 from pipelines.connectors.files import rolling
-from pipelines.connectors.registry import stream_dead_letters, stream_sink
+from pipelines.connectors.run import StreamRun
 from pipelines.connectors.streaming.batch_sizing import PACE
 from pipelines.dead_letters import limit
 from pipelines.engine import common, runners
 from pipelines.engine.live_stream import LiveStream
 from pipelines.engine.options import is_here, runner_name
-from pipelines.plan import Plan
 from pipelines.planning import model as models
 from pipelines.telemetry.constant_outputs import CONSTANTS, notes_on
 from pipelines.telemetry.latency import LATENCIES, STAGES
@@ -30,20 +29,18 @@ from pipelines.telemetry.tally import TALLY
 
 
 def run(
-    plan: Plan,
+    stream: StreamRun,
     options: PipelineOptions,
     build: Callable[[beam.Pipeline], None],
-    backlog: Callable[[], int | None],
     console: Any,
     started: float,
 ) -> Summary:
     """Builds and runs a pipeline until its source ends.
 
     Args:
-      plan: what is run.
+      stream: what is run.
       options: see `options.options_from`.
       build: adds the flow to a pipeline.
-      backlog: how many messages wait to be read, if anybody knows.
       console: for progress.
       started: time.monotonic() at the start of the command.
 
@@ -51,28 +48,27 @@ def run(
       RunFailedError: the pipeline failed; what was published stays.
       ConfigError: it failed because a model server refuses the caller, does not know the model, or never predicts.
     """
+    plan = stream.plan
     fn_runner.mend()
     shared_readers.share()
     with common.said_once(), runners.started(options) as ready:
         pipeline = common.make_pipeline(ready)
         build(pipeline)
-        LATENCIES.clear()
         CONSTANTS.begin(plan.model_outputs)
-        ENDED.clear()
         PACE.begin(plan.config.batching.latency_budget_ms, plan.config.batching.max_rows)
         begun = time.monotonic()
         try:
             most_dead = limit.STREAM_IN_A_ROW if plan.config.dead_letters.max_fraction < 1 else None
             with (
                 models.loaded_ahead(plan.model, is_here(options)),
-                LiveStream(console, backlog, most_dead=most_dead) as live,
+                LiveStream(console, stream.source.backlog, most_dead=most_dead) as live,
             ):
                 _wait(pipeline.run())
         except Exception as error:
             raise common.failed(error, "what was written stays") from error
         finally:
             rolling.close_all()
-    return _summary(plan, options, time.monotonic() - begun, begun - started, live.ended_because)
+    return _summary(stream, options, time.monotonic() - begun, begun - started, live.ended_because)
 
 
 def _wait(result: Any) -> None:
@@ -106,8 +102,9 @@ def _tells_no_end(record: logging.LogRecord) -> bool:
 
 
 def _summary(
-    plan: Plan, options: PipelineOptions, seconds: float, startup_seconds: float, ended_because: str
+    stream: StreamRun, options: PipelineOptions, seconds: float, startup_seconds: float, ended_because: str
 ) -> Summary:
+    plan = stream.plan
     config = plan.config
     read, written, dead = TALLY.rows_read, TALLY.rows_written, TALLY.rows_dead_lettered
     fraction = dead / read if read else 0.0
@@ -121,8 +118,8 @@ def _summary(
         seconds=seconds,
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
-        output=stream_sink(plan).describe(),
-        dead_letters=stream_dead_letters(config).describe() if dead else "",
+        output=stream.sink.describe(),
+        dead_letters=stream.dead_letters.describe() if dead else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,
         batching=None if PACE.choice is None else asdict(PACE.choice),

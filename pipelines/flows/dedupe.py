@@ -15,20 +15,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from inference.log_throttle import Seldom
+from pipelines import process_state
 from pipelines.config.run import Window
-from pipelines.connectors.base import SinkConnector
-from pipelines.connectors.registry import stream_dead_letters
-from pipelines.flows import dedupe
-
-if TYPE_CHECKING:
-    from pipelines.plan import Plan
-
+from pipelines.connectors.run import StreamRun
 
 Mask = npt.NDArray[np.bool_]
 
@@ -128,14 +122,15 @@ def forget() -> None:
         _all_seen.clear()
 
 
-def remember(plan: Plan, to: SinkConnector) -> int:
+process_state.reset_by(forget)
+
+
+def remember(run: StreamRun) -> int:
     """Reads back the keys that a stream has written within its window, so that they count as seen; gives how many."""
-    window = plan.config.repeats_within
+    window = run.plan.config.repeats_within
     if window is None:
         return 0
-    dedupe.forget()
-    seen = dedupe.seen(window)
-    letters = stream_dead_letters(plan.config).written_keys(window.seconds)
-    for age_s, keys in itertools.chain(to.written_keys(window.seconds), letters):
-        seen.add(set(keys.drop_null().to_pylist()), age_s)
-    return len(seen)
+    known = seen(window)
+    for age_s, keys in run.written_keys(window.seconds):
+        known.add(set(keys.drop_null().to_pylist()), age_s)
+    return len(known)

@@ -22,7 +22,7 @@ from pipelines.clock import now_us
 from pipelines.config.registry import source_encodings
 from pipelines.config.run import Window
 from pipelines.connectors.console.sink import ShowRows
-from pipelines.connectors.registry import stream_dead_letters, stream_sink
+from pipelines.connectors.run import StreamRun
 from pipelines.connectors.writing.columns import keys_of
 from pipelines.connectors.writing.rows import WriteRows
 from pipelines.dead_letters.place import DeadLetterPlace
@@ -31,7 +31,6 @@ from pipelines.flows.decode import MessageDecoder
 from pipelines.flows.dedupe import Seen, seen
 from pipelines.formats.base import RowReader
 from pipelines.formats.output_values import to_output
-from pipelines.plan import Plan
 from pipelines.planning.model import make_handler
 from pipelines.rows.coders import Rows
 from pipelines.rows.messages import MessageOrigin, Messages
@@ -121,18 +120,18 @@ class Measure(beam.DoFn):  # type: ignore[misc]
         yield element
 
 
-def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: RowReader, to_stderr: bool) -> None:
+def build(pipeline: beam.Pipeline, run: StreamRun, read: beam.PTransform, reader: RowReader, to_stderr: bool) -> None:
     """Adds the flow of a stream to a pipeline.
 
     Args:
       pipeline: where to.
-      plan: what to do.
+      run: the plan, and what is written to.
       read: gives Messages.
       reader: of the messages' format.
       to_stderr: rows that are shown go to standard error.
     """
+    plan, dead_letters = run.plan, run.dead_letters
     config = plan.config
-    dead_letters = stream_dead_letters(config)
     handler = make_handler(
         plan.model,
         columns=config.source.columns,
@@ -153,7 +152,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, read: beam.PTransform, reader: Ro
     _ = rejected | "DeadLetters" >> beam.ParDo(reject)
     predicted = typed(predicted | "Measure" >> beam.ParDo(Measure()), Rows)
     give_outlet(predicted)
-    writer = stream_sink(plan).writer()
+    writer = run.sink.writer()
     if config.output.show:
         show = ShowRows(plan.output, plan.key_column, config.output.show, to_stderr, last=writer is None)
         _ = predicted | "Show" >> beam.ParDo(show)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inference.columns.coercion import is_list, list_lengths
+from pipelines import process_state
 
 FEWEST_ROWS = 100
 """Rows below which nothing is said: so few may well be alike."""
@@ -54,7 +55,7 @@ class ConstantOutputs:
         self._lock = threading.Lock()
         self.begin(names)
 
-    def begin(self, names: Sequence[str]) -> None:
+    def begin(self, names: Sequence[str] = ()) -> None:
         """Forgets what it has seen, and looks at these outputs."""
         with self._lock:
             self._left: dict[str, Constant | None] = dict.fromkeys(names)
@@ -79,6 +80,7 @@ class ConstantOutputs:
 
 CONSTANTS = ConstantOutputs()
 """Of a stream's workers, which are threads of this process."""
+process_state.reset_by(CONSTANTS.begin)
 
 
 def in_all(parts: Sequence[Mapping[str, Constant]]) -> dict[str, Constant]:

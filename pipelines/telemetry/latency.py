@@ -10,6 +10,8 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
+from pipelines import process_state
+
 Counts = npt.NDArray[np.int64]
 
 _GROWTH = 1.04
@@ -64,3 +66,4 @@ def percentiles(counts: Counts, wanted: tuple[float, ...] = (50, 95, 99)) -> dic
 
 
 LATENCIES = Latencies()
+process_state.reset_by(LATENCIES.clear)

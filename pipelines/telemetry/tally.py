@@ -12,6 +12,7 @@ from typing import Any
 from typing_extensions import Self
 
 from model.terminal import escaped
+from pipelines import process_state
 
 _KINDS_OF_ERRORS = 100
 
@@ -96,6 +97,7 @@ class Tally:
 
 
 TALLY = Tally()
+process_state.reset_by(TALLY.clear)
 
 
 class Live(ABC):
@@ -114,7 +116,6 @@ class Live(ABC):
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        TALLY.clear()
         self.begin()
         self._thread.start()
         return self

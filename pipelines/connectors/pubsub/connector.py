@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.config.errors import ConfigError
 from pipelines.config.pubsub import PubSubOutput, PubSubSource
-from pipelines.connectors.base import SinkConnector
+from pipelines.connectors.base import SinkConnector, SourceConnector
 from pipelines.connectors.preflight import ANSWER_WITHIN_S
 from pipelines.connectors.pubsub import client as pubsub
 from pipelines.connectors.pubsub.client import asked, make_client
@@ -17,6 +17,8 @@ from pipelines.connectors.streaming.acknowledged_connector import AcknowledgedCo
 from pipelines.plan import KEY
 
 if TYPE_CHECKING:
+    import apache_beam as beam
+
     from pipelines.config.run import Batching
     from pipelines.connectors.streaming.acknowledged import AcknowledgedSource
     from pipelines.connectors.writing.row_writer import RowWriter
@@ -53,6 +55,20 @@ class PubSubSourceConnector(AcknowledgedConnector):
             max_rows=batching.pulled_rows,
             max_wait_ms=batching.pulled_wait_ms,
         )
+
+
+class DataflowPubSubConnector(SourceConnector):
+    """Lets Dataflow read a subscription or a topic itself."""
+
+    def __init__(self, source: PubSubSource, looks: bool) -> None:
+        self._source = source
+        if source.subscription is not None and looks:
+            _check(source.subscription)
+
+    def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
+        from pipelines.connectors.pubsub.dataflow_source import ReadPubSubNative
+
+        return ReadPubSubNative(self._source, batching.max_rows, batching.max_wait_ms, attributes)
 
 
 def _check(name: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from inference.marks import rows_of
+from pipelines import process_state
 from pipelines.clock import now_us
 from pipelines.telemetry.latency import LATENCIES
 
@@ -43,9 +44,9 @@ class Pace:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.begin(None, 1)
+        self.begin()
 
-    def begin(self, budget_ms: float | None, most_rows: int) -> None:
+    def begin(self, budget_ms: float | None = None, most_rows: int = 1) -> None:
         """Starts anew.
 
         Args:
@@ -107,6 +108,7 @@ class Pace:
 
 PACE = Pace()
 """Of the stream in this process."""
+process_state.reset_by(PACE.begin)
 
 
 def note_total(origin: Any, batch: pa.RecordBatch) -> None:

@@ -7,13 +7,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipelines import process_state
+
 STOPPING = threading.Event()
 """Set when sources should emit nothing more and report that they have finished."""
-
-
-def reset() -> None:
-    """Forgets an earlier wish to stop, before a new run in this process."""
-    STOPPING.clear()
+process_state.reset_by(STOPPING.clear)
 
 
 @contextmanager

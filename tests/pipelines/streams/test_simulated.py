@@ -295,7 +295,7 @@ def run(
 ) -> float:
     """Runs a pipeline that reads a source; gives the seconds from the first batch to the end."""
     ARRIVED.clear()
-    stop.reset()
+    stop.STOPPING.clear()
     fn_runner.mend()
     options = PipelineOptions(["--runner=FnApiRunner", "--streaming", *flags])
     with beam.Pipeline(options=options) as pipeline:
@@ -385,4 +385,4 @@ def test_a_wish_to_stop_ends_a_run(rate: float) -> None:
     found = numbers([batch for _, batch in ARRIVED])
     assert found
     assert found == list(range(len(found)))
-    stop.reset()
+    stop.STOPPING.clear()
