@@ -51,7 +51,7 @@ prism: setup  ## Build Beam's Prism into .tools, for --runner PrismRunner (needs
 flink: setup  ## Start a Flink job server on this machine, for --runner FlinkRunner (needs Java and Maven).
 	@$(BIN)/python -m tests.servers.flink
 
-schema: setup  ## Regenerate configs/schema.json from pipelines/config/run.py.
+schema: setup  ## Regenerate configs/schema.json from pipelines/config/.
 	@$(BIN)/python -m pipelines.config --write
 
 model: setup  ## Train the packaged model again (reproducible from its seed).

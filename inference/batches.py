@@ -81,7 +81,7 @@ def predict_batches(
 
 
 def reject_all(batch: pa.RecordBatch, outputs: pa.Schema, error: Exception) -> pa.RecordBatch:
-    """The result for a batch none of whose rows can be fed to the model."""
+    """Returns the result for a batch none of whose rows can be fed to the model."""
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     columns.update({field.name: pa.nulls(batch.num_rows, field.type) for field in outputs})
     failure = Failure("coerce", type(error).__name__, str(error)[:500])
@@ -161,12 +161,12 @@ def _groups(arrays: list[pa.Array], rows: Rows, binding: Binding) -> list[Rows]:
 
 
 def column_nbytes(batches: Sequence[Any]) -> int:
-    """Bytes of record batches, or of (key, record batch) pairs."""
+    """Returns the bytes of record batches, or of (key, record batch) pairs."""
     return sum(int((item[1] if isinstance(item, tuple) else item).nbytes) for item in batches)
 
 
 def padded_to(arrays: list[pa.Array], rows: int | None) -> list[pa.Array]:
-    """For a model that takes a fixed number of rows: the last row repeated to make up that number."""
+    """Repeats the last row to make up the fixed number of rows that a model takes."""
     given = len(arrays[0])
     if rows is None or given == rows:
         return arrays

@@ -78,7 +78,7 @@ class Outlook:
 
 
 class Done:
-    """Outputs of pieces of the rows, as they come in."""
+    """Collects the outputs of pieces of the rows, as they come in."""
 
     def __init__(
         self,
@@ -99,6 +99,7 @@ class Done:
         self._probed = False
 
     def columns(self, outputs: pa.Schema) -> dict[str, pa.Array]:
+        """Joins the outputs of all pieces in their order, with nulls for rows that failed."""
         in_order = [self.pieces[low] for low in sorted(self.pieces)]
         columns = {}
         for field in outputs:
@@ -142,7 +143,7 @@ class Done:
         return MANY_PARTS if rows > 2 * MANY_PARTS else rows
 
     def probes(self, outcome: Outcome) -> list[Piece]:
-        """Single rows to try before all others, because it looks as if nothing will succeed; usually none."""
+        """Returns single rows to try before all others, because it looks as if nothing will succeed; usually none."""
         if (
             self._probed
             or self._outlook.succeeded
@@ -186,7 +187,12 @@ def call_in_slices(
 
     Args:
       arrays: the inputs.
-      rows: how many there are.
+      rows: how many rows they have.
+      call: calls the model with a slice of the inputs.
+      max_rows: most rows of a slice.
+      explain: makes the failure of a row from an exception of the call.
+      pool: calls slices in its threads; None calls one after the other.
+      outlook: knows whether calls may still succeed.
       before: failures of other rows of the same batches.
       size: bounds calls by bytes too, and by what the model had no memory for.
     """

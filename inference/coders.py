@@ -15,7 +15,7 @@ from apache_beam.typehints.native_type_compatibility import convert_to_beam_type
 
 
 class RecordBatchCoder(Coder):  # type: ignore[misc]  # Beam's classes are untyped
-    """Record batches as an Arrow IPC stream of one batch."""
+    """Encodes record batches as an Arrow IPC stream of one batch."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
         sink = pa.BufferOutputStream()

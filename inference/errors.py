@@ -32,11 +32,11 @@ ENDPOINT_METRICS = "endpoint"
 
 
 class InferenceError(Exception):
-    """Anything that goes wrong between a record batch and its predictions."""
+    """Raised when anything goes wrong between a record batch and its predictions."""
 
 
 class BindingError(InferenceError):
-    """The columns do not give what the model's signature asks for.
+    """Raised when the columns do not give what the model's signature asks for.
 
     Attributes:
       problems: one line each, all that were found.
@@ -52,27 +52,29 @@ class BindingError(InferenceError):
 
 
 class RowError(InferenceError):
-    """One row cannot be predicted."""
+    """Raised when one row cannot be predicted."""
 
 
 class CoercionError(RowError):
-    """A value does not fit the model's input without losing something."""
+    """Raised when a value does not fit the model's input without losing something."""
 
 
 class PredictionError(RowError):
-    """The model fails on the row, or rows failed and nobody asked for dead letters."""
+    """Raised when the model fails on the row, or when rows failed and the run has no dead letters."""
 
 
 class OutputError(InferenceError):
-    """The model's outputs cannot be laid beside the rows, for example because there are fewer of them."""
+    """Raised when the model's outputs cannot be laid beside the rows, for example because there are fewer of them."""
 
 
 class TooManyFailuresError(InferenceError):
-    """So many rows have no prediction that the run cannot end well, whatever becomes of the rows that are left."""
+    """Raised when so many rows have no prediction that the run cannot end well, whatever becomes of the rows
+    that are left.
+    """
 
 
 class EndpointError(InferenceError):
-    """A model server did not answer as hoped. Its text is without the secrets that the server repeated.
+    """Raised when a model server did not answer as hoped. Its text is without the secrets that the server repeated.
 
     Attributes:
       attempts: how often the request was sent.
@@ -85,15 +87,15 @@ class EndpointError(InferenceError):
 
 
 class EndpointConfigError(EndpointError):
-    """The server refuses the caller, or does not know the model: no row could ever succeed."""
+    """Raised when the server refuses the caller, or does not know the model: no row could ever succeed."""
 
 
 class RequestRefusedError(EndpointError):
-    """The server refuses these rows."""
+    """Raised when the server refuses these rows."""
 
 
 class RequestTooLargeError(RequestRefusedError):
-    """The rows make a larger request than the server takes.
+    """Raised when the rows make a larger request than the server takes.
 
     Attributes:
       parts: in how many requests they would fit.
@@ -103,7 +105,7 @@ class RequestTooLargeError(RequestRefusedError):
 
 
 class TransientError(EndpointError):
-    """The server may do better the next time.
+    """Raised when the service may succeed the next time.
 
     Attributes:
       parts: 1: if it does not, that is no fault of single rows.
@@ -115,27 +117,29 @@ class TransientError(EndpointError):
 
 
 class QuotaError(TransientError):
-    """The server is asked too often."""
+    """Raised when the server gets requests too often."""
 
 
 class ServerError(TransientError):
-    """The server fails; if it goes on failing, perhaps because of one of the rows."""
+    """Raised when the server fails; if it goes on failing, perhaps because of one of the rows."""
 
     parts = 2
 
 
 class ResponseError(TransientError):
-    """The server's answer cannot be read as the predictions of the rows that were sent."""
+    """Raised when the server's answer cannot be read as the predictions of the rows that were sent."""
 
     parts = 2
 
 
 class ForeignAnswerError(ResponseError):
-    """The server's answer is none of a model at all, whatever the rows: a page, no JSON, without the outputs."""
+    """Raised when the server's answer is none of a model at all, whatever the rows: a page, no JSON, without
+    the outputs.
+    """
 
 
 class NoPredictionError(ResponseError):
-    """The server's answer has something in place of a row's prediction that cannot be one, such as null.
+    """Raised when the server's answer has something in place of a row's prediction that cannot be one, such as null.
 
     Not worth another try: the model predicts it.
     """
@@ -143,7 +147,7 @@ class NoPredictionError(ResponseError):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why one row has no prediction.
+    """Describes why one row has no prediction.
 
     Attributes:
       stage: coerce or predict.

@@ -12,7 +12,9 @@ from inference.columns.coercion import is_list, is_text, list_lengths
 
 
 def encode_examples(arrays: Sequence[pa.Array], binding: Binding) -> list[bytes]:
-    """One tf.Example a row, of the features that the binding names; a missing value is a missing feature."""
+    """Encodes each row as a tf.Example with the features that the binding names; a missing value is a missing
+    feature.
+    """
     # The public names of it import TensorFlow.
     from tfx_bsl.cc.tfx_bsl_extension.coders import RecordBatchToExamplesEncoder
 

@@ -28,7 +28,7 @@ VERSION_COLUMN = "model_version"
 
 
 class Columnar:
-    """A model called with record batches; to be mixed into a Beam model handler.
+    """Calls a model with record batches; it is mixed into a Beam model handler.
 
     Args:
       signature: what the model takes and gives.
@@ -89,7 +89,7 @@ class Columnar:
         return TooManyFailuresError(said)
 
     def bind(self, schema: pa.Schema) -> Binding:
-        """How batches of `schema` feed the model. Raises BindingError."""
+        """Returns how batches of `schema` feed the model. Raises BindingError."""
         found = self._bindings.get(schema)
         if found is None:
             found = self._bindings[schema] = bind(
@@ -152,11 +152,11 @@ class Columnar:
         )
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
-        """Bytes of the columns of batches."""
+        """Returns the bytes of the columns of batches."""
         return column_nbytes(batch)
 
     def should_skip_batching(self) -> bool:
-        """Whether batches go to the model one by one (`Predict` makes a list of each)."""
+        """Tells whether batches go to the model one by one (`Predict` makes a list of each)."""
         return not self._gather
 
     def batch_elements_kwargs(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 
-class Seldom:
-    """Whether something may be said again.
+class LogThrottle:
+    """Tells whether something may be said again.
 
     Args:
       every_s: how long to be silent after it was said.
@@ -19,8 +19,8 @@ class Seldom:
         self._clock = clock
         self._said: float | None = None
 
-    def may_say(self) -> bool:
-        """Whether it was not said lately; if so, it is taken for said now."""
+    def may_log(self) -> bool:
+        """Tells whether it was not said lately; if so, it is taken for said now."""
         now = self._clock()
         if self._said is not None and now - self._said < self._every_s:
             return False
@@ -29,5 +29,5 @@ class Seldom:
 
 
 def first_line(error: BaseException | None) -> str:
-    """What an error says, on one line."""
+    """Returns what an error says, on one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -86,7 +86,7 @@ def as_row(value: Output) -> Output:
 
 
 def from_output(value: Output, spec: TensorSpec, rows: int) -> pa.Array:
-    """The column of an output, [rows].
+    """Returns the column of an output, [rows].
 
     Raises:
       OutputError: the output does not have one value (or list) for each row.

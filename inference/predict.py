@@ -20,7 +20,7 @@ _REJECTED = "rejected"
 
 @dataclass(frozen=True)
 class Rejected:
-    """The rows of one batch that have no prediction.
+    """Describes the rows of one batch that have no prediction.
 
     Attributes:
       key: the batch's key, if batches were keyed, else None.
@@ -82,11 +82,13 @@ class Keyed(KeyedModelHandler):  # type: ignore[misc]
         self._gathers = not handler.should_skip_batching()
 
     def should_skip_batching(self) -> bool:
-        """As the handler says."""
+        """Tells what the handler tells."""
         return not self._gathers
 
     def get_num_bytes(self, batch: Sequence[tuple[Any, Any]]) -> int:
-        """Of the elements. Beam would pickle the keys to count theirs, and behind a key may be all of a block."""
+        """Returns the bytes of the elements without their keys. Beam would pickle the keys to count theirs, and behind
+        a key may be all of a block.
+        """
         found: int = self._unkeyed.get_num_bytes([element for _, element in batch])
         return found
 

@@ -11,7 +11,7 @@ _SMALL_BYTES = 1 << 20
 
 
 def decoded_bytes(array: pa.Array) -> int:
-    """Bytes of an array whose dictionary, if it has one, is written out; small ones are rounded up.
+    """Returns the bytes of an array whose dictionary, if it has one, is written out; small ones are rounded up.
 
     >>> decoded_bytes(pa.array(["a" * 100] * 1000).dictionary_encode())
     100000
@@ -27,7 +27,7 @@ def decoded_bytes(array: pa.Array) -> int:
 
 
 def batch_bytes(batch: pa.RecordBatch) -> int:
-    """Decoded bytes of a batch."""
+    """Returns the decoded bytes of a batch."""
     total = int(batch.nbytes)
     for index, type in enumerate(batch.schema.types):
         if pa.types.is_dictionary(type):

@@ -25,7 +25,7 @@ from model.specs import TensorSpec
 
 
 def shape_key(array: pa.Array) -> npt.NDArray[np.int64]:
-    """What rows must have in common to stand in one dense tensor: the list lengths, [rows, levels] int64.
+    """Returns what rows must have in common to stand in one dense tensor: the list lengths, [rows, levels] int64.
 
     Rows whose inner lists differ among themselves get a key of their own.
     """
@@ -108,7 +108,7 @@ def _objects(array: pa.Array) -> npt.NDArray[np.object_]:
 
 
 def output_type(spec: TensorSpec) -> pa.DataType:
-    """The Arrow type of an output's column: [batch] and [batch, 1] are plain values, others lists.
+    """Returns the Arrow type of an output's column: [batch] and [batch, 1] are plain values, others lists.
 
     An output of unknown rank is taken for [batch].
     """
@@ -124,7 +124,7 @@ def output_type(spec: TensorSpec) -> pa.DataType:
 
 
 def from_tensor(tf: Any, tensor: Any, spec: TensorSpec, rows: int) -> pa.Array:
-    """The column of an output, [rows].
+    """Returns the column of an output, [rows].
 
     Raises:
       OutputError: the tensor does not have one value (or list) for each row.
@@ -150,7 +150,7 @@ def check_rows(shape: tuple[int, ...], spec: TensorSpec, rows: int) -> None:
 
 
 def as_announced(array: pa.Array, spec: TensorSpec, rows: int) -> pa.Array:
-    """An output's values as the column that `output_type` says.
+    """Returns an output's values as the column that `output_type` says.
 
     Raises:
       OutputError: there is not one value (or list) for each row, or they are of another type.
@@ -172,7 +172,7 @@ def _from_numpy(values: npt.NDArray[Any], depth: int) -> pa.Array:
 
 
 def nested(array: pa.Array, shape: tuple[int, ...], depth: int) -> pa.Array:
-    """The values of a dense tensor as an array of its rows.
+    """Returns the values of a dense tensor as an array of its rows.
 
     Args:
       array: the values, one after the other.

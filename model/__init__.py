@@ -1,0 +1,1 @@
+"""Loads, trains, serves and deploys SavedModels. Needs no Beam."""

@@ -37,8 +37,8 @@ HIDDEN_UNITS = 16
 
 
 @dataclass(frozen=True)
-class Category:
-    """A string input.
+class CategoricalInput:
+    """Describes a string input.
 
     Attributes:
       name: the input's name.
@@ -50,13 +50,13 @@ class Category:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes 1, 2, ... in order."""
+        """Returns the classes 1, 2, ... in order."""
         return tuple(dict.fromkeys(self.words.values()))
 
 
 @dataclass(frozen=True)
-class Number:
-    """A float32 input.
+class NumericInput:
+    """Keeps a number as it is written.
 
     Attributes:
       name: the input's name.
@@ -76,19 +76,19 @@ class Number:
 
 
 CATEGORIES = (
-    Category("is_male", _SEX),
-    Category("mother_race", _RACE),
-    Category("mother_married", _YES_NO),
-    Category("cigarette_use", _YES_NO),
-    Category("alcohol_use", _YES_NO),
+    CategoricalInput("is_male", _SEX),
+    CategoricalInput("mother_race", _RACE),
+    CategoricalInput("mother_married", _YES_NO),
+    CategoricalInput("cigarette_use", _YES_NO),
+    CategoricalInput("alcohol_use", _YES_NO),
 )
 
 NUMBERS = (
-    Number("mother_age", 12.0, 50.0, 27.0, 6.0, bends=(27.0,)),
+    NumericInput("mother_age", 12.0, 50.0, 27.0, 6.0, bends=(27.0,)),
     # Births of more than three are as rare as their effect, at a given gestation, is like that of three.
-    Number("plurality", 1.0, 3.0, 1.0, 1.0),
+    NumericInput("plurality", 1.0, 3.0, 1.0, 1.0),
     # Growth is steady up to term; recorded durations beyond 40 weeks say hardly anything more.
-    Number("gestation_weeks", 17.0, 47.0, 39.0, 4.0, bends=(28.0, 37.0, 40.0)),
+    NumericInput("gestation_weeks", 17.0, 47.0, 39.0, 4.0, bends=(28.0, 37.0, 40.0)),
 )
 
 

@@ -14,7 +14,7 @@ _PIPE_COLUMNS = 1_000_000
 
 
 class Console(rich.console.Console):
-    """A console for tables and lines that hold names and values of others.
+    """Prints tables and lines that hold names and values of others.
 
     Args:
       stderr: print on standard error, in place of standard output.
@@ -28,11 +28,11 @@ class Console(rich.console.Console):
             self.width = _PIPE_COLUMNS
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """As rich's own, of escaped text, so that its width is that of what is shown."""
+        """Renders text as rich does, once it is escaped, so that its width is that of what is shown."""
         return super().render_str(escaped(text), **{**options, "markup": False, "emoji": False})
 
     def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
-        """As rich's own; escapes what came by another way than `render_str`."""
+        """Renders as rich does, and escapes what came by another way than `render_str`."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment

@@ -33,7 +33,7 @@ from model.cloud.api import Api, Call, DryApi
 from model.cloud.errors import DeploymentError, ServiceError, SettingError
 from model.cloud.upload import CloudStorage, DryStorage, ModelFolder, Storage, artifact_uri, read_folder
 from model.deployment.ai_platform import HOST, NAME, AiPlatform, AiPlatformSettings, region_of
-from model.deployment.vertex import IMAGE, Vertex, VertexSettings, host
+from model.deployment.vertex import IMAGE, VertexDeployment, VertexSettings, host
 from model.errors import ModelError
 from model.specs import Signature, TensorSpec
 
@@ -187,11 +187,11 @@ def _do_really(
 
 
 def _do(options: argparse.Namespace, model: ModelFolder, uri: str, api: Api, storage: Storage, report: _Report) -> str:
-    service: AiPlatform | Vertex
+    service: AiPlatform | VertexDeployment
     if options.service == "ai_platform":
         service = AiPlatform(api, _ai_platform(options), report.did)
     else:
-        service = Vertex(api, _vertex(options), model.sha256, report.did)
+        service = VertexDeployment(api, _vertex(options), model.sha256, report.did)
     if options.delete:
         if service.delete(uri):
             count = storage.delete(model, uri)

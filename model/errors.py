@@ -11,28 +11,28 @@ ModelError (a ValueError)
 
 
 class ModelError(ValueError):
-    """Something is wrong with a model, its files, or the way it is called."""
+    """Raised when something is wrong with a model, its files, or the way it is called."""
 
 
 class ModelNotFoundError(ModelError):
-    """The path holds no SavedModel."""
+    """Raised when the path holds no SavedModel."""
 
 
 class ModelFormatError(ModelError):
-    """The file exists but is not a SavedModel that can be read."""
+    """Raised when the file exists but is not a SavedModel that can be read."""
 
 
 class ExampleFormatError(ModelFormatError):
-    """The bytes are not a serialized tf.Example."""
+    """Raised when bytes are not a serialized tf.Example."""
 
 
 class ModelLoadError(ModelError):
-    """TensorFlow cannot load the model, although its signatures can be read."""
+    """Raised when TensorFlow cannot load the model, although its signatures can be read."""
 
 
 class SignatureNotFoundError(ModelError):
-    """The model has no signature of that name."""
+    """Raised when the model has no signature of that name."""
 
 
 class ModelInputError(ModelError):
-    """The tensors of a call do not match the inputs of the signature."""
+    """Raised when the tensors of a call do not match the inputs of the signature."""

@@ -51,7 +51,7 @@ class _Scope:
 
 
 class ModelGraph:
-    """The graph, the function library and the function signatures of one meta graph.
+    """Holds the graph, the function library and the function signatures of one meta graph.
 
     Args:
       meta_graph: a MetaGraphDef message.

@@ -28,7 +28,7 @@ _MAX_CHARACTERS = 1000
 
 
 class Loaded:
-    """A loaded model, whatever loaded it.
+    """Represents a loaded model, whatever loaded it.
 
     Args:
       path: the SavedModel's folder.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf  # type: ignore[import-untyped, unused-ignore]
 
-from model.births import CATEGORIES, HIDDEN_UNITS, NOT_STATED, NUMBERS, Births, Category, Number
+from model.births import CATEGORIES, HIDDEN_UNITS, NOT_STATED, NUMBERS, Births, CategoricalInput, NumericInput
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,7 +43,7 @@ class Encoder:
             values = tf.lookup.KeyValueTensorInitializer(tf.constant(words), classes)
             self.tables[category.name] = tf.lookup.StaticHashTable(values, default_value=0)
 
-    def classes(self, category: Category, strings: Any) -> Any:
+    def classes(self, category: CategoricalInput, strings: Any) -> Any:
         """Returns the classes of strings, int64 [batch]; 0 for an unknown word.
 
         Spaces around a word and its case do not count. Each distinct string is looked at once, which is what
@@ -54,7 +54,7 @@ class Encoder:
         return tf.gather(self.tables[category.name].lookup(words), distinct.idx)
 
     @staticmethod
-    def terms(number: Number, values: Any) -> list[Any]:
+    def terms(number: NumericInput, values: Any) -> list[Any]:
         """Returns the terms of a number, float32 [batch] each: the value, and what is above each bend."""
         unknown = tf.logical_or(tf.math.is_nan(values), values >= NOT_STATED)
         values = tf.where(unknown, number.typical, tf.clip_by_value(values, number.low, number.high))
@@ -63,7 +63,7 @@ class Encoder:
 
 
 class Terms:
-    """The terms of births as one matrix, for training.
+    """Holds the terms of births as one matrix, for training.
 
     Args:
       births: the births; the categories and numbers that they have are the ones the model uses.
@@ -98,7 +98,7 @@ class Terms:
 
 
 class Network:
-    """A wide-and-deep network over the terms: a linear part plus one hidden layer.
+    """Computes weights from the terms of births: a wide-and-deep network, a linear part plus one hidden layer.
 
     Args:
       terms: what it is trained on.

@@ -37,7 +37,7 @@ MAIN = ""
 
 @dataclass(frozen=True)
 class OutsideOperation:
-    """An operation of a model's graph that reaches outside of it.
+    """Describes an operation of a model's graph that reaches outside of it.
 
     Attributes:
       operation: TensorFlow's name of it, for example "ReadFile"; "asset" for a file that the model calls its own and

@@ -14,7 +14,7 @@ HIDES = "holds a program that this list cannot look into"
 
 @dataclass(frozen=True)
 class Effect:
-    """What an operation does outside of the graph.
+    """Names what an operation does outside of the graph.
 
     Attributes:
       does: in words.

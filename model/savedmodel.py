@@ -14,7 +14,7 @@ _NEUTRAL_ROWS = 2
 
 
 class SavedModel:
-    """A loaded SavedModel, called through one signature.
+    """Calls a loaded SavedModel through one signature.
 
     Calls may come from several threads at once. Nothing is unpickled, but a graph is a program: TensorFlow runs what it
     says, while it loads and at each call, and that may read and write files. Load only models that are trusted;
@@ -45,7 +45,7 @@ class SavedModel:
         self._call_through(self.signature.name)
 
     def with_signature(self, signature: str) -> "SavedModel":
-        """The same loaded model, called through another of its signatures.
+        """Returns the same loaded model, called through another of its signatures.
 
         Raises:
           SignatureNotFoundError: the model has no signature of that name.

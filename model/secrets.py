@@ -31,7 +31,7 @@ _NAMES = re.compile(
 
 
 class Secret:
-    """A text that is not shown by accident, and is masked wherever others show it."""
+    """Keeps a text from being shown by accident, and has it masked wherever others show it."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -42,7 +42,7 @@ class Secret:
         return Secret, (self._text,)
 
     def reveal(self) -> str:
-        """The text itself."""
+        """Returns the text itself."""
         return self._text
 
     def __repr__(self) -> str:
@@ -118,7 +118,7 @@ def keep_in_url(url: str) -> list[str]:
 
 
 def known_in(text: str) -> list[str]:
-    """The secrets that stand in a text as they are."""
+    """Returns the secrets that stand in a text as they are."""
     return [secret for secret in _known.texts() if secret in text]
 
 
@@ -128,13 +128,13 @@ def is_secret_name(name: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """The text, with *** in place of all secrets that this process knows."""
+    """Returns the text, with *** in place of all secrets that this process knows."""
     patterns = _known.patterns()
     return patterns[0].sub(MASK, text) if patterns else text
 
 
 def masked_bytes(body: bytes) -> bytes:
-    """The same for bytes. To be done before a text is cut: half a secret would not be recognised."""
+    """Returns the same for bytes. To be done before a text is cut: half a secret would not be recognised."""
     patterns = _known.patterns()
     return patterns[1].sub(MASK.encode(), body) if patterns else body
 

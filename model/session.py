@@ -8,7 +8,8 @@ from model.signature import serving_tags
 
 
 class SessionModel:
-    """A SavedModel loaded as TensorFlow 1 does it: its graph, variables, tables and assets, and no Python objects.
+    """Calls a SavedModel loaded as TensorFlow 1 does it: its graph, variables, tables and assets, and no Python
+    objects.
 
     Args:
       path: the SavedModel's folder.

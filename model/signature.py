@@ -42,7 +42,7 @@ _INIT_SIGNATURE = "__saved_model_init_op"
 
 @dataclass(frozen=True)
 class Contents:
-    """What saved_model.pb tells about a model.
+    """Describes what saved_model.pb tells about a model.
 
     Attributes:
       signatures: by name, sorted; TensorFlow's internal initialisation is left out.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of a signature.
+    """Describes one input or output of a signature.
 
     Attributes:
       name: the key in the signature, for example "mother_age".
@@ -28,7 +28,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ExampleFeature:
-    """One feature that a tf.Example input is parsed into.
+    """Describes one feature that a tf.Example input is parsed into.
 
     Attributes:
       name: the feature's key in the tf.Example.
@@ -48,7 +48,7 @@ class ExampleFeature:
 
 @dataclass(frozen=True)
 class Signature:
-    """One way to call a model.
+    """Describes one way to call a model.
 
     Attributes:
       name: the signature's key, usually "serving_default".

@@ -93,7 +93,9 @@ def log_to_stderr(level: int, format: str) -> None:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser whose errors show arguments harmlessly: a glob in the shell makes arguments of file names."""
+    """Parses a command line; its errors show arguments harmlessly: a glob in the shell makes arguments of file
+    names.
+    """
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)

@@ -150,7 +150,7 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
         "model_reaches_outside": [asdict(operation) for operation in plan.model.outside],
         "inputs": _mapping(plan),
         "output": [{"column": c.name, "type": str(c.type), "from": c.origin} for c in plan.output],
-        "output_path": plan.config.output.path,
+        "output_path": plan.config.output_path,
         "dead_letters_path": plan.config.dead_letters_path,
         "notes": list(plan.notes),
         "sample": sample,

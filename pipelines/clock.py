@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 
 def now_us() -> int:
-    """Microseconds since the epoch."""
+    """Returns microseconds since the epoch."""
     return time.time_ns() // 1000
 
 

@@ -6,7 +6,7 @@ import codecs
 
 
 def problem_of(name: str) -> str | None:
-    """What is wrong with the name of an encoding; None if text in it can be read."""
+    """Returns what is wrong with the name of an encoding; None if text in it can be read."""
     try:
         known = codecs.lookup(name)
         if known.name.startswith("utf-16"):
@@ -20,7 +20,7 @@ def problem_of(name: str) -> str | None:
 
 
 def is_within(char: str, name: str) -> bool:
-    """Whether the byte of a character is a part of longer characters of an encoding."""
+    """Tells whether the byte of a character is a part of longer characters of an encoding."""
     if is_utf16(name):
         return False
     for lead in range(0x80, 0x100):
@@ -33,12 +33,12 @@ def is_within(char: str, name: str) -> bool:
 
 
 def is_utf16(name: object) -> bool:
-    """Whether an encoding is UTF-16, of any order of bytes."""
+    """Tells whether an encoding is UTF-16, of any order of bytes."""
     return isinstance(name, str) and codecs.lookup(name).name.startswith("utf-16")
 
 
 def charset_of(name: object) -> str | None:
-    """An encoding, if its text is made UTF-8 only when it is parsed; None for UTF-8, and for UTF-16."""
+    """Returns an encoding, if its text is made UTF-8 only when it is parsed; None for UTF-8, and for UTF-16."""
     if not isinstance(name, str) or is_utf16(name):
         return None
     found = codecs.lookup(name).name

@@ -127,7 +127,7 @@ def _version_of(model: str) -> str | None:
 
 
 def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[dict[str, Any], list[str], list[str]]:
-    """A config, what was assumed for it, and what it lacks, one line each."""
+    """Returns a config, what was assumed for it, and what it lacks, one line each."""
     import pyarrow as pa
 
     from inference.columns.binding import bind, wanted_inputs

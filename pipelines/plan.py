@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -19,17 +18,13 @@ from pipelines.config.run import RunConfig
 from pipelines.formats import ReadSpec
 from pipelines.storage import FileInfo
 
-if TYPE_CHECKING:
-    pass
-
-
 KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
 
 
 @dataclass(frozen=True)
 class OutputColumn:
-    """A column to write.
+    """Describes a column to write.
 
     Attributes:
       name: its name.
@@ -46,60 +41,8 @@ class OutputColumn:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run will do.
-
-    Attributes:
-      config: the config.
-      files: what to read.
-      model: the model, found.
-      source_schema: the columns of the files, each with a type for all of them.
-      binding: which column feeds which input.
-      read: the columns to read, and how.
-      output: the columns to write.
-      run_id: names what belongs to this run alone.
-      notes: what a person should know, one line each.
-    """
-
-    config: RunConfig
-    files: tuple[FileInfo, ...]
-    model: Model
-    source_schema: pa.Schema
-    binding: Binding
-    read: ReadSpec
-    output: tuple[OutputColumn, ...]
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
-    notes: tuple[str, ...] = ()
-
-    @property
-    def output_schema(self) -> pa.Schema:
-        """The schema of the files written."""
-        return pa.schema([(column.name, column.type) for column in self.output])
-
-    @property
-    def signature(self) -> Signature:
-        """The model's signature."""
-        return self.model.signature
-
-    @property
-    def model_outputs(self) -> tuple[str, ...]:
-        """The model's outputs that are written."""
-        return tuple(column.name for column in self.output if column.origin == "model")
-
-    @property
-    def tells_version(self) -> bool:
-        """Whether the version that predicted a row is written beside it."""
-        return any(column.origin == "version" for column in self.output)
-
-    @property
-    def key_column(self) -> str | None:
-        """The source column that is the key, if there is one."""
-        return self.config.source.key
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model as it was found.
+class PlannedModel:
+    """Calls a loaded SavedModel with arrays through one of its signatures, whatever runtime it is in.
 
     Attributes:
       config: what the config says.
@@ -119,17 +62,17 @@ class Model:
 
     @property
     def id(self) -> str:
-        """The model as dead letters name it."""
+        """Returns the model as dead letters name it."""
         return f"{self.path}:{self.signature.name}" if isinstance(self.config, SavedModelConfig) else self.path
 
     @property
     def needs_tensorflow(self) -> bool:
-        """Whether the workers import TensorFlow to call it."""
+        """Tells whether the workers import TensorFlow to call it."""
         return self.runtime == "python"
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know of it, one line each."""
+        """Returns what a person should know of it, one line each."""
         said = describe(self.outside)
         slower = takes_over(self.path, self.runtime_reason) if self.runtime_reason else ""
         missing = [p for p in getattr(self.config, "op_libraries", ()) if not os.path.isfile(p)]
@@ -137,8 +80,60 @@ class Model:
         return [line for line in (said, slower, rows.note(self.signature), *absent) if line]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Describes what a run will do.
+
+    Attributes:
+      config: the config.
+      files: what to read.
+      model: the model, found.
+      source_schema: the columns of the files, each with a type for all of them.
+      binding: which column feeds which input.
+      read: the columns to read, and how.
+      output: the columns to write.
+      run_id: names what belongs to this run alone.
+      notes: what a person should know, one line each.
+    """
+
+    config: RunConfig
+    files: tuple[FileInfo, ...]
+    model: PlannedModel
+    source_schema: pa.Schema
+    binding: Binding
+    read: ReadSpec
+    output: tuple[OutputColumn, ...]
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    notes: tuple[str, ...] = ()
+
+    @property
+    def output_schema(self) -> pa.Schema:
+        """Returns the schema of the files written."""
+        return pa.schema([(column.name, column.type) for column in self.output])
+
+    @property
+    def signature(self) -> Signature:
+        """Returns the model's signature."""
+        return self.model.signature
+
+    @property
+    def model_outputs(self) -> tuple[str, ...]:
+        """Returns the model's outputs that are written."""
+        return tuple(column.name for column in self.output if column.origin == "model")
+
+    @property
+    def tells_version(self) -> bool:
+        """Tells whether the version that predicted a row is written beside it."""
+        return any(column.origin == "version" for column in self.output)
+
+    @property
+    def key_column(self) -> str | None:
+        """Returns the source column that is the key, if there is one."""
+        return self.config.source.key
+
+
 def output_options(plan: Plan) -> dict[str, object]:
-    """The output format's own settings."""
+    """Returns the output format's own settings."""
     output = plan.config.output
     options = {
         "delimiter": getattr(output, "delimiter", None),

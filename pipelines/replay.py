@@ -54,12 +54,12 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
     plan = make_plan(config, source_may_be_gone=True)
     with run_batch.reservation(plan) as reserved:
         # A stopped run may have been completed on entering.
-        letters = _dead_letters(config)
-        if not letters:
+        dead_letters = _dead_letters(config)
+        if not dead_letters:
             return _nothing(arguments, config)
-        plan = replace(plan, files=tuple(letters))
+        plan = replace(plan, files=tuple(dead_letters))
         dry_run = is_set(flags, "dry_run")
-        return run_batch.execute(plan, arguments, flags, started, None if dry_run else reserved, replayed=letters)
+        return run_batch.execute(plan, arguments, flags, started, None if dry_run else reserved, replayed=dead_letters)
 
 
 def _dead_letters(config: RunConfig) -> list[FileInfo]:

@@ -21,7 +21,7 @@ _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file that a pattern matched.
+    """Describes a file that a pattern matched.
 
     Attributes:
       path: full path.
@@ -37,7 +37,7 @@ class FileInfo:
 
 
 def is_remote(path: str) -> bool:
-    """Whether `path` needs a Beam file system (it has a scheme such as gs://)."""
+    """Tells whether `path` needs a Beam file system (it has a scheme such as gs://)."""
     return bool(_SCHEME.match(path))
 
 
@@ -97,7 +97,7 @@ def _remote_info(found: Any) -> FileInfo:
 
 @dataclass(frozen=True)
 class Entry:
-    """A name in a folder.
+    """Describes a name in a folder.
 
     Attributes:
       name: without the folder.
@@ -193,7 +193,7 @@ def open_input(path: str, start: int = 0) -> IO[bytes]:
 
 
 def read_range(path: str, start: int, end: int) -> bytes:
-    """The bytes of a file from `start` to `end` (or to its end)."""
+    """Returns the bytes of a file from `start` to `end` (or to its end)."""
     with open_input(path, start) as file:
         return read_fully(file, end - start)
 

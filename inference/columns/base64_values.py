@@ -15,14 +15,14 @@ OBJECT = pa.struct([(NAME, pa.string())])
 
 
 def is_object(type: pa.DataType) -> bool:
-    """Whether values of the type are objects with base64."""
+    """Tells whether values of the type are objects with base64."""
     if not pa.types.is_struct(type) or type.num_fields != 1 or type.field(0).name != NAME:
         return False
     return bool(pa.types.is_string(type.field(0).type) or pa.types.is_large_string(type.field(0).type))
 
 
 def from_objects(values: pa.StructArray) -> tuple[pa.Array, Failures]:
-    """The bytes in objects, binary [values], null for a null; and a message for each that holds none."""
+    """Returns the bytes in objects, binary [values], null for a null; and a message for each that holds none."""
     texts = values.field(NAME)
     if values.null_count:
         texts = pc.if_else(values.is_valid(), texts, None)
@@ -34,7 +34,7 @@ def from_objects(values: pa.StructArray) -> tuple[pa.Array, Failures]:
 
 
 def from_text(values: pa.Array) -> tuple[pa.Array, Failures]:
-    """The bytes of base64 in its standard alphabet with padding, binary [values]; a message for what is none.
+    """Returns the bytes of base64 in its standard alphabet with padding, binary [values]; a message for what is none.
 
     >>> from_text(pa.array(["AP8=", None, "no"]))[1]
     {2: "'no' is not base64"}

@@ -34,13 +34,13 @@ _TYPES = {
 
 
 def arrow_type(dtype: str) -> pa.DataType | None:
-    """The Arrow type that holds values of a TensorFlow dtype, or None if there is none (complex, resource)."""
+    """Returns the Arrow type that holds values of a TensorFlow dtype, or None if there is none (complex, resource)."""
     return _TYPES.get(dtype)
 
 
 @dataclass(frozen=True)
 class Element:
-    """One of the columns that an input's values come from.
+    """Describes one of the columns that an input's values come from.
 
     Attributes:
       column: its name.
@@ -59,7 +59,7 @@ class Element:
 
 @dataclass(frozen=True)
 class InputBinding:
-    """One input of the model and where its values come from.
+    """Describes one input of the model and where its values come from.
 
     Attributes:
       spec: the input (or the feature of a tf.Example, as an input).
@@ -91,20 +91,20 @@ class InputBinding:
 
     @property
     def elements(self) -> tuple[Element, ...]:
-        """The columns that the source has of those that the values come from."""
+        """Returns the columns that the source has of those that the values come from."""
         if self.column is not None:
             return (Element(self.column, self.column_type, self.coercion, self.default),)
         return tuple(element for element in self.vector if element.type is not None)
 
     @property
     def is_constant(self) -> bool:
-        """Whether every row has the same value: the default."""
+        """Tells whether every row has the same value: the default."""
         return not self.elements and (self.default is not None or bool(self.vector))
 
 
 @dataclass(frozen=True)
 class Binding:
-    """How batches of one schema are fed to a signature.
+    """Describes how batches of one schema are fed to a signature.
 
     Attributes:
       signature: the signature.
@@ -123,7 +123,7 @@ def column_names(named: str | Sequence[str]) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` if a known name is near, else nothing."""
+    """Returns `; did you mean 'x'?` if a known name is near, else nothing."""
     lowered = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
     return f"; did you mean '{lowered[near[0]]}'?" if near else ""

@@ -52,29 +52,29 @@ def is_list(type: pa.DataType) -> bool:
 
 
 def list_lengths(array: pa.Array) -> npt.NDArray[np.int64]:
-    """How many values each list of an array holds, int64 [rows]; none where it is null."""
+    """Returns how many values each list of an array holds, int64 [rows]; none where it is null."""
     lengths = pc.fill_null(pc.list_value_length(array), 0)
     return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)
 
 
 def numpy_dtype(type: pa.DataType) -> np.dtype[Any]:
-    """The numpy type of an Arrow number's values, as they lie in memory. pyarrow's own way needs pandas."""
+    """Returns the numpy type of an Arrow number's values, as they lie in memory. pyarrow's own way needs pandas."""
     kind = "f" if pa.types.is_floating(type) else "i" if pa.types.is_signed_integer(type) else "u"
     return np.dtype(f"{kind}{type.bit_width // 8}")
 
 
 def depth_of(type: pa.DataType) -> int:
-    """How many lists a value of the type is nested in."""
+    """Returns how many lists a value of the type is nested in."""
     return 1 + depth_of(type.value_type) if is_list(type) else 0
 
 
 def leaf_of(type: pa.DataType) -> pa.DataType:
-    """The type of the values inside all lists."""
+    """Returns the type of the values inside all lists."""
     return leaf_of(type.value_type) if is_list(type) else type
 
 
 def describe(source: pa.DataType, target: pa.DataType) -> str | None:
-    """How values of `source` become `target`, in words; None if they cannot.
+    """Returns how values of `source` become `target`, in words; None if they cannot.
 
     >>> describe(pa.int32(), pa.int64())
     'widened'
@@ -218,7 +218,7 @@ def by_value(values: pa.Array, target: pa.DataType, cast: _Cast, refusal: str = 
 
 
 def shown(value: pa.Scalar) -> str:
-    """A value as an error message shows it, at most 80 characters."""
+    """Returns a value as an error message shows it, at most 80 characters."""
     try:
         text = repr(value.as_py())
     except (ValueError, OverflowError):

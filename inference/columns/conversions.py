@@ -14,7 +14,7 @@ from model.specs import TensorSpec
 
 
 def type_of(spec: TensorSpec) -> pa.DataType:
-    """The type of an input's values. Raises BindingError if no column can feed it."""
+    """Returns the type of an input's values. Raises BindingError if no column can feed it."""
     type = arrow_type(spec.dtype)
     if type is None:
         raise BindingError([f"input '{spec.name}' is a {spec.dtype}: no column can give that"])
@@ -29,7 +29,7 @@ def type_of(spec: TensorSpec) -> pa.DataType:
 
 
 def conversion(spec: TensorSpec, name: str, column_type: pa.DataType, type: pa.DataType) -> str:
-    """How a column becomes values of an input, in words. Raises BindingError if it cannot."""
+    """Returns how a column becomes values of an input, in words. Raises BindingError if it cannot."""
     coercion = describe(column_type, type)
     if coercion is None:
         raise BindingError(
@@ -42,7 +42,9 @@ def conversion(spec: TensorSpec, name: str, column_type: pa.DataType, type: pa.D
 
 
 def checked_default(spec: TensorSpec, value: Any, type: pa.DataType, depth: int) -> Any:
-    """The default as values of the input's type; raises BindingError if it does not fit the type or the shape."""
+    """Returns the default as values of the input's type; raises BindingError if it does not fit the type or the
+    shape.
+    """
     typed = typed_default(spec, value, type)
     try:
         shapes.fitted(typed, spec, depth)
@@ -55,7 +57,7 @@ def checked_default(spec: TensorSpec, value: Any, type: pa.DataType, depth: int)
 
 
 def typed_default(spec: TensorSpec, value: Any, type: pa.DataType) -> Any:
-    """The default as values of the input's type; "NaN" stands for a float that is not a number."""
+    """Returns the default as values of the input's type; "NaN" stands for a float that is not a number."""
     try:
         if isinstance(value, list):
             return [typed_default(spec, item, type) for item in value]

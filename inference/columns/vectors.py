@@ -16,7 +16,7 @@ from model.specs import TensorSpec
 
 
 def bind_vector(spec: TensorSpec, names: list[str], schema: pa.Schema, defaults: Mapping[str, Any]) -> InputBinding:
-    """An input that is gathered of several columns, one value of each in a row."""
+    """Returns an input that is gathered of several columns, one value of each in a row."""
     type = type_of(spec)
     where = f"source.columns.{spec.name}"
     if not shapes.can_be_flat(spec) or not shapes.fits(len(names), spec):

@@ -15,7 +15,7 @@ import pyarrow as pa
 from inference.endpoint.protocols import protocol_class
 from inference.endpoint.protocols.base import Answer, Protocol, Response, Target
 from inference.endpoint.protocols.urls import VERBS
-from inference.endpoint.retries import Patience, Retries
+from inference.endpoint.retries import ModelServerRetries, Retries
 from inference.endpoint.secrets import FixedHeaders, GoogleHeaders, Headers, check_headers
 from inference.endpoint.throttle import Throttle
 from inference.endpoint.transports import Connection, GrpcTransport, HttpTransport, Transport, address
@@ -31,7 +31,7 @@ _MAX_METADATA_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A model on a server: where it is, which API it speaks, and how to ask.
+    """Describes a model on a server: where it is, which API it speaks, and how to call it.
 
     Attributes:
       protocol: ai_platform, vertex, tf_serving_rest, tf_serving_grpc, kserve_v1 or kserve_v2.
@@ -56,7 +56,7 @@ class Endpoint:
     max_in_flight: int = 8
     timeout_s: float = 60
     connect_timeout_s: float = 10
-    patience: Patience = field(default_factory=Patience)
+    patience: ModelServerRetries = field(default_factory=ModelServerRetries)
     max_request_bytes: int | None = None
     headers: Mapping[str, Secret] = field(default_factory=dict)
     google_credentials: bool | None = None
@@ -70,7 +70,9 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """The endpoint as messages and dead letters name it: without what follows a question mark, and secrets."""
+        """Returns the endpoint as messages and dead letters name it: without what follows a question mark, and
+        secrets.
+        """
         return masked(self._name)
 
     @property
@@ -84,12 +86,12 @@ class Endpoint:
         return f"{self.protocol}:{url}" + ("" if whole else f"/{target.model}{version}")
 
     def make_protocol(self) -> Protocol:
-        """What builds its requests. Raises ValueError: the address is wrong."""
+        """Returns what builds its requests. Raises ValueError: the address is wrong."""
         return protocol_class(self.protocol)(self.target)
 
     @property
     def unencrypted(self) -> str:
-        """What of the requests others on the way can read and should not; empty if there is nothing."""
+        """Returns what of the requests others on the way can read and should not; empty if there is nothing."""
         host = _host(self)
         if _scheme(self) not in ("http", "grpc", "") or not host or is_loopback(host):
             return ""
@@ -134,7 +136,7 @@ class Client:
     def predict(
         self, arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], deadline: float
     ) -> Answer:
-        """The predictions of some rows, in one request.
+        """Returns the predictions of some rows, in one request.
 
         Args:
           arrays: one for each input.
@@ -157,7 +159,7 @@ class Client:
         return self._named(lambda: self.retries.call(send, rows, deadline))
 
     def signature(self) -> Signature:
-        """What the model takes and gives, as the server says. Raises EndpointError."""
+        """Returns what the model takes and gives, as the server says. Raises EndpointError."""
         request = self.protocol.describe()
         if request is None:
             raise EndpointConfigError(
@@ -175,7 +177,7 @@ class Client:
         return self._named(lambda: self.retries.call(send, 1, deadline))
 
     def counts(self) -> dict[str, int]:
-        """Requests since the last time this was asked."""
+        """Returns requests since the last time this was asked."""
         with self._lock:
             found = self.retries.counts()
             new = {name: count - self._counts[name] for name, count in found.items()}

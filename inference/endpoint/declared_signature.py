@@ -19,7 +19,7 @@ _BATCH = (None, -1)
 def declared_signature(
     inputs: Mapping[str, Any], outputs: Mapping[str, Any] | None = None, name: str = "serving_default"
 ) -> Signature:
-    """The signature of declared inputs and outputs.
+    """Returns the signature of declared inputs and outputs.
 
     Args:
       inputs: name -> dtype, or {"dtype": ..., "shape": [...]}. The shape is that of one row's value; a leading -1

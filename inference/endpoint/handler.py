@@ -87,11 +87,11 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
 
     @property
     def model_id(self) -> str:
-        """The model as dead letters name it: protocol and address."""
+        """Returns the model as dead letters name it: protocol and address."""
         return self.endpoint.name
 
     def hopeless(self, said: str) -> Exception:
-        """As of every handler; here the config or the server is at fault."""
+        """Makes the error that ends a run in which nothing can succeed: the config or the server is at fault."""
         return EndpointConfigError(f"{self.endpoint.name}: {said}")
 
     def create_client(self) -> Client:
@@ -140,6 +140,6 @@ def _not_again(error: Exception) -> bool:
 
 
 def explain(error: Exception) -> Failure:
-    """What the failure of a request means for its rows."""
+    """Returns what the failure of a request means for its rows."""
     message = " ".join(str(error).split()) or type(error).__name__
     return Failure("predict", type(error).__name__, message[:500], getattr(error, "attempts", 1))

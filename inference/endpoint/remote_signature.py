@@ -8,7 +8,7 @@ from model.specs import Signature
 
 
 def ask_signature(endpoint: Endpoint) -> Signature:
-    """What a model takes and gives, as its server says. Raises EndpointError."""
+    """Returns what a model takes and gives, as its server says. Raises EndpointError."""
     client = Client(endpoint)
     try:
         return client.signature()

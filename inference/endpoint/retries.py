@@ -14,7 +14,7 @@ import tenacity
 from inference.endpoint.throttle import Throttle
 from inference.endpoint.track_record import TrackRecord
 from inference.errors import EndpointError, NoPredictionError, QuotaError, TransientError
-from inference.log_throttle import Seldom
+from inference.log_throttle import LogThrottle
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 20.0
@@ -32,8 +32,8 @@ def _worth_another_try(error: BaseException) -> bool:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """When to give up.
+class ModelServerRetries:
+    """Describes when to give up.
 
     Attributes:
       max_attempts: how often a request is sent at most.
@@ -59,7 +59,7 @@ class Retries:
 
     def __init__(
         self,
-        patience: Patience,
+        patience: ModelServerRetries,
         throttle: Throttle,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -68,18 +68,18 @@ class Retries:
         self.throttle = throttle
         self._clock = clock
         self._sleep = sleep
-        self._warns = Seldom(SAY_EVERY_S, clock)
+        self._warns = LogThrottle(SAY_EVERY_S, clock)
         self._lock = threading.Lock()
         self._counts = {"requests": 0, "requests_repeated": 0, "requests_refused_for_quota": 0}
         self.record = TrackRecord()
         self._wait = tenacity.wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S)
 
     def deadline(self) -> float:
-        """Until when rows that arrive now may be tried, by the clock."""
+        """Returns until when rows that arrive now may be tried, by the clock."""
         return self._clock() + self.patience.deadline_s
 
     def counts(self) -> dict[str, int]:
-        """How many requests were sent, how many of them again, and how many were refused for quota."""
+        """Returns how many requests were sent, how many of them again, and how many were refused for quota."""
         with self._lock:
             return dict(self._counts)
 
@@ -88,7 +88,7 @@ class Retries:
             self._counts[name] += 1
 
     def call(self, send: Callable[[], T], rows: int, deadline: float) -> T:
-        """What `send` returns, at the first attempt that succeeds.
+        """Returns what `send` returns, at the first attempt that succeeds.
 
         Args:
           send: sends the request of some rows once.
@@ -152,5 +152,5 @@ class Retries:
 
     def _say(self, state: tenacity.RetryCallState) -> None:
         """One line every ten seconds at most: what goes wrong, and that it is tried again."""
-        if state.outcome is not None and self._warns.may_say():
+        if state.outcome is not None and self._warns.may_log():
             _logger.warning("%s; trying again", state.outcome.exception())

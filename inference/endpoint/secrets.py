@@ -39,7 +39,7 @@ def check_headers(headers: Mapping[str, Secret]) -> None:
 
 
 class FixedHeaders:
-    """Headers that do not change.
+    """Gives headers that do not change.
 
     Args:
       headers: name -> value.
@@ -53,7 +53,7 @@ class FixedHeaders:
 
 
 class GoogleHeaders:
-    """A token of the credentials that google-auth finds, renewed before it ends; and further headers.
+    """Gives a token of the credentials that google-auth finds, renewed before it ends; and further headers.
 
     Args:
       further: name -> value.

@@ -65,7 +65,7 @@ class Throttle:
 
     @property
     def rate(self) -> float | None:
-        """Requests a second that may be sent now; None for no limit."""
+        """Returns how many requests a second may be sent now; None for no limit."""
         if self._ceiling is None:
             return None
         since = self._clock() - self._slowed
@@ -82,7 +82,7 @@ class Throttle:
             self._sleep(pause)
 
     def ticket(self) -> int:
-        """A place in the line."""
+        """Returns a place in the line."""
         with self._lock:
             if self._began is None:
                 self._began = self._clock()
@@ -90,7 +90,7 @@ class Throttle:
             return self._tickets
 
     def remaining(self, ticket: int) -> float:
-        """Seconds until it is worth looking again; 0 if it is the ticket's turn."""
+        """Returns seconds until it is worth looking again; 0 if it is the ticket's turn."""
         with self._lock:
             now, rate = self._clock(), self.rate
             if rate is None:
@@ -103,12 +103,12 @@ class Throttle:
             return min(LOOK_EVERY_S, max(0.001, (ticket - self._turns) / rate)) if ticket > self._turns else 0.0
 
     def accepted(self) -> None:
-        """A request was answered, in whatever way, but not refused."""
+        """Notes that a request was answered, in whatever way, but not refused."""
         with self._lock:
             self._note(self._clock(), True)
 
     def refused(self) -> None:
-        """A request was refused for coming too soon."""
+        """Notes that a request was refused because it came too soon."""
         with self._lock:
             now = self._clock()
             if now < self._deaf_until:

@@ -30,7 +30,7 @@ FOREIGN_IN_A_ROW = 64
 
 
 class TrackRecord:
-    """The requests of a client, from any thread.
+    """Records how the requests of a client end, from any thread.
 
     Attributes:
       succeeded: whether one ever has.
@@ -54,20 +54,20 @@ class TrackRecord:
         raise EndpointConfigError(self._verdict) from None
 
     def success(self) -> None:
-        """A request has brought predictions."""
+        """Notes that a request has brought predictions."""
         with self._lock:
             self.succeeded = True
             self._foreign = self._given_up = self._alone = 0
 
     def tries(self, error: BaseException | None, rows: int, most: int) -> int:
-        """How often a request of some rows is sent at most, if it fails with an error."""
+        """Returns how often a request of some rows is sent at most, if it fails with an error."""
         if isinstance(error, ResponseError) and not self.succeeded:
             return min(most, FEW_TRIES)
         few = isinstance(error, (ServerError, ResponseError)) and (rows > 1 or self._alone >= ALONE)
         return min(most, FEW_TRIES) if few else most
 
     def failure(self, error: EndpointError) -> None:
-        """A request has failed once.
+        """Notes that a request has failed once.
 
         Raises:
           EndpointConfigError: there were so many answers that are none of a model, and nothing else, that the server
@@ -84,7 +84,7 @@ class TrackRecord:
             )
 
     def giving_up(self, error: EndpointError, rows: int) -> None:
-        """A request of some rows has failed for good.
+        """Notes that a request of some rows has failed for good.
 
         Raises:
           EndpointConfigError: nothing has ever succeeded, and that it still will is not to be expected.

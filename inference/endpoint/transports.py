@@ -59,7 +59,7 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Connection:
-    """How to connect.
+    """Describes how to connect to a server.
 
     Attributes:
       headers: who asks.
@@ -80,14 +80,14 @@ class Transport(Protocol):
     """Sends requests; used by many threads at once."""
 
     def send(self, request: Request, explain: Explain) -> Response:
-        """The response. Raises EndpointError."""
+        """Returns the response. Raises EndpointError."""
 
     def close(self) -> None:
         """Closes all connections."""
 
 
-class HttpTransport:
-    """HTTP/1.1 on kept connections."""
+class HttpTransport(Transport):
+    """Sends requests by HTTP/1.1 on kept connections."""
 
     def __init__(self, connection: Connection, host: str) -> None:
         self._connection = connection
@@ -158,7 +158,7 @@ def _body(answer: httpx.Response) -> bytes:
 
 
 def said(response: Response, explain: Explain) -> str:
-    """What an error response says, without the secrets that it repeats, whole, cut or escaped."""
+    """Returns what an error response says, without the secrets that it repeats, whole, cut or escaped."""
     return masked(explain(Response(masked_bytes(response.body), response.headers)))
 
 
@@ -192,7 +192,7 @@ def _location(response: Response) -> str:
 
 
 def retry_after(text: str | None) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date."""
+    """Returns seconds of a Retry-After header: a number, or a date."""
     if not text:
         return None
     try:
@@ -206,7 +206,7 @@ def retry_after(text: str | None) -> float | None:
 
 
 def trusted(ca_file: str | None) -> Any:
-    """The certificates in a file, as httpx takes them. Raises OSError: there are none."""
+    """Returns the certificates in a file, as httpx takes them. Raises OSError: there are none."""
     if ca_file is None:
         return True
     import ssl
@@ -215,12 +215,12 @@ def trusted(ca_file: str | None) -> Any:
 
 
 def address(url: str) -> SplitResult:
-    """The parts of an address that may lack a scheme, as gRPC's do."""
+    """Returns the parts of an address that may lack a scheme, as gRPC's do."""
     return urlsplit(url if "://" in url else f"//{url}")
 
 
-class GrpcTransport:
-    """gRPC; a request's url is the method, bodies are serialized messages."""
+class GrpcTransport(Transport):
+    """Sends requests by gRPC; a request's url is the method, bodies are serialized messages."""
 
     def __init__(self, connection: Connection, host: str, *, secure: bool) -> None:
         import grpc

@@ -22,12 +22,12 @@ _lock = threading.Lock()
 
 
 def is_remote(path: str) -> bool:
-    """Whether the path has a scheme such as gs://."""
+    """Tells whether the path has a scheme such as gs://."""
     return "://" in path
 
 
 def resolve(path: str, version: str | None = None) -> str:
-    """The folder of the SavedModel that `path` and `version` mean.
+    """Returns the folder of the SavedModel that `path` and `version` mean.
 
     Args:
       path: the SavedModel's folder or, with `version`, the folder of its versions. A relative path that does
@@ -73,7 +73,7 @@ def _filesystems() -> Any:
 
 
 def read_bytes(path: str) -> bytes:
-    """A file of a model as bytes, on any file system. Raises FileNotFoundError."""
+    """Returns a file of a model as bytes, on any file system. Raises FileNotFoundError."""
     if not is_remote(path):
         return Path(path).read_bytes()
     filesystems = _filesystems()
@@ -90,7 +90,7 @@ def _open_raw(path: str) -> Any:
 
 
 def local_copy(path: str) -> str:
-    """The folder itself if it is local; else a copy of it, made once in this process and removed at its end."""
+    """Returns the folder itself if it is local; else a copy of it, made once in this process and removed at its end."""
     if not is_remote(path):
         return resolve(path)
     with _lock:
@@ -108,7 +108,7 @@ def forget_copy(path: str) -> None:
 
 
 def name(path: str) -> str:
-    """The name of a model's folder: its version, where that is how versions are kept."""
+    """Returns the name of a model's folder: its version, where that is how versions are kept."""
     return path.rstrip("/").rpartition("/")[2]
 
 

@@ -19,7 +19,7 @@ from inference.examples import encode_examples
 from inference.handler_base import VERSION_COLUMN, Columnar
 from inference.native_tensors import as_row, first_row, from_output, to_inputs
 from inference.saved_model import files as model_files
-from inference.saved_model.hot_swap import Followed, Version
+from inference.saved_model.hot_swap import Followed, LoadedVersion
 from inference.saved_model.loader import ModelLoader
 from inference.tensors import Words, from_tensor, to_tensors
 from model.rows import is_by_row, shape_text, takes_one_row, with_rows
@@ -128,7 +128,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
 
     @property
     def model_id(self) -> str:
-        """The model as dead letters name it: path and signature."""
+        """Returns the model as dead letters name it: path and signature."""
         return f"{self.path}:{self.signature.name}"
 
     def load_model(self) -> Model | Followed:
@@ -144,7 +144,7 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
         inference_args: dict[str, Any] | None = None,
     ) -> Iterable[pa.RecordBatch]:
         """Predicts batches of one or more schemas, each as the class says."""
-        version = model.now if isinstance(model, Followed) else Version(self.path, model)
+        version = model.now if isinstance(model, Followed) else LoadedVersion(self.path, model)
 
         def make_call(binding: Binding) -> Call:
             in_python = isinstance(version.model, PythonModel)
@@ -222,7 +222,7 @@ def with_outputs(signature: Signature, names: Collection[str] | None) -> Signatu
 
 
 def explain(error: Exception) -> Failure:
-    """What the model's exception for a single row says, without TensorFlow's graph addresses."""
+    """Returns what the model's exception for a single row says, without TensorFlow's graph addresses."""
     text = str(getattr(error, "message", None) or error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [

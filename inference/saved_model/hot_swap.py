@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inference.log_throttle import Seldom, first_line
+from inference.log_throttle import LogThrottle, first_line
 from inference.saved_model import files as model_files
 from inference.saved_model.loader import ModelLoader
 from model.errors import ModelError
@@ -21,8 +21,8 @@ _WARN_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
-class Version:
-    """A version of a model, loaded.
+class LoadedVersion:
+    """Holds a version of a model, loaded.
 
     Attributes:
       path: its folder.
@@ -34,12 +34,12 @@ class Version:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """Returns the name of its folder."""
         return model_files.name(self.path)
 
 
 class Followed:
-    """The newest version in a folder of versions, looked for again and again while somebody has this object.
+    """Looks for the newest version in a folder of versions, again and again while somebody has this object.
 
     A new version is loaded and warmed up beside the one in use, which answers until then. A version that cannot be
     loaded, or that takes or gives something else, is not used: a warning says why, and it is looked at again, because
@@ -62,8 +62,8 @@ class Followed:
         self._loader = loader or ModelLoader()
         self._folder = folder
         self._signature = signature
-        self._warns = Seldom(_WARN_EVERY_S)
-        self.now = Version(path, self._loader.load(path, signature.name))
+        self._warns = LogThrottle(_WARN_EVERY_S)
+        self.now = LoadedVersion(path, self._loader.load(path, signature.name))
         weak = weakref.WeakMethod(self.look)
         threading.Thread(target=_look, args=(weak, every_s), name="model versions", daemon=True).start()
 
@@ -80,12 +80,12 @@ class Followed:
         except Exception as error:  # of any file system and of TensorFlow: what answers now goes on
             self._warn(error)
             return
-        before, self.now = self.now, Version(path, model)
+        before, self.now = self.now, LoadedVersion(path, model)
         _LOG.warning("%s: %s replaces %s", self._folder, self.now.name, before.name)
         model_files.forget_copy(before.path)
 
     def _warn(self, error: Exception) -> None:
-        if self._warns.may_say():
+        if self._warns.may_log():
             said = first_line(error)
             _LOG.warning("%s goes on answering; the newest version is not used: %s", self.now.name, said)
 

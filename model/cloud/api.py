@@ -20,7 +20,7 @@ PRESENT = "if it is there"
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a dry run.
+    """Describes a call of a dry run.
 
     Attributes:
       method: HTTP method; UPLOAD for a file that goes to Cloud Storage.
@@ -38,7 +38,7 @@ class Call:
 
 
 class Api(ABC):
-    """A service that answers JSON over HTTP as Google's do: resources, pages, long-running operations.
+    """Calls a service that answers JSON over HTTP as Google's do: resources, pages, long-running operations.
 
     Args:
       root: scheme, host and version: https://ml.googleapis.com/v1
@@ -48,16 +48,16 @@ class Api(ABC):
         self._root = root.rstrip("/")
 
     def url(self, path: str, query: Mapping[str, str] | None = None) -> str:
-        """The whole address of a path."""
+        """Returns the whole address of a path."""
         return f"{self._root}/{path}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
 
     @abstractmethod
     def get(self, path: str, *, dry: Json | None = None) -> Json | None:
-        """A resource; None if it is not there."""
+        """Returns a resource; None if it is not there."""
 
     @abstractmethod
     def list_all(self, path: str, key: str, query: Mapping[str, str], *, dry: Sequence[Json] = ()) -> list[Json]:
-        """The resources under `key` of all pages."""
+        """Returns the resources under `key` of all pages."""
 
     @abstractmethod
     def send(
@@ -101,7 +101,7 @@ class Api(ABC):
 
     @abstractmethod
     def ensure(self, found: T | None, find: Callable[[], T | None], make: Callable[[], T]) -> tuple[T, bool]:
-        """What was found, or else is made; when it is unclear whether that was done, looks before trying again.
+        """Returns what was found, or else is made; when it is unclear whether that was done, looks before trying again.
 
         Returns:
           The thing, and whether it was made now.

@@ -7,14 +7,14 @@ from typing import Any
 
 import httpx
 
-from model.cloud.errors import ServiceError, SettingError, TransientError
+from model.cloud.errors import ServiceError, ServiceUnavailableError, SettingError
 from model.secrets import keep, masked
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 class GoogleAuth(httpx.Auth):
-    """Application default credentials, as httpx asks for them. Its repr shows nothing."""
+    """Authenticates httpx requests by application default credentials. Its repr shows nothing."""
 
     def __init__(self) -> None:
         self._credentials: Any = None
@@ -23,7 +23,7 @@ class GoogleAuth(httpx.Auth):
         return "GoogleAuth()"
 
     def credentials(self) -> Any:
-        """The credentials (google.auth.credentials.Credentials).
+        """Returns the credentials (google.auth.credentials.Credentials).
 
         Raises:
           SettingError: there are none.
@@ -61,7 +61,9 @@ class GoogleAuth(httpx.Auth):
             credentials.before_request(Request(), request.method, str(request.url), request.headers)
             keep(str(credentials.token), recent=True)
         except TransportError as error:
-            raise TransientError(f"the server of access tokens cannot be reached ({type(error).__name__})") from None
+            raise ServiceUnavailableError(
+                f"the server of access tokens cannot be reached ({type(error).__name__})"
+            ) from None
         except GoogleAuthError as error:
             # Its further arguments hold whole responses.
             reason = " ".join(masked(str(error.args[0] if error.args else "")).split())[:200]

@@ -3,7 +3,7 @@
 DeploymentError
 ├── SettingError      what was asked for cannot be done as asked
 └── ServiceError      a cloud service refused, failed, or could not be reached
-    └── TransientError    it may do better the next time
+    └── ServiceUnavailableError    it may do better the next time
         └── UnclearError      it may have done what it was asked, or not: look before asking again
 """
 
@@ -11,15 +11,15 @@ from __future__ import annotations
 
 
 class DeploymentError(Exception):
-    """A model is not deployed, or not deleted, as asked."""
+    """Raised when a model is not deployed, or not deleted, as asked."""
 
 
 class SettingError(DeploymentError):
-    """The command line does not fit itself, the model, or what is there already."""
+    """Raised when the command line does not fit itself, the model, or what is there already."""
 
 
 class ServiceError(DeploymentError):
-    """A cloud service refused, failed, or could not be reached.
+    """Raised when a cloud service refused, failed, or could not be reached.
 
     Args:
       message: what happened, on one line.
@@ -31,8 +31,8 @@ class ServiceError(DeploymentError):
         self.status = status
 
 
-class TransientError(ServiceError):
-    """The service may do better the next time.
+class ServiceUnavailableError(ServiceError):
+    """Raised when the service may succeed the next time.
 
     Args:
       message: what happened, on one line.
@@ -45,5 +45,5 @@ class TransientError(ServiceError):
         self.retry_after = retry_after
 
 
-class UnclearError(TransientError):
-    """The service may have done what it was asked, or not."""
+class UnclearError(ServiceUnavailableError):
+    """Raised when the service may have done what it was asked, or not."""

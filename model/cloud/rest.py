@@ -17,7 +17,7 @@ import tenacity
 
 from model.cloud.api import ABSENT, PRESENT, Api, Json
 from model.cloud.credentials import GoogleAuth
-from model.cloud.errors import ServiceError, SettingError, TransientError, UnclearError
+from model.cloud.errors import ServiceError, ServiceUnavailableError, SettingError, UnclearError
 from model.http_client import EncodedAnswerError, LargeAnswerError, make_client, read_body, within
 from model.secrets import masked
 
@@ -37,7 +37,7 @@ _PATH = re.compile(r"[A-Za-z0-9_.:@/-]+", re.ASCII)
 
 
 def check_url(url: str) -> str:
-    """A service's address, without the slash or the API's version behind.
+    """Returns a service's address, without the slash or the API's version behind.
 
     Raises:
       SettingError: it is not one, or would carry an access token in the clear.
@@ -57,7 +57,7 @@ def check_url(url: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether it is http:// to this machine, where no credentials are needed or sent."""
+    """Tells whether it is http:// to this machine, where no credentials are needed or sent."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         return False
@@ -70,7 +70,7 @@ def is_loopback(url: str) -> bool:
 
 
 class RestApi(Api):
-    """A service, really called.
+    """Calls a service over HTTP.
 
     Args:
       root: scheme, host and version.
@@ -146,7 +146,7 @@ class RestApi(Api):
             raise
 
     def url(self, path: str, query: Mapping[str, str] | None = None) -> str:
-        """The whole address of a path; names in it may come from the service."""
+        """Returns the whole address of a path; names in it may come from the service."""
         if not _PATH.fullmatch(path) or ".." in path:
             raise ServiceError(f"the service named a resource that is none: {path[:200]!r}")
         return super().url(path, query)
@@ -205,7 +205,9 @@ class RestApi(Api):
             raise
 
     def _call(self, method: str, url: str, body: Json | None, repeatable: bool) -> Json:
-        again = self._retrying(lambda error: isinstance(error, TransientError) and not isinstance(error, UnclearError))
+        again = self._retrying(
+            lambda error: isinstance(error, ServiceUnavailableError) and not isinstance(error, UnclearError)
+        )
         return again(self._once, method, url, body, repeatable)
 
     def _retrying(self, wanted: Callable[[BaseException], bool]) -> tenacity.Retrying:
@@ -235,7 +237,7 @@ class RestApi(Api):
 
     def _once(self, method: str, url: str, body: Json | None, repeatable: bool) -> Json:
         where = f"{method} {url}"
-        unclear = TransientError if repeatable else UnclearError
+        unclear = ServiceUnavailableError if repeatable else UnclearError
         try:
             with within(_TIMEOUT_S), self._client.stream(method, url, json=body) as response:
                 content = read_body(response, _MAX_ANSWER)
@@ -244,7 +246,7 @@ class RestApi(Api):
         except EncodedAnswerError as error:
             raise ServiceError(f"{where}: {error}") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise TransientError(f"{where}: no connection: {self._line(str(error))}") from None
+            raise ServiceUnavailableError(f"{where}: no connection: {self._line(str(error))}") from None
         except httpx.HTTPError as error:
             raise unclear(f"{where}: {type(error).__name__} {self._line(str(error))}".rstrip()) from None
         except httpx.InvalidURL as error:
@@ -260,7 +262,7 @@ class RestApi(Api):
         reason = (self._message(answer) if isinstance(answer, dict) else "") or self._line(content[:_QUOTED])[:200]
         text = f"{where}: {status} {reason or self._line(response.reason_phrase)}".rstrip()
         if status == 429:
-            raise TransientError(text, status, _retry_after(response))
+            raise ServiceUnavailableError(text, status, _retry_after(response))
         if status in TRANSIENT:
             raise unclear(text, status, _retry_after(response))
         # An earlier try, or somebody else, may have made it.

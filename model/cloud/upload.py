@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One file of a SavedModel.
+    """Describes one file of a SavedModel.
 
     Attributes:
       name: below the model's folder, with slashes.
@@ -44,7 +44,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A SavedModel on this machine.
+    """Describes a SavedModel on this machine.
 
     Attributes:
       path: as it was named.
@@ -60,7 +60,7 @@ class ModelFolder:
 
     @property
     def bytes(self) -> int:
-        """The size of all files."""
+        """Returns the size of all files."""
         return sum(file.bytes for file in self.files)
 
 
@@ -123,7 +123,7 @@ def _read(name: str, path: str) -> tuple[ModelFile, str]:
 
 
 def artifact_uri(bucket: str, name: str, version: str, sha256: str) -> str:
-    """Where a model's files go: `<bucket>/<name>/<version>-<hash8>`.
+    """Returns where a model's files go: `<bucket>/<name>/<version>-<hash8>`.
 
     Raises:
       SettingError: the bucket is not gs://bucket or gs://bucket/prefix.
@@ -136,7 +136,7 @@ def artifact_uri(bucket: str, name: str, version: str, sha256: str) -> str:
 
 
 class Storage(ABC):
-    """Where the files go."""
+    """Stores the files of models."""
 
     @abstractmethod
     def upload(self, model: ModelFolder, uri: str) -> int:
@@ -165,7 +165,7 @@ class DryStorage(Storage):
 
 
 class CloudStorage(Storage):
-    """Google Cloud Storage, or the emulator that STORAGE_EMULATOR_HOST names.
+    """Stores files in Google Cloud Storage, or in the emulator that STORAGE_EMULATOR_HOST names.
 
     Args:
       project: whose it is.

@@ -24,7 +24,7 @@ _UNSETTLED = ("CREATING", "UPDATING", "DELETING")
 
 @dataclass(frozen=True)
 class AiPlatformSettings:
-    """What to make.
+    """Describes the model and version to create on AI Platform.
 
     Attributes:
       project: whose.
@@ -48,7 +48,7 @@ class AiPlatformSettings:
 
 
 def region_of(url: str | None, region: str | None) -> str:
-    """The region, which a regional host has in its name.
+    """Returns the region, which a regional host has in its name.
 
     Raises:
       SettingError: the two differ.

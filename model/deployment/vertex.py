@@ -19,7 +19,7 @@ LABEL = "saved-model-sha256"
 
 @dataclass(frozen=True)
 class VertexSettings:
-    """What to make.
+    """Describes the model and endpoint to create on Vertex AI.
 
     Attributes:
       project: whose.
@@ -47,11 +47,11 @@ class VertexSettings:
 
 
 def host(location: str) -> str:
-    """Where Vertex AI of a region is."""
+    """Returns where Vertex AI of a region is."""
     return f"https://{location}-aiplatform.googleapis.com"
 
 
-class Vertex:
+class VertexDeployment:
     """Uploads, deploys, undeploys and deletes one version of a model.
 
     Args:

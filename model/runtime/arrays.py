@@ -15,7 +15,7 @@ Numbers = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Strings:
-    """A dense tensor of strings.
+    """Describes a dense tensor of strings.
 
     Attributes:
       values: the strings in one dimension, without nulls: Arrow's string or binary (large or not, also
@@ -32,7 +32,7 @@ Dense = Numbers | Strings
 
 @dataclass(frozen=True)
 class Ragged:
-    """A ragged tensor.
+    """Describes a ragged tensor.
 
     Attributes:
       values: the flat values.
@@ -45,7 +45,7 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Sparse:
-    """A sparse tensor.
+    """Describes a sparse tensor.
 
     Attributes:
       indices: [values, rank].

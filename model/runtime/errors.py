@@ -6,15 +6,17 @@ from model.errors import ModelError
 
 
 class UnsupportedModelError(ModelError):
-    """The native runtime cannot do this; the Python runtime may. The message says why, without naming the model."""
+    """Raised when the native runtime cannot run a model, and the Python runtime may. The message says why,
+    without naming the model.
+    """
 
 
 class UnknownOperationError(UnsupportedModelError):
-    """An operation of the graph is of no library that is loaded."""
+    """Raised when an operation of the graph is of no library that is loaded."""
 
 
 class OpError(Exception):
-    """A model failed on the values of a call.
+    """Raised when a model failed on the values of a call.
 
     Attributes:
       message: what TensorFlow says.
@@ -29,95 +31,95 @@ class OpError(Exception):
 
 
 class CancelledError(OpError):
-    """The call was cancelled."""
+    """Raised when the call was cancelled."""
 
     code = 1
 
 
 class UnknownError(OpError):
-    """TensorFlow does not say more."""
+    """Raised when TensorFlow does not say what went wrong."""
 
 
 class InvalidArgumentError(OpError):
-    """The values are not what an operation takes."""
+    """Raised when the values are not what an operation takes."""
 
     code = 3
 
 
 class DeadlineExceededError(OpError):
-    """The call took too long."""
+    """Raised when the call took too long."""
 
     code = 4
 
 
 class NotFoundError(OpError):
-    """Something that the graph names is not there, such as a file or an operation."""
+    """Raised when something that the graph names is not there, such as a file or an operation."""
 
     code = 5
 
 
 class AlreadyExistsError(OpError):
-    """Something that the graph makes is there already."""
+    """Raised when something that the graph makes is there already."""
 
     code = 6
 
 
 class PermissionDeniedError(OpError):
-    """The process may not do what the graph does."""
+    """Raised when the process may not do what the graph does."""
 
     code = 7
 
 
 class ResourceExhaustedError(OpError):
-    """There is not enough memory."""
+    """Raised when there is not enough memory."""
 
     code = 8
 
 
 class FailedPreconditionError(OpError):
-    """Something is not ready, such as a variable without a value."""
+    """Raised when something is not ready, such as a variable without a value."""
 
     code = 9
 
 
 class AbortedError(OpError):
-    """The call was ended by another one."""
+    """Raised when the call was ended by another one."""
 
     code = 10
 
 
 class OutOfRangeError(OpError):
-    """A value is beyond the range of an operation."""
+    """Raised when a value is beyond the range of an operation."""
 
     code = 11
 
 
 class UnimplementedError(OpError):
-    """An operation has no implementation for these types or this device."""
+    """Raised when an operation has no implementation for these types or this device."""
 
     code = 12
 
 
 class InternalError(OpError):
-    """Something in TensorFlow is broken."""
+    """Raised when something in TensorFlow is broken."""
 
     code = 13
 
 
 class UnavailableError(OpError):
-    """Something that the graph needs is not available now."""
+    """Raised when something that the graph needs is not available now."""
 
     code = 14
 
 
 class DataLossError(OpError):
-    """Data of the graph are damaged."""
+    """Raised when data of the graph are damaged."""
 
     code = 15
 
 
 class UnauthenticatedError(OpError):
-    """The caller is not known."""
+    """Raised when the caller is not known."""
 
     code = 16
 

@@ -26,7 +26,7 @@ _NAMES = {"linux": "libtensorflow_cc.so.2", "darwin": "libtensorflow_cc.2.dylib"
 
 
 class OpOutput(ctypes.Structure):
-    """An output of an operation: TF_Output."""
+    """Represents an output of an operation: TF_Output."""
 
     _fields_ = [("operation", c_void_p), ("index", c_int)]
 
@@ -185,14 +185,16 @@ def no_deallocator() -> int:
     return address
 
 
-class Status:
-    """The outcome of calls of the C API. One is made for each call: they are not to be shared between threads."""
+class CallStatus:
+    """Represents the outcome of calls of the C API. One is made for each call: they are not to be shared
+    between threads.
+    """
 
     def __init__(self) -> None:
         self._lib = opened()
         self.pointer: int = self._lib.TF_NewStatus()
 
-    def __enter__(self) -> Status:
+    def __enter__(self) -> CallStatus:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -222,7 +224,7 @@ def session_options(*, callers_thread: bool) -> Iterator[int]:
     encoded = config.SerializeToString()
     options = lib.TF_NewSessionOptions()
     try:
-        with Status() as status:
+        with CallStatus() as status:
             lib.TF_SetConfig(options, encoded, len(encoded), status.pointer)
             status.check()
         yield options
@@ -250,7 +252,7 @@ def load_operations(paths: tuple[str, ...]) -> None:
             if not os.path.isfile(whole):
                 raise ModelLoadError(f"model.op_libraries: there is no file {path}")
             try:
-                with Status() as status:
+                with CallStatus() as status:
                     lib.TF_LoadLibrary(os.fsencode(whole), status.pointer)
                     status.check()
             except Exception as error:

@@ -22,18 +22,18 @@ _LOG = logging.getLogger(__name__)
 
 
 class Model(Protocol):
-    """A loaded SavedModel, called with arrays through one of its signatures, whatever runtime it is in."""
+    """Calls a loaded SavedModel with arrays through one of its signatures, whatever runtime it is in."""
 
     @property
     def runtime(self) -> str:
-        """The runtime's name."""
+        """Returns the runtime's name."""
 
     @property
     def signature(self) -> Signature:
-        """What the model takes and gives."""
+        """Returns what the model takes and gives."""
 
     def with_signature(self, signature: str) -> Model:
-        """The same loaded model, called through another of its signatures."""
+        """Returns the same loaded model, called through another of its signatures."""
 
     def warm_up(self) -> None:
         """Calls the model once with neutral values."""

@@ -19,7 +19,7 @@ from model.errors import ModelInputError
 from model.proto_subset import entries
 from model.runtime.arrays import Dense, Output, Ragged, Sparse, Strings, numpy_type, shape_of
 from model.runtime.errors import NotFoundError, OpError, UnknownOperationError, UnsupportedModelError
-from model.runtime.library import OpOutput, Status, load_operations, opened, session_options
+from model.runtime.library import CallStatus, OpOutput, load_operations, opened, session_options
 from model.runtime.neutral import neutral_inputs
 from model.runtime.small_graphs import check_library, string_graph
 from model.runtime.suitable import Operations, reason_against, tensor_names
@@ -105,7 +105,7 @@ class _Session:
         tags = [tag.encode() for tag in meta_graph.meta_info_def.tags]
         self.graph: int = lib.TF_NewGraph()
         try:
-            with session_options(callers_thread=callers_thread) as options, Status() as status:
+            with session_options(callers_thread=callers_thread) as options, CallStatus() as status:
                 self.pointer: int = lib.TF_LoadSessionFromSavedModel(
                     options,
                     None,
@@ -136,14 +136,15 @@ class _Session:
 
 
 def _close(lib: Any, session: int, graph: int) -> None:
-    with Status() as status:
+    with CallStatus() as status:
         lib.TF_CloseSession(session, status.pointer)
         lib.TF_DeleteSession(session, status.pointer)
         lib.TF_DeleteGraph(graph)
 
 
 class NativeModel:
-    """A loaded SavedModel, called through one signature. Calls may come from several threads at once.
+    """Calls a loaded SavedModel through one signature, in TensorFlow's C API. Calls may come from several threads at
+    once.
 
     Args:
       path: the local folder that holds saved_model.pb.
@@ -179,7 +180,7 @@ class NativeModel:
         self._call_through(signature)
 
     def with_signature(self, signature: str) -> NativeModel:
-        """The same loaded model, called through another of its signatures.
+        """Returns the same loaded model, called through another of its signatures.
 
         Raises:
           SignatureNotFoundError: the model has no signature of that name.
@@ -254,7 +255,7 @@ class NativeModel:
     def _run(self, given: list[int]) -> dict[str, Dense]:
         lib = opened()
         feeds, fetches = self._pointers[0](*given), self._pointers[1]()
-        with Status() as status:
+        with CallStatus() as status:
             lib.TF_SessionRun(
                 self._session.pointer,
                 None,

@@ -17,7 +17,8 @@ from model.specs import Signature
 
 
 class PythonModel:
-    """A loaded SavedModel, called through one signature. Calls may come from several threads at once.
+    """Calls a loaded SavedModel through one signature, in TensorFlow's Python. Calls may come from several threads at
+    once.
 
     Args:
       path: the folder that holds saved_model.pb.
@@ -39,11 +40,11 @@ class PythonModel:
 
     @property
     def signature(self) -> Signature:
-        """What the model takes and gives."""
+        """Returns what the model takes and gives."""
         return self.saved_model.signature
 
     def with_signature(self, signature: str) -> PythonModel:
-        """The same loaded model, called through another of its signatures.
+        """Returns the same loaded model, called through another of its signatures.
 
         Raises:
           SignatureNotFoundError: the model has no signature of that name.

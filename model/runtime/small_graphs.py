@@ -18,7 +18,7 @@ import pyarrow as pa
 from model.runtime import strings
 from model.runtime.arrays import Strings
 from model.runtime.errors import OpError, UnsupportedModelError
-from model.runtime.library import OpOutput, Status, opened, session_options
+from model.runtime.library import CallStatus, OpOutput, opened, session_options
 from model.runtime.tensors import STRING, Feed, from_tensor
 
 _Used = TypeVar("_Used")
@@ -40,7 +40,7 @@ class StringGraph:
         self._source = OpOutput(source, 0)
         self._same = OpOutput(self._operation(graph, "Identity", "same", {"T": STRING}, source), 0)
         self._copy = OpOutput(self._operation(graph, "Substr", "copy", {"T": _INT64}, source, start, length), 0)
-        with session_options(callers_thread=True) as options, Status() as status:
+        with session_options(callers_thread=True) as options, CallStatus() as status:
             self._session = lib.TF_NewSession(graph, options, status.pointer)
             status.check()
 
@@ -53,7 +53,7 @@ class StringGraph:
         return all(self._run(values, wanted, test) for wanted in (self._same, self._copy))
 
     def _run(self, values: Strings, wanted: OpOutput, use: Callable[[int], _Used]) -> _Used:
-        with Feed() as feed, Status() as status:
+        with Feed() as feed, CallStatus() as status:
             feed.add(values)
             given, found = (ctypes.c_void_p * 1)(*feed.pointers), (ctypes.c_void_p * 1)()
             sources, outputs = (OpOutput * 1)(self._source), (OpOutput * 1)(wanted)
@@ -79,14 +79,14 @@ class StringGraph:
         lib = self._lib
         description = lib.TF_NewOperation(graph, b"Const", name.encode())
         lib.TF_SetAttrType(description, b"dtype", _INT64)
-        with Feed() as feed, Status() as status:
+        with Feed() as feed, CallStatus() as status:
             feed.add(np.array(value, np.int64), owned=True)
             lib.TF_SetAttrTensor(description, b"value", feed.pointers[0], status.pointer)
             status.check()
         return self._finished(description)
 
     def _finished(self, description: int) -> int:
-        with Status() as status:
+        with CallStatus() as status:
             operation: int = self._lib.TF_FinishOperation(description, status.pointer)
             status.check()
         return operation

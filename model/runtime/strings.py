@@ -42,7 +42,7 @@ Views = npt.NDArray[np.uint64]
 
 
 class Memory:
-    """Bytes at an address, as numpy takes them: `np.asarray` makes an array of uint8 that keeps this object."""
+    """Gives numpy the bytes at an address: `np.asarray` makes an array of uint8 that keeps this object."""
 
     def __init__(self, address: int, size: int) -> None:
         self.__array_interface__ = {"version": 3, "shape": (size,), "typestr": "|u1", "data": (address, False)}

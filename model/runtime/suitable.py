@@ -50,7 +50,7 @@ def reason_against(meta_graph: Any, signature: Signature, folder: str) -> str:
 
 
 class Operations:
-    """The operations of a graph, by what needs them.
+    """Lists the operations of a graph by what needs them.
 
     Args:
       meta_graph: a MetaGraphDef message.

@@ -36,7 +36,7 @@ def type_code(dtype: str) -> int:
 
 
 class Feed:
-    """Tensors made of arrays for one call: deleted, and the arrays' memory let go, when the block ends."""
+    """Makes tensors of arrays for one call: they are deleted, and the arrays' memory is let go, when the block ends."""
 
     def __init__(self) -> None:
         self._lib = opened()

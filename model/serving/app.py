@@ -38,7 +38,7 @@ _COLLECTED_OBJECTS = (50_000, 20, 20)
 
 
 def create_app(service: Service, grpc_address: str) -> Starlette:
-    """The web application of a service."""
+    """Returns the web application of a service."""
 
     def index(request: Request) -> Response:
         described = [
@@ -185,7 +185,7 @@ async def _look(look: Callable[[], None], seconds: float) -> None:
 
 
 class ConfigFile:
-    """The file that lists models: when it says something else, so does the server."""
+    """Watches the file that lists models: when it changes, so does what the server serves."""
 
     def __init__(self, options: Options, models: Models) -> None:
         self._options = options

@@ -21,7 +21,7 @@ _LONGEST_PAUSE = 1.0
 
 
 class Connections:
-    """The connections of one server, to be given to uvicorn as its protocol's class.
+    """Makes the connections of one server; uvicorn gets it as its protocol's class.
 
     Args:
       options: the command line's.
@@ -40,18 +40,18 @@ class Connections:
             "answer": options.request_s,
             "closing": _CLOSING_SECONDS,
         }
-        self._open: set[Connection] = set()
+        self._open: set[ClientConnection] = set()
 
-    def __call__(self, *arguments: Any, **keywords: Any) -> "Connection":
+    def __call__(self, *arguments: Any, **keywords: Any) -> "ClientConnection":
         """A new connection, as uvicorn makes one."""
-        return Connection(self, *arguments, **keywords)
+        return ClientConnection(self, *arguments, **keywords)
 
-    def opened(self, connection: "Connection") -> bool:
+    def opened(self, connection: "ClientConnection") -> bool:
         """Remembers a connection; tells whether there may be one more."""
         self._open.add(connection)
         return len(self._open) <= self.most
 
-    def closed(self, connection: "Connection") -> None:
+    def closed(self, connection: "ClientConnection") -> None:
         """Forgets a connection."""
         self._open.discard(connection)
 
@@ -66,8 +66,8 @@ class Connections:
                     connection.end(waits[0], self._request_s)
 
 
-class Connection(H11Protocol):
-    """One connection.
+class ClientConnection(H11Protocol):
+    """Handles one connection of a client.
 
     It is h11's whatever else is installed: it bounds the size of a request's head, and refuses what is ambiguous.
 
@@ -85,23 +85,25 @@ class Connection(H11Protocol):
 
     @classmethod
     def of(cls, scope: Scope) -> asyncio.Transport | None:
-        """The connection of a request: some answers break it on purpose."""
+        """Returns the connection of a request: some answers break it on purpose."""
         return cls.transports.get(tuple(scope["client"]))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Called by asyncio."""
+        """Notes that a client has connected; asyncio calls it."""
         self.transports[transport.get_extra_info("peername")[:2]] = transport
         super().connection_made(transport)
         if not self._all.opened(self):
             self._refuse(503, f"{self._all.most} connections are open, all that --max-connections allows; come again")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by asyncio."""
+        """Forgets a client that is gone; asyncio calls it."""
         self._all.closed(self)
         super().connection_lost(exc)
 
     def waits(self, now: float) -> tuple[str, float] | None:
-        """What the connection waits for its client to do, and since when; None while the client waits for it."""
+        """Returns what the connection waits for its client to do, and since when; None while the client waits
+        for it.
+        """
         state = (self._awaited(), self.cycle)
         if state[0] != self._state[0] or state[1] is not self._state[1]:
             self._state, self._since = state, now

@@ -9,7 +9,7 @@ MESSAGE_CHARACTERS = 500
 
 
 class Status(Enum):
-    """The kinds of failure: the name that gRPC and Google's APIs give it, and HTTP's code."""
+    """Names the kinds of failure as gRPC and Google's APIs do, with HTTP's code."""
 
     INVALID = ("INVALID_ARGUMENT", 400)
     PRECONDITION = ("FAILED_PRECONDITION", 400)
@@ -24,7 +24,7 @@ class Status(Enum):
 
     @property
     def grpc(self) -> str:
-        """The name of gRPC's status code."""
+        """Returns the name of gRPC's status code."""
         return self.value[0]
 
     @property
@@ -34,7 +34,7 @@ class Status(Enum):
 
 
 class RequestError(Exception):
-    """A request that is not answered with predictions.
+    """Raised for a request that is not answered with predictions.
 
     Its message is brief: see `brief`.
 
@@ -50,12 +50,12 @@ class RequestError(Exception):
 
 
 def invalid(message: str) -> RequestError:
-    """The request itself is wrong."""
+    """Returns the request itself is wrong."""
     return RequestError(Status.INVALID, message)
 
 
 def too_large(message: str) -> RequestError:
-    """The request is beyond one of the server's limits: a smaller one is taken."""
+    """Returns the request is beyond one of the server's limits: a smaller one is taken."""
     return RequestError(Status.TOO_LARGE, message)
 
 

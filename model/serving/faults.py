@@ -20,14 +20,14 @@ class Faults:
         self._random = random.Random(seed)
 
     def draw(self) -> str | None:
-        """How the next request fails; None if it does not."""
+        """Returns how the next request fails; None if it does not."""
         if self._rate <= 0 or self._random.random() >= self._rate:
             return None
         return self._random.choice(self._kinds)
 
 
 class Quota:
-    """A token bucket that holds what a tenth of a second gives, and one token at least.
+    """Limits requests by a token bucket that holds what a tenth of a second gives, and one token at least.
 
     Args:
       rate: tokens a second; None for no limit.

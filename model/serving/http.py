@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from model.serving.connections import Connection
+from model.serving.connections import ClientConnection
 from model.serving.errors import RequestError, Status, invalid, note, too_large
 from model.serving.service import Held, Query, Service
 from model.serving.tensors import Arrays
@@ -25,22 +25,22 @@ _HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Sign
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The body of an answer, and what is particular about it."""
+class HttpAnswer:
+    """Describes the body of an answer, and what is particular about it."""
 
     body: bytes
     media_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Render = Callable[[Arrays], Answer]
+Render = Callable[[Arrays], HttpAnswer]
 Parse = Callable[[Service, Request, bytes], tuple[Query, Render]]
 """Makes of a request and its body what it asks for, and what makes an answer of the outputs."""
 
 
 @dataclass(frozen=True)
-class Api:
-    """A protocol over HTTP.
+class HttpProtocol:
+    """Serves a protocol over HTTP.
 
     Attributes:
       name: in the counters.
@@ -53,7 +53,7 @@ class Api:
     error: Callable[[RequestError], bytes]
 
     def response(self, error: RequestError) -> Response:
-        """The answer that is an error."""
+        """Returns the answer that is an error."""
         headers = {}
         if error.retry_after is not None:
             headers["retry-after"] = f"{error.retry_after:g}"
@@ -65,8 +65,8 @@ class Api:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def guarded(api: Api, handler: Callable[[Request], Response]) -> Handler:
-    """An endpoint other than predictions, whose errors are the protocol's."""
+def guarded(api: HttpProtocol, handler: Callable[[Request], Response]) -> Handler:
+    """Returns an endpoint other than predictions, whose errors are the protocol's."""
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -77,8 +77,8 @@ def guarded(api: Api, handler: Callable[[Request], Response]) -> Handler:
     return endpoint
 
 
-def prediction(service: Service, path: str, api: Api) -> Route:
-    """The route of prediction requests of a protocol."""
+def prediction(service: Service, path: str, api: HttpProtocol) -> Route:
+    """Returns the route of prediction requests of a protocol."""
 
     async def endpoint(request: Request) -> Response:
         with service.counted(api.name) as outcome, service.held() as held:
@@ -99,7 +99,7 @@ def prediction(service: Service, path: str, api: Api) -> Route:
     return Route(path, endpoint, methods=["POST"])
 
 
-async def _answer(service: Service, api: Api, request: Request, body: bytes) -> Response:
+async def _answer(service: Service, api: HttpProtocol, request: Request, body: bytes) -> Response:
     fault = await service.admit()
     if fault == "reset":
         return _Reset()
@@ -192,7 +192,7 @@ class _Reset(Response):
     """No answer: the connection is reset."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = Connection.of(scope)
+        transport = ClientConnection.of(scope)
         if transport is not None:
             connection: Any = transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -207,7 +207,7 @@ class _Truncated(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         half = bytes(self.body[: len(self.body) // 2])
         await send({"type": "http.response.body", "body": half, "more_body": True})
-        transport = Connection.of(scope)
+        transport = ClientConnection.of(scope)
         if transport is not None:
             transport.close()
             await receive()

@@ -24,7 +24,7 @@ _BLOCK = 4 * 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one request.
+    """Describes the limits of one request.
 
     Attributes:
       rows: most rows.
@@ -39,7 +39,7 @@ class Limits:
 
     @classmethod
     def of(cls, options: Options) -> "Limits":
-        """The limits that follow from the command line."""
+        """Returns the limits that follow from the command line."""
         size = options.max_body_bytes
         return cls(options.max_request_rows, size * _BYTES_OF_BODY, max(size // _BYTES_AN_ITEM, 1000))
 

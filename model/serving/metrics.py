@@ -44,6 +44,6 @@ class Metrics:
         self.waiting_rows = Gauge("model_server_waiting_rows", "Rows that wait for the model.", registry=self.registry)
 
     def text(self) -> bytes:
-        """All of them, in Prometheus' text format."""
+        """Returns all of them, in Prometheus' text format."""
         data: bytes = generate_latest(self.registry)
         return data

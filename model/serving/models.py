@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from model.errors import ModelError
 from model.serving.errors import RequestError, Status, invalid, note
 from model.serving.options import Options, ServedModel
-from model.serving.servable import Loading, Version
+from model.serving.servable import LoadSettings, Version
 from model.serving.store import Store
 
 
 class Models:
-    """The models that are served.
+    """Holds the models that are served.
 
     Args:
       models: each of another name.
@@ -22,7 +22,7 @@ class Models:
       stores: the versions, by the model's name.
     """
 
-    def __init__(self, models: Sequence[ServedModel], signature: str, loading: Loading | None = None) -> None:
+    def __init__(self, models: Sequence[ServedModel], signature: str, loading: LoadSettings | None = None) -> None:
         self._signature = signature
         self._loading = loading
         self._changing = threading.Lock()
@@ -31,8 +31,8 @@ class Models:
 
     @classmethod
     def of(cls, options: Options) -> "Models":
-        """The models of a command line, to be loaded."""
-        return cls(options.models, options.signature, Loading(options.runtime, options.op_libraries))
+        """Returns the models of a command line, to be loaded."""
+        return cls(options.models, options.signature, LoadSettings(options.runtime, options.op_libraries))
 
     def load(self) -> None:
         """Loads what is there. Raises ModelError if a model has no version that can be loaded."""
@@ -62,14 +62,14 @@ class Models:
             self.stores = stores
 
     def store(self, name: str) -> Store:
-        """The versions of a model. Raises RequestError if there is no model of that name."""
+        """Returns the versions of a model. Raises RequestError if there is no model of that name."""
         store = self.stores.get(name)
         if store is None:
             raise RequestError(Status.NOT_FOUND, f"Could not find any versions of model {name}")
         return store
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Version:
-        """A version: the newest, or the one with that number or label.
+        """Returns a version: the newest, or the one with that number or label.
 
         Raises:
           RequestError: there is none.

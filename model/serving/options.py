@@ -11,7 +11,7 @@ ERROR_KINDS = ("429", "500", "503", "reset", "stall", "truncated", "misaligned",
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model to serve.
+    """Describes a model to serve.
 
     Attributes:
       name: in requests.
@@ -30,7 +30,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Options:
-    """What to serve, where, within which limits, and how to misbehave.
+    """Describes what to serve, where, within which limits, and how to misbehave.
 
     Attributes:
       model: a SavedModel's folder, or a folder of versions; None if only `more` are served.
@@ -110,7 +110,7 @@ class Options:
 
     @property
     def models(self) -> tuple[ServedModel, ...]:
-        """All models that are served."""
+        """Returns all models that are served."""
         if self.model is None:
             return self.more
         return (ServedModel(self.name, self.model, self.keep_versions, labels=self.labels), *self.more)

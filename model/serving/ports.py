@@ -5,7 +5,7 @@ import socket
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to a port, not listening yet: who connects too early is refused instead of kept waiting.
+    """Returns a socket bound to a port, not listening yet: who connects too early is refused instead of kept waiting.
 
     Args:
       host: the address to bind.
@@ -27,7 +27,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def choose_grpc_port(host: str, asked: int | None, rest: int, rest_chosen: bool) -> int:
-    """The port for gRPC.
+    """Returns the port for gRPC.
 
     Args:
       host: the address to bind.
@@ -54,5 +54,5 @@ def choose_grpc_port(host: str, asked: int | None, rest: int, rest_chosen: bool)
 
 
 def address(host: str, port: int) -> str:
-    """host:port, with an IPv6 address in brackets."""
+    """Returns host:port, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

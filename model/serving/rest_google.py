@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from model.serving.errors import RequestError, Status
-from model.serving.http import Answer, Api, Render, prediction
+from model.serving.http import HttpAnswer, HttpProtocol, Render, prediction
 from model.serving.rest_tf import answer_to
 from model.serving.servable import Version
 from model.serving.service import Query, Service
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"v?([0-9]{1,18})", re.ASCII)
 
 
 def routes(service: Service) -> list[Route]:
-    """The routes of both clouds."""
+    """Returns the routes of both clouds."""
     return [
         prediction(service, _MODEL + ":predict", AI_PLATFORM),
         prediction(service, _MODEL + "/versions/{version}:predict", AI_PLATFORM),
@@ -52,7 +52,7 @@ def _ai_platform(service: Service, request: Request, body: bytes) -> tuple[Query
     content = read_request(body, service.limits)
     servable = version.servable(signature_name(content, service.options.signature))
     arrays, _ = read_inputs(content, servable, service.limits, columns=False)
-    return Query(servable, arrays), lambda outputs: Answer(b'{"predictions":' + write_rows(outputs) + b"}")
+    return Query(servable, arrays), lambda outputs: HttpAnswer(b'{"predictions":' + write_rows(outputs) + b"}")
 
 
 def _vertex(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
@@ -67,8 +67,8 @@ def _vertex(service: Service, request: Request, body: bytes) -> tuple[Query, Ren
         "modelVersionId": str(version.number),
     }
 
-    def render(outputs: Arrays) -> Answer:
-        return Answer(b'{"predictions":' + write_rows(outputs) + b"," + orjson.dumps(model)[1:])
+    def render(outputs: Arrays) -> HttpAnswer:
+        return HttpAnswer(b'{"predictions":' + write_rows(outputs) + b"," + orjson.dumps(model)[1:])
 
     return Query(servable, arrays), render
 
@@ -90,6 +90,6 @@ def _error(error: RequestError) -> bytes:
     return orjson.dumps({"error": {"code": code, "message": str(error), "status": error.status.grpc}})
 
 
-AI_PLATFORM = Api("ai_platform", _ai_platform, _error)
-VERTEX = Api("vertex", _vertex, _error)
-VERTEX_RAW = Api("vertex_raw", _vertex_raw, _error)
+AI_PLATFORM = HttpProtocol("ai_platform", _ai_platform, _error)
+VERTEX = HttpProtocol("vertex", _vertex, _error)
+VERTEX_RAW = HttpProtocol("vertex_raw", _vertex_raw, _error)

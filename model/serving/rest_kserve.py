@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from model.serving.errors import RequestError, Status, invalid
-from model.serving.http import Answer, Api, Render, guarded, prediction
+from model.serving.http import HttpAnswer, HttpProtocol, Render, guarded, prediction
 from model.serving.limits import Limits, check_sizes
 from model.serving.rest_tf import json_response
 from model.serving.servable import Version
@@ -54,7 +54,7 @@ _DATATYPES = {
 
 
 def routes(service: Service) -> list[Route]:
-    """The routes of the protocol."""
+    """Returns the routes of the protocol."""
 
     def server(request: Request) -> Response:
         return json_response({"name": "model.serve", "version": "2", "extensions": ["binary_tensor_data"]})
@@ -244,7 +244,7 @@ def _wanted(header: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, bool
     return wanted
 
 
-def _render(outputs: Arrays, wanted: Mapping[str, bool], named: Mapping[str, Any]) -> Answer:
+def _render(outputs: Arrays, wanted: Mapping[str, bool], named: Mapping[str, Any]) -> HttpAnswer:
     described = []
     behind = []
     for name, binary in wanted.items():
@@ -259,9 +259,9 @@ def _render(outputs: Arrays, wanted: Mapping[str, bool], named: Mapping[str, Any
         described.append(tensor)
     body = orjson.dumps({**named, "outputs": described})
     if not behind:
-        return Answer(body)
+        return HttpAnswer(body)
     headers = {_HEADER_LENGTH: str(len(body))}
-    return Answer(b"".join([body, *behind]), "application/octet-stream", headers)
+    return HttpAnswer(b"".join([body, *behind]), "application/octet-stream", headers)
 
 
 def _data(array: Array, name: str) -> bytes:
@@ -299,4 +299,4 @@ def _error(error: RequestError) -> bytes:
     return orjson.dumps({"error": str(error)})
 
 
-API = Api("kserve_v2", _parse, _error)
+API = HttpProtocol("kserve_v2", _parse, _error)

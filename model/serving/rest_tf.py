@@ -16,7 +16,7 @@ from starlette.routing import Route
 from model.runtime.messages import get_model_metadata_pb2
 from model.serving.errors import RequestError, invalid
 from model.serving.examples import examples_in_json
-from model.serving.http import Answer, Api, Render, guarded, prediction
+from model.serving.http import HttpAnswer, HttpProtocol, Render, guarded, prediction
 from model.serving.servable import Version
 from model.serving.service import Query, Service
 from model.serving.tensors import Arrays, pairs_to_json, to_json
@@ -29,7 +29,7 @@ _PLACES = (_MODEL, _MODEL + "/versions/{version}", _MODEL + "/labels/{label}")
 
 
 def routes(service: Service) -> list[Route]:
-    """The routes of the API."""
+    """Returns the routes of the API."""
 
     def models(request: Request) -> Response:
         return json_response({"models": list(service.models.stores)})
@@ -50,17 +50,17 @@ def routes(service: Service) -> list[Route]:
 
 
 def json_response(value: Any) -> Response:
-    """A response with a value as JSON."""
+    """Returns a response with a value as JSON."""
     return Response(orjson.dumps(value), media_type="application/json")
 
 
 def requested_version(service: Service, request: Request) -> Version:
-    """The version that a path names. Raises RequestError if there is none."""
+    """Returns the version that a path names. Raises RequestError if there is none."""
     return service.models.find(_model_name(request), *_choice(request))
 
 
 def malformed(request: Request) -> RequestError:
-    """The answer to what is no request of this API."""
+    """Returns the answer to what is no request of this API."""
     return invalid(f"Malformed request: {request.method} {request.url.path}")
 
 
@@ -83,15 +83,15 @@ def _choice(request: Request) -> tuple[int | None, str | None]:
 
 
 def answer_to(service: Service, body: bytes, version: Version) -> tuple[Query, Render]:
-    """What a request in TensorFlow Serving's JSON asks for, and how it is answered."""
+    """Returns what a request in TensorFlow Serving's JSON asks for, and how it is answered."""
     request = read_request(body, service.limits)
     servable = version.servable(signature_name(request, service.options.signature))
     arrays, rows = read_inputs(request, servable, service.limits)
 
-    def render(outputs: Arrays) -> Answer:
+    def render(outputs: Arrays) -> HttpAnswer:
         if rows:
-            return Answer(b'{"predictions":' + write_rows(outputs) + b"}")
-        return Answer(b'{"outputs":' + write_columns(outputs) + b"}")
+            return HttpAnswer(b'{"predictions":' + write_rows(outputs) + b"}")
+        return HttpAnswer(b'{"outputs":' + write_columns(outputs) + b"}")
 
     return Query(servable, arrays), render
 
@@ -101,15 +101,15 @@ def _parse(service: Service, request: Request, body: bytes) -> tuple[Query, Rend
 
 
 def _parse_classify(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
-    def render(outputs: Arrays) -> Answer:
-        return Answer(b'{"results":' + pairs_to_json(*classifications(outputs), name="classes") + b"}")
+    def render(outputs: Arrays) -> HttpAnswer:
+        return HttpAnswer(b'{"results":' + pairs_to_json(*classifications(outputs), name="classes") + b"}")
 
     return _examples_query(service, request, body, CLASSIFY), render
 
 
 def _parse_regress(service: Service, request: Request, body: bytes) -> tuple[Query, Render]:
-    def render(outputs: Arrays) -> Answer:
-        return Answer(b'{"results":' + to_json(regressions(outputs), "results") + b"}")
+    def render(outputs: Arrays) -> HttpAnswer:
+        return HttpAnswer(b'{"results":' + to_json(regressions(outputs), "results") + b"}")
 
     return _examples_query(service, request, body, REGRESS), render
 
@@ -144,9 +144,9 @@ def _error(error: RequestError) -> bytes:
     return orjson.dumps({"error": str(error)})
 
 
-API = Api("tf_serving_rest", _parse, _error)
+API = HttpProtocol("tf_serving_rest", _parse, _error)
 _APIS = {
     "predict": API,
-    "classify": Api(API.name, _parse_classify, _error),
-    "regress": Api(API.name, _parse_regress, _error),
+    "classify": HttpProtocol(API.name, _parse_classify, _error),
+    "regress": HttpProtocol(API.name, _parse_regress, _error),
 }

@@ -38,7 +38,7 @@ Answer = Callable[[Any, str | None], Awaitable[bytes]]
 
 
 def create_server(service: Service) -> grpc.aio.Server:
-    """A server of the two services, without a port yet. Called in the event loop that runs it."""
+    """Returns a server of the two services, without a port yet. Called in the event loop that runs it."""
     options = service.options
     request_ms = int(options.request_s * 1000)
     server = grpc.aio.server(

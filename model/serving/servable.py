@@ -23,7 +23,7 @@ from model.specs import Signature
 
 @dataclass
 class Servable:
-    """One signature of one version.
+    """Describes one signature of one version.
 
     Attributes:
       version: the version.
@@ -59,8 +59,8 @@ class Servable:
 
 
 @dataclass(frozen=True)
-class Loading:
-    """How versions are loaded.
+class LoadSettings:
+    """Describes how versions are loaded.
 
     Attributes:
       runtime: what runs them; None: native where that can, else python.
@@ -76,7 +76,7 @@ class Loading:
 
 
 class Version:
-    """One version of a model, loaded.
+    """Holds one version of a model, loaded.
 
     The signature that requests get by default is loaded at once and called; another one, when it is first asked for.
     A model without `serving_default` is served: its requests name a signature.
@@ -98,7 +98,7 @@ class Version:
       ModelError: it cannot be loaded or served.
     """
 
-    def __init__(self, model_name: str, number: int, path: str, default: str, loading: Loading) -> None:
+    def __init__(self, model_name: str, number: int, path: str, default: str, loading: LoadSettings) -> None:
         self.model_name = model_name
         self.number = number
         self.path = path
@@ -115,7 +115,7 @@ class Version:
         self.runtime = self.model(first.name).runtime
 
     def model(self, signature: str) -> Model:
-        """The model as called through one of its signatures."""
+        """Returns the model as called through one of its signatures."""
         model = self._models.get(signature)
         if model is None:
             with self._loading:
@@ -127,7 +127,7 @@ class Version:
         return model
 
     def servable(self, signature: str) -> Servable:
-        """One signature, to be called.
+        """Returns one signature of the model, ready to be called.
 
         Raises:
           RequestError: there is none of that name, or it takes or gives what requests cannot carry.
@@ -144,7 +144,7 @@ class Version:
 
 
 def rows_of(outputs: Arrays) -> set[int]:
-    """The numbers of rows of the outputs; -1 for one that has none."""
+    """Returns the numbers of rows of the outputs; -1 for one that has none."""
     return {len(array) if np.ndim(array) else -1 for array in outputs.values()}
 
 

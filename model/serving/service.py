@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Query:
-    """What a request asks for.
+    """Describes what a request asks for.
 
     Attributes:
       servable: the version and signature.
@@ -43,14 +43,14 @@ class Query:
 
 
 @dataclass
-class Outcome:
-    """How a prediction request ended: HTTP's code or the name of gRPC's, for the counters."""
+class RequestOutcome:
+    """Describes how a prediction request ended: HTTP's code or the name of gRPC's, for the counters."""
 
     code: str = "INTERNAL"
 
 
 class Held:
-    """The bytes of one request, as the service accounts for them."""
+    """Counts the bytes of one request, as the service accounts for them."""
 
     def __init__(self, service: "Service") -> None:
         self._service = service
@@ -69,7 +69,7 @@ class Held:
 
 @dataclass
 class Service:
-    """Served models, without any protocol.
+    """Answers requests by served models, without any protocol.
 
     Attributes:
       options: the command line's.
@@ -104,9 +104,9 @@ class Service:
         self._quota = Quota(options.quota_qps)
 
     @contextmanager
-    def counted(self, protocol: str) -> Iterator[Outcome]:
+    def counted(self, protocol: str) -> Iterator[RequestOutcome]:
         """Counts a prediction request; whoever answers it sets the outcome's code."""
-        outcome = Outcome()
+        outcome = RequestOutcome()
         started = time.perf_counter()
         self._fly(1)
         try:
@@ -142,7 +142,7 @@ class Service:
         return fault if fault != "stall" else None
 
     async def predict(self, query: Query, fault: str | None = None) -> Arrays:
-        """The outputs by name.
+        """Returns the outputs by name.
 
         Inputs of other shapes than the signature declares share no call with others: the graph decides.
 
@@ -197,7 +197,8 @@ class Service:
         """Calls a function, in a thread if it has much to do.
 
         Args:
-          size: of what it reads or writes, in bytes.
+          size: bytes that the function reads or writes.
+          function: what to call.
         """
         if size <= _LARGE_BYTES:
             return function()

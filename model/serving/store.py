@@ -12,14 +12,14 @@ from model.errors import ModelError, ModelLoadError, ModelNotFoundError
 from model.other_formats import SAVED_MODEL_FILE
 from model.serving.errors import RequestError, Status, brief, invalid, note
 from model.serving.options import ServedModel
-from model.serving.servable import Loading, Version, reason_of
+from model.serving.servable import LoadSettings, Version, reason_of
 from model.signature import read_signatures
 
 _VERSION = re.compile(r"v?([0-9]{1,18})", re.ASCII)
 
 
 class Store:
-    """The versions of a model that are served.
+    """Holds the versions of a model that are served.
 
     Served are the newest ones and those that have a label, or the ones that were chosen. A version that cannot be
     loaded is tried again when its files have changed; a version that appears is loaded when its files have stayed the
@@ -36,8 +36,8 @@ class Store:
       name: the model's name.
     """
 
-    def __init__(self, model: ServedModel, signature: str, loading: Loading | None = None) -> None:
-        self._load = loading or Loading()
+    def __init__(self, model: ServedModel, signature: str, loading: LoadSettings | None = None) -> None:
+        self._load = loading or LoadSettings()
         self.model = model
         self.name = model.name
         self._path = model.path
@@ -99,21 +99,21 @@ class Store:
 
     @property
     def versions(self) -> list[int]:
-        """The versions that are served, the newest first."""
+        """Returns the versions that are served, the newest first."""
         return sorted(self._versions, reverse=True)
 
     @property
     def failures(self) -> dict[int, str]:
-        """The versions that cannot be loaded, and why."""
+        """Returns the versions that cannot be loaded, and why."""
         return {number: reason for number, (_, reason) in self._failed.items()}
 
     @property
     def labels(self) -> dict[str, int]:
-        """The versions by label."""
+        """Returns the versions by label."""
         return dict(self._labels)
 
     def find(self, version: int | None = None, label: str | None = None) -> Version:
-        """A version: the newest, or the one with that number or label.
+        """Returns a version: the newest, or the one with that number or label.
 
         Raises:
           RequestError: there is none.
@@ -127,7 +127,8 @@ class Store:
         return versions[number]
 
     def states(self, version: int | None = None, label: str | None = None) -> dict[int, str | None]:
-        """The versions that are served, or that cannot be loaded, the newest first, each with why not.
+        """Returns the versions that are served or cannot be loaded, the newest first, each with the reason why it
+        cannot.
 
         Args:
           version: the only one to tell about.

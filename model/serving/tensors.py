@@ -46,7 +46,7 @@ _TAKES: dict[str, tuple[set[type], str]] = {
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The array type of a TensorFlow type; bytes and str are objects.
+    """Returns the array type of a TensorFlow type; bytes and str are objects.
 
     Raises:
       RequestError: numpy has no such type.
@@ -238,7 +238,7 @@ def pairs_to_json(texts: Array | None, numbers: Array | None, name: str) -> byte
 
 
 def has_rows(spec: TensorSpec) -> bool:
-    """Whether an input's first dimension is the request's rows: one of an open size."""
+    """Tells whether an input's first dimension is the request's rows: one of an open size."""
     return spec.shape is not None and spec.shape[:1] == (None,)
 
 

@@ -32,7 +32,7 @@ def read_request(body: bytes, limits: Limits) -> dict[str, Any]:
 
 
 def signature_name(request: Mapping[str, Any], default: str) -> str:
-    """The signature that a request names."""
+    """Returns the signature that a request names."""
     name = request.get("signature_name", default)
     if not isinstance(name, str):
         raise invalid("'signature_name' is not a string")
@@ -42,7 +42,7 @@ def signature_name(request: Mapping[str, Any], default: str) -> str:
 def read_inputs(
     request: Mapping[str, Any], servable: Servable, limits: Limits, columns: bool = True
 ) -> tuple[Arrays, bool]:
-    """The inputs in a request.
+    """Returns the inputs in a request.
 
     Args:
       request: the request.
@@ -66,7 +66,7 @@ def read_inputs(
 
 
 def write_rows(outputs: Arrays) -> bytes:
-    """The outputs as rows: a list of values, or of objects if there are several outputs."""
+    """Returns the outputs as rows: a list of values, or of objects if there are several outputs."""
     if len(rows := rows_of(outputs)) != 1 or -1 in rows:
         raise invalid("the outputs have no common number of rows; ask for columns, with 'inputs'")
     if len(outputs) > 1:
@@ -76,7 +76,7 @@ def write_rows(outputs: Arrays) -> bytes:
 
 
 def write_columns(outputs: Arrays) -> bytes:
-    """The outputs as columns: an object of lists, or one list if there is one output."""
+    """Returns the outputs as columns: an object of lists, or one list if there is one output."""
     texts = {name: to_json(array, name) for name, array in outputs.items()}
     if len(texts) == 1:
         return next(iter(texts.values()))

@@ -22,7 +22,7 @@ _OUTPUT = "outputs"
 
 @dataclass(frozen=True)
 class Verb:
-    """A way to call a signature with tf.Examples.
+    """Describes a way to call a signature with tf.Examples.
 
     Attributes:
       name: in the path of a request.

@@ -47,14 +47,14 @@ class ReadAndTell(beam.PTransform):  # type: ignore[misc]
 
 
 class Nothing(beam.DoFn):  # type: ignore[misc]
-    """Messages -> nothing: only their watermark passes."""
+    """Passes nothing on but the watermark."""
 
     def process(self, element: Any) -> Iterable[tuple[str, str]]:
         return ()
 
 
 class TellEnd(beam.DoFn):  # type: ignore[misc]
-    """One element -> nothing; sets ENDED when its input has ended."""
+    """Sets ENDED when its input has ended."""
 
     END = TimerSpec("end", TimeDomain.WATERMARK)
 

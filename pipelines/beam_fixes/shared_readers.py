@@ -21,7 +21,7 @@ def share() -> None:
 
 
 class SharedReaders:
-    """What a DoFn takes for its own cache. The last one to be closed closes the readers."""
+    """Takes the place of a DoFn's own cache of readers. The last one to be closed closes the readers."""
 
     _lock = threading.Lock()
     _users = 0
@@ -32,7 +32,7 @@ class SharedReaders:
             SharedReaders._users += 1
 
     def acquire(self, key: Any) -> Any:
-        """The reader that was parked under a key, and whether it was started; None if there is none."""
+        """Returns the reader that was parked under a key, and whether it was started; None if there is none."""
         return self._cache.acquire(key)
 
     def park(self, key: Any, reader: Any, started: bool) -> None:
@@ -40,7 +40,7 @@ class SharedReaders:
         self._cache.park(key, reader, started)
 
     def close_all(self) -> None:
-        """Of Beam, when a DoFn is torn down."""
+        """Closes the readers; Beam calls it when a DoFn is torn down."""
         with SharedReaders._lock:
             SharedReaders._users -= 1
             last = not SharedReaders._users

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pipelines.cli import command
 from pipelines.config.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 
 def beam_flags(flags: Sequence[str]) -> list[str]:

@@ -98,10 +98,10 @@ def execute(
 
 def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.Pipeline], None], str]:
     """Returns what adds the flow to a pipeline, and the prefix of the output's shards."""
-    from pipelines.connectors.files.publishing.step import Target
+    from pipelines.connectors.files.publishing.step import PublishTarget
     from pipelines.flows import batch as flow
 
-    output = plan.config.output.path
+    output = plan.config.output_path
     if replayed is None:
         return lambda pipeline: flow.build(pipeline, plan), output
     from pipelines.connectors.files.replay_source import ReadDeadLetters, identity
@@ -110,8 +110,8 @@ def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.P
     named = shards.replay_prefix(output, identity(replayed))
     reader = row_reader_class(plan.config.source.reads)(plan.read)
     read = ReadDeadLetters(replayed, reader, flow.dead_letters_of(plan))
-    replaced = tuple(letters.path.rpartition("/")[2] for letters in replayed)
-    target = Target(plan.run_id, plan.config.name, output, named, plan.config.dead_letters_path, replaced)
+    replaced = tuple(dead_letters.path.rpartition("/")[2] for dead_letters in replayed)
+    target = PublishTarget(plan.run_id, plan.config.name, output, named, plan.config.dead_letters_path, replaced)
     return lambda pipeline: flow.connect(pipeline, plan, read, target), named
 
 

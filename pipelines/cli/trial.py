@@ -38,7 +38,7 @@ _MOST_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """What a model made of the first rows of a source.
+    """Describes what a model made of the first rows of a source.
 
     Attributes:
       runtime: what ran the model: native or python; None if it is on a server.
@@ -89,10 +89,10 @@ def predict(plan: Plan, sample: Sample, shown: int) -> Trial:
         results = _results(plan, [batch for _, batch in parts])
     except (ModelError, InferenceError, OSError) as error:
         raise ConfigError([masked(f"model: {' '.join(str(error).split())}")]) from error
-    letters = _Letters()
+    dead_letters = _DeadLettersInMemory()
     first = _FirstRows(plan.output, shown)
-    sink = WriteRows(first, plan.key_column, letters, plan.model.id)
-    reject = RejectUnpredicted(letters, plan.model.id, plan.key_column)
+    sink = WriteRows(first, plan.key_column, dead_letters, plan.model.id)
+    reject = RejectUnpredicted(dead_letters, plan.model.id, plan.key_column)
     for (origin, batch), result in zip(parts, results, strict=True):
         rows = rows_of(batch)
         failures = failures_of(result)
@@ -103,7 +103,7 @@ def predict(plan: Plan, sample: Sample, shown: int) -> Trial:
         good = np.setdiff1d(np.arange(result.num_rows, dtype=np.int64), bad)
         if len(good):
             sink.process((origin, numbered(taken(result, good), rows[good])))
-    failed = tuple((letter.source, letter.message) for letter in letters.taken)
+    failed = tuple((dead_letter.source, dead_letter.message) for dead_letter in dead_letters.taken)
     given = sum(batch.num_rows for _, batch in parts)
     return Trial(runtime_used(plan), given, tuple(first.shown), failed, "" if given else _why_none(plan, sample))
 
@@ -139,7 +139,7 @@ def _why_none(plan: Plan, sample: Sample) -> str:
     return "there are no rows to predict: the source has none"
 
 
-class _Letters(DeadLetterPlace, DeadLetterWriter):
+class _DeadLettersInMemory(DeadLetterPlace, DeadLetterWriter):
     """Keeps dead letters in memory."""
 
     def __init__(self) -> None:
@@ -155,8 +155,8 @@ class _Letters(DeadLetterPlace, DeadLetterWriter):
 
     def begin_bundle(self) -> None: ...
 
-    def write(self, letter: DeadLetter) -> None:
-        self.taken.append(letter)
+    def write(self, dead_letter: DeadLetter) -> None:
+        self.taken.append(dead_letter)
 
     def end_bundle(self) -> Iterable[Any]:
         return ()

@@ -14,7 +14,7 @@ SCHEMA_PATH = Path(__file__).resolve().parents[2] / "configs" / "schema.json"
 
 
 def json_schema() -> str:
-    """The content of configs/schema.json."""
+    """Returns the content of configs/schema.json."""
     schema = RunConfig.model_json_schema(by_alias=True)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "A run's config"

@@ -11,7 +11,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Strict(BaseModel):
-    """Unknown keys are mistakes; what is read stays as it is."""
+    """Refuses unknown keys; what was read cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -31,34 +31,35 @@ Columns = Annotated[list[Name], Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-_TOO_MANY = Field(0.01, description="A larger share of the rows makes the run fail (exit code 3).")
+MAX_FRACTION = Field(
+    0.01,
+    description="Largest share of the rows that may become dead letters; with more, the run ends with exit code 3.",
+)
 
 
 class StreamOutput(Strict):
-    """What the outputs have in common that only streams have; a subclass adds `type` and where the rows go."""
+    """Holds what the outputs have in common that only streams have; a subclass adds `type` and where the rows go."""
 
     columns: Columns | None = Field(
         None,
-        description="Input columns and model outputs to write, * for all; by default the key, then all outputs.",
+        description="Input columns and model outputs to write, in order; * stands for all. By default the key, then "
+        "all outputs.",
     )
-    window_s: Annotated[float, Field(gt=0)] = Field(60, description="Of the dead letters' files.")
-    show: Annotated[int, Field(ge=0)] = Field(0, description="So many rows a second are shown on the console too.")
+    window_s: Annotated[float, Field(gt=0)] = Field(
+        60, description="Seconds after which a file of dead letters is published."
+    )
+    show: Annotated[int, Field(ge=0)] = Field(0, description="Rows a second to show on the console too; 0 shows none.")
 
     @property
-    def path(self) -> str:
-        """There is no file."""
-        return ""
-
-    @property
-    def format(self) -> str:
-        """Of a row: its values are those of JSON."""
+    def row_format(self) -> str:
+        """Returns the format whose types a row's values have."""
         return "json"
 
     @property
     def passes_attributes(self) -> bool:
-        """Whether what came with a message beside its payload is wanted."""
+        """Tells whether what came with a message beside its payload is wanted."""
         return False
 
     @abstractmethod
     def describe(self) -> str:
-        """The output in words."""
+        """Returns the output in words."""

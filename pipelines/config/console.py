@@ -10,11 +10,11 @@ from pipelines.config.base import StreamOutput
 
 
 class ConsoleOutput(StreamOutput):
-    """A stream's predictions on the console, for people to look at: some rows a second, as lines of JSON."""
+    """Shows a stream's predictions on the console, for people to look at: some rows a second, as lines of JSON."""
 
     type: Literal["console"]
-    show: Annotated[int, Field(ge=1)] = Field(10, description="Rows a second.")
+    show: Annotated[int, Field(ge=1)] = Field(10, description="Rows a second to show.")
 
     def describe(self) -> str:
-        """The output in words."""
+        """Returns the output in words."""
         return "the console"

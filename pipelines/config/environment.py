@@ -48,7 +48,7 @@ def filled(content: Any, problems: list[str]) -> Any:
 
 
 def hidden(text: str) -> str:
-    """The text of an error without secrets, and with ${NAME} in place of the values that were filled in."""
+    """Returns the text of an error without secrets, and with ${NAME} in place of the values that were filled in."""
     text = masked(text)
     for value in sorted(_filled, key=len, reverse=True):
         text = text.replace(value, _filled[value])

@@ -8,7 +8,8 @@ from pipelines.config import environment
 
 
 class ConfigError(ValueError):
-    """The config, the command line, or what they name, is wrong. Shows no secret, and no value of the environment.
+    """Raised when the config, the command line, or what they name, is wrong. Shows no secret, and no value of the
+    environment.
 
     Attributes:
       problems: one line each: where, what, and what to do.

@@ -12,7 +12,7 @@ from pipelines.config.base import Strict
 from pipelines.config.registry import TYPES
 from pipelines.config.run import RunConfig
 
-_KEY_START = re.compile(r"[\w.$@/-]*")
+KEY_START = re.compile(r"[\w.$@/-]*")
 """What of a malformed --set is surely no value."""
 
 
@@ -26,8 +26,8 @@ _OBJECTS = ("model_type", "model_attributes_type", "dict_type", "list_type", "ex
 _USER = re.compile(r"[^\s/'\"@]+@")
 
 
-def _explain(details: Any, written: Any) -> str:
-    """One of pydantic's errors as a line: path, what is wrong, what would be right.
+def explain(details: Any, written: Any) -> str:
+    """Writes one of pydantic's errors as a line: path, what is wrong, what would be right.
 
     Args:
       details: the error.
@@ -42,12 +42,12 @@ def _explain(details: Any, written: Any) -> str:
     for place in range(1, len(places)):
         if places[place - 1] == "headers":
             # What follows a header's name by mistake may be its value.
-            places[place] = _KEY_START.match(places[place])[0]  # type: ignore[index]
+            places[place] = KEY_START.match(places[place])[0]  # type: ignore[index]
     where = ".".join(places)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
         known = _known_keys(location[:-1], variant_of)
-        return f"{where}: unknown key{_near(str(location[-1]), known)} (known here: {', '.join(known)})"
+        return f"{where}: unknown key{near(str(location[-1]), known)} (known here: {', '.join(known)})"
     if kind == "missing":
         return f"{where}: missing; it is required"
     given = details["input"]
@@ -58,7 +58,7 @@ def _explain(details: Any, written: Any) -> str:
     shown = _shown(given, _written(written, location), location)
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        return f"{where}: {shown or 'its value'} is not one of {', '.join(choices)}{_near(str(given), choices)}"
+        return f"{where}: {shown or 'its value'} is not one of {', '.join(choices)}{near(str(given), choices)}"
     if kind == "value_error":
         said = str(context.get("error", ""))
         return f"{where}: {said.replace(repr(given), shown or 'its value') if isinstance(given, str) else said}"
@@ -106,6 +106,7 @@ def _known_keys(location: Sequence[Any], variant_of: type[Strict] | None) -> lis
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def near(name: str, known: Sequence[str]) -> str:
+    """Returns a question whether a known name was meant, if one is near; else an empty text."""
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean '{found[0]}'?" if found else ""

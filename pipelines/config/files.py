@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from pipelines.config.base import _TOO_MANY, Columns, Fraction, Name, Strict
+from pipelines.config.base import MAX_FRACTION, Columns, Fraction, Name, Strict
 from pipelines.config.columns import ColumnsConfig, ColumnsField, DefaultsField, Encodings
 from pipelines.encodings import is_within, problem_of
 
 
 class FileSource(Strict):
-    """Files of records, local or on any Beam file system."""
+    """Reads files of records, local or on any Beam file system."""
 
     type: Literal["file"] = "file"
     format: Literal["csv", "json", "avro", "parquet", "orc", "tfrecord", "text", "bytes"] = Field(
@@ -22,11 +22,17 @@ class FileSource(Strict):
         "the bytes or the raw record without a word in `columns`."
     )
     path: Name | Annotated[list[Name], Field(min_length=1)] = Field(
-        description="A path, a glob, a folder, or a list of them. gs:// works. .gz, .bz2 and .zst are "
-        "decompressed where the format is csv, json or text."
+        description=(
+            "Path of the files to read: a path, a glob, a folder, or a list of them; local or gs://. Files ending "
+            "in .gz, .bz2 and .zst are decompressed where the format is csv, json or text."
+        )
     )
     key: Name | None = Field(
-        None, description="The column that identifies a row; without one, <file>:<offset>. Of bytes, path by default."
+        None,
+        description=(
+            "Column that identifies a row; without one, rows are named <file>:<offset>, and for the format bytes "
+            "by the column path."
+        ),
     )
     columns: ColumnsConfig = ColumnsField
     defaults: dict[Name, Any] = DefaultsField
@@ -36,34 +42,43 @@ class FileSource(Strict):
         '{"b64": "..."} of JSON are bytes without a word here.',
     )
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description='Of CSV files; a comma by default, "\\t" is a tab.'
+        None, description='Character between the fields of CSV files; a comma by default, "\\t" is a tab.'
     )
     quote: Annotated[str, Field(max_length=1)] | None = Field(
-        None, description='Of CSV files, around fields; " by default. "" for none: then every line is a row.'
+        None, description='Character around fields of CSV files; " by default. "" means none: then every line is a row.'
     )
     encoding: str | None = Field(
         None,
-        description="Of CSV, JSON and text files: utf-8 by default, with or without a BOM; utf-16, latin-1, cp1252, or "
-        "any other that Python knows and that has ASCII's characters at their places.",
+        description=(
+            "Encoding of CSV, JSON and text files: utf-8 by default, with or without a BOM; utf-16, latin-1, "
+            "cp1252, or any other that Python knows and that has ASCII's characters at their places."
+        ),
     )
     trim: bool | None = Field(
-        None, description="Of CSV files: spaces and tabs around fields, and names of columns, mean nothing."
+        None, description="Whether spaces and tabs around the fields and column names of CSV files are dropped."
     )
     decimal: Literal[".", ","] | None = Field(
         None,
-        description="Of CSV files: what stands in numbers of the model's columns; a point by default. With a comma, "
-        "such a column that is written too is written as numbers.",
+        description=(
+            "Decimal mark of numbers in CSV files, in the columns that the model reads; a point by default. With "
+            "a comma, such a column is written to the output as numbers."
+        ),
     )
     null_values: list[str] | None = Field(
         None,
         description='Texts that mean a missing value in CSV files, in quotes or not; [""] by default. With [] none '
         "is missing: an empty field is an empty text.",
     )
-    column_names: list[Name] | None = Field(None, description="Of CSV files that have no header line.")
+    column_names: list[Name] | None = Field(
+        None, description="Names of the columns of CSV files without a header line."
+    )
     record: Literal["example", "raw"] | None = Field(
         None,
-        description="Of TFRecord files: example, the default, are tf.Examples, whose features are columns. raw: each "
-        "record is a row, its column is `record`, for models that take whole records, such as tf.SequenceExamples.",
+        description=(
+            "What TFRecord files hold. example, the default: tf.Examples, whose features are columns. raw: each "
+            "record is a row with the one column `record`, for models that take whole records, such as "
+            "tf.SequenceExamples."
+        ),
     )
 
     @model_validator(mode="before")
@@ -109,49 +124,59 @@ class FileSource(Strict):
 
     @property
     def reads(self) -> str:
-        """The file format whose reader decodes it."""
+        """Returns the file format whose reader decodes it."""
         return "tfrecord_raw" if self.record == "raw" else self.format
 
 
 class FileOutput(Strict):
-    """Files of predictions, published whole at the end of the run."""
+    """Writes files of predictions, published whole at the end of the run."""
 
     type: Literal["file"] = "file"
     format: Literal["csv", "json", "parquet", "avro", "tfrecord"]
     path: Name = Field(description="Prefix of the shards (<path>-00000-of-00002.csv); a folder if it ends in /.")
     columns: Columns | None = Field(
         None,
-        description="Input columns and model outputs to write, * for all; by default the key, then all outputs.",
+        description="Input columns and model outputs to write, in order; * stands for all. By default the key, then "
+        "all outputs.",
     )
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="Of CSV files; a comma by default."
+        None, description="Character between the fields of CSV files; a comma by default."
     )
     record: Literal["example", "prediction_log"] | None = Field(
         None, description="What a TFRecord holds: tf.Examples, or PredictionLogs as TFX's BulkInferrer writes."
     )
     window_s: Annotated[float, Field(gt=0)] = Field(
-        60, description="Of a stream: a file is published when it is so many seconds old."
+        60, description="Of a stream: seconds after which a file is published."
     )
     show: Annotated[int, Field(ge=0)] = Field(
-        0, description="Of a stream: so many rows a second are shown on the console too."
+        0, description="Of a stream: rows a second to show on the console too; 0 shows none."
     )
 
     @property
+    def row_format(self) -> str:
+        """Returns the format whose types a row's values have."""
+        return self.format
+
+    @property
     def passes_attributes(self) -> bool:
-        """Whether what came with a message beside its payload is wanted."""
+        """Tells whether what came with a message beside its payload is wanted."""
         return False
 
     def describe(self) -> str:
-        """The output in words."""
+        """Returns the output in words."""
         return f"{self.path}-*.{self.format}"
 
 
 class DeadLetters(Strict):
-    """Rows that could not be processed, in files; and how many of them are too many."""
+    """Writes rows that could not be processed to files, and says how many of them are too many."""
 
     type: Literal["file"] = "file"
-    path: Name | None = Field(None, description="Prefix of the shards; <output.path>-dead_letters by default.")
-    max_fraction: Fraction = _TOO_MANY
+    path: Name | None = Field(
+        None,
+        description="Prefix of the dead letters' files; a folder if it ends in /; <output.path>-dead_letters by "
+        "default.",
+    )
+    max_fraction: Fraction = MAX_FRACTION
     permissions: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = Field(
         "0600",
         description="Access rights of the files on local file systems, octal; they hold original rows. Folders of "
@@ -160,10 +185,10 @@ class DeadLetters(Strict):
 
     @property
     def file_mode(self) -> int:
-        """The access rights as a number, without those to execute."""
+        """Returns the access rights as a number, without those to execute."""
         return int(self.permissions, 8) & 0o666 | 0o600
 
     @property
     def folder_mode(self) -> int:
-        """The access rights of a folder for such files: who may read them may enter it."""
+        """Returns the access rights of a folder for such files: who may read them may enter it."""
         return self.file_mode | (self.file_mode & 0o444) >> 2

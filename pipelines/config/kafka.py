@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from model.hosts import is_loopback
-from pipelines.config.base import _TOO_MANY, Fraction, Name, StreamOutput, Strict
+from pipelines.config.base import MAX_FRACTION, Fraction, Name, StreamOutput, Strict
 from pipelines.config.messages import MessageSource
 
 Servers = Annotated[str, Field(pattern=r"^[^\s,/]+:\d+(,[^\s,/]+:\d+)*$")]
@@ -18,25 +18,29 @@ KafkaTopic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 
 
 class KafkaSecurity(Strict):
-    """How Kafka's brokers are talked to: encrypted or not, as whom. Secrets belong into ${VARIABLES}."""
+    """Says how to connect to Kafka's brokers: encrypted or not, and as whom. Secrets belong into ${VARIABLES}."""
 
     protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
         "plaintext", description="ssl encrypts; sasl logs in with username and password."
     )
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="Of logging in; PLAIN by default."
+        None, description="SASL mechanism to log in with; PLAIN by default."
     )
-    username: Name | None = Field(None, description="Of sasl.")
-    password: SecretStr | None = Field(None, description="Of sasl.")
+    username: Name | None = Field(None, description="User to log in as, for sasl.")
+    password: SecretStr | None = Field(None, description="Password of username, for sasl.")
     ca_file: Name | None = Field(
-        None, description="Of ssl: the certificates of those who vouch for the brokers; the system's by default."
+        None,
+        description="File of certificates that sign the brokers' certificates, in PEM, for ssl; the system's by "
+        "default.",
     )
-    certificate_file: Name | None = Field(None, description="Of ssl: this client's certificate, where brokers ask.")
-    key_file: Name | None = Field(None, description="Of ssl: the key of that certificate.")
-    key_password: SecretStr | None = Field(None, description="Of ssl: opens the key file.")
+    certificate_file: Name | None = Field(
+        None, description="File with this client's certificate, in PEM, for brokers that require one."
+    )
+    key_file: Name | None = Field(None, description="File with the private key of certificate_file, in PEM.")
+    key_password: SecretStr | None = Field(None, description="Password of key_file.")
 
     def exposes(self, servers: str) -> bool:
-        """Whether a password goes to brokers on other machines unencrypted."""
+        """Tells whether a password goes to brokers on other machines unencrypted."""
         hosts = [server.rpartition(":")[0].strip("[]") for server in servers.split(",")]
         return self.protocol == "sasl_plaintext" and not all(map(is_loopback, hosts))
 
@@ -55,11 +59,13 @@ class KafkaSecurity(Strict):
 
 
 class KafkaSource(MessageSource):
-    """Messages of Kafka topics, each committed when its prediction is durable. Only for streams."""
+    """Reads messages of Kafka topics, each committed when its prediction is durable. Only for streams."""
 
     type: Literal["kafka"]
-    bootstrap_servers: Servers = Field(description="host:port of brokers to begin with, commas between them.")
-    topic: KafkaTopic | Annotated[list[KafkaTopic], Field(min_length=1)] = Field(description="A topic, or a list.")
+    bootstrap_servers: Servers = Field(description="Brokers to connect to first: host:port, separated by commas.")
+    topic: KafkaTopic | Annotated[list[KafkaTopic], Field(min_length=1)] = Field(
+        description="Topic to read, or a list of topics."
+    )
     group: Name = Field(
         description="The consumer group: Kafka keeps for it how far it has got, and shares the partitions among all "
         "that read with it."
@@ -90,52 +96,53 @@ class KafkaSource(MessageSource):
 
     @property
     def topics(self) -> list[str]:
-        """All of them."""
+        """Returns all of them."""
         return [self.topic] if isinstance(self.topic, str) else self.topic
 
     @property
     def begins(self) -> str | int:
-        """Where a new group does: "earliest", "latest", or milliseconds since the epoch."""
+        """Returns where a new group begins to read: "earliest", "latest", or milliseconds since the epoch."""
         if self.start in ("earliest", "latest"):
             return self.start
         return int(datetime.fromisoformat(self.start.replace("Z", "+00:00")).timestamp() * 1000)
 
     def describe(self) -> str:
-        """The source in words."""
+        """Returns the source in words."""
         return f"messages of Kafka's {' and '.join(self.topics)}, as group {self.group}"
 
 
 class KafkaOutput(StreamOutput):
-    """A stream's predictions as messages of a Kafka topic: objects of JSON, with their keys as record keys."""
+    """Writes a stream's predictions as messages of a Kafka topic: objects of JSON, with their keys as record keys."""
 
     type: Literal["kafka"]
-    bootstrap_servers: Servers = Field(description="host:port of brokers to begin with, commas between them.")
-    topic: KafkaTopic = Field(description="It has to be there.")
+    bootstrap_servers: Servers = Field(description="Brokers to connect to first: host:port, separated by commas.")
+    topic: KafkaTopic = Field(description="Topic to write to; it must exist.")
     security: KafkaSecurity = KafkaSecurity.model_construct()
     headers: bool = Field(
         True,
-        description="Headers and attributes that came with a message are passed on, and `source_id` is the row's key.",
+        description="Whether headers and attributes that came with a message are passed on, with the row's key as "
+        "`source_id`.",
     )
 
     @property
     def passes_attributes(self) -> bool:
-        """Whether what came with a message beside its payload is wanted."""
+        """Tells whether what came with a message beside its payload is wanted."""
         return self.headers
 
     def describe(self) -> str:
-        """The output in words."""
+        """Returns the output in words."""
         return f"topic {self.topic} at {self.bootstrap_servers}"
 
 
 class KafkaDeadLetters(Strict):
-    """Of a stream: the same, as messages of a Kafka topic, with the rows' keys."""
+    """Writes a stream's dead letters as messages of a Kafka topic, with the rows' keys."""
 
     type: Literal["kafka"]
-    bootstrap_servers: Servers = Field(description="host:port of brokers to begin with, commas between them.")
-    topic: KafkaTopic = Field(description="It has to be there.")
+    bootstrap_servers: Servers = Field(description="Brokers to connect to first: host:port, separated by commas.")
+    topic: KafkaTopic = Field(description="Topic to write to; it must exist.")
     security: KafkaSecurity = KafkaSecurity.model_validate({})
-    max_fraction: Fraction = _TOO_MANY
+    max_fraction: Fraction = MAX_FRACTION
 
     def describe(self) -> str:
-        """Where they are, in words."""
+        """Returns where they are, in words."""
         return f"topic {self.topic} at {self.bootstrap_servers}"

@@ -16,8 +16,8 @@ from pipelines.config import environment, home
 from pipelines.config.base import Strict
 from pipelines.config.errors import ConfigError
 from pipelines.config.explain import (
-    _KEY_START,
-    _explain,
+    KEY_START,
+    explain,
 )
 from pipelines.config.run import RunConfig
 
@@ -44,7 +44,7 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         config = RunConfig.model_validate(home.with_home(content))
     except ValidationError as error:
-        explained = [_explain(details, written) for details in error.errors()]
+        explained = [explain(details, written) for details in error.errors()]
         # A value that suits neither arm of a union is one mistake.
         problems += {explanation.split(":", 1)[0]: explanation for explanation in explained}.values()
     if problems:
@@ -120,7 +120,7 @@ def _no_constant(name: str) -> Any:
 def _override(content: dict[str, Any], override: str) -> str | None:
     """Applies one KEY=VALUE; returns what is wrong with it."""
     key, equals, text = override.partition("=")
-    shown = f"--set {_KEY_START.match(key)[0]}"  # type: ignore[index]
+    shown = f"--set {KEY_START.match(key)[0]}"  # type: ignore[index]
     if not equals or not all(key.split(".")):
         return f"{shown}: give KEY=VALUE, such as --set source.path=data/new.csv"
     try:

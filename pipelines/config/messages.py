@@ -12,32 +12,41 @@ from pipelines.config.columns import ColumnsConfig, ColumnsField, DefaultsField,
 
 
 class MessageSource(Strict):
-    """What all sources of messages have in common; a subclass adds `type` and where the messages are."""
+    """Holds what all sources of messages have in common; a subclass adds `type` and where the messages are."""
 
     format: Literal["json", "csv", "tfexample", "avro", "protobuf"] = Field(
         "json",
-        description="Of a message: one object of JSON, one row of CSV, one serialized tf.Example, one datum of Avro, "
-        "one message of protobuf.",
+        description=(
+            "Format of a message's payload: one object of JSON, one row of CSV, one serialized tf.Example, one "
+            "datum of Avro, one message of protobuf."
+        ),
     )
-    key: Name | None = Field(None, description="The field that identifies a message.")
+    key: Name | None = Field(None, description="Field of the message that identifies a row.")
     columns: ColumnsConfig = ColumnsField
     defaults: dict[Name, Any] = DefaultsField
     encodings: Encodings = Field(
         {}, description='Fields of text that stands for bytes, for inputs of bytes: {"image": "base64"}.'
     )
     column_names: Annotated[list[Name], Field(min_length=1)] | None = Field(
-        None, description="Of messages of CSV: their fields, in order."
+        None, description="Names of the fields of a CSV message, in order; required for csv and not allowed otherwise."
     )
     schema_: Name | None = Field(
-        None, alias="schema", description="Of messages of Avro: the file with the schema that they are written with."
+        None,
+        alias="schema",
+        description="File with the schema that Avro messages are written with; required for avro and not allowed "
+        "otherwise.",
     )
     descriptor: Name | None = Field(
         None,
-        description="Of messages of protobuf: the file with their descriptors, made by "
-        "`protoc --include_imports --descriptor_set_out=FILE`.",
+        description=(
+            "File with the descriptors of protobuf messages, made by `protoc --include_imports "
+            "--descriptor_set_out=FILE`; required for protobuf and not allowed otherwise."
+        ),
     )
     message: Name | None = Field(
-        None, description="Of messages of protobuf: the full name of their type, such as shop.v1.Order."
+        None,
+        description="Full name of the type of protobuf messages, such as shop.v1.Order; required for protobuf and not "
+        "allowed otherwise.",
     )
     framing: Literal["none", "single_object", "confluent"] = Field(
         "none",
@@ -45,8 +54,12 @@ class MessageSource(Strict):
         "single-object encoding, which has to be the schema's; or the id that Confluent's serializers write, which "
         "is not looked at.",
     )
-    messages: Annotated[int, Field(ge=1)] | None = Field(None, description="End after so many.")
-    duration_s: Annotated[float, Field(gt=0)] | None = Field(None, description="End after so long.")
+    messages: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Number of messages after which the stream ends; without end by default."
+    )
+    duration_s: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Seconds after which the stream ends; without end by default."
+    )
 
     @model_validator(mode="after")
     def _has_what_its_format_needs(self) -> Self:
@@ -66,5 +79,5 @@ class MessageSource(Strict):
 
     @property
     def reads(self) -> str:
-        """The format whose reader decodes it."""
+        """Returns the format whose reader decodes it."""
         return {"tfexample": "tfrecord", "avro": "avro_message"}.get(self.format, self.format)

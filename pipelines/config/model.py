@@ -11,7 +11,7 @@ from pipelines.config.base import Name, Strict, variant
 
 
 class SavedModelConfig(Strict):
-    """A SavedModel called inside the workers."""
+    """Calls a SavedModel inside the workers."""
 
     type: Literal["saved_model"] = "saved_model"
     path: Name = Field(description="Folder of the SavedModel, local or gs://; with version, of its versions.")
@@ -24,7 +24,7 @@ class SavedModelConfig(Strict):
         "to a newer one as soon as it is there.",
     )
     refresh_s: Annotated[float, Field(gt=0)] = Field(
-        10, description='Of a stream with version "latest": it looks for a newer one after so many seconds.'
+        10, description='Seconds after which a stream with version "latest" looks for a newer version.'
     )
     runtime: Literal["native", "python"] | None = Field(
         None,
@@ -39,10 +39,14 @@ class SavedModelConfig(Strict):
 
 
 class DeclaredTensor(Strict):
-    """An input or output of a model that its server does not tell."""
+    """Declares an input or output of a model whose server cannot tell it."""
 
     dtype: Name
-    shape: list[int | None] = Field([], description="Of one row's value; a leading -1 stands for the batch.")
+    shape: list[int | None] = Field(
+        [],
+        description="Shape of one row's value, such as [3] for three numbers; a leading -1 stands for the rows and is "
+        "dropped.",
+    )
 
 
 def _by_name(value: Any) -> Any:
@@ -62,7 +66,7 @@ Version = Annotated[Name, BeforeValidator(lambda value: str(value) if type(value
 
 
 class EndpointConfig(Strict):
-    """A model on a server."""
+    """Calls a model on a server."""
 
     type: Literal["endpoint"]
     protocol: Literal["ai_platform", "vertex", "tf_serving_rest", "tf_serving_grpc", "kserve_v1", "kserve_v2"]
@@ -77,37 +81,55 @@ class EndpointConfig(Strict):
         description="The cloud resource: projects/P/models/M[/versions/V] (ai_platform), "
         "projects/P/locations/L/endpoints/E (vertex).",
     )
-    model: Name = Field("default", description="The model's name on the server.")
-    version: Version | None = Field(None, description="A version to ask for; by default the one the server chooses.")
-    label: Name | None = Field(None, description="A version's label, in place of version.")
+    model: Name = Field("default", description="Name of the model on the server.")
+    version: Version | None = Field(None, description="Number of the version to call; by default the server chooses.")
+    label: Name | None = Field(None, description="Label of the version to call; use it instead of version.")
     signature: Name = "serving_default"
     signature_from: Name | None = Field(
-        None, description="A SavedModel to learn the inputs from; needed where the server cannot tell them."
+        None,
+        description="Folder of a SavedModel to learn the inputs from; give it, or inputs, where the server cannot "
+        "tell them.",
     )
     inputs: Tensors | None = Field(
-        None, description='In place of signature_from: input -> dtype, or {"dtype": ..., "shape": [...]}.'
+        None,
+        description=(
+            'Inputs of the model, {input: dtype} or {input: {"dtype": ..., "shape": [...]}}; use it instead of '
+            "signature_from."
+        ),
     )
-    outputs: Tensors | None = Field(None, description="Beside inputs; one float32 predictions by default.")
+    outputs: Tensors | None = Field(
+        None,
+        description="Outputs of the model, as inputs are given; use it beside inputs. By default one float32 named "
+        "predictions.",
+    )
     body: Literal["columns", "rows", "raw", "json", "binary"] | None = Field(
         None,
         description="tf_serving_rest: columns (default) or rows; vertex: rows (default) or raw (rawPredict); "
         "kserve_v2: json (default) or binary.",
     )
-    timeout_s: Annotated[float, Field(gt=0)] = Field(60, description="For a whole request.")
-    connect_timeout_s: Annotated[float, Field(gt=0)] = Field(10, description="For a connection to be made.")
-    max_attempts: Annotated[int, Field(ge=1)] = Field(8, description="How often a request is sent at most.")
-    deadline_s: Annotated[float, Field(gt=0)] = Field(600, description="How long a row is tried, in all.")
+    timeout_s: Annotated[float, Field(gt=0)] = Field(60, description="Longest time for a whole request, in seconds.")
+    connect_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        10, description="Longest time to make a connection, in seconds."
+    )
+    max_attempts: Annotated[int, Field(ge=1)] = Field(
+        8, description="How many times a request is sent at most, the first time included."
+    )
+    deadline_s: Annotated[float, Field(gt=0)] = Field(
+        600, description="How long a row is tried in all, in seconds, waits between attempts included."
+    )
     max_in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(
-        8, description="Requests at a time, of one worker process."
+        8, description="Most requests that one worker process has under way at the same time."
     )
     max_request_bytes: Annotated[int, Field(ge=1024)] | None = Field(
-        None, description="Largest body; by default what the service takes (1.5 MB on Google's)."
+        None, description="Largest request body in bytes; by default the service's own limit (1.5 MB on Google's)."
     )
-    headers: dict[Name, SecretStr] = Field({}, description="Sent with each request; never shown.")
+    headers: dict[Name, SecretStr] = Field(
+        {}, description="HTTP headers (gRPC metadata) to send with each request; they are never shown."
+    )
     credentials: Literal["google", "none"] | None = Field(
         None, description="google sends a token of Google's default credentials; by default to Google's hosts only."
     )
-    ca_file: Name | None = Field(None, description="Certificates to trust, in PEM.")
+    ca_file: Name | None = Field(None, description="File of certificates to trust, in PEM; the system's by default.")
 
     @model_validator(mode="after")
     def _complete(self) -> EndpointConfig:

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipelines.config.base import Strict
-from pipelines.config.files import DeadLetters
+from pipelines.config.files import DeadLetters, FileOutput
 from pipelines.config.model import ModelConfig
 from pipelines.config.registry import DeadLettersConfig, OutputConfig, SourceConfig
 
@@ -20,7 +20,7 @@ _PULLED_WHEN_SINGLE = 64
 
 @dataclass(frozen=True)
 class Window:
-    """What counts as a repeat.
+    """Says which messages count as repeats: those whose key came within so many seconds.
 
     Attributes:
       seconds: how long a key is remembered.
@@ -32,7 +32,7 @@ class Window:
 
 
 class Batching(Strict):
-    """How many rows the model gets at a time."""
+    """Says how many rows the model gets at a time."""
 
     max_rows: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         16384,
@@ -46,43 +46,50 @@ class Batching(Strict):
         "decodes. A request to a server is bounded by model.max_request_bytes instead.",
     )
     max_wait_ms: Annotated[float, Field(ge=0)] = Field(
-        50, description="How long a stream waits for a batch to fill; a batch run never waits."
+        50, description="Milliseconds that a stream waits for a batch to fill, 50 by default; a batch run never waits."
     )
     latency_budget_ms: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="Of a stream, in place of max_wait_ms: rows are to be written within this time of their events. "
-        "How long batches wait and how large they get, up to max_rows, is chosen as the stream goes, and reported.",
+        description=(
+            "Milliseconds within which a stream is to write rows after their events; use it instead of "
+            "max_wait_ms. How long batches wait and how large they get, up to max_rows, is then chosen as the "
+            "stream goes, and reported."
+        ),
     )
 
     @property
     def pulled_rows(self) -> int:
-        """How many messages a source hands on at a time, at most."""
+        """Returns how many messages a source hands on at a time, at most."""
         return self.max_rows if self.max_rows > 1 else _PULLED_WHEN_SINGLE
 
     @property
     def pulled_wait_ms(self) -> float:
-        """How long a source waits for them."""
+        """Returns how long a source waits for them."""
         return self.max_wait_ms if self.max_rows > 1 else 0.0
 
     @property
     def bundle_s(self) -> float:
-        """How long a source hands on messages until they are acknowledged: a pause, which single messages feel."""
+        """Returns how long a source hands on messages until they are acknowledged: a pause, which single
+        messages feel.
+        """
         return 0.5 if self.max_rows > 1 else 2.0
 
 
 class Dedupe(Strict):
-    """Of a stream: messages with a key that came before are dropped."""
+    """Drops messages of a stream whose key came before."""
 
-    window_s: Annotated[float, Field(gt=0)] = Field(600, description="How long a key is remembered.")
+    window_s: Annotated[float, Field(gt=0)] = Field(600, description="Seconds that a key is remembered.")
     max_keys: Annotated[int, Field(ge=1)] = Field(
         10_000_000, description="How many keys are remembered; about 120 bytes each. The oldest are forgotten first."
     )
 
 
 class RunConfig(Strict):
-    """One run: where rows come from, the model, where predictions go."""
+    """Describes one run: where rows come from, the model, where predictions go."""
 
-    schema_: str | None = Field(None, alias="$schema", description="For editors: schema.json.")
+    schema_: str | None = Field(
+        None, alias="$schema", description="Path of schema.json, for editors; the run does not read it."
+    )
     name: Annotated[str, Field(pattern=r"^[a-zA-Z]([-a-zA-Z0-9_]*[a-zA-Z0-9])?$")] = "predict"
     source: SourceConfig
     model: ModelConfig
@@ -91,17 +98,22 @@ class RunConfig(Strict):
     )
     output: OutputConfig
     dead_letters: DeadLettersConfig = DeadLetters.model_construct(path=None, max_fraction=0.01, permissions="0600")
-    dedupe: Dedupe | None = Field(None, description="Of a stream: drop repeats of a key; by default they are kept.")
+    dedupe: Dedupe | None = Field(None, description="Drops repeats of a key in a stream; by default they are kept.")
 
     @property
     def repeats_within(self) -> Window | None:
-        """The window in which repeats are dropped, if they are."""
+        """Returns the window in which repeats are dropped, if they are."""
         return Window(self.dedupe.window_s, self.dedupe.max_keys) if self.dedupe else None
 
     @property
+    def output_path(self) -> str:
+        """Returns the prefix of the output's files; empty if rows go elsewhere."""
+        return self.output.path if isinstance(self.output, FileOutput) else ""
+
+    @property
     def dead_letters_path(self) -> str:
-        """Prefix of the dead letters' shards; empty if they go elsewhere."""
+        """Returns the prefix of the dead letters' shards; empty if they go elsewhere."""
         if not isinstance(self.dead_letters, DeadLetters):
             return ""
-        path = self.output.path or "out/"
+        path = self.output_path or "out/"
         return self.dead_letters.path or (path + "dead_letters" if path.endswith("/") else path + "-dead_letters")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
-from pipelines.dead_letters.place import Place
+from pipelines.dead_letters.place import WritablePlace
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -51,7 +51,7 @@ class SourceConnector(ABC):
         return None
 
 
-class SinkConnector(Place):
+class SinkConnector(WritablePlace):
     """Writes the rows of a stream. It is made of a plan and its output's config."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ _Answer = TypeVar("_Answer")
 
 
 def asked(where: str, service: str, variable: str, ask: Callable[[], _Answer]) -> _Answer:
-    """What a service answers; looking for credentials and hosts, its client can take minutes.
+    """Returns what a service answers; looking for credentials and hosts, its client can take minutes.
 
     Args:
       where: the path in the config of what is asked about.

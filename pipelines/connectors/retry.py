@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from inference.log_throttle import Seldom, first_line
+from inference.log_throttle import LogThrottle, first_line
 from pipelines.connectors.streaming.stop import STOPPING
 
 _LOG = logging.getLogger(__name__)
@@ -19,8 +19,8 @@ _STOPS_WITHIN_S = 30.0
 _T = TypeVar("_T")
 
 
-def patiently(call: Callable[[], _T], waits: Callable[[BaseException], bool], what: str) -> _T:
-    """What a call gives, tried again for as long as its errors are such that waiting helps.
+def wait_for_service(call: Callable[[], _T], waits: Callable[[BaseException], bool], what: str) -> _T:
+    """Returns what a call gives, tried again for as long as its errors are such that waiting helps.
 
     Nothing is lost by that: the source does not acknowledge meanwhile, and pulls no more than it can hold. When the
     stream is to stop, it goes on for half a minute, and then raises the last error.
@@ -31,7 +31,7 @@ def patiently(call: Callable[[], _T], waits: Callable[[BaseException], bool], wh
       what: whom the call asks, for the warnings.
     """
     stopped = 0.0
-    warns = Seldom(_WARN_EVERY_S)
+    warns = LogThrottle(_WARN_EVERY_S)
 
     def stop(state: RetryCallState) -> bool:
         nonlocal stopped
@@ -41,7 +41,7 @@ def patiently(call: Callable[[], _T], waits: Callable[[BaseException], bool], wh
         return time.monotonic() - stopped > _STOPS_WITHIN_S
 
     def warn(state: RetryCallState) -> None:
-        if state.outcome is not None and warns.may_say():
+        if state.outcome is not None and warns.may_log():
             said = first_line(state.outcome.exception())
             _LOG.warning("%s does not take rows, trying again: %s", what, said)
 

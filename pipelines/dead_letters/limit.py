@@ -31,7 +31,8 @@ _MESSAGE_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class DeadLetterLimit:
-    """What a run allows; travels to the workers, each of which goes by what it has done itself.
+    """Says how many dead letters a run may have; it travels to the workers, each of which goes by what it has done
+    itself.
 
     Attributes:
       max_fraction: largest share of dead letters.

@@ -22,7 +22,7 @@ class DeadLetterWriter(ABC):
         """Forgets what a bundle that failed has left."""
 
     @abstractmethod
-    def write(self, letter: DeadLetter) -> None:
+    def write(self, dead_letter: DeadLetter) -> None:
         """Takes a dead letter; it is durable when the bundle ends."""
 
     @abstractmethod
@@ -34,8 +34,8 @@ class DeadLetterWriter(ABC):
         """Closes files and connections."""
 
 
-class Place(ABC):
-    """A place that is written to."""
+class WritablePlace(ABC):
+    """Represents a place that is written to."""
 
     @abstractmethod
     def check(self) -> None:
@@ -62,8 +62,8 @@ class Place(ABC):
         """Returns where it is, for the summary."""
 
 
-class DeadLetterPlace(Place):
-    """A place for dead letters: every step of a flow gets it, and opens it in its worker."""
+class DeadLetterPlace(WritablePlace):
+    """Represents a place for dead letters: every step of a flow gets it, and opens it in its worker."""
 
     @abstractmethod
     def open(self) -> DeadLetterWriter:

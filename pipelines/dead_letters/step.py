@@ -29,7 +29,7 @@ def at_bundle_end(value: Any) -> WindowedValue:
 
 
 class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
-    """A step that can put rows into dead letters; gives their receipts in output "receipts".
+    """Puts rows into dead letters; gives their receipts in output "receipts".
 
     Args:
       dead_letters: where they go.
@@ -68,12 +68,12 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
             self._dead_letter_writer.close()
             self._dead_letter_writer = None
 
-    def put(self, letter: DeadLetter) -> None:
+    def put(self, dead_letter: DeadLetter) -> None:
         """Writes a dead letter, and counts it. Raises TooManyFailuresError."""
-        self.dead_letters.write(letter)
-        self._rejected.inc(letter.rows)
-        TALLY.add(dead_lettered=letter.rows)
-        TALLY.note_error(letter.stage, letter.error, letter.key, letter.message)
+        self.dead_letters.write(dead_letter)
+        self._rejected.inc(dead_letter.rows)
+        TALLY.add(dead_lettered=dead_letter.rows)
+        TALLY.note_error(dead_letter.stage, dead_letter.error, dead_letter.key, dead_letter.message)
         if self._limit is not None:
             self._limit.check()
 

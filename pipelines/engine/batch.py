@@ -122,8 +122,8 @@ def _summary(
     dead = account.rows_dead_lettered if account else 0
     written = account.rows_written if account else 0
     config = plan.config
-    letters = outcome.dead_letter_shards
-    extension = writer_class(config.output.format).extension
+    dead_letters = outcome.dead_letter_shards
+    extension = writer_class(config.output.row_format).extension
     fraction = dead / read if read else 0.0
     return Summary(
         name=config.name,
@@ -136,7 +136,7 @@ def _summary(
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
         output=shards.pattern(output, outcome.output_shards, extension),
-        dead_letters=shards.pattern(config.dead_letters_path, letters, "jsonl") if letters else "",
+        dead_letters=shards.pattern(config.dead_letters_path, dead_letters, "jsonl") if dead_letters else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,
         requests=asked.get("requests"),

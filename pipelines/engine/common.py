@@ -41,7 +41,7 @@ _REPEATING = (
 
 
 class RunFailedError(Exception):
-    """The pipeline did not run to its end. The message is for people; `details` is the runner's own."""
+    """Raised when a pipeline did not run to its end. The message is for people; `details` is the runner's own."""
 
     def __init__(self, message: str, details: str, *, incomplete: bool = False) -> None:
         super().__init__(masked(message))
@@ -57,7 +57,7 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
             os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
             os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
         import_tensorflow(plan)
-        reader, writer = row_reader_class(plan.config.source.reads), writer_class(plan.config.output.format)
+        reader, writer = row_reader_class(plan.config.source.reads), writer_class(plan.config.output.row_format)
         for name in (*reader.libraries, *writer.libraries):
             importlib.import_module(name)
         _sample_states_often()
@@ -87,7 +87,7 @@ def _native_is_ready(plan: Plan) -> bool:
 
 
 def runtime_used(plan: Plan) -> str | None:
-    """What ran a SavedModel: what was planned, unless its load in this process has found otherwise."""
+    """Returns what ran a SavedModel: what was planned, unless its load in this process has found otherwise."""
     return "python" if plan.model.path in TAKEN_OVER else plan.model.runtime
 
 
@@ -129,7 +129,7 @@ def said_once() -> Iterator[None]:
 
 
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
-    """A pipeline; what Beam finds wrong with its options is a ConfigError."""
+    """Returns a pipeline; what Beam finds wrong with its options is a ConfigError."""
     try:
         return beam.Pipeline(options=options)
     except ValueError as error:
@@ -137,7 +137,7 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
 
 
 def failed(error: Exception, consequence: str = "nothing was published") -> RunFailedError | ConfigError:
-    """What a pipeline's exception means, on one line, and what became of the output."""
+    """Makes the error that says on one line why a pipeline failed, and what became of the output."""
     text = str(error)
     details = traceback.format_exc()
     if EndpointConfigError.__name__ in text:

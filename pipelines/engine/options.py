@@ -159,7 +159,7 @@ def _runner(options: PipelineOptions) -> str:
 
 
 def is_this_machine(endpoint: str) -> bool:
-    """Whether a host and port are of this machine."""
+    """Tells whether a host and port are of this machine."""
     from inference.endpoint.transports import address
 
     host = address(endpoint).hostname
@@ -167,40 +167,40 @@ def is_this_machine(endpoint: str) -> bool:
 
 
 def is_remote_runner(options: PipelineOptions) -> bool:
-    """Whether the runner is Dataflow, whose workers are on other machines."""
+    """Tells whether the runner is Dataflow, whose workers are on other machines."""
     return "dataflow" in _runner(options)
 
 
 def is_in_process(options: PipelineOptions) -> bool:
-    """Whether the runner is in this process, and its workers are threads of it."""
+    """Tells whether the runner is in this process, and its workers are threads of it."""
     direct = options.view_as(DirectOptions)
     in_process = options.view_as(StandardOptions).runner == _IN_PROCESS
     return in_process and direct.direct_running_mode in ("multi_threading", "in_memory")
 
 
 def is_loopback_job(options: PipelineOptions) -> bool:
-    """Whether a job server runs the job, and its workers are threads of this process."""
+    """Tells whether a job server runs the job, and its workers are threads of this process."""
     return _runner(options) in _PORTABLE and options.view_as(PortableOptions).environment_type == "LOOPBACK"
 
 
 def keeps_jobs(options: PipelineOptions) -> bool:
-    """Whether the runner may keep a job though its sources have ended: Flink does, for its checkpoints."""
+    """Tells whether the runner may keep a job though its sources have ended: Flink does, for its checkpoints."""
     return is_loopback_job(options) and not is_prism(options)
 
 
 def is_here(options: PipelineOptions) -> bool:
-    """Whether the workers are on this machine, for all that can be known."""
+    """Tells whether the workers are on this machine, for all that can be known."""
     return options.view_as(StandardOptions).runner == _IN_PROCESS or is_loopback_job(options)
 
 
 def is_on_other_machines(options: PipelineOptions) -> bool:
-    """Whether the workers are on other machines, for all that can be known."""
+    """Tells whether the workers are on other machines, for all that can be known."""
     endpoint = options.view_as(PortableOptions).job_endpoint
     return is_remote_runner(options) or (_runner(options) in _PORTABLE and not is_this_machine(endpoint or "localhost"))
 
 
 def check_options(options: PipelineOptions) -> list[str]:
-    """What the runner needs and does not get, one line each."""
+    """Returns what the runner needs and does not get, one line each."""
     if is_prism(options):
         given = options.view_as(PrismRunnerOptions).prism_location
         missing = given and "://" not in given and shutil.which(given) is None
@@ -239,12 +239,12 @@ def _check_portable(portable: PortableOptions, options: PipelineOptions) -> list
 
 
 def unreachable_paths(plan: Plan) -> list[str]:
-    """Paths of the config that only this machine can read or write, one line each."""
+    """Returns paths of the config that only this machine can read or write, one line each."""
     config = plan.config
     path = getattr(config.source, "path", None) or []
     sources = [path] if isinstance(path, str) else path
     named = [("source.path", path) for path in sources]
-    named += [("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)]
+    named += [("output.path", config.output_path), ("dead_letters.path", config.dead_letters_path)]
     packaged = _SETUP.parent / "model"
     problems = []
     model = plan.model.config
@@ -264,7 +264,7 @@ def unreachable_paths(plan: Plan) -> list[str]:
 
 
 def runner_name(options: PipelineOptions) -> str:
-    """The runner, as the summary names it."""
+    """Returns the runner, as the summary names it."""
     name = str(options.view_as(StandardOptions).runner)
     if is_loopback_job(options):
         return f"{name}, 1 worker in this process"
@@ -281,5 +281,5 @@ def runner_name(options: PipelineOptions) -> str:
 
 
 def is_dry_run(options: PipelineOptions) -> bool:
-    """Whether the job is only to be built."""
+    """Tells whether the job is only to be built."""
     return bool(options.view_as(TestOptions).dry_run)

@@ -7,7 +7,7 @@ import apache_beam as beam
 from inference.predict import Keyed, Predict
 from pipelines.config.registry import source_encodings
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
-from pipelines.connectors.files.publishing.step import Publish, Target
+from pipelines.connectors.files.publishing.step import Publish, PublishTarget
 from pipelines.connectors.files.sink import ShardWriter
 from pipelines.connectors.files.source import ReadFiles
 from pipelines.connectors.writing.rows import WriteRows
@@ -40,8 +40,8 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
     reader = reader_class(plan.config.source.reads)(plan.read)
     read = ReadFiles(plan.files, reader, dead_letters_of(plan), plan.model.id, limit_of(plan))
-    output = plan.config.output.path
-    target = Target(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
+    output = plan.config.output_path
+    target = PublishTarget(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
     connect(pipeline, plan, read, target)
 
 
@@ -49,7 +49,7 @@ def connect(
     pipeline: beam.Pipeline,
     plan: Plan,
     read: beam.PTransform,
-    target: Target,
+    target: PublishTarget,
 ) -> None:
     """Adds source -> Predict -> sink and the account of it.
 
@@ -61,7 +61,7 @@ def connect(
     """
     dead_letters = dead_letters_of(plan)
     limit = limit_of(plan)
-    writer = writer_class(plan.config.output.format)
+    writer = writer_class(plan.config.output.row_format)
     handler = make_handler(
         plan.model,
         columns=plan.config.source.columns,

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from inference.log_throttle import Seldom
+from inference.log_throttle import LogThrottle
 from pipelines import process_state
 from pipelines.config.run import Window
 from pipelines.connectors.run import StreamRun
@@ -32,7 +32,7 @@ _WARN_EVERY_S = 60.0
 
 
 class Seen:
-    """The keys of a window, from any thread.
+    """Remembers the keys of a window, from any thread.
 
     Args:
       window: how long, and how many.
@@ -44,7 +44,7 @@ class Seen:
         self._clock = clock
         self._lock = threading.Lock()
         self._slices: deque[tuple[float, set[str]]] = deque()
-        self._warns = Seldom(_WARN_EVERY_S, clock)
+        self._warns = LogThrottle(_WARN_EVERY_S, clock)
 
     def __len__(self) -> int:
         return sum(len(keys) for _, keys in self._slices)
@@ -98,7 +98,7 @@ class Seen:
             self._slices.popleft()
         while len(self._slices) > 1 and len(self) > self._window.most:
             self._slices.popleft()
-            if self._warns.may_say():
+            if self._warns.may_log():
                 _LOG.warning(
                     "dedupe: more than %s keys came within the window, so the oldest are forgotten early; "
                     "raise dedupe.max_keys, or shorten dedupe.window_s",

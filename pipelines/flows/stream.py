@@ -42,7 +42,7 @@ from pipelines.telemetry.tally import TALLY
 
 
 class Decode(DeadLetterDoFn):
-    """Messages -> (Origin, record batch); what cannot be decoded goes to the dead letters.
+    """Decodes messages: Messages -> (Origin, record batch); what cannot be decoded goes to the dead letters.
 
     Args:
       dead_letters: where they go.

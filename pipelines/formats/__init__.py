@@ -46,17 +46,17 @@ WRITERS = {
 
 
 def reader_class(format: str) -> type[Reader]:
-    """The reader of a format's files."""
+    """Returns the reader of a format's files."""
     return cast(type[Reader], _load(_READERS[format]))
 
 
 def row_reader_class(format: str) -> type[RowReader]:
-    """The reader of a format's rows: the reader of its files, where it has files."""
+    """Returns the reader of a format's rows: the reader of its files, where it has files."""
     return cast(type[RowReader], _load((_READERS | _MESSAGE_READERS)[format]))
 
 
 def writer_class(format: str) -> type[Writer]:
-    """The writer of a format."""
+    """Returns the writer of a format."""
     return cast(type[Writer], _load(WRITERS[format]))
 
 

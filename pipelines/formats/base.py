@@ -38,12 +38,12 @@ def mixed(field: pa.Field) -> pa.Field:
 
 
 def is_mixed(field: pa.Field) -> bool:
-    """Whether a column of a schema has values that would change by becoming values of its type."""
+    """Tells whether a column of a schema has values that would change by becoming values of its type."""
     return _MIXED in (field.metadata or {})
 
 
 class FormatError(ValueError):
-    """A file is not what its format says. The message names the file and what to do."""
+    """Raised when a file is not what its format says. The message names the file and what to do."""
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def encoding(format: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ReadSpec:
-    """What to read of the rows of a source.
+    """Describes what to read of the rows of a source.
 
     Attributes:
       columns: the columns wanted, with the types to decode them to where the format leaves a choice (CSV,
@@ -88,7 +88,7 @@ class ReadSpec:
 
 @dataclass(frozen=True)
 class Split:
-    """A piece of a file that one worker reads on its own.
+    """Describes a piece of a file that one worker reads on its own.
 
     Attributes:
       file: the file's path.
@@ -121,7 +121,7 @@ class RowReader(ABC):
 
     @abstractmethod
     def format_of(self, context: Any) -> dict[str, Any]:
-        """The `format` of dead letters read with the context of a split."""
+        """Returns the `format` of dead letters read with the context of a split."""
 
     @abstractmethod
     def replay(self, payload: bytes, context: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
@@ -138,7 +138,7 @@ class Reader(RowReader):
     unit = "bytes"
 
     def may_grow(self, file: str, size: int) -> bool:
-        """Whether the first `size` bytes of a local file, to which more were added since, are whole rows.
+        """Tells whether the first `size` bytes of a local file, to which more were added since, are whole rows.
 
         False where the end of a file says what is in it.
         """
@@ -150,7 +150,7 @@ class Reader(RowReader):
     @classmethod
     @abstractmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
-        """The columns of `file`, from as little of it as possible, without TensorFlow or Beam.
+        """Returns the columns of `file`, from as little of it as possible, without TensorFlow or Beam.
 
         Formats without types (CSV) give string columns. Raises FormatError.
         """
@@ -158,7 +158,7 @@ class Reader(RowReader):
     @classmethod
     @abstractmethod
     def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
-        """The first rows of `file` (at most `rows`), as the schema types them, for people to look at."""
+        """Returns the first rows of `file` (at most `rows`), as the schema types them, for people to look at."""
 
     @abstractmethod
     def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
@@ -199,5 +199,5 @@ class Writer(ABC):
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        """The type a column of `type` is converted to before it is written. Raises FormatError if none can."""
+        """Returns the type a column of `type` is converted to before it is written. Raises FormatError if none can."""
         return type

@@ -20,12 +20,12 @@ _NOT_UTF8 = b"\xff"
 
 
 def to_utf8(raw: bytes, charset: str | None) -> bytes:
-    """Text of an encoding of `charset_of` as UTF-8. Raises UnicodeDecodeError."""
+    """Returns text of an encoding of `charset_of` as UTF-8. Raises UnicodeDecodeError."""
     return raw if charset is None or raw.isascii() else raw.decode(charset).encode()
 
 
 class FromUtf16(ConvertedFile):
-    """The UTF-8 of a file of UTF-16, with bytes that are no UTF-8 where it holds no characters.
+    """Reads a file of UTF-16 as UTF-8, with bytes that are no UTF-8 where it holds no characters.
 
     Args:
       file: the file, at its beginning; closed with this.
@@ -41,12 +41,12 @@ class FromUtf16(ConvertedFile):
 
     @property
     def failure(self) -> str:
-        """Why there is nothing more, if that is an error."""
+        """Returns why there is nothing more, if that is an error."""
         return self._failure or str(getattr(self._file, "failure", ""))
 
     @property
     def garbage(self) -> bytes:
-        """The first bytes of what cannot be unpacked."""
+        """Returns the first bytes of what cannot be unpacked."""
         return bytes(getattr(self._file, "garbage", b""))
 
     def convert(self, count: int) -> bytes:

@@ -12,7 +12,7 @@ PATH = "path"
 
 
 def fed(signature: Signature, reads: str) -> dict[str, str]:
-    """The model's input that a row's one value feeds, and its column; nothing where that is not clear.
+    """Returns the model's input that a row's one value feeds, and its column; nothing where that is not clear.
 
     Args:
       signature: of the model.

@@ -67,7 +67,7 @@ _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical ba
 
 @dataclass
 class Detected:
-    """What a file seems to be.
+    """Describes what a file seems to be.
 
     Attributes:
       format: of the file.
@@ -81,7 +81,7 @@ class Detected:
 
 
 def extension_of(path: str) -> str:
-    """The extension of a file's name in lower case, compression and the number of a shard aside.
+    """Returns the extension of a file's name in lower case, compression and the number of a shard aside.
 
     >>> extension_of("a/x.csv-00000-of-00012.gz"), extension_of("x-00000-of-00012.CSV"), extension_of("x")
     ('csv', 'csv', '')
@@ -95,7 +95,7 @@ def extension_of(path: str) -> str:
 
 
 def format_of(path: str) -> str | None:
-    """The format that a file's name stands for; None if its content has to tell."""
+    """Returns the format that a file's name stands for; None if its content has to tell."""
     return _EXTENSIONS.get(extension_of(path))
 
 
@@ -138,7 +138,8 @@ def look_at(path: str, format: str | None = None) -> Detected:
 
 
 def sample(path: str, found: Detected, signature: Signature) -> pa.RecordBatch:
-    """The first rows of a file, as what it seems to be. A row's one value has the name of the input that it feeds.
+    """Returns the first rows of a file, as what it seems to be. A row's one value has the name of the input that it
+    feeds.
 
     Raises FormatError.
 
@@ -298,7 +299,9 @@ def _begins_with_data(text: str, options: Mapping[str, Any]) -> bool:
 
 
 def wrong_delimiter(names: Sequence[str], options: Mapping[str, Any]) -> str | None:
-    """What is evidently wrong with the delimiter of a CSV file whose header has one column; None if nothing is."""
+    """Returns what is evidently wrong with the delimiter of a CSV file whose header has one column; None if
+    nothing is.
+    """
     if len(names) != 1 or options.get("column_names"):
         return None
     counts = {char: names[0].count(char) for char in DELIMITERS if char != (options.get("delimiter") or ",")}

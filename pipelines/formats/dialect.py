@@ -21,7 +21,7 @@ from pipelines.rows.origin import Positions
 
 @dataclass(frozen=True)
 class Spans:
-    """Where the rows of a block begin and end, in bytes: int64 [rows] each, line ends excluded.
+    """Describes where the rows of a block begin and end, in bytes: int64 [rows] each, line ends excluded.
 
     `unclosed` are the rows in which a quote is never closed, which a lenient parser would take for whole.
     """
@@ -36,7 +36,7 @@ class Spans:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How rows are told apart in text.
+    """Tells rows apart in text.
 
     Attributes:
       quote: the byte that lets a field span lines, or None if every line is a row.
@@ -63,7 +63,7 @@ class Dialect:
         return np.asarray(ends, np.int64)
 
     def last_row_end(self, data: bytes) -> int:
-        """Offset just behind the line end of the last row that is complete in `data`; 0 if there is none."""
+        """Finds the offset just behind the line end of the last row that is complete in `data`; 0 if there is none."""
         if (self.quote is not None and self.quote in data) or b"\r" in data:
             ends = self.row_ends(data, final=False)
             return int(ends[-1]) if len(ends) else 0
@@ -83,7 +83,7 @@ class Dialect:
         return RowScanner(data, quotes, self.quote, self.delimiter, final).row_ends(MAX_ROW_BYTES)
 
     def spans(self, data: bytes) -> Spans:
-        """The rows of a whole block; empty lines are none, unless they are kept."""
+        """Returns the rows of a whole block; empty lines are none, unless they are kept."""
         ends = self.row_ends(data, final=True)
         starts = np.zeros_like(ends)
         starts[1:] = ends[:-1]

@@ -60,7 +60,9 @@ class JsonReader(TextReader):
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
-        """The fields of the first 1000 rows, with the types that they have there; null where a field is always null."""
+        """Returns the fields of the first 1000 rows, with the types that they have there; null where a field is always
+        null.
+        """
         return cls._inferred(file, options, 1000).schema
 
     @classmethod
@@ -274,7 +276,7 @@ class JsonReader(TextReader):
 
 
 def count(raw: memoryview, character: bytes) -> int:
-    """How often a character is in bytes: where that is often, several times as fast as bytes.count."""
+    """Returns how often a character is in bytes: where that is often, several times as fast as bytes.count."""
     return int(np.count_nonzero(np.frombuffer(raw, np.uint8) == character[0]))
 
 

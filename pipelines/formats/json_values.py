@@ -35,11 +35,11 @@ _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 
 
 class Number(str):
-    """A number as it is written."""
+    """Keeps a number as it is written."""
 
 
 class NoFitError(ValueError):
-    """A value is none of the type that its column has."""
+    """Raised when a value is none of the type that its column has."""
 
 
 def loads(line: bytes, *, lenient: bool = False) -> Any:
@@ -62,7 +62,7 @@ def _constant(name: str) -> Number:
 
 
 def text_of(value: Any) -> str:
-    """A value as it would be written: text as it is, all else as JSON."""
+    """Returns a value as it would be written: text as it is, all else as JSON."""
     return str(value) if isinstance(value, str) else _dumps(value)
 
 
@@ -75,7 +75,7 @@ def _dumps(value: Any) -> str:
 
 
 def column_of(value: Any, type: pa.DataType, *, written: bool) -> pa.Array:
-    """One value, of `loads`, as an array. Raises NoFitError, OverflowError, pa.ArrowException.
+    """Makes an array of one value of `loads`. Raises NoFitError, OverflowError, pa.ArrowException.
 
     Args:
       value: the value.
@@ -159,7 +159,9 @@ def is_exact_within(value: Any) -> bool:
 
 
 def other_form(type: pa.DataType) -> pa.DataType | None:
-    """Of text the type of objects with base64, and the other way; None for other types. Within lists, too."""
+    """Returns the type of objects with base64 for a type of text, and the other way; None for other types. Within
+    lists, too.
+    """
     if pa.types.is_list(type):
         inner = other_form(type.value_type)
         return None if inner is None else pa.list_(inner)
@@ -216,7 +218,7 @@ def _literal(text: str) -> str:
 
 
 def nested_names(types: Iterable[pa.DataType]) -> set[str]:
-    """The names of all fields of objects within values of these types."""
+    """Returns the names of all fields of objects within values of these types."""
     found: set[str] = set()
     for type in types:
         if pa.types.is_struct(type):
@@ -227,7 +229,9 @@ def nested_names(types: Iterable[pa.DataType]) -> set[str]:
 
 
 def marked(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Schema:
-    """The columns of a sample; marks those some of whose values would change by becoming values of their type."""
+    """Returns the columns of a sample; marks those some of whose values would change by becoming values of
+    their type.
+    """
     fields = []
     for field in schema:
         kinds = {_kind(value) for row in rows if (value := row.get(field.name)) is not None}

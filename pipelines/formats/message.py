@@ -22,12 +22,12 @@ Piece = tuple[Positions, pa.RecordBatch]
 
 
 class MessageError(ValueError):
-    """A message is not what its format says; tells in words, for a person, what is wrong."""
+    """Raised when a message is not what its format says; tells in words, for a person, what is wrong."""
 
 
 @dataclass(frozen=True)
 class Framing:
-    """What stands before a message: `begin`, then `id_bytes` that are not looked at, then `then`."""
+    """Describes what stands before a message: `begin`, then `id_bytes` that are not looked at, then `then`."""
 
     begin: bytes = b""
     id_bytes: int = 0
@@ -35,7 +35,7 @@ class Framing:
 
     @property
     def length(self) -> int:
-        """Bytes in all."""
+        """Returns the bytes of a message with its frame."""
         return len(self.begin) + self.id_bytes + len(self.then)
 
 
@@ -57,28 +57,28 @@ class MessageReader(RowReader):
 
     @property
     def framing(self) -> str:
-        """What the config calls it."""
+        """Returns what the config calls it."""
         return str(self.spec.options["framing"])
 
     @abstractmethod
     def framed(self) -> Framing:
-        """How most messages begin."""
+        """Returns how most messages begin."""
 
     @abstractmethod
     def body(self, payload: bytes) -> bytes:
-        """The message without its framing. Raises MessageError."""
+        """Returns the message without its framing. Raises MessageError."""
 
     @abstractmethod
     def decode(self, bodies: pa.LargeBinaryArray) -> list[Piece]:
-        """The columns of those messages that can be decoded."""
+        """Returns the columns of those messages that can be decoded."""
 
     @abstractmethod
     def memory(self, rows: int, nbytes: int) -> int:
-        """The most memory that so many messages of so many bytes together can take when decoded."""
+        """Returns the most memory that so many messages of so many bytes together can take when decoded."""
 
     @abstractmethod
     def wrong(self, body: bytes) -> str:
-        """Why a message cannot be decoded, in words; empty if it seems that it can."""
+        """Returns why a message cannot be decoded, in words; empty if it seems that it can."""
 
     def format_of(self, context: Any) -> dict[str, Any]:
         return {"type": self.kind, "framing": self.framing}
@@ -128,7 +128,7 @@ class MessageReader(RowReader):
         yield Block(RecordOrigin(name, dict(context), np.zeros(1, np.int64), [payload]), batch)
 
     def alone(self, payload: bytes) -> pa.RecordBatch:
-        """The row of one message. Raises MessageError."""
+        """Returns the row of one message. Raises MessageError."""
         body = self.body(payload)
         if wrong := self.wrong(body):
             raise MessageError(wrong)
@@ -153,7 +153,7 @@ class MessageReader(RowReader):
 
 
 def content(array: pa.LargeBinaryArray) -> bytes:
-    """The bytes of all values, joined."""
+    """Returns the bytes of all values, joined."""
     bounds = np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: len(array) + 1]
     data = array.buffers()[2]
     return b"" if data is None else data.slice(int(bounds[0]), int(bounds[-1] - bounds[0])).to_pybytes()

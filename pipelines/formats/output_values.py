@@ -37,7 +37,7 @@ def has_text(type: pa.DataType) -> bool:
 
 
 def text_type(type: pa.DataType, name: str) -> pa.DataType:
-    """The type of text. Raises FormatError if values of `type` cannot be written as text.
+    """Returns the type of text. Raises FormatError if values of `type` cannot be written as text.
 
     Args:
       type: of the values.
@@ -49,12 +49,13 @@ def text_type(type: pa.DataType, name: str) -> pa.DataType:
 
 
 def refusal(type: pa.DataType, name: str) -> FormatError:
-    """What is said of a type that a format cannot hold."""
+    """Returns what is said of a type that a format cannot hold."""
     return FormatError(f"{name} cannot hold columns of type {type}; leave it out, or convert it in the source")
 
 
 def nested_type(type: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType], name: str) -> pa.DataType:
-    """A type whose innermost types are those that `leaf` gives for them; maps are lists of `key`, `value` structs.
+    """Returns a type whose innermost types are those that `leaf` gives for them; maps are lists of `key`, `value`
+    structs.
 
     Raises FormatError for unions, and for structs without fields or with two of one name.
     """
@@ -75,7 +76,9 @@ def nested_type(type: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType], n
 
 
 def polars_type(type: pa.DataType, name: str) -> pa.DataType:
-    """The type that a value, not nested, has in text that polars writes. Raises FormatError if there is none."""
+    """Returns the type that a value, not nested, has in text that polars writes. Raises FormatError if there is
+    none.
+    """
     if pa.types.is_duration(type) or pa.types.is_interval(type) or is_bytes(type):
         return text_type(type, name)
     if pa.types.is_decimal(type):
@@ -101,7 +104,7 @@ def _polars_knows(type: pa.DataType) -> bool:
 
 
 def to_output(array: pa.Array, type: pa.DataType) -> pa.Array:
-    """An array as the type that its column has in the file.
+    """Returns an array as the type that its column has in the file.
 
     Raises ArrowInvalid (or ArrowNotImplementedError) if a value cannot be of that type.
     """
@@ -139,7 +142,7 @@ def _lists(array: pa.Array, type: pa.DataType) -> pa.Array:
 
 
 def text_of(array: pa.Array) -> pa.Array:
-    """Values as text. Raises ArrowInvalid for bytes that are no text."""
+    """Returns values as text. Raises ArrowInvalid for bytes that are no text."""
     type = array.type
     if pa.types.is_nested(type):
         return json_text(array)
@@ -185,7 +188,7 @@ def _where_valid(array: pa.Array, text: pa.Array) -> pa.Array:
 
 
 def json_text(array: pa.Array) -> pa.Array:
-    """Nested values as JSON text, null for NaN and infinities; lists of numbers without touching a row."""
+    """Writes nested values as JSON text, null for NaN and infinities; lists of numbers without touching a row."""
     if is_list(array.type) and (
         pa.types.is_integer(array.type.value_type) or pa.types.is_floating(array.type.value_type)
     ):
@@ -211,7 +214,7 @@ def json_text(array: pa.Array) -> pa.Array:
 
 
 def key_texts(array: pa.Array) -> list[str | None]:
-    """Keys as dead letters have them: the text that a CSV file has for them. Of bytes that are no text, with escapes.
+    """Writes keys as dead letters have them: as a CSV file does; bytes that are no text with escapes.
 
     >>> key_texts(pa.array([b"b", None]))
     ['b', None]
@@ -232,7 +235,7 @@ def key_texts(array: pa.Array) -> list[str | None]:
 
 
 def shown_values(array: pa.Array) -> list[Any]:
-    """Values for people to look at, each of which JSON can hold; None where there is no text for one."""
+    """Returns values for people to look at, each of which JSON can hold; None where there is no text for one."""
     inner = leaf_of(readable_type(array.type, nested=True))
     plain = pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_boolean(inner)
     if plain or pa.types.is_null(inner) or (is_text(inner) and not is_bytes(inner)):

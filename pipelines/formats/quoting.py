@@ -104,7 +104,9 @@ class FieldWalker:
         self.reached = 0
 
     def walk(self, data: bytes, at: int, size: int) -> int | None:
-        """Offset behind the fields that begin at `at`: a line end, or `size`. None if they are no proper row."""
+        """Finds the offset behind the fields that begin at `at`: a line end, or `size`. Returns None if they are no
+        proper row.
+        """
         while True:
             match = self._fields.match(data, at, size)
             end = self._quoted_end(data, at, size) if match is None else match.end()

@@ -22,12 +22,12 @@ _DASHES = (8, 13, 18, 23)
 
 
 def readable_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema that `readable` gives batches of `schema`."""
+    """Returns the schema that `readable` gives batches of `schema`."""
     return pa.schema([field.with_type(readable_type(field.type)) for field in schema])
 
 
 def readable(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch whose columns have readable types; itself if they have them already."""
+    """Returns a batch whose columns have readable types; itself if they have them already."""
     if all(readable_type(type) == type for type in batch.schema.types):
         return batch
     columns = [readable_array(column) for column in batch.columns]
@@ -35,7 +35,7 @@ def readable(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def readable_type(type: pa.DataType, *, nested: bool = False) -> pa.DataType:
-    """The type that `readable_array` gives arrays of `type`."""
+    """Returns the type that `readable_array` gives arrays of `type`."""
     if isinstance(type, pa.BaseExtensionType):
         named = getattr(type, "extension_name", "")
         return {"arrow.uuid": pa.string(), "arrow.bool8": pa.bool_()}.get(named) or readable_type(
@@ -74,7 +74,7 @@ def _readable_nested(type: pa.DataType) -> pa.DataType:
 
 
 def readable_array(array: pa.Array) -> pa.Array:
-    """The same values, of a readable type."""
+    """Returns the same values, of a readable type."""
     type, target = array.type, readable_type(array.type)
     if target == type:
         return array

@@ -36,7 +36,9 @@ class RowFinder:
         self._clear = (0, 0)
 
     def next_row(self, wanted: int) -> int | None:
-        """Offset of the first row that begins at or after `wanted`; None where that cannot be told for certain."""
+        """Finds the offset of the first row that begins at or after `wanted`; None where that cannot be told for
+        certain.
+        """
         inside = False
         quote = self._next_quote(wanted - 1)
         if quote is not None:

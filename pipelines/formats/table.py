@@ -42,7 +42,7 @@ EXPANSION = 1000
 
 @dataclass
 class TableOrigin(Origin):
-    """Where the rows of a batch are in a table file.
+    """Describes where the rows of a batch are in a table file.
 
     Attributes:
       file: the file's path.
@@ -68,17 +68,17 @@ class TableOrigin(Origin):
         return self.document(row if self.kept is None else int(self.kept[row]))
 
     def numbers(self, indices: Positions) -> Positions:
-        """The positions in the file of rows of `batch`."""
+        """Returns the positions in the file of rows of `batch`."""
         return indices + self.first
 
     @abstractmethod
     def document(self, index: int) -> bytes:
-        """Row `index` of `batch`, with every column that the file has, as a file of one row."""
+        """Writes row `index` of `batch`, with every column that the file has, as a file of one row."""
 
 
 @dataclass
 class RereadOrigin(TableOrigin):
-    """An origin that reads its rows a second time, with all columns, when one of them is asked for."""
+    """Reads the rows of an origin a second time, with all columns, when one of them is asked for."""
 
     def __post_init__(self) -> None:
         self._pieces: Iterator[tuple[int, pa.RecordBatch]] | None = None
@@ -108,14 +108,14 @@ class RereadOrigin(TableOrigin):
 
     @abstractmethod
     def reread(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The rows of `batch` with all columns, from the file, in pieces that fit into memory.
+        """Returns the rows of `batch` with all columns, from the file, in pieces that fit into memory.
 
         Each comes with the row number in `batch` of its first row, which may be negative.
         """
 
     @abstractmethod
     def encode(self, row: pa.RecordBatch) -> bytes:
-        """A file in the source's own format that holds `row`."""
+        """Returns a file in the source's own format that holds `row`."""
 
 
 def open_table(file: str, content: bytes | None) -> pa.NativeFile:
@@ -136,14 +136,14 @@ def require_distinct(names: Sequence[str], file: str) -> None:
 
 
 def is_corrupt(error: Exception) -> bool:
-    """Whether one of READ_ERRORS is about a file's content, and not about reaching it."""
+    """Tells whether one of READ_ERRORS is about a file's content, and not about reaching it."""
     if isinstance(error, OSError):
         return error.errno is None and not isinstance(error, (ConnectionError, TimeoutError))
     return True
 
 
 def conform(batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
-    """The columns asked for, in that order, with the types they have in `batch`; nulls where it has none."""
+    """Returns the columns asked for, in that order, with the types they have in `batch`; nulls where it has none."""
     arrays, fields = [], []
     for field in columns:
         found = batch.schema.get_all_field_indices(field.name)
@@ -155,7 +155,7 @@ def conform(batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
 
 
 def emit(origin: TableOrigin, spec: ReadSpec) -> Iterator[Block | RejectedRow]:
-    """The rows of `origin.batch`: a block of those with valid values, and one by one those without."""
+    """Yields the rows of `origin.batch`: a block of those with valid values, and one by one those without."""
     batch = origin.batch
     try:
         batch.validate(full=True)
@@ -180,7 +180,7 @@ def _key(batch: pa.RecordBatch, name: str | None, row: int) -> str | None:
 
 
 def invalid_rows(batch: pa.RecordBatch) -> dict[int, str]:
-    """What is wrong with each row that holds an invalid value (such as a string that is not UTF-8)."""
+    """Returns what is wrong with each row that holds an invalid value (such as a string that is not UTF-8)."""
     found: dict[int, str] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         values = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
@@ -190,7 +190,9 @@ def invalid_rows(batch: pa.RecordBatch) -> dict[int, str]:
 
 
 def lost_rows(first: int, count: int, message: str) -> Iterator[RejectedRow]:
-    """Rows that a file promises and cannot give, as one dead letter without bytes that stands for all of them."""
+    """Returns rows that a file promises and cannot give, as one dead letter without bytes that stands for all
+    of them.
+    """
     if count > 0:
         yield RejectedRow(b"", first, f"{message} ({count:,} rows)", truncated=True, rows=believed_rows(count))
 
@@ -201,12 +203,12 @@ def believed_rows(count: int) -> int:
 
 
 def expands(decoded: int, stored: int) -> bool:
-    """Whether text and lists become so large by being decoded that the file is taken for hostile."""
+    """Tells whether text and lists become so large by being decoded that the file is taken for hostile."""
     return decoded > EXPANDED_BYTES and decoded > EXPANSION * stored
 
 
 def text_bytes(batch: pa.RecordBatch) -> int:
-    """Decoded bytes of those columns of a batch whose values differ in length."""
+    """Returns the decoded bytes of those columns of a batch whose values differ in length."""
     kinds = enumerate(batch.schema.types)
     return sum(decoded_bytes(batch.column(index)) for index, type in kinds if not _is_fixed(type))
 
@@ -216,18 +218,18 @@ def _is_fixed(type: pa.DataType) -> bool:
 
 
 def broken_file(file: str, content: bytes | None, size: int, message: str) -> RejectedRow:
-    """A file that cannot be read at all, as one dead letter that holds its bytes."""
+    """Returns a file that cannot be read at all, as one dead letter that holds its bytes."""
     payload = read_range(file, 0, min(size, MAX_PAYLOAD_BYTES)) if content is None else content
     return RejectedRow(payload, 0, f"{file}: {message}", truncated=len(payload) < size)
 
 
 def batch_rows(rows: int, nbytes: int) -> int:
-    """Rows of a batch, where `rows` rows take `nbytes`."""
+    """Returns rows of a batch, where `rows` rows take `nbytes`."""
     return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(nbytes, 1)))
 
 
 def grouped(sizes: list[int], split_bytes: int) -> Iterator[tuple[int, int]]:
-    """Neighbouring pieces of the sizes given, in runs `(start, end)` of about `split_bytes`."""
+    """Yields neighbouring pieces of the sizes given, in runs `(start, end)` of about `split_bytes`."""
     start = total = 0
     for index, size in enumerate(sizes):
         if index > start and total + size > split_bytes:
@@ -239,7 +241,7 @@ def grouped(sizes: list[int], split_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 def table_size(content: bytes | None, file: str) -> int:
-    """Bytes of a file."""
+    """Returns the bytes of a file."""
     if content is not None:
         return len(content)
     with open_input(file) as opened:

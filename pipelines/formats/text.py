@@ -29,7 +29,7 @@ _DECODED_BYTES = 128 << 20
 
 
 class TextOrigin(Origin):
-    """Rows of a block of text.
+    """Represents rows of a block of text.
 
     Args:
       file: path of the file.
@@ -63,11 +63,11 @@ class TextOrigin(Origin):
 
     @property
     def end(self) -> int:
-        """Position just behind the block in the (decompressed) file, in bytes."""
+        """Returns the position just behind the block in the (decompressed) file, in bytes."""
         return self._base + len(self._raw)
 
     def spans(self) -> Spans:
-        """Where the rows of the batch stand in the block."""
+        """Returns where the rows of the batch stand in the block."""
         if self._spans is None:
             spans = self._dialect.spans(self._raw)
             if self._rows is not None:
@@ -76,12 +76,12 @@ class TextOrigin(Origin):
         return self._spans
 
     def part(self, low: int, high: int) -> TextOrigin:
-        """The origin of rows `low` to `high` of the batch."""
+        """Returns the origin of rows `low` to `high` of the batch."""
         rows = np.arange(low, high, dtype=np.int64) if self._rows is None else self._rows[low:high]
         return TextOrigin(self.file, self._base, self._raw, self._dialect, self.format, rows)
 
     def only(self, kept: Positions) -> TextOrigin:
-        """The origin of some rows of the batch."""
+        """Returns the origin of some rows of the batch."""
         rows = kept if self._rows is None else self._rows[kept]
         return TextOrigin(self.file, self._base, self._raw, self._dialect, self.format, rows)
 
@@ -94,7 +94,7 @@ class TextOrigin(Origin):
 
 
 class TextReader(Reader):
-    """Common part of the readers of CSV and newline-delimited JSON."""
+    """Holds the common part of the readers of CSV and newline-delimited JSON."""
 
     dialect: Dialect
 
@@ -133,15 +133,15 @@ class TextReader(Reader):
         return self.parse(raw, context)
 
     def message_of(self, error: Exception, context: Any) -> str:
-        """What an error of `parse` says about a single row, for people."""
+        """Returns what an error of `parse` says about a single row, for people."""
         return plain_message(error)
 
     @abstractmethod
     def key_of(self, raw: bytes, context: Any) -> str | None:
-        """The key of a row that cannot be parsed, if it can be told."""
+        """Returns the key of a row that cannot be parsed, if it can be told."""
 
     def stage_of(self, error: Exception) -> str:
-        """The stage that an error of `parse` belongs to."""
+        """Returns the stage that an error of `parse` belongs to."""
         return "decode"
 
     def read(self, split: Split) -> Iterator[Block | RejectedRow]:
@@ -169,11 +169,13 @@ class TextReader(Reader):
         return piece if isinstance(piece, Block) else replace(piece, payload=payload)
 
     def one_line(self, payload: bytes) -> bytes:
-        """A message as it would stand in a file, where the format allows more line ends in it than a file does."""
+        """Returns a message as it would stand in a file, where the format allows more line ends in it than a
+        file does.
+        """
         return payload
 
     def context_from(self, format: Mapping[str, Any]) -> Any:
-        """The context of a split, from the format of a dead letter."""
+        """Returns the context of a split, from the format of a dead letter."""
         return None
 
     def decode(self, name: str, offset: int, raw: bytes, context: Any) -> Iterator[Block | RejectedRow]:
@@ -229,7 +231,9 @@ class TextReader(Reader):
         return worst > _DECODED_BYTES and self._row_width * line_count(raw) > _DECODED_BYTES
 
     def are_rows(self, raw: bytes, starts: Positions, ends: Positions) -> bool:
-        """Whether each of these pieces of a block that could be parsed is one row: as many of both is not enough."""
+        """Tells whether each of these pieces of a block that could be parsed is one row: as many of both is not
+        enough.
+        """
         return True
 
     lines_are_checked = True
@@ -308,7 +312,9 @@ class TextReader(Reader):
             yield row, self.parse(raw[spans.starts[row] : spans.ends[row]], context)
 
     def hopeless(self, raw: bytes, spans: Spans, context: Any) -> dict[int, str]:
-        """Rows that `parse` is certain to refuse, found without it, and what it would say: it takes 0.1 ms a row."""
+        """Returns rows that `parse` is certain to refuse, found without it, and what it would say: it takes 0.1 ms a
+        row.
+        """
         return {}
 
     def _long_key(self, raw: bytes, start: int, context: Any) -> str | None:
@@ -323,12 +329,12 @@ class TextReader(Reader):
 
 
 def is_number(type: pa.DataType) -> bool:
-    """Whether values of the type are numbers or booleans."""
+    """Tells whether values of the type are numbers or booleans."""
     return bool(pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type))
 
 
 def blocks_of(origin: TextOrigin, batch: pa.RecordBatch) -> Iterator[Block]:
-    """The rows of a batch in blocks of at most MAX_BLOCK_ROWS."""
+    """Returns the rows of a batch in blocks of at most MAX_BLOCK_ROWS."""
     if 0 < batch.num_rows <= MAX_BLOCK_ROWS:
         yield Block(origin, batch)
         return

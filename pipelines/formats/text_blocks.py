@@ -31,7 +31,7 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 
 def compression_of(path: str) -> str | None:
-    """The compression that a file's name stands for, in pyarrow's words.
+    """Returns the compression that a file's name stands for, in pyarrow's words.
 
     >>> compression_of("x.csv.gz"), compression_of("x.csv.gz-00000-of-00012"), compression_of("x.csv")
     ('gzip', 'gzip', None)
@@ -40,7 +40,7 @@ def compression_of(path: str) -> str | None:
 
 
 def without_shard(path: str) -> str:
-    """A name without the number of a shard that ends it, as Beam names files: `x.csv-00000-of-00012`."""
+    """Returns a name without the number of a shard that ends it, as Beam names files: `x.csv-00000-of-00012`."""
     return _SHARD.sub("", path)
 
 
@@ -63,12 +63,12 @@ def open_text(path: str, size: int | None = None, encoding: str | None = None) -
 
 
 def is_whole(path: str, options: Mapping[str, Any]) -> bool:
-    """Whether a file can only be read from its beginning: compressed ones, and UTF-16."""
+    """Tells whether a file can only be read from its beginning: compressed ones, and UTF-16."""
     return compression_of(path) is not None or is_utf16(options.get("encoding"))
 
 
 def starts_as_utf16(path: str) -> bool:
-    """Whether a file that is not compressed begins with the BOM of UTF-16."""
+    """Tells whether a file that is not compressed begins with the BOM of UTF-16."""
     return compression_of(path) is None and storage.read_range(path, 0, 2) in UTF_16_BOMS
 
 
@@ -98,7 +98,7 @@ def _next_line(file: IO[bytes], wanted: int) -> int:
 def row_blocks(
     split: Split, dialect: Dialect, key_of: Callable[[bytes], str | None], encoding: str | None = None
 ) -> Iterator[tuple[int, bytes | RejectedRow]]:
-    """Whole rows, about BLOCK_BYTES at a time.
+    """Yields whole rows, about BLOCK_BYTES at a time.
 
     Args:
       split: what to read.
@@ -209,6 +209,7 @@ class _LongRow:
 
 
 def too_long(name: str, position: int, payload: bytes, length: int, truncated: bool = False) -> RejectedRow:
+    """Makes the rejected row of a row that has more bytes than a row may have."""
     message = f"row of {length:,} bytes in {name}; rows may have at most {MAX_ROW_BYTES:,}"
     return RejectedRow(payload, position, message, truncated=truncated)
 
@@ -223,14 +224,14 @@ def _unreadable(name: str, offset: int, carry: bytes, error: _BrokenStreamError)
 
 
 def plain_message(error: Exception) -> str:
-    """An error's message on one line, at most 500 characters, without parts that only mislead."""
+    """Returns an error's message on one line, at most 500 characters, without parts that only mislead."""
     text = re.sub(r"Row #\d+: ", "", str(error))
     text = " ".join(text.split())
     return text if len(text) <= 500 else text[:497] + "..."
 
 
 def first_block(file: str, size: int = 1 << 20, encoding: str | None = None) -> bytes:
-    """The first bytes of a (decompressed) file, UTF-16 as UTF-8, for looking at it. Raises FormatError."""
+    """Returns the first bytes of a (decompressed) file, UTF-16 as UTF-8, for looking at it. Raises FormatError."""
     try:
         with open_text(file, None, encoding) as stream:
             raw = storage.read_fully(stream, size)

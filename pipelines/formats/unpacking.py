@@ -99,7 +99,7 @@ _MEMBERS: dict[str, Callable[[], _Member]] = {"gzip": _Gzip, "bz2": _Bzip2, "zst
 
 
 class ConvertedFile(io.RawIOBase):
-    """Bytes made of those of another file, piece by piece, for reading on.
+    """Reads bytes made of those of another file, piece by piece.
 
     Args:
       file: the other file, at its beginning; closed with this.
@@ -133,7 +133,7 @@ class ConvertedFile(io.RawIOBase):
 
 
 class Beginning(io.RawIOBase):
-    """The first bytes of a file, for reading on: what is appended to the file meanwhile is not seen."""
+    """Reads the first bytes of a file: what is appended to the file meanwhile is not seen."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._left = file, size
@@ -152,7 +152,7 @@ class Beginning(io.RawIOBase):
 
 
 class Unpacked(ConvertedFile):
-    """The unpacked bytes of a file.
+    """Reads the unpacked bytes of a file.
 
     Args:
       file: the file, at its beginning; closed with this.

@@ -44,12 +44,12 @@ _SCHEMA = pa.schema([(PATH, pa.string()), (_BYTES, pa.binary())])
 
 
 class FileChangedError(OSError):
-    """A file is not what it was when the run was planned. The message is for people."""
+    """Raised when a file is not what it was when the run was planned. The message is for people."""
 
 
 @dataclass
 class WholeFileOrigin(Origin):
-    """Files of a batch, one a row.
+    """Describes files of a batch, one a row.
 
     Attributes:
       file: the first of them.
@@ -95,7 +95,7 @@ class WholeFileReader(Reader):
 
     @classmethod
     def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
-        """The first bytes of the file."""
+        """Returns the first bytes of the file."""
         head = storage.read_range(file, 0, _SAMPLED_BYTES)
         return pa.RecordBatch.from_arrays([[text_of(file)], pa.array([head], pa.binary())], schema=_SCHEMA)[:rows]
 

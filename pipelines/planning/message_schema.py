@@ -14,7 +14,7 @@ _MAX_BYTES = 16 << 20
 
 
 def look_at(source: MessageSource, problems: list[str]) -> tuple[pa.Schema | None, dict[str, Any]]:
-    """The columns of messages, and what their reader has to know.
+    """Finds the columns of messages, and what their reader has to know.
 
     None where a file is not what it should be; no columns where messages alone show what they have.
     """

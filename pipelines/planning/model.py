@@ -22,7 +22,7 @@ from model.runtime.load import planned
 from model.signature import choose_signature, read_meta_graph, read_signature, signatures_of
 from model.specs import Signature
 from pipelines.config.model import DeclaredTensor, EndpointConfig, SavedModelConfig
-from pipelines.plan import Model
+from pipelines.plan import PlannedModel
 
 if TYPE_CHECKING:
     from inference.endpoint.client import Endpoint
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from inference.saved_model.loader import ModelLoader
 
 
-def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offline: bool = False) -> Model | None:
+def find(
+    config: SavedModelConfig | EndpointConfig, problems: list[str], *, offline: bool = False
+) -> PlannedModel | None:
     """Looks at a model; what is wrong with it is added to `problems`.
 
     Args:
@@ -50,14 +52,14 @@ def find(config: SavedModelConfig | EndpointConfig, problems: list[str], *, offl
                 return None
             runtime, reason = planned(meta_graph, signature, path, config.runtime)
             outside = outside_operations(meta_graph)
-            return Model(config, path, rows.with_rows(signature), outside, runtime, reason)
+            return PlannedModel(config, path, rows.with_rows(signature), outside, runtime, reason)
         except ModelError as error:
             problems.append(f"model: {error}")
             return None
     return _find_endpoint(config, problems, offline)
 
 
-def _find_endpoint(config: EndpointConfig, problems: list[str], offline: bool) -> Model | None:
+def _find_endpoint(config: EndpointConfig, problems: list[str], offline: bool) -> PlannedModel | None:
     try:
         found = endpoint(config)
         _check_address(found)
@@ -65,7 +67,7 @@ def _find_endpoint(config: EndpointConfig, problems: list[str], offline: bool) -
         problems += obstacles
         if not obstacles or config.signature_from or config.inputs:
             signature = _signature(config, found)
-            return Model(config, found.name, signature)
+            return PlannedModel(config, found.name, signature)
     except ModelError as error:
         problems.append(f"model.signature_from: {error}")
     except ValueError as error:
@@ -103,10 +105,10 @@ def _unreadable(found: Endpoint) -> list[str]:
 
 
 def endpoint(config: EndpointConfig) -> Endpoint:
-    """The endpoint that a config means. Raises ValueError: a header cannot be sent."""
+    """Returns the endpoint that a config means. Raises ValueError: a header cannot be sent."""
     from inference.endpoint.client import Endpoint
     from inference.endpoint.protocols.base import Target
-    from inference.endpoint.retries import Patience
+    from inference.endpoint.retries import ModelServerRetries
     from model.secrets import Secret
 
     target = Target(
@@ -126,7 +128,7 @@ def endpoint(config: EndpointConfig) -> Endpoint:
         max_in_flight=config.max_in_flight,
         timeout_s=config.timeout_s,
         connect_timeout_s=config.connect_timeout_s,
-        patience=Patience(config.max_attempts, config.deadline_s),
+        patience=ModelServerRetries(config.max_attempts, config.deadline_s),
         max_request_bytes=config.max_request_bytes,
         headers={name: Secret(value.get_secret_value()) for name, value in config.headers.items()},
         google_credentials=None if config.credentials is None else config.credentials == "google",
@@ -135,7 +137,7 @@ def endpoint(config: EndpointConfig) -> Endpoint:
 
 
 def exposed(config: SavedModelConfig | EndpointConfig) -> list[str]:
-    """What to say of credentials that go to a server on another machine unencrypted."""
+    """Returns what to say of credentials that go to a server on another machine unencrypted."""
     if isinstance(config, SavedModelConfig):
         return []
     try:
@@ -151,7 +153,7 @@ def exposed(config: SavedModelConfig | EndpointConfig) -> list[str]:
 
 def _signature(config: EndpointConfig, found: Endpoint) -> Signature:
     from inference.endpoint.declared_signature import declared_signature
-    from inference.endpoint.retries import Patience
+    from inference.endpoint.retries import ModelServerRetries
 
     if config.signature_from is not None:
         path = model_files.resolve(config.signature_from)
@@ -164,7 +166,7 @@ def _signature(config: EndpointConfig, found: Endpoint) -> Signature:
         with quiet_imports():
             found.make_protocol()
         # A person waits for the answer.
-        signature = ask_signature(replace(found, patience=Patience(max_attempts=3, deadline_s=20)))
+        signature = ask_signature(replace(found, patience=ModelServerRetries(max_attempts=3, deadline_s=20)))
     from inference.endpoint.remote_signature import check_inputs
 
     check_inputs(signature)
@@ -199,7 +201,7 @@ def _unreachable(found: Endpoint) -> list[str]:
 
 
 def make_handler(
-    model: Model,
+    model: PlannedModel,
     *,
     columns: ColumnMap,
     defaults: dict[str, Any],
@@ -211,7 +213,7 @@ def make_handler(
     gather: bool = True,
     follow: bool = False,
 ) -> SavedModelHandler | EndpointHandler:
-    """The one object that decides how the model is called.
+    """Makes the one object that decides how the model is called.
 
     Args:
       model: as it was found.
@@ -254,7 +256,7 @@ def make_handler(
     return EndpointHandler(endpoint(model.config), replace(model.signature, outputs=wanted), **options)
 
 
-def loaded_ahead(model: Model, here: bool) -> AbstractContextManager[None]:
+def loaded_ahead(model: PlannedModel, here: bool) -> AbstractContextManager[None]:
     """Loads the model in a thread, for the first worker of the block that wants it, while the runner starts.
 
     Args:
@@ -266,7 +268,7 @@ def loaded_ahead(model: Model, here: bool) -> AbstractContextManager[None]:
     return _loader(model).loaded_ahead(model.path, model.signature.name)
 
 
-def open_library_ahead(model: Model) -> None:
+def open_library_ahead(model: PlannedModel) -> None:
     """Opens the native runtime's library in a thread, while this one imports Beam."""
     if model.runtime == "native":
         from model.runtime.library import open_ahead
@@ -274,7 +276,7 @@ def open_library_ahead(model: Model) -> None:
         open_ahead()
 
 
-def _loader(model: Model) -> ModelLoader:
+def _loader(model: PlannedModel) -> ModelLoader:
     from inference.saved_model.loader import ModelLoader
 
     assert isinstance(model.config, SavedModelConfig)

@@ -13,14 +13,14 @@ from pipelines.config.run import RunConfig
 from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.files.publishing.reservation import Place
 from pipelines.formats import writer_class
-from pipelines.plan import Model
+from pipelines.plan import PlannedModel
 from pipelines.rows.origin import text_of
 from pipelines.storage import FileInfo
 
 
 def places(config: RunConfig) -> tuple[Place, Place]:
     """Gives the places of the shards that a batch run of a config publishes: the output's, the dead letters'."""
-    output = Place("output.path", config.output.path, writer_class(config.output.format).extension)
+    output = Place("output.path", config.output_path, writer_class(config.output.row_format).extension)
     return output, Place("dead_letters.path", config.dead_letters_path, "jsonl")
 
 
@@ -32,7 +32,7 @@ def folder_mode(config: RunConfig) -> int:
 def unwritable(config: RunConfig) -> list[str]:
     """Lists which folders to write to neither exist nor can be made, one line each, without making them."""
     problems = []
-    for where, path in (("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)):
+    for where, path in (("output.path", config.output_path), ("dead_letters.path", config.dead_letters_path)):
         if storage.is_remote(path) or not path:
             continue
         folder = path if path.endswith("/") else os.path.dirname(path) or "."
@@ -42,21 +42,21 @@ def unwritable(config: RunConfig) -> list[str]:
             problems.append(f"{where}: cannot write to {path}: {folder} is not a folder")
         elif not os.access(folder, os.W_OK | os.X_OK):
             problems.append(f"{where}: cannot write to {path}: no permission to create files in {folder}")
-    if config.output.path and shards.identity(config.output.path) == shards.identity(config.dead_letters_path):
+    if config.output_path and shards.identity(config.output_path) == shards.identity(config.dead_letters_path):
         problems.append(
-            f"dead_letters.path: {config.dead_letters_path} is the same place as output.path, {config.output.path}; "
+            f"dead_letters.path: {config.dead_letters_path} is the same place as output.path, {config.output_path}; "
             "give them different prefixes"
         )
     return problems
 
 
-def replaces_what_is_read(config: RunConfig, found: list[FileInfo], model: Model | None) -> list[str]:
+def replaces_what_is_read(config: RunConfig, found: list[FileInfo], model: PlannedModel | None) -> list[str]:
     """Lists where shards that a batch run publishes would take the place of what it reads, one line each."""
     if not isinstance(config.source, FileSource):
         return []
     problems = []
     real_paths = _real_paths(found)
-    for where, prefix in (("output.path", config.output.path), ("dead_letters.path", config.dead_letters_path)):
+    for where, prefix in (("output.path", config.output_path), ("dead_letters.path", config.dead_letters_path)):
         if not prefix:
             continue
         folder, _ = shards.identity(prefix)

@@ -27,7 +27,7 @@ from pipelines.config.registry import SourceConfig, source_encodings
 from pipelines.config.run import RunConfig
 from pipelines.connectors.files import source_files
 from pipelines.formats import FormatError, detection, reader_class, writer_class
-from pipelines.plan import KEY, Model, OutputColumn, Plan
+from pipelines.plan import KEY, OutputColumn, Plan, PlannedModel
 from pipelines.planning import fed_inputs, message_schema, output_places, source_columns
 from pipelines.planning import model as models
 from pipelines.planning.decoded_types import read_spec
@@ -100,7 +100,7 @@ def _fit(
     config: RunConfig,
     found: list[FileInfo],
     columns: Columns,
-    model: Model,
+    model: PlannedModel,
     notes: list[str],
     options: dict[str, Any],
     problems: list[str],
@@ -195,7 +195,7 @@ def _presumed(config: RunConfig, signature: Signature) -> pa.Schema:
 
 
 def source_options(source: SourceConfig) -> dict[str, Any]:
-    """The format's own settings."""
+    """Returns the format's own settings."""
     options = {name: getattr(source, name, None) for name in _SOURCE_OPTIONS}
     return {name: value for name, value in options.items() if value is not None}
 
@@ -246,7 +246,7 @@ def _typed(
     chosen: list[tuple[str, str]], read: pa.Schema, signature: Signature, config: RunConfig
 ) -> tuple[OutputColumn, ...]:
     """The columns to write with the types that the output's format gives them."""
-    writer = writer_class(config.output.format)
+    writer = writer_class(config.output.row_format)
     outputs = {spec.name: spec for spec in signature.outputs}
     problems: list[str] = []
     columns = []

@@ -23,7 +23,7 @@ _LISTED = 20
 
 @dataclass
 class Proposal:
-    """A proposed mapping.
+    """Describes a proposed mapping.
 
     Attributes:
       columns: model input -> column, or the columns of a vector, where the names differ.

@@ -28,7 +28,7 @@ _SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class Sample:
-    """The first rows of a source.
+    """Describes the first rows of a source.
 
     Attributes:
       batch: the rows that could be decoded, with the columns and types that a run reads; None if there are none.

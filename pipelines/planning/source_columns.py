@@ -39,7 +39,7 @@ _REMOTE_THREADS = 32
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a source.
+    """Describes the columns of a source.
 
     Attributes:
       schema: all columns, each with a type for all files; none if all files are empty; None if none can be read.
@@ -64,7 +64,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Differences:
-    """What different columns of files do: what a person should know, and what stops the run, one line each."""
+    """Collects what different columns of files do: what a person should know, and what stops the run, one line each."""
 
     notes: list[str]
     problems: list[str]

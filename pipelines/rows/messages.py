@@ -20,7 +20,7 @@ KEY_NAME = "source_id"
 
 @dataclass(frozen=True)
 class Messages:
-    """The messages of one pull, in the order they came: a micro-batch, formed by the source.
+    """Holds the messages of one pull, in the order they came: a micro-batch, formed by the source.
 
     Attributes:
       source: where they come from, as a person would write it: a subscription, a topic and partition.
@@ -49,7 +49,7 @@ class Messages:
 
     @property
     def rows_per_second(self) -> float:
-        """The rate of the events that they tell of."""
+        """Returns the rate of the events that they tell of."""
         if len(self) < 2:
             return 0.0
         return (len(self) - 1) / max(1e-6, float(self.event_us.max() - self.event_us.min()) / 1e6)
@@ -57,7 +57,7 @@ class Messages:
 
 @dataclass(frozen=True)
 class MessageOrigin(Origin):
-    """Rows of a batch that was decoded from messages, one row a message.
+    """Describes rows of a batch that was decoded from messages, one row a message.
 
     Attributes:
       messages: all messages of the pull.
@@ -87,22 +87,22 @@ class MessageOrigin(Origin):
         return found
 
     def event_us(self) -> Times:
-        """When what the rows tell happened, microseconds since the epoch, int64 [rows]."""
+        """Returns when what the rows tell happened, microseconds since the epoch, int64 [rows]."""
         found = self.messages.event_us
         return found if self.rows is None else found[self.rows]
 
     def attributes(self, rows: Positions) -> pa.MapArray | None:
-        """What came with rows beside their payloads, map<string, binary> [rows]."""
+        """Returns what came with rows beside their payloads, map<string, binary> [rows]."""
         found = self.messages.attributes
         return None if found is None else found.take(pa.array(rows if self.rows is None else self.rows[rows]))
 
     def source(self, row: int) -> str:
-        """Where row `row` comes from: <source>:<position>."""
+        """Returns where row `row` comes from: <source>:<position>."""
         files = self.messages.files
         return super().source(row) if files is None else f"{files[self._of(row)]}:{self.positions()[row]}"
 
     def names(self, rows: Positions) -> pa.Array:
-        """The keys of rows; where the source has none, <source>:<position>."""
+        """Returns the keys of rows; where the source has none, <source>:<position>."""
         keys, files = self.messages.keys, self.messages.files
         if keys is None:
             if files is None:

@@ -33,7 +33,7 @@ def text_of(name: str) -> str:
 
 
 class Origin(ABC):
-    """Where the rows of one record batch come from.
+    """Describes where the rows of one record batch come from.
 
     Attributes:
       file: path or name of what was read, as a person would write it.
@@ -46,29 +46,30 @@ class Origin(ABC):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the origin keeps in memory, about."""
+        """Returns about how many bytes the origin keeps in memory."""
         return 0
 
     @abstractmethod
     def positions(self) -> Positions:
-        """The position in `file` of every row of the batch, int64 [rows]: a byte offset or a row number."""
+        """Returns the position in `file` of every row of the batch, int64 [rows]: a byte offset or a row number."""
 
     @abstractmethod
     def payload(self, row: int) -> bytes:
-        """The original bytes of row `row` of the batch: a document of one row in the source's own format."""
+        """Returns the original bytes of row `row` of the batch: a document of one row in the source's own format."""
 
     def source(self, row: int) -> str:
-        """`<file>:<position>` of row `row`."""
+        """Returns `<file>:<position>` of row `row`."""
         return f"{text_of(self.file)}:{self.positions()[row]}"
 
     def names(self, rows: Positions) -> pa.Array:
-        """What identifies rows that have no key column, string [rows]: <file>:<position>."""
+        """Returns what identifies rows that have no key column, string [rows]: <file>:<position>."""
         return pc.binary_join_element_wise(text_of(self.file), pa.array(self.positions()[rows]).cast(pa.string()), ":")
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A row that could not be decoded, coerced, predicted or encoded, with all that is needed to run it again.
+    """Describes a row that could not be decoded, coerced, predicted or encoded, with all that is needed to run it
+    again.
 
     Attributes:
       key: the row's key, or `<file>:<position>` where it has none.
@@ -98,7 +99,7 @@ class DeadLetter:
     rows: int = 1
 
     def to_json(self) -> bytes:
-        """One line of newline-delimited JSON, newline included."""
+        """Writes the dead letter as one line of JSON, with its line end."""
         fields = asdict(self)
         fields["payload"] = base64.b64encode(self.payload).decode("ascii")
         fields["message"] = text_of(self.message)
@@ -126,20 +127,21 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Block:
-    """The good rows of a piece of a source."""
+    """Holds the good rows of a piece of a source."""
 
     origin: Origin
     batch: pa.RecordBatch
 
     @property
     def rows(self) -> int:
-        """Number of rows."""
+        """Returns the number of rows."""
         return int(self.batch.num_rows)
 
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that a decoder could not turn into a row of a batch, or neighbouring rows that nobody can tell apart.
+    """Describes a row that a decoder could not turn into a row of a batch, or neighbouring rows that nobody can tell
+    apart.
 
     Attributes:
       payload: original bytes; none where they cannot be read.

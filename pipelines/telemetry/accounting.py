@@ -21,7 +21,7 @@ DEAD_LETTERS = "dead_letters"
 
 @dataclass(frozen=True)
 class FilePlanned:
-    """A file was cut into pieces.
+    """Tells that a file was cut into pieces.
 
     Attributes:
       file: the file.
@@ -34,7 +34,7 @@ class FilePlanned:
 
 @dataclass(frozen=True)
 class PieceRead:
-    """A piece was read to its end.
+    """Tells that a piece was read to its end.
 
     Attributes:
       file: the file.
@@ -49,7 +49,7 @@ class PieceRead:
 
 @dataclass(frozen=True)
 class ShardWritten:
-    """A file was written, under a temporary name.
+    """Tells that a file was written, under a temporary name.
 
     Attributes:
       kind: OUTPUT or DEAD_LETTERS.
@@ -71,7 +71,7 @@ Receipt = FilePlanned | PieceRead | ShardWritten
 
 @dataclass(frozen=True)
 class Account:
-    """The sum of a run's receipts.
+    """Describes the sum of a run's receipts.
 
     Attributes:
       rows_read: rows found in the source.

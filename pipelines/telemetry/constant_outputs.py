@@ -31,7 +31,7 @@ _SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class Constant:
-    """The value of an output in every row.
+    """Describes the value of an output in every row.
 
     Attributes:
       text: the value as it is shown, which may be its beginning only.

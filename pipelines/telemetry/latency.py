@@ -44,17 +44,17 @@ class Latencies:
             self._counts[stage] += counted
 
     def counts(self) -> dict[str, Counts]:
-        """What was added so far, by stage."""
+        """Returns what was added so far, by stage."""
         with self._lock:
             return {stage: counts.copy() for stage, counts in self._counts.items()}
 
     def percentiles(self, stage: str) -> dict[str, float]:
-        """Milliseconds by name ("p50"); empty before the first row."""
+        """Returns milliseconds by name ("p50"); empty before the first row."""
         return percentiles(self.counts()[stage])
 
 
 def percentiles(counts: Counts, wanted: tuple[float, ...] = (50, 95, 99)) -> dict[str, float]:
-    """Milliseconds by name ("p50"), of what was counted in one stage; empty if nothing was."""
+    """Returns milliseconds by name ("p50") of what was counted in one stage; empty if nothing was."""
     total = int(counts.sum())
     if not total:
         return {}

@@ -11,7 +11,7 @@ from model.secrets import masked
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did.
+    """Describes what a run did.
 
     Attributes:
       name: the run's name.
@@ -64,17 +64,17 @@ class Summary:
     stage_latency_ms: dict[str, dict[str, float]] | None = None
 
     def to_json(self) -> str:
-        """One JSON object on one line."""
+        """Writes the summary as one JSON object on one line."""
         found = {name: value for name, value in asdict(self).items() if value is not None}
         return json.dumps({k: round(v, 3) if isinstance(v, float) else _shown(v) for k, v in found.items()})
 
     @property
     def missing(self) -> int:
-        """Rows read of which nobody knows what became; less than 0 if there are too many."""
+        """Returns rows read of which nobody knows what became; less than 0 if there are too many."""
         return self.rows_read - self.rows_written - self.rows_dead_lettered - (self.rows_repeated or 0)
 
     def problems(self) -> list[str]:
-        """Why the run is not ok, one line each."""
+        """Returns why the run is not ok, one line each."""
         found = [*(self.lost or ()), *([masked(self.ended_because)] if self.ended_because else [])]
         if self.missing:
             found.append(f"{abs(self.missing):,} rows {'are missing' if self.missing > 0 else 'are too many'}")
@@ -94,7 +94,7 @@ def _shown(value: Any) -> Any:
 
 
 def print_summary(console: Any, summary: Summary) -> None:
-    """The summary as a table on a terminal, as plain lines in a pipe."""
+    """Prints the summary as a table on a terminal, as plain lines in a pipe."""
     rows = [
         ("rows read", f"{summary.rows_read:,}"),
         ("rows written", f"{summary.rows_written:,}"),

@@ -19,7 +19,7 @@ _KINDS_OF_ERRORS = 100
 
 @dataclass
 class ErrorCount:
-    """Dead letters of one stage with one error.
+    """Describes dead letters of one stage with one error.
 
     Attributes:
       key: of the first of them.
@@ -54,7 +54,7 @@ class Tally:
 
     @property
     def rows_done(self) -> int:
-        """Rows of which it is known what has become of them."""
+        """Returns rows of which it is known what has become of them."""
         return self.rows_written + self.rows_dead_lettered + self.rows_repeated
 
     def add(
@@ -126,15 +126,15 @@ class Live(ABC):
 
     @abstractmethod
     def begin(self) -> None:
-        """The run begins."""
+        """Notes that the run begins."""
 
     @abstractmethod
     def line(self) -> str:
-        """The present state in words."""
+        """Returns the present state in words."""
 
     @abstractmethod
     def look(self) -> None:
-        """Called ten times a second, between the lines."""
+        """Looks at the run ten times a second, between the lines."""
 
     def _watch(self) -> None:
         if not self._console.is_terminal:
@@ -159,7 +159,7 @@ class Live(ABC):
 
 
 class LiveProgress(Live):
-    """How a run with an end goes.
+    """Shows how a run with an end goes.
 
     Args:
       console: a rich console on standard error.
@@ -188,4 +188,4 @@ class LiveProgress(Live):
         )
 
     def look(self) -> None:
-        """There is nothing to say between the lines."""
+        """Does nothing: there is nothing to say between the lines."""

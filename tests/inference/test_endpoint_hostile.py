@@ -21,7 +21,7 @@ from inference.endpoint.protocols import protocol_class
 from inference.endpoint.protocols.base import Request, Response
 from inference.endpoint.protocols.tf_serving_grpc import TFServingGrpc
 from inference.endpoint.remote_signature import ask_signature
-from inference.endpoint.retries import Patience
+from inference.endpoint.retries import ModelServerRetries
 from inference.endpoint.secrets import FixedHeaders
 from inference.endpoint.transports import MAX_ERROR_BYTES, Connection, GrpcTransport, HttpTransport
 from inference.errors import EndpointConfigError, EndpointError, ResponseError, TransientError
@@ -136,14 +136,16 @@ def test_a_grpc_server_that_never_answers() -> None:
 def test_a_server_that_tells_its_signature_slowly(protocol: str) -> None:
     with raw_server(drips(OK, b"a: b\r\n")) as server, pytest.raises(TransientError, match="no answer in time"):
         ask_signature(
-            Endpoint(protocol, Target(url=f"http://{server}", model="m"), timeout_s=0.3, patience=Patience(2, 60))
+            Endpoint(
+                protocol, Target(url=f"http://{server}", model="m"), timeout_s=0.3, patience=ModelServerRetries(2, 60)
+            )
         )
 
 
 def test_a_signature_without_end() -> None:
     body = b'{"metadata": {"signature_def": {}, "x": "' + b"x" * (17 << 20) + b'"}}'
     with raw_server(sends(answer(OK, body))) as server, pytest.raises(ResponseError, match="more than 16 MiB"):
-        ask_signature(Endpoint("tf_serving_rest", Target(url=f"http://{server}"), patience=Patience(1, 60)))
+        ask_signature(Endpoint("tf_serving_rest", Target(url=f"http://{server}"), patience=ModelServerRetries(1, 60)))
 
 
 def test_a_cloud_service_that_answers_slowly(monkeypatch: pytest.MonkeyPatch) -> None:

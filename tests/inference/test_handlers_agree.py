@@ -25,7 +25,7 @@ from apache_beam.testing.util import assert_that
 from inference import Endpoint, EndpointHandler, Predict, SavedModelHandler, Target
 from inference.endpoint.client import Client
 from inference.endpoint.remote_signature import ask_signature
-from inference.endpoint.retries import Patience
+from inference.endpoint.retries import ModelServerRetries
 from inference.errors import EndpointConfigError
 from inference.marks import failures_of
 from tests.conftest import ROOT, save
@@ -52,7 +52,7 @@ Handler = SavedModelHandler | EndpointHandler
 def endpoint(way: str, server: Serving, **target: Any) -> Endpoint:
     protocol, settings = WAYS[way]
     url = server.grpc if protocol == "tf_serving_grpc" else server.rest
-    return Endpoint(protocol, Target(url=url, **{**settings, **target}), patience=Patience(4, 60))
+    return Endpoint(protocol, Target(url=url, **{**settings, **target}), patience=ModelServerRetries(4, 60))
 
 
 def ask(handler: Handler, *batches: pa.RecordBatch) -> list[pa.RecordBatch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inference.endpoint.retries import LONGEST_PAUSE_S, Patience, Retries
+from inference.endpoint.retries import LONGEST_PAUSE_S, ModelServerRetries, Retries
 from inference.endpoint.throttle import Throttle
 from inference.endpoint.track_record import ALONE, FEW_TRIES, FOREIGN_IN_A_ROW, GIVEN_UP
 from inference.errors import (
@@ -50,7 +50,9 @@ class Server:
 
 
 def retries(time: Time, max_attempts: int = 8, deadline_s: float = 600) -> Retries:
-    return Retries(Patience(max_attempts, deadline_s), Throttle(time.clock, time.sleep), time.clock, time.sleep)
+    return Retries(
+        ModelServerRetries(max_attempts, deadline_s), Throttle(time.clock, time.sleep), time.clock, time.sleep
+    )
 
 
 @pytest.mark.parametrize("error", [TransientError, QuotaError, ServerError, ResponseError])

@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from inference import Endpoint, EndpointHandler, Target
 from inference.endpoint.declared_signature import declared_signature
-from inference.endpoint.retries import Patience
+from inference.endpoint.retries import ModelServerRetries
 from inference.errors import EndpointConfigError
 
 SIGNATURE = declared_signature({"x": "float32"})
@@ -134,7 +134,7 @@ def grpcs(identity: Identity) -> Iterator[str]:
 
 
 def ask(protocol: str, url: str, ca_file: str | None) -> pa.RecordBatch:
-    patience = Patience(max_attempts=2, deadline_s=10)
+    patience = ModelServerRetries(max_attempts=2, deadline_s=10)
     handler = EndpointHandler(
         Endpoint(protocol, Target(url=url), patience=patience, ca_file=ca_file, timeout_s=5), SIGNATURE
     )

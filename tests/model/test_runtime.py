@@ -504,7 +504,7 @@ def test_tensorflow_may_be_imported_after_its_messages_and_its_library(make: Mak
 import sys
 from model.runtime import messages
 from model.serving import app, servable
-model = servable.Version("default", 1, "model/trained/v1", "serving_default", servable.Loading())
+model = servable.Version("default", 1, "model/trained/v1", "serving_default", servable.LoadSettings())
 assert model.runtime == "native"
 assert "tensorflow" not in sys.modules
 request = messages.predict_pb2.PredictRequest()

@@ -22,7 +22,7 @@ NAMES = tuple(_CLASSES)
 
 
 def protocol_class(name: str) -> type[Protocol]:
-    """The protocol of a name. Only `tf_serving_grpc` imports TensorFlow's messages.
+    """Returns the protocol of a name. Only `tf_serving_grpc` imports TensorFlow's messages.
 
     Raises:
       ValueError: there is no such protocol.

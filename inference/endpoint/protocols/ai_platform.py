@@ -17,7 +17,7 @@ _RESOURCE = re.compile(r"(projects/[\w.:-]+/models/[\w.-]+)(?:/versions/([\w.-]+
 
 
 class AIPlatform(JsonProtocol):
-    """`{"instances": [...]}` to `/v1/projects/P/models/M[/versions/V]:predict`."""
+    """Sends `{"instances": [...]}` to `/v1/projects/P/models/M[/versions/V]:predict`."""
 
     name = "ai_platform"
     max_request_bytes = MAX_CLOUD_BYTES

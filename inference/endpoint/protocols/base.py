@@ -19,7 +19,7 @@ DEFAULT_SIGNATURE = "serving_default"
 
 @dataclass(frozen=True)
 class Target:
-    """Which model a protocol addresses, and where.
+    """Describes which model a protocol addresses, and where.
 
     Attributes:
       url: of the server, without a path (`http://127.0.0.1:8501`) or with the whole path of the prediction; None
@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request.
+    """Describes an HTTP request.
 
     Attributes:
       url: whole address.
@@ -62,7 +62,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response with status 200.
+    """Describes an HTTP response with status 200.
 
     Attributes:
       body: whole body, already decompressed.
@@ -75,7 +75,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server predicted.
+    """Holds what a server predicted.
 
     Attributes:
       columns: output's name -> its values as `inference.tensors.output_type` says, one for each row asked for.
@@ -87,7 +87,8 @@ class Answer:
 
 
 class Protocol(ABC):
-    """A server API over HTTP, or over gRPC (where a request's url is the method's path, bodies are messages).
+    """Builds the requests of a server API over HTTP, or over gRPC (where a request's url is the method's path, bodies
+    are messages), and reads its answers.
 
     Class attributes:
       name: as configs name it.
@@ -112,7 +113,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def predict(self, arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec]) -> Request:
-        """The request for some rows.
+        """Returns the request for some rows.
 
         Args:
           arrays: one for each input, without nulls, all as long as there are rows: plain values, dictionaries of
@@ -125,7 +126,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def read(self, response: Response, rows: int, outputs: Sequence[TensorSpec]) -> Answer:
-        """The answer in a response.
+        """Returns the answer in a response.
 
         Raises:
           RequestRefusedError: the response says that the model cannot predict these rows.
@@ -135,12 +136,12 @@ class Protocol(ABC):
 
     @abstractmethod
     def error_message(self, response: Response) -> str:
-        """What the body of an error response says, on one line of at most 500 characters."""
+        """Returns what the body of an error response says, on one line of at most 500 characters."""
 
     def describe(self) -> Request | None:
-        """The request that asks for the model's inputs and outputs, if the protocol has one."""
+        """Returns the request that asks for the model's inputs and outputs, if the protocol has one."""
         return None
 
     def signature(self, response: Response) -> Signature:
-        """The signature in the response to `describe`. Raises ResponseError."""
+        """Returns the signature in the response to `describe`. Raises ResponseError."""
         raise NotImplementedError

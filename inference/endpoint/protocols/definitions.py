@@ -25,7 +25,7 @@ def dtype_named(name: str) -> str:
 
 
 def choose(signatures: Mapping[str, Any], name: str) -> Any:
-    """The signature of a name. Raises EndpointConfigError if the model has none."""
+    """Returns the signature of a name. Raises EndpointConfigError if the model has none."""
     if name in signatures:
         return signatures[name]
     known = [key for key in signatures if not key.startswith("__saved_model_init")]
@@ -34,7 +34,7 @@ def choose(signatures: Mapping[str, Any], name: str) -> Any:
 
 
 def made_of(name: str, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec], method_name: str = "") -> Signature:
-    """A signature of these inputs and outputs, sorted.
+    """Returns a signature of these inputs and outputs, sorted.
 
     The only input of a classify or regress signature takes serialized tf.Examples. It is asked with predict, which
     TensorFlow Serving does for every method: the outputs, such as classes and scores, are columns then.
@@ -45,7 +45,7 @@ def made_of(name: str, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpe
 
 
 def from_json(name: str, definition: Any) -> Signature:
-    """The signature in a SignatureDef as JSON, where int64 are text.
+    """Returns the signature in a SignatureDef as JSON, where int64 are text.
 
     Raises:
       ResponseError: it is not one.

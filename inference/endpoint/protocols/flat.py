@@ -26,7 +26,7 @@ _STORED: dict[str, Any] = {"bfloat16": ml_dtypes.bfloat16, "bool": np.uint8}
 
 
 def flatten(array: pa.Array, spec: TensorSpec) -> tuple[pa.Array, list[int]]:
-    """The values inside all lists of an input, and the sizes of its tensor, the rows first.
+    """Returns the values inside all lists of an input, and the sizes of its tensor, the rows first.
 
     Where the tensor has more dimensions than the column is nested, they are of size 1, and innermost.
 
@@ -47,19 +47,19 @@ def flatten(array: pa.Array, spec: TensorSpec) -> tuple[pa.Array, list[int]]:
 
 
 def numbers(array: pa.Array) -> npt.NDArray[Any]:
-    """Numbers or bools without nulls as a numpy array."""
+    """Returns numbers or bools without nulls as a numpy array."""
     return np.ascontiguousarray(array.to_numpy(zero_copy_only=False))
 
 
 def little_endian(array: npt.NDArray[Any], dtype: str) -> bytes:
-    """Numbers of a TensorFlow dtype, in the bytes that tensors travel as."""
+    """Returns numbers of a TensorFlow dtype, in the bytes that tensors travel as."""
     stored = np.dtype(_STORED[dtype]) if dtype in _STORED else array.dtype
     raw = array.astype(stored)
     return raw.tobytes() if stored == ml_dtypes.bfloat16 else raw.astype(stored.newbyteorder("<")).tobytes()
 
 
 def from_little_endian(data: bytes, dtype: str) -> npt.NDArray[Any]:
-    """The inverse of `little_endian`; bfloat16 as float32."""
+    """Returns the inverse of `little_endian`; bfloat16 as float32."""
     stored = np.dtype(_STORED[dtype]) if dtype in _STORED else np.dtype(dtype).newbyteorder("<")
     array = np.frombuffer(data, stored)
     if dtype == "bool":
@@ -68,12 +68,12 @@ def from_little_endian(data: bytes, dtype: str) -> npt.NDArray[Any]:
 
 
 def item_size(dtype: str) -> int:
-    """Bytes of a number or bool in a tensor."""
+    """Returns the bytes of a number or bool in a tensor."""
     return int(np.dtype(_STORED.get(dtype, dtype)).itemsize)
 
 
 def texts_as_bytes(array: pa.Array) -> list[bytes]:
-    """Text or bytes, dictionary-encoded or not, as Python's bytes; a word of a dictionary is made once."""
+    """Returns text or bytes, dictionary-encoded or not, as Python's bytes; a word of a dictionary is made once."""
     if pa.types.is_dictionary(array.type):
         if len(array.dictionary) > len(array):
             return texts_as_bytes(array.dictionary_decode())
@@ -92,7 +92,7 @@ def check_rows(found: int, rows: int, what: str = "") -> None:
 
 
 def nest(values: pa.Array, sizes: Sequence[int], spec: TensorSpec, rows: int) -> pa.Array:
-    """The column of an output, from its values and the sizes of its tensor.
+    """Returns the column of an output, from its values and the sizes of its tensor.
 
     Raises:
       ResponseError: the tensor is not of `rows` rows, or not of the output's shape or type.
@@ -134,7 +134,7 @@ def check_sizes(sizes: Sequence[int], values: int | None, spec: TensorSpec, rows
 
 
 def fit(array: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:
-    """Flat values as the type that was announced, if nothing is lost.
+    """Returns flat values as the type that was announced, if nothing is lost.
 
     Raises:
       ResponseError: something would be lost.

@@ -32,11 +32,11 @@ class JsonProtocol(Protocol):
     tokens: bool = False
 
     def rows_body(self, arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec]) -> bytes:
-        """`{"instances": [{...}, ...]}`."""
+        """Returns `{"instances": [{...}, ...]}`."""
         return self._body(b'"instances":', rows_json(arrays, inputs, self.non_finite))
 
     def columns_body(self, arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec]) -> bytes:
-        """`{"inputs": {"a": [...], ...}}`."""
+        """Returns `{"inputs": {"a": [...], ...}}`."""
         return self._body(b'"inputs":', columns_json(arrays, inputs, self.non_finite))
 
     def _body(self, key: bytes, values: bytes) -> bytes:
@@ -45,7 +45,7 @@ class JsonProtocol(Protocol):
         return b"".join([b"{", signature, key, values, b"}"])
 
     def columns_in(self, answer: Mapping[str, Any], rows: int, outputs: Sequence[TensorSpec]) -> dict[str, pa.Array]:
-        """The columns of an answer in either form. Raises ResponseError."""
+        """Returns the columns of an answer in either form. Raises ResponseError."""
         if "predictions" in answer:
             return read_rows(answer["predictions"], rows, outputs)
         if "outputs" not in answer:
@@ -59,7 +59,7 @@ class JsonProtocol(Protocol):
         return {outputs[0].name: read(found, outputs[0], rows)}
 
     def answer_in(self, response: Response, *, tokens: bool | None = None) -> dict[str, Any]:
-        """The JSON object in a response. Raises ResponseError, RequestRefusedError."""
+        """Returns the JSON object in a response. Raises ResponseError, RequestRefusedError."""
         return object_in(response, tokens=self.tokens if tokens is None else tokens)
 
     def error_message(self, response: Response) -> str:

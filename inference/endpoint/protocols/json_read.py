@@ -40,12 +40,12 @@ _KINDS: Mapping[type, str] = {
 
 
 def kind(value: object) -> str:
-    """What a JSON value is, in words."""
+    """Returns what a JSON value is, in words."""
     return _KINDS.get(type(value), type(value).__name__)
 
 
 def read_columns(columns: Mapping[str, Any], rows: int, outputs: Sequence[TensorSpec]) -> dict[str, pa.Array]:
-    """The outputs in an object of one list an output.
+    """Returns the outputs in an object of one list an output.
 
     Raises:
       ResponseError: one is missing, not of `rows` rows, or not of the announced type.
@@ -63,7 +63,7 @@ def require(found: Mapping[str, Any], outputs: Sequence[TensorSpec]) -> None:
 
 
 def read_rows(predictions: object, rows: int, outputs: Sequence[TensorSpec]) -> dict[str, pa.Array]:
-    """The outputs in a list of one prediction a row: a value, if there is one output, or an object of them.
+    """Returns the outputs in a list of one prediction a row: a value, if there is one output, or an object of them.
 
     Raises:
       ResponseError: there are not `rows` predictions, or one lacks an output or is not of the announced type.
@@ -96,7 +96,7 @@ def _pick(predictions: list[Any], name: str) -> list[Any]:
 
 
 def read(values: object, spec: TensorSpec, rows: int) -> pa.Array:
-    """The column of one output, of the type that `inference.tensors.output_type` says.
+    """Returns the column of one output, of the type that `inference.tensors.output_type` says.
 
     Raises:
       ResponseError: there are not `rows` values, or one is missing, or not of the announced type.
@@ -153,7 +153,7 @@ class _Lists:
 
 
 def flat_leaves(values: object, type_: pa.DataType, name: str) -> pa.Array:
-    """The values of a tensor, flat or nested in lists.
+    """Returns the values of a tensor, flat or nested in lists.
 
     Raises:
       ResponseError: one is not of the type.
@@ -167,7 +167,7 @@ def flat_leaves(values: object, type_: pa.DataType, name: str) -> pa.Array:
 
 
 def leaves(values: list[Any], wanted: pa.DataType, lists: _Lists) -> pa.Array:
-    """Values without lists as an array of type `wanted`.
+    """Returns values without lists as an array of type `wanted`.
 
     Raises:
       ResponseError: one is not of the type.

@@ -38,7 +38,7 @@ _COMMA, _QUOTE, _BACKSLASH = b',"\\'
 
 
 def rows_json(arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec], non_finite: Sequence[str] = TOKENS) -> bytes:
-    """`[{"a": 1.0, "b": "x"}, ...]`: an object for each row.
+    """Returns `[{"a": 1.0, "b": "x"}, ...]`: an object for each row.
 
     Raises:
       RowError: lists of different lengths.
@@ -55,7 +55,7 @@ def rows_json(arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec], non_fini
 
 
 def columns_json(arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec], non_finite: Sequence[str] = TOKENS) -> bytes:
-    """`{"a": [1.0, ...], "b": ["x", ...]}`: a list for each column.
+    """Returns `{"a": [1.0, ...], "b": ["x", ...]}`: a list for each column.
 
     Raises:
       RowError: lists of different lengths.
@@ -68,7 +68,7 @@ def columns_json(arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec], non_f
 
 
 def tensor_json(values: pa.Array, sizes: Sequence[int], non_finite: Sequence[str] = TOKENS) -> bytes:
-    """Flat values as nested lists of the given sizes."""
+    """Returns flat values as nested lists of the given sizes."""
     if not is_text(values.type):
         array = numbers(values)
         if array.dtype.kind != "f" or np.isfinite(array).all():
@@ -113,7 +113,7 @@ def _texts(values: pa.Array, non_finite: Sequence[str]) -> pa.Array:
 
 
 def _number_texts(array: npt.NDArray[Any]) -> pa.Array:
-    """orjson's text of the whole array, cut at the commas; "null" for what is not finite."""
+    """Writes the text that orjson makes of the whole array, cut at the commas; "null" for what is not finite."""
     text = np.frombuffer(orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY), np.uint8)[1:-1]
     is_comma = text == _COMMA
     commas = np.flatnonzero(is_comma)
@@ -136,6 +136,6 @@ def _escaped(texts: pa.Array) -> pa.Array:
 
 
 def base64_texts(values: pa.Array) -> pa.Array:
-    """Bytes as base64."""
+    """Returns bytes as base64."""
     series = pl.Series(values.cast(pa.large_binary()))
     return series.bin.encode("base64").to_arrow().cast(pa.string())

@@ -30,7 +30,7 @@ _LENGTH = struct.Struct("<I")
 
 
 def datatype_of(dtype: str) -> str:
-    """The protocol's name of a TensorFlow dtype: "float32" is FP32."""
+    """Returns the protocol's name of a TensorFlow dtype: "float32" is FP32."""
     return _DATATYPES.get(dtype, dtype.upper())
 
 
@@ -43,7 +43,7 @@ def dtype_of(datatype: object) -> str:
 
 
 def to_binary(values: pa.Array, dtype: str) -> bytes:
-    """Flat values: numbers little-endian, bools a byte each, text with its length before it."""
+    """Returns flat values: numbers little-endian, bools a byte each, text with its length before it."""
     if is_text(values.type):
         return _texts_to_binary(values)
     return little_endian(numbers(values), dtype)
@@ -66,7 +66,7 @@ def _texts_to_binary(values: pa.Array) -> bytes:
 
 
 def from_binary(data: bytes, dtype: str, name: str) -> pa.Array:
-    """The flat values of an output. Raises ResponseError if the bytes are not of the type."""
+    """Returns the flat values of an output. Raises ResponseError if the bytes are not of the type."""
     if dtype == "string":
         return _texts_from_binary(data, name)
     if len(data) % item_size(dtype):

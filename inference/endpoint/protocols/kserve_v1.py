@@ -14,7 +14,7 @@ from model.specs import TensorSpec
 
 
 class KServeV1(JsonProtocol):
-    """`{"instances": [...]}` to `/v1/models/M:predict`.
+    """Sends `{"instances": [...]}` to `/v1/models/M:predict`.
 
     KServe's server parses strictly and refuses a bare NaN, but what makes numpy arrays of the instances
     understands "NaN". It answers null where a model predicts NaN or an infinity.

@@ -26,7 +26,7 @@ _LENGTH_HEADER = "Inference-Header-Content-Length"
 
 
 class KServeV2(Protocol):
-    """Tensors to `/v2/models/M[/versions/V]/infer`.
+    """Sends tensors to `/v2/models/M[/versions/V]/infer`.
 
     As JSON, NaN and infinities travel as text, which KServe and MLServer understand; bytes that are not UTF-8
     cannot. With `Target.binary` all tensors travel as bytes behind the JSON, exactly; MLServer cannot do that.

@@ -27,13 +27,13 @@ _TAG = re.compile(r"<[^<>]*>")
 
 
 def one_line(text: str, most: int = _MOST) -> str:
-    """The text without line breaks and control characters, cut to `most` characters."""
+    """Returns the text without line breaks and control characters, cut to `most` characters."""
     text = _ONE_LINE.sub(" ", text[: 4 * most]).strip()
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def object_in(response: Response, *, tokens: bool = False) -> dict[str, Any]:
-    """The JSON object in a response.
+    """Returns the JSON object in a response.
 
     Args:
       response: the response.
@@ -53,7 +53,7 @@ def object_in(response: Response, *, tokens: bool = False) -> dict[str, Any]:
 
 
 def parse(body: bytes, response: Response, *, tokens: bool = False) -> Any:
-    """The JSON value in (a part of) the body of a response. Raises ResponseError."""
+    """Returns the JSON value in (a part of) the body of a response. Raises ResponseError."""
     if len(body) > _SURELY_SMALL and _memory(body) > _MOST_PARSED:
         raise ResponseError(f"the answer's values would take more than {_MOST_PARSED >> 20} MiB of memory")
     try:
@@ -108,7 +108,7 @@ def _start(body: bytes) -> str:
 
 
 def error_message(response: Response) -> str:
-    """What the body of an error says: its JSON's error, its HTML's title, or its text."""
+    """Returns what the body of an error says: its JSON's error, its HTML's title, or its text."""
     text = response.body[:_READ].decode("utf-8", "replace").strip()
     try:
         found = orjson.loads(response.body)
@@ -120,7 +120,7 @@ def error_message(response: Response) -> str:
 
 
 def said_in(found: object, depth: int = 0) -> str:
-    """The message in the JSON of an error; "" if there is none."""
+    """Returns the message in the JSON of an error; "" if there is none."""
     if isinstance(found, str):
         return one_line(found)
     if depth > 4:

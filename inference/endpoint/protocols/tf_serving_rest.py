@@ -15,7 +15,7 @@ from model.specs import Signature, TensorSpec
 
 
 class TFServingRest(JsonProtocol):
-    """Columns (`{"inputs": {...}}`) or rows (`{"instances": [...]}`) to `/v1/models/M[/versions/V]:predict`."""
+    """Sends columns (`{"inputs": {...}}`) or rows (`{"instances": [...]}`) to `/v1/models/M[/versions/V]:predict`."""
 
     name = "tf_serving_rest"
     tokens = True

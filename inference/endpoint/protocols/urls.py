@@ -17,7 +17,7 @@ _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Address:
-    """A checked url.
+    """Holds the parts of a checked url.
 
     Attributes:
       base: scheme, host, port and the path without the verb and without a slash at its end.
@@ -31,12 +31,12 @@ class Address:
 
     @property
     def whole(self) -> str | None:
-        """The address of the prediction, if that is what the url is."""
+        """Returns the address of the prediction, if that is what the url is."""
         return f"{self.base}{self.verb}{self.query}" if self.verb else None
 
 
 def http_address(target: Target, verbs: Sequence[str], default: str | None = None) -> Address:
-    """The target's url, checked. No message repeats what may hold a secret.
+    """Returns the target's url, checked. No message repeats what may hold a secret.
 
     Args:
       target: with the url.
@@ -85,7 +85,7 @@ def grpc_address(url: str | None) -> None:
 
 
 def model_path(target: Target) -> str:
-    """TensorFlow Serving's path of a model: /v1/models/MODEL[/versions/V|/labels/L].
+    """Returns TensorFlow Serving's path of a model: /v1/models/MODEL[/versions/V|/labels/L].
 
     Raises:
       ValueError: both a version and a label, or a version that is no number.
@@ -99,7 +99,7 @@ def model_path(target: Target) -> str:
 
 
 def version_number(target: Target) -> int | None:
-    """The version to ask for, as TensorFlow Serving counts them.
+    """Returns the version to ask for, as TensorFlow Serving counts them.
 
     Raises:
       ValueError: it is no number.
@@ -112,7 +112,7 @@ def version_number(target: Target) -> int | None:
 
 
 def segment(name: str, what: str) -> str:
-    """A name as one segment of a path.
+    """Returns a name as one segment of a path.
 
     Raises:
       ValueError: it is empty, or one that paths treat specially.
@@ -123,7 +123,7 @@ def segment(name: str, what: str) -> str:
 
 
 def name_in(path: str, after: str) -> str | None:
-    """The segment that follows segment `after` in an address, decoded."""
+    """Returns the segment that follows segment `after` in an address, decoded."""
     parts = path.split("/")
     following = parts[parts.index(after) + 1 :] if after in parts else []
     return unquote(following[0]) if following else None

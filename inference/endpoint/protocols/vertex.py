@@ -21,7 +21,7 @@ _EXACT = 2**53
 
 
 class Vertex(JsonProtocol):
-    """`{"instances": [...]}` to `/v1/projects/P/locations/L/endpoints/E:predict`.
+    """Sends `{"instances": [...]}` to `/v1/projects/P/locations/L/endpoints/E:predict`.
 
     Raw, the container gets the body as it is: TensorFlow Serving's columns, to `:rawPredict`.
     """

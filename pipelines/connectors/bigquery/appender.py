@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from pipelines.connectors.bigquery import write_api
 from pipelines.connectors.bigquery.tables import Table
-from pipelines.connectors.bigquery.write_api import Connection, ServiceError
-from pipelines.connectors.retry import patiently
+from pipelines.connectors.bigquery.write_api import AppendStream, WriteApiError
+from pipelines.connectors.retry import wait_for_service
 
 _MOST_BYTES = 8 << 20
 """Of the rows in a request: BigQuery takes 10 MB, of everything."""
@@ -44,7 +44,7 @@ class Appender:
         self._schema = schema.serialize().to_pybytes()
         self._exactly_once = exactly_once
         self._transport: Any = None
-        self._connection: Connection | None = None
+        self._connection: AppendStream | None = None
         self._stream = ""
         self._offset = 0
         self._said_schema = False
@@ -56,7 +56,7 @@ class Appender:
           Why rows are refused, by their index; all others are durable.
 
         Raises:
-          ServiceError: nothing can be written, and waiting does not help.
+          WriteApiError: nothing can be written, and waiting does not help.
         """
         refused: dict[int, str] = {}
         pending = [(batch, np.arange(batch.num_rows))]
@@ -93,9 +93,9 @@ class Appender:
         encoded = rows.serialize().to_pybytes()
 
         def waits(error: BaseException) -> bool:
-            return isinstance(error, ServiceError) and error.code not in _FATAL
+            return isinstance(error, WriteApiError) and error.code not in _FATAL
 
-        return patiently(lambda: self._try(encoded, rows.num_rows), waits, str(self._table))
+        return wait_for_service(lambda: self._try(encoded, rows.num_rows), waits, str(self._table))
 
     def _try(self, encoded: bytes, count: int) -> tuple[str, dict[int, str]]:
         code, message, row_errors = self._answer(encoded)
@@ -109,7 +109,7 @@ class Appender:
         elif code in _REFUSED:
             return message or code.name, {}
         self._disconnect()
-        raise ServiceError(code, message)
+        raise WriteApiError(code, message)
 
     def _answer(self, encoded: bytes) -> tuple[grpc.StatusCode, str, dict[int, str]]:
         """Code, message, and why which rows are refused."""
@@ -117,13 +117,13 @@ class Appender:
             if self._connection is None:
                 self._connection = self._connected()
             answer = self._connection.ask(self._request(encoded))
-        except ServiceError as error:
+        except WriteApiError as error:
             self._disconnect()
             return error.code, str(error), {}
         row_errors = {int(each.index): _line(each.message) for each in answer.row_errors}
         return write_api.code_of(answer.error.code), _line(answer.error.message), row_errors
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> AppendStream:
         if self._transport is None:
             self._transport = write_api.make_transport()
         if not self._exactly_once:
@@ -132,7 +132,7 @@ class Appender:
             self._stream = write_api.make_stream(self._transport, self._table.path)
             self._offset = 0
         self._said_schema = False
-        return Connection(self._transport, self._stream)
+        return AppendStream(self._transport, self._stream)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class BigQueryDeadLetterPlace(DeadLetterPlace):
-    """A table of BigQuery.
+    """Puts dead letters into a table of BigQuery.
 
     Attributes:
       config: which one.
@@ -60,13 +60,15 @@ class _BigQueryWriter(BufferedWriter[Appender]):
     def connected(self) -> Appender:
         return Appender(self._table, SCHEMA)
 
-    def send(self, service: Appender, letters: Sequence[DeadLetter]) -> dict[int, str]:
-        arrays = [pa.array([_value(letter, field) for letter in letters], field.type) for field in SCHEMA]
+    def send(self, service: Appender, dead_letters: Sequence[DeadLetter]) -> dict[int, str]:
+        arrays = [
+            pa.array([_value(dead_letter, field) for dead_letter in dead_letters], field.type) for field in SCHEMA
+        ]
         return service.append(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
 
 
-def _value(letter: DeadLetter, field: pa.Field) -> object:
-    value: object = getattr(letter, field.name)
+def _value(dead_letter: DeadLetter, field: pa.Field) -> object:
+    value: object = getattr(dead_letter, field.name)
     if isinstance(value, dict):
         value = json.dumps(value, ensure_ascii=False)
     # What is no text in a message of some error, say half of a pair of surrogates.

@@ -27,7 +27,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Table:
-    """The name of a table: <project>.<dataset>.<table>."""
+    """Describes the name of a table: <project>.<dataset>.<table>."""
 
     project: str
     dataset: str
@@ -35,7 +35,7 @@ class Table:
 
     @classmethod
     def parse(cls, name: str) -> Table:
-        """Of a name whose form has been checked. A project may have dots, in its domain."""
+        """Parses a name whose form has been checked. A project may have dots, in its domain."""
         project, dataset, table = name.rsplit(".", 2)
         return cls(project, dataset, table)
 
@@ -44,13 +44,15 @@ class Table:
 
     @property
     def path(self) -> str:
-        """As gRPC has it."""
+        """Returns the table's name as gRPC requests have it."""
         return f"projects/{self.project}/datasets/{self.dataset}/tables/{self.table}"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its name, BigQuery's name of its type, and whether it is NULLABLE, REQUIRED or REPEATED."""
+    """Describes a column of a table: its name, BigQuery's name of its type, and whether it is NULLABLE,
+    REQUIRED or REPEATED.
+    """
 
     name: str
     type: str
@@ -61,7 +63,9 @@ class Column:
 
 
 def table_type(type: pa.DataType) -> pa.DataType:
-    """The Arrow type in which values of a type are sent: the nearest that BigQuery has, JSON text if it has none."""
+    """Returns the Arrow type in which values of a type are sent: the nearest that BigQuery has, JSON text if it has
+    none.
+    """
     if pa.types.is_dictionary(type):
         type = type.value_type
     if is_list(type):
@@ -87,7 +91,7 @@ def _is_numeric(type: pa.DataType) -> bool:
 
 
 def table_columns(plan: Plan) -> tuple[OutputColumn, ...]:
-    """The columns that a plan writes, with the types in which they are sent."""
+    """Returns the columns that a plan writes, with the types in which they are sent."""
     read = plan.read.columns
     columns = []
     for column in plan.output:
@@ -100,13 +104,13 @@ def table_columns(plan: Plan) -> tuple[OutputColumn, ...]:
 
 
 def table_schema(columns: tuple[OutputColumn, ...], event_time: str | None) -> pa.Schema:
-    """Of what is sent: columns, and the event time if it has one."""
+    """Returns the schema of the rows that are sent: the columns, and the event time if the table has one."""
     fields = [(column.name, column.type) for column in columns]
     return pa.schema([*fields, *([(event_time, pa.timestamp("us", "UTC"))] if event_time else [])])
 
 
 def column_of(field: pa.Field) -> Column:
-    """The column that takes a field whose type is one of `table_type`'s."""
+    """Returns the column that takes a field whose type is one of `table_type`'s."""
     if is_list(field.type):
         return Column(field.name, _scalar_name(field.type.value_type), "REPEATED")
     return Column(field.name, _scalar_name(field.type), "NULLABLE")
@@ -123,7 +127,7 @@ def _scalar_name(type: pa.DataType) -> str:
 
 
 def make_client(project: str) -> Any:
-    """A REST client of BigQuery, or of the emulator that BIGQUERY_EMULATOR_HOST names."""
+    """Returns a REST client of BigQuery, or of the emulator that BIGQUERY_EMULATOR_HOST names."""
     from google.cloud import bigquery
 
     emulator = os.environ.get(REST_EMULATOR)
@@ -209,7 +213,7 @@ def _missing(client: Any, table: Table, once: dict[str, Any]) -> Table | str:
 
 
 def mismatches(table: Table, there: list[Column], schema: pa.Schema, where: str) -> list[str]:
-    """What keeps rows of a schema from being written to a table with some columns, one line each."""
+    """Returns what keeps rows of a schema from being written to a table with some columns, one line each."""
     known = {column.name.lower(): column for column in there}
     problems = []
     for field in schema:

@@ -20,8 +20,8 @@ _OPTIONS = [
 _ANSWER_WITHIN_S = 60.0
 
 
-class ServiceError(RuntimeError):
-    """What the service answers in place of taking rows.
+class WriteApiError(RuntimeError):
+    """Raised when BigQuery rejects rows, or does not answer.
 
     Attributes:
       code: gRPC's.
@@ -33,7 +33,7 @@ class ServiceError(RuntimeError):
 
 
 def make_transport() -> Any:
-    """A transport to BigQuery, or to the emulator that BIGQUERY_STORAGE_EMULATOR_HOST names."""
+    """Returns a transport to BigQuery, or to the emulator that BIGQUERY_STORAGE_EMULATOR_HOST names."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
 
@@ -60,7 +60,7 @@ def make_stream(transport: Any, table: str) -> str:
     """Makes a stream whose rows can be read as soon as they are appended, each at an offset; gives its name.
 
     Raises:
-      ServiceError: it cannot be made.
+      WriteApiError: it cannot be made.
     """
     from google.cloud.bigquery_storage_v1 import types
 
@@ -71,21 +71,21 @@ def make_stream(transport: Any, table: str) -> str:
     try:
         return str(transport.create_write_stream(request, timeout=_ANSWER_WITHIN_S, metadata=routing).name)
     except grpc.RpcError as error:
-        raise ServiceError(error.code(), told(error)) from None
+        raise WriteApiError(error.code(), told(error)) from None
 
 
 def told(error: grpc.RpcError) -> str:
-    """What an error of gRPC says, on one line."""
+    """Returns what an error of gRPC says, on one line."""
     return f"{error.code().name}: {' '.join((error.details() or '').split())[:300]}"
 
 
 def code_of(number: int) -> grpc.StatusCode:
-    """gRPC's code by its number."""
+    """Returns gRPC's status code of a number."""
     return next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN)
 
 
-class Connection:
-    """A call of AppendRows: requests go out, answers come in the same order. Used by one thread at a time.
+class AppendStream:
+    """Sends AppendRows requests and takes their answers, in the same order. Used by one thread at a time.
 
     Args:
       transport: see `make_transport`.
@@ -100,17 +100,17 @@ class Connection:
         threading.Thread(target=self._read, name="bigquery answers", daemon=True).start()
 
     def ask(self, request: Any) -> Any:
-        """The AppendRowsResponse to an AppendRowsRequest.
+        """Returns the AppendRowsResponse to an AppendRowsRequest.
 
         Raises:
-          ServiceError: the connection is lost, or the answer does not come. The rows may have been written.
+          WriteApiError: the connection is lost, or the answer does not come. The rows may have been written.
         """
         self._requests.put(request)
         try:
             answer = self._answers.get(timeout=_ANSWER_WITHIN_S)
         except queue.Empty:
-            raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {_ANSWER_WITHIN_S:g} s") from None
-        if isinstance(answer, ServiceError):
+            raise WriteApiError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {_ANSWER_WITHIN_S:g} s") from None
+        if isinstance(answer, WriteApiError):
             raise answer
         return answer
 
@@ -124,6 +124,6 @@ class Connection:
         try:
             for answer in self._call:
                 self._answers.put(answer)
-            self._answers.put(ServiceError(grpc.StatusCode.UNAVAILABLE, "the connection was closed"))
+            self._answers.put(WriteApiError(grpc.StatusCode.UNAVAILABLE, "the connection was closed"))
         except grpc.RpcError as error:
-            self._answers.put(ServiceError(error.code(), told(error)))
+            self._answers.put(WriteApiError(error.code(), told(error)))

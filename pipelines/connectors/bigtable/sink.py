@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.config.bigtable import BigtableOutput
 from pipelines.connectors.bigtable.tables import make_transport, parts_of
-from pipelines.connectors.retry import patiently
+from pipelines.connectors.retry import wait_for_service
 from pipelines.connectors.writing.row_writer import OutputRows, RowWriter
 from pipelines.formats.output_values import to_output
 from pipelines.plan import KEY, OutputColumn, Plan
@@ -39,7 +39,7 @@ _FATAL = (_CODE.PERMISSION_DENIED, _CODE.UNAUTHENTICATED, _CODE.UNIMPLEMENTED)
 
 
 class BigtableError(RuntimeError):
-    """What Bigtable answers in place of taking rows.
+    """Raised when Bigtable rejects a batch of mutations.
 
     Attributes:
       code: gRPC's.
@@ -143,7 +143,7 @@ class BigtableRowWriter(RowWriter):
         def waits(error: BaseException) -> bool:
             return isinstance(error, BigtableError) and error.code not in _FATAL
 
-        why = patiently(send, waits, self._name)
+        why = wait_for_service(send, waits, self._name)
         return left, why
 
     def _try(
@@ -183,7 +183,7 @@ class BigtableRowWriter(RowWriter):
 
 
 def row_keys(batch: pa.RecordBatch, parts: list[tuple[str, str | None]]) -> pa.Array:
-    """The keys of rows, string; null where one of its columns is."""
+    """Returns the keys of rows, string; null where one of its columns is."""
     pieces: list[Any] = []
     for text, column in parts:
         pieces += [text] if text else []
@@ -192,7 +192,7 @@ def row_keys(batch: pa.RecordBatch, parts: list[tuple[str, str | None]]) -> pa.A
 
 
 def cell_values(array: pa.Array, binary: bool) -> pa.Array:
-    """The bytes of a column's cells; null where there is no value."""
+    """Returns the bytes of a column's cells; null where there is no value."""
     if binary and pa.types.is_integer(array.type):
         return _big_endian(array.cast(pa.int64()), ">i8")
     if binary and pa.types.is_floating(array.type):

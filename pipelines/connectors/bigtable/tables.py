@@ -28,7 +28,7 @@ _OPTIONS = [
 
 
 def parts_of(template: str) -> list[tuple[str, str | None]]:
-    """(text, column behind it) of a row key's template; the last column may be None.
+    """Splits a row key's template into (text, the column behind it); the last column may be None.
 
     Raises:
       ValueError: it is no template, or the same key for all rows.
@@ -46,7 +46,7 @@ def parts_of(template: str) -> list[tuple[str, str | None]]:
 
 
 def key_problems(plan: Plan, template: str) -> list[str]:
-    """What is wrong with a row key's template, one line each."""
+    """Returns what is wrong with a row key's template, one line each."""
     where = "output.row_key"
     try:
         parts = parts_of(template)
@@ -68,7 +68,7 @@ def key_problems(plan: Plan, template: str) -> list[str]:
 
 
 def make_transport(kind: str = "data") -> Any:
-    """A transport to Bigtable's data or admin API, or to the emulator that BIGTABLE_EMULATOR_HOST names."""
+    """Returns a transport to Bigtable's data or admin API, or to the emulator that BIGTABLE_EMULATOR_HOST names."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     import grpc
 

@@ -23,7 +23,7 @@ _lock = threading.Lock()
 
 
 class ShowRows(beam.DoFn):  # type: ignore[misc]
-    """(Origin, record batch) -> lines of JSON on standard output, or standard error.
+    """Shows rows as lines of JSON on standard output, or standard error.
 
     Args:
       columns: what to show.

@@ -21,7 +21,7 @@ EXTENSION = "jsonl"
 
 @dataclass(frozen=True)
 class ShardedDeadLetters(DeadLetterPlace):
-    """Shards of a batch run.
+    """Puts the dead letters of a batch run into shards that are published with it.
 
     Attributes:
       prefix: of their names.
@@ -53,13 +53,13 @@ class _ShardWriter(DeadLetterWriter):
     def begin_bundle(self) -> None:
         self._file = None
 
-    def write(self, letter: DeadLetter) -> None:
+    def write(self, dead_letter: DeadLetter) -> None:
         if self._file is None:
             self._path = shards.temporary_path(self._place.prefix, self._place.run_id, EXTENSION)
             self._file = shards.create_private(self._path)
             self._rows = 0
-        self._file.write(letter.to_json())
-        self._rows += letter.rows
+        self._file.write(dead_letter.to_json())
+        self._rows += dead_letter.rows
 
     def end_bundle(self) -> Iterator[ShardWritten]:
         if self._file is not None:
@@ -73,7 +73,7 @@ class _ShardWriter(DeadLetterWriter):
 
 @dataclass(frozen=True)
 class RollingDeadLetters(DeadLetterPlace):
-    """Files of a stream, published by windows.
+    """Puts the dead letters of a stream into files that are published by windows.
 
     Attributes:
       prefix: of them.
@@ -109,8 +109,8 @@ class _RollingWriter(DeadLetterWriter):
         # The window may have ended while nothing came.
         self._rolling.flush()
 
-    def write(self, letter: DeadLetter) -> None:
-        self._rolling.open().write(letter.to_json())
+    def write(self, dead_letter: DeadLetter) -> None:
+        self._rolling.open().write(dead_letter.to_json())
 
     def end_bundle(self) -> tuple[()]:
         self._rolling.flush()

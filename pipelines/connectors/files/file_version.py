@@ -23,12 +23,12 @@ _TAIL_BYTES = 4096
 
 
 class SourceChangedError(RuntimeError):
-    """A file changed while it was read. The message is for people."""
+    """Raised when a file changed while it was read. The message is for people."""
 
 
 @dataclass(frozen=True)
 class FileVersion:
-    """A file as it was when a run began to read it.
+    """Describes a file as it was when a run began to read it.
 
     Attributes:
       info: path, size, time of the last change.
@@ -40,7 +40,7 @@ class FileVersion:
 
     @classmethod
     def of(cls, info: FileInfo) -> FileVersion:
-        """The version of a file that has just been described."""
+        """Returns the version of a file that has just been described."""
         return cls(info, _tail(info))
 
     def may_have_grown(self, now: FileInfo) -> bool:
@@ -78,7 +78,7 @@ def require_unchanged(version: FileVersion, what: str, may_grow: Callable[[], bo
 
 
 def current(planned: FileInfo) -> FileVersion:
-    """The version of a file of a plan that a run begins to read; the file may have grown since it was planned.
+    """Returns the version of a file of a plan that a run begins to read; the file may have grown since it was planned.
 
     Raises:
       SourceChangedError: it has become shorter, was written over, or removed.

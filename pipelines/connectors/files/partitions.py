@@ -84,12 +84,14 @@ class PartitionedReader:
         self._without: dict[frozenset[str], RowReader] = {}
 
     def read(self, split: Split) -> Iterator[Block | RejectedRow]:
-        """As `Reader.read`."""
+        """Reads a file as its reader does, with the values that its path holds as columns."""
         reader: Any = self._for(dict(split.partition))
         return self._completed(reader.read(split), dict(split.partition))
 
     def replay(self, payload: bytes, format: Mapping[str, Any], name: str) -> Iterator[Block | RejectedRow]:
-        """As `RowReader.replay`. Raises ValueError if a value does not have the type that its column has now."""
+        """Reads a dead letter again as its reader does. Raises ValueError if a value does not have the type that its
+        column has now.
+        """
         partition = dict(format.get(PARTITION) or {})
         return self._completed(self._for(partition).replay(payload, format, name), partition)
 

@@ -27,14 +27,14 @@ from pipelines.telemetry.tally import TALLY
 
 
 class DeadLetterOrigin(Origin):
-    """The row of a dead letter."""
+    """Represents the row of a dead letter."""
 
-    def __init__(self, letter: DeadLetter, rows: int) -> None:
-        file, _, position = letter.source.rpartition(":")
-        self.file = file or letter.source
-        self.format = letter.format
-        self.earlier_attempts = letter.attempts
-        self._letter = letter
+    def __init__(self, dead_letter: DeadLetter, rows: int) -> None:
+        file, _, position = dead_letter.source.rpartition(":")
+        self.file = file or dead_letter.source
+        self.format = dead_letter.format
+        self.earlier_attempts = dead_letter.attempts
+        self._dead_letter = dead_letter
         self._rows = rows
         self._position = int(position) if position.isdigit() else 0
 
@@ -42,11 +42,11 @@ class DeadLetterOrigin(Origin):
         return np.full(self._rows, self._position, np.int64)
 
     def payload(self, row: int) -> bytes:
-        return self._letter.payload
+        return self._dead_letter.payload
 
 
 def identity(shards: list[FileInfo]) -> str:
-    """Names just these dead letters, by 8 hex digits: a replay that is repeated replaces its own output."""
+    """Returns names just these dead letters, by 8 hex digits: a replay that is repeated replaces its own output."""
     digest = hashlib.sha256()
     for shard in shards:
         with storage.open_input(shard.path) as file:
@@ -64,25 +64,25 @@ class _ReadShard(DeadLetterDoFn):
         rows = 0
         version = current(shard)
         for line in filter(None, _lines(shard.path, shard.size)):
-            letter = DeadLetter.from_json(line)
-            blocks, reason = self._decode(letter)
+            dead_letter = DeadLetter.from_json(line)
+            blocks, reason = self._decode(dead_letter)
             if reason is not None:
-                rows += letter.rows
-                tried = dataclasses.replace(letter, attempts=letter.attempts + 1, message=reason)
+                rows += dead_letter.rows
+                tried = dataclasses.replace(dead_letter, attempts=dead_letter.attempts + 1, message=reason)
                 self.put(tried)
             for block in blocks:
                 rows += block.batch.num_rows
-                yield DeadLetterOrigin(letter, block.batch.num_rows), block.batch
+                yield DeadLetterOrigin(dead_letter, block.batch.num_rows), block.batch
         require_unchanged(version, f"bytes 0 to {shard.size:,}", lambda: False)
         TALLY.add(read=rows, nbytes=shard.size)
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(shard.path, (0, shard.size), rows))
 
-    def _decode(self, letter: DeadLetter) -> tuple[list[Block], str | None]:
+    def _decode(self, dead_letter: DeadLetter) -> tuple[list[Block], str | None]:
         """Decodes the rows of a dead letter, or tells why there are none: then it stays one."""
-        if letter.payload_truncated:
-            return [], letter.message
+        if dead_letter.payload_truncated:
+            return [], dead_letter.message
         try:
-            pieces = list(self._reader.replay(letter.payload, letter.format, letter.source))
+            pieces = list(self._reader.replay(dead_letter.payload, dead_letter.format, dead_letter.source))
         except Exception as error:  # of any class: the letter stays one
             return [], f"the payload cannot be decoded with the present config: {error}"[:500]
         blocks = [piece for piece in pieces if isinstance(piece, Block)]

@@ -31,7 +31,7 @@ _lock = threading.Lock()
 
 
 class RollingFile:
-    """Bytes that are appended, published by windows. Used by one thread at a time, but closed by any.
+    """Appends bytes to files that are published by windows. Used by one thread at a time, but closed by any.
 
     Args:
       prefix: of the files; a folder if it ends in a slash.
@@ -64,11 +64,11 @@ class RollingFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether a window's file is being written."""
+        """Tells whether a window's file is being written."""
         return self._file is not None
 
     def open(self) -> IO[bytes]:
-        """The file of this window; a new one is empty."""
+        """Returns the file of this window; a new one is empty."""
         if self._file is None:
             begins = self._clock() // self._window_s * self._window_s
             self._until = begins + self._window_s
@@ -236,12 +236,12 @@ def _paths(prefix: str, name: str) -> tuple[str, str]:
 
 
 def published(prefix: str, extension: str) -> list[str]:
-    """The published files under a prefix, sorted."""
+    """Returns the published files under a prefix, sorted."""
     folder, stem = shards.split_prefix(prefix)
     names = [entry.name for entry in storage.entries(folder, stem) if entry.size is not None]
     return [folder + name for name in names if shards.is_rolling_file(prefix, name, extension)]
 
 
 def pattern(prefix: str, extension: str) -> str:
-    """A glob for the published files."""
+    """Returns a glob for the published files."""
     return _paths(prefix, f"*.{extension}")[1]

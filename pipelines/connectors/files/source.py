@@ -42,7 +42,7 @@ def split_bytes_for(total: int) -> int:
 
 
 class SplitFile(beam.DoFn):  # type: ignore[misc]
-    """FileInfo -> (FileVersion, Split of the file).
+    """Cuts each file into pieces: FileInfo -> (FileVersion, Split).
 
     Args:
       reader: of the files' format.
@@ -70,7 +70,8 @@ class SplitFile(beam.DoFn):  # type: ignore[misc]
 
 
 class ReadSplit(DeadLetterDoFn):
-    """(FileVersion, Split) -> (Origin, record batch); what cannot be decoded goes to the dead letters.
+    """Reads each piece of a file: (FileVersion, Split) -> (Origin, record batch); what cannot be decoded goes to the
+    dead letters.
 
     Without a version, the reader itself makes sure that the split's files are what they were.
     """

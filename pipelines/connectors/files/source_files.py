@@ -32,7 +32,7 @@ _MAGIC = re.compile(r"[*?[]")
 
 @dataclass
 class Found:
-    """The files of a source.
+    """Describes the files of a source.
 
     Attributes:
       files: each of them once, in the order of the patterns and their paths.

@@ -23,7 +23,7 @@ _LINES = 65_536
 def keys(
     prefix: str, extension: str, column: str, seconds: float, window_s: float, delimiter: str | None = None
 ) -> Iterator[tuple[float, pa.Array]]:
-    """Keys of the rows that were written in the last seconds: (age in seconds, at most; string keys).
+    """Returns keys of the rows that were written in the last seconds: (age in seconds, at most; string keys).
 
     Args:
       prefix: of the files.

@@ -40,7 +40,7 @@ class Cluster:
     security: KafkaSecurity
 
     def settings(self) -> dict[str, Any]:
-        """For any of the client's classes."""
+        """Returns the settings that each of the client's classes takes."""
         security = self.security
         found: dict[str, Any] = {
             "bootstrap.servers": self.servers,
@@ -71,7 +71,7 @@ class Cluster:
 
 
 def partitions_of(where: str, cluster: Cluster, topics: Sequence[str]) -> list[Partition]:
-    """The partitions of topics.
+    """Returns the partitions of topics.
 
     Args:
       where: the part of the config that names the cluster.
@@ -115,7 +115,7 @@ def partitions_of(where: str, cluster: Cluster, topics: Sequence[str]) -> list[P
 
 
 def largest_message(cluster: Cluster, topic: str) -> int:
-    """The most bytes that a message of a topic may have; Kafka's default where this user may not ask."""
+    """Returns the most bytes that a message of a topic may have; Kafka's default where this user may not ask."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
@@ -168,7 +168,7 @@ def _unreachable(where: str, cluster: Cluster, errors: Sequence[KafkaError]) -> 
 
 
 def first_words(error: KafkaError) -> str:
-    """What an error says, on one line, without the names of the client's own threads and connections."""
+    """Returns what an error says, on one line, without the names of the client's own threads and connections."""
     text = " ".join(masked(str(error.str())).split())
     # "sasl_plaintext://127.0.0.1:9092/bootstrap: what it is about: reason (after 3ms in state AUTH_REQ)"
     text = text.rpartition("/bootstrap: ")[2].split(" (after ")[0]

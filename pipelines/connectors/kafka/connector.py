@@ -33,7 +33,7 @@ class KafkaSourceConnector(AcknowledgedConnector):
         from pipelines.connectors.kafka import source as kafka
 
         self._backlog = kafka.backlog
-        return kafka.KafkaSource(
+        return kafka.KafkaStream(
             cluster=self._cluster,
             topics=tuple(self._source.topics),
             group=self._source.group,

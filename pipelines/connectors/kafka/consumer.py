@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from inference.log_throttle import Seldom
+from inference.log_throttle import LogThrottle
 from pipelines.clock import now_us
 from pipelines.connectors.kafka.client import Cluster, Partition
 from pipelines.connectors.kafka.offsets import Offsets, Part
@@ -44,12 +44,12 @@ _LOG = logging.getLogger(__name__)
 
 
 class TopicError(RuntimeError):
-    """The topics cannot be read, and waiting does not help."""
+    """Raised when the topics cannot be read, and waiting does not help."""
 
 
 @dataclass
 class Session:
-    """A member of a consumer group. Started once; taking ends with `stop`, all else with `close`.
+    """Reads topics as a member of a consumer group. Started once; taking ends with `stop`, all else with `close`.
 
     Attributes:
       cluster: the brokers.
@@ -84,7 +84,9 @@ class Session:
     _looked: float = 0.0
     _probe: AdminClient | None = None
     _error: str = ""
-    _warns: defaultdict[str, Seldom] = field(default_factory=lambda: defaultdict(lambda: Seldom(_WARN_EVERY_S)))
+    _warns: defaultdict[str, LogThrottle] = field(
+        default_factory=lambda: defaultdict(lambda: LogThrottle(_WARN_EVERY_S))
+    )
     """By what they say: that brokers are away is not kept back because a commit failed just before."""
 
     def start(self) -> None:
@@ -122,7 +124,7 @@ class Session:
     # Taken by the reader ---------------------------------------------------------------------------------------------
 
     def take(self, rows: int, linger_s: float, wait_s: float, stopping: Callable[[], bool]) -> Taken | None:
-        """Messages, handed out: from now on they wait for `acknowledge`.
+        """Hands out messages; from now on they wait for `acknowledge`.
 
         Args:
           rows: at most so many.
@@ -198,7 +200,7 @@ class Session:
         return taken
 
     def backlog(self) -> int:
-        """How many messages had not been taken yet when there was a take last; asks nobody."""
+        """Returns how many messages had not been taken yet when there was a take last; asks nobody."""
         return sum(self._waiting.values())
 
     def _watermarks(self) -> dict[Partition, int]:
@@ -215,11 +217,11 @@ class Session:
 
     @property
     def number(self) -> int:
-        """Of the last take that gave messages; 0 before."""
+        """Returns the number of the last take that gave messages; 0 before the first."""
         return self.offsets.number
 
     def acknowledge(self, number: int) -> None:
-        """What was handed out up to a take is done with: it will be committed, soon."""
+        """Marks what was handed out up to a take as done: it will be committed, soon."""
         self.offsets.acknowledge(number)
 
     def drain(self, timeout_s: float) -> int:
@@ -388,7 +390,7 @@ class Session:
             self._away = True
 
     def _warn(self, what: str, error: KafkaError) -> None:
-        if not self._closed.is_set() and self._warns[what].may_say():
+        if not self._closed.is_set() and self._warns[what].may_log():
             _LOG.warning("Kafka at %s: %s, trying again: %s", self.cluster.servers, what, error.str())
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipelines.config.kafka import KafkaDeadLetters
 from pipelines.connectors.kafka import client as kafka_client
 from pipelines.connectors.kafka.client import Cluster
-from pipelines.connectors.kafka.producer import Topic
+from pipelines.connectors.kafka.producer import KafkaTopic
 from pipelines.dead_letters.buffered import BufferedWriter
 from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
 from pipelines.rows.origin import DeadLetter
@@ -17,7 +17,7 @@ from pipelines.rows.origin import DeadLetter
 
 @dataclass(frozen=True)
 class KafkaDeadLetterPlace(DeadLetterPlace):
-    """A topic of Kafka.
+    """Puts dead letters into a topic of Kafka.
 
     Attributes:
       config: which one.
@@ -39,16 +39,18 @@ class KafkaDeadLetterPlace(DeadLetterPlace):
         return self.config.describe()
 
 
-class _KafkaWriter(BufferedWriter[Topic]):
+class _KafkaWriter(BufferedWriter[KafkaTopic]):
     def __init__(self, cluster: Cluster, name: str) -> None:
         super().__init__()
         self._cluster = cluster
         self._name = name
 
-    def connected(self) -> Topic:
-        return Topic(self._cluster, self._name)
+    def connected(self) -> KafkaTopic:
+        return KafkaTopic(self._cluster, self._name)
 
-    def send(self, service: Topic, letters: Sequence[DeadLetter]) -> dict[int, str]:
-        keys = [letter.key.encode("utf-8", "backslashreplace") for letter in letters]
-        values = [letter.to_json().rstrip(b"\n") for letter in letters]
-        return service.send(keys, values, [time.time_ns() // 1_000_000] * len(letters), [None] * len(letters))()
+    def send(self, service: KafkaTopic, dead_letters: Sequence[DeadLetter]) -> dict[int, str]:
+        keys = [dead_letter.key.encode("utf-8", "backslashreplace") for dead_letter in dead_letters]
+        values = [dead_letter.to_json().rstrip(b"\n") for dead_letter in dead_letters]
+        return service.send(
+            keys, values, [time.time_ns() // 1_000_000] * len(dead_letters), [None] * len(dead_letters)
+        )()

@@ -18,7 +18,7 @@ from pipelines.connectors.kafka.taken import Taken
 
 @dataclass(frozen=True)
 class Part:
-    """Of one partition, what was taken at once.
+    """Describes the messages of one partition that were taken at once.
 
     Attributes:
       tenure: during which it was taken; another is another member's or begins anew.
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass
 class Offsets:
-    """Of the partitions that are ours, and while they are."""
+    """Keeps the offsets of the partitions that this consumer has, while it has them."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
     """Notified when there is something to commit, or less."""
@@ -60,7 +60,7 @@ class Offsets:
             self.changed.notify_all()
 
     def hand_out(self, taken: Taken) -> None:
-        """Messages were taken, and wait for `acknowledge`."""
+        """Notes messages that were taken and wait for `acknowledge`."""
         counts = np.bincount(taken.places, minlength=len(taken.partitions)).tolist()
         last = np.zeros(len(counts), np.int64)
         np.maximum.at(last, taken.places, taken.offsets)
@@ -75,22 +75,22 @@ class Offsets:
 
     @property
     def number(self) -> int:
-        """Of the last that were taken; 0 before."""
+        """Returns the number of the last messages that were taken; 0 before the first."""
         return self._number
 
     @property
     def partitions(self) -> set[Partition]:
-        """Those that are ours."""
+        """Returns those that are ours."""
         with self.changed:
             return set(self._tenures)
 
     def reached(self) -> dict[Partition, int]:
-        """The number of the next message of each of our partitions that anything was taken of."""
+        """Returns the number of the next message of each of our partitions that anything was taken of."""
         with self.changed:
             return {place: self._next[place] for place in self._tenures if place in self._next}
 
     def acknowledge(self, number: int) -> None:
-        """What was handed out up to a number is to be committed."""
+        """Marks what was handed out up to a number as ready to be committed."""
         with self.changed:
             for each in [each for each in self._handed if each <= number]:
                 for place, part in self._handed.pop(each).items():
@@ -101,12 +101,12 @@ class Offsets:
             self.changed.notify_all()
 
     def due(self, only: Collection[Partition] | None = None) -> dict[Partition, Part]:
-        """What is to be committed, of all partitions or some."""
+        """Returns what is to be committed, of all partitions or some."""
         with self.changed:
             return {place: part for place, part in self._due.items() if only is None or place in only}
 
     def committed(self, parts: Mapping[Partition, Part]) -> None:
-        """What `due` gave has been committed; what became due since then has not."""
+        """Notes that what `due` gave has been committed; what became due since then has not."""
         with self.changed:
             for place, part in parts.items():
                 now = self._due.get(place)

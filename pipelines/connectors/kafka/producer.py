@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipelines.connectors.kafka.client import Cluster, first_words, largest_message
-from pipelines.connectors.retry import patiently
+from pipelines.connectors.retry import wait_for_service
 
 Headers = list[tuple[str, str | bytes | None]]
 _Sent = tuple[bytes, bytes, int, Headers | None]
@@ -18,15 +18,15 @@ _OF_THE_MESSAGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, Kaf
 
 
 class TopicRefusesError(RuntimeError):
-    """The topic takes no messages, and waiting does not help."""
+    """Raised when the topic takes no messages, and waiting does not help."""
 
 
 class NoAnswerError(RuntimeError):
-    """Messages are on their way, and the brokers have not said yet that they have them."""
+    """Raised when messages are on their way, and the brokers have not said yet that they have them."""
 
 
-class Topic:
-    """A topic to write to, for one thread at a time.
+class KafkaTopic:
+    """Writes to a topic of Kafka, from one thread at a time.
 
     The client tries again for as long as it takes, and numbers what it sends: brokers drop what they have already.
 
@@ -105,7 +105,7 @@ class Topic:
                 try:
                     produce(name, value, key, -1, None, None, time_ms, given)
                 except BufferError:
-                    patiently(self._make_room, _passes, f"topic {name}")
+                    wait_for_service(self._make_room, _passes, f"topic {name}")
                     continue
                 except KafkaException as raised:
                     self._errors.append((raised.args[0], key, value))
@@ -113,7 +113,7 @@ class Topic:
 
     def _refused(self) -> dict[tuple[bytes, bytes], str]:
         """Waits for the answers; gives the keys and values of messages refused, and why."""
-        patiently(self._flush, _passes, f"topic {self.name}")
+        wait_for_service(self._flush, _passes, f"topic {self.name}")
         for error, *_ in self._errors:
             if error.code() not in _OF_THE_MESSAGE:
                 raise TopicRefusesError(f"topic {self.name}: {first_words(error)}")

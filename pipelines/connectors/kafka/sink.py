@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines.config.kafka import KafkaOutput
 from pipelines.connectors.kafka.client import Cluster
-from pipelines.connectors.kafka.producer import Topic
+from pipelines.connectors.kafka.producer import KafkaTopic
 from pipelines.connectors.writing.payloads import payloads
 from pipelines.connectors.writing.row_writer import Answers, OutputRows, RowWriter
 from pipelines.plan import Plan
@@ -36,7 +36,7 @@ class KafkaRowWriter(RowWriter):
         self._cluster = cluster
 
     def open(self) -> None:
-        self._topic = Topic(self._cluster, self._name)
+        self._topic = KafkaTopic(self._cluster, self._name)
 
     def close(self) -> None:
         self._topic.close()

@@ -26,13 +26,13 @@ _HEADERS = pa.map_(pa.string(), pa.binary())
 
 
 def backlog() -> int | None:
-    """How many messages wait in the partitions that this process reads; None if it reads none."""
+    """Returns how many messages wait in the partitions that this process reads; None if it reads none."""
     found = [session for session in sessions() if isinstance(session, Session)]
     return sum(session.backlog() for session in found) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class KafkaSource(AcknowledgedSource):
+class KafkaStream(AcknowledgedSource):
     """Topics, read as one of a group; its elements are `Messages`, one micro-batch each, of all partitions.
 
     Attributes:

@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Taken:
-    """Messages that were handed out together.
+    """Holds messages that were handed out together.
 
     Attributes:
       messages: as the client has them.
@@ -37,7 +37,7 @@ class Taken:
 
 
 def handed_out(found: list[Message], topics: Sequence[str], received_us: int) -> Taken:
-    """Messages of topics, with their places."""
+    """Returns messages of topics, with their places."""
     from confluent_kafka import Message
 
     count = len(found)

@@ -18,7 +18,7 @@ _SILENT_FOR_S = 10.0
 def written_keys(
     where: str, cluster: Cluster, partitions: Sequence[Partition], seconds: float
 ) -> Iterator[tuple[float, pa.Array]]:
-    """Keys of messages that tell of the last seconds, or were written behind such: (age in seconds, keys).
+    """Returns keys of messages that tell of the last seconds, or were written behind such: (age in seconds, keys).
 
     Args:
       where: the part of the config that names the topic.

@@ -14,7 +14,7 @@ _Answer = TypeVar("_Answer")
 
 
 def make_client(kind: str = "SubscriberClient") -> Any:
-    """A client of Pub/Sub, or of the emulator that PUBSUB_EMULATOR_HOST names."""
+    """Returns a client of Pub/Sub, or of the emulator that PUBSUB_EMULATOR_HOST names."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     import google.cloud.pubsub_v1 as pubsub_v1  # type: ignore[import-untyped]
 
@@ -22,7 +22,7 @@ def make_client(kind: str = "SubscriberClient") -> Any:
 
 
 def asked(where: str, name: str, ask: Callable[[], _Answer]) -> _Answer:
-    """What Pub/Sub answers.
+    """Returns what Pub/Sub answers.
 
     Args:
       where: the place in the config, for mistakes.
@@ -45,7 +45,7 @@ def asked(where: str, name: str, ask: Callable[[], _Answer]) -> _Answer:
 
 
 def check_topic(where: str, name: str) -> None:
-    """Whether a topic is there.
+    """Checks that a topic is there. Raises ConfigError.
 
     Args:
       where: the place in the config, for mistakes.

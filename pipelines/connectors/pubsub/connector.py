@@ -44,7 +44,7 @@ class PubSubSourceConnector(AcknowledgedConnector):
     def source(self, batching: Batching, attributes: bool) -> AcknowledgedSource:
         from pipelines.connectors.pubsub import source as pubsub
 
-        return pubsub.PubSubSource(
+        return pubsub.PubSubStream(
             subscription=self._name,
             key=None if self._source.key else self._source.key_attribute or "",
             timestamp=self._source.timestamp_attribute,

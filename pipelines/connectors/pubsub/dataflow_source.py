@@ -61,7 +61,7 @@ class ReadPubSubNative(beam.PTransform):  # type: ignore[misc]  # Beam's classes
 
 
 class Note(beam.DoFn):  # type: ignore[misc]
-    """PubsubMessage -> what of it is needed later, with its times.
+    """Notes what is needed later of each PubsubMessage, with its times.
 
     Args:
       key: the attribute that identifies a message; messages without it go by their ids.

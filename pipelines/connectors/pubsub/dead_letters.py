@@ -18,7 +18,7 @@ _LONGEST_ATTRIBUTE = 1_024
 
 @dataclass(frozen=True)
 class PubSubDeadLetterPlace(DeadLetterPlace):
-    """A topic of Pub/Sub.
+    """Puts dead letters into a topic of Pub/Sub.
 
     Attributes:
       config: which one.
@@ -44,10 +44,13 @@ class _PubSubWriter(BufferedWriter[Topic]):
     def connected(self) -> Topic:
         return Topic(self._name)
 
-    def send(self, service: Topic, letters: Sequence[DeadLetter]) -> dict[int, str]:
+    def send(self, service: Topic, dead_letters: Sequence[DeadLetter]) -> dict[int, str]:
         message = service.message
         return service.publish(
-            [message(letter.to_json().rstrip(b"\n"), {KEY_NAME: _cut(letter.key)}) for letter in letters]
+            [
+                message(dead_letter.to_json().rstrip(b"\n"), {KEY_NAME: _cut(dead_letter.key)})
+                for dead_letter in dead_letters
+            ]
         )
 
 

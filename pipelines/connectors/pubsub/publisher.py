@@ -11,7 +11,7 @@ from zlib import crc32
 
 from inference.log_throttle import first_line
 from pipelines.connectors.pubsub.client import make_client
-from pipelines.connectors.retry import patiently
+from pipelines.connectors.retry import wait_for_service
 
 MOST_MESSAGES = 1_000
 """Of a request: Pub/Sub takes no more."""
@@ -27,7 +27,7 @@ _Lane = deque[list[int]]
 
 
 class Topic:
-    """A topic to publish to, for one thread at a time.
+    """Publishes to a topic of Pub/Sub, from one thread at a time.
 
     Args:
       name: projects/<project>/topics/<name>.
@@ -45,7 +45,7 @@ class Topic:
         self._pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="pubsub publisher")
 
     def message(self, data: bytes, attributes: dict[str, str], ordering_key: str = "") -> Any:
-        """A message as Pub/Sub's protocol has it."""
+        """Returns a message as Pub/Sub's protocol has it."""
         return self._message(data=data, attributes=attributes, ordering_key=ordering_key)
 
     def publish(self, messages: Sequence[Any]) -> dict[int, str]:
@@ -70,7 +70,7 @@ class Topic:
             if found:
                 raise next((error for error in found if not _passes(error)), found[0])
 
-        patiently(attempt, _passes, self.name)
+        wait_for_service(attempt, _passes, self.name)
         return refused
 
     def _lanes(self, messages: Sequence[Any], refused: dict[int, str]) -> list[_Lane]:

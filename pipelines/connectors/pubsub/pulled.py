@@ -19,7 +19,7 @@ _LATEST_US = 253_402_300_800_000_000
 
 @dataclass(eq=False)
 class Chunk:
-    """Messages that came together.
+    """Holds messages that came together.
 
     Attributes:
       payloads: their bytes.
@@ -46,11 +46,11 @@ class Chunk:
 
     @property
     def nbytes(self) -> int:
-        """Of the payloads."""
+        """Returns the bytes of the payloads."""
         return sum(map(len, self.payloads))
 
     def split(self, count: int) -> tuple[Chunk, Chunk]:
-        """The first messages, and the others."""
+        """Returns the first messages, and the others."""
         return self._part(slice(count)), self._part(slice(count, None))
 
     def _part(self, which: slice) -> Chunk:
@@ -60,7 +60,7 @@ class Chunk:
 
 
 def decoded(received: Any, key: str | None, timestamp: str | None, attributes: bool = False) -> Chunk:
-    """A chunk of messages as Pub/Sub's protocol has them.
+    """Returns a chunk of messages as Pub/Sub's protocol has them.
 
     Args:
       received: ReceivedMessages.
@@ -83,7 +83,7 @@ def decoded(received: Any, key: str | None, timestamp: str | None, attributes: b
 
 
 def parsed_time(text: str) -> int | None:
-    """Microseconds since the epoch of an attribute; None if it is no time."""
+    """Returns microseconds since the epoch of an attribute; None if it is no time."""
     from google.protobuf.timestamp_pb2 import Timestamp
 
     try:

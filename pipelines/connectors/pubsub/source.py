@@ -14,14 +14,14 @@ import pyarrow as pa
 
 from pipelines.clock import now_us
 from pipelines.connectors.pubsub.pulled import Chunk
-from pipelines.connectors.pubsub.subscriber import Session
+from pipelines.connectors.pubsub.subscriber import Subscriber
 from pipelines.connectors.streaming.acknowledged import AcknowledgedSource
 from pipelines.rows.messages import Messages
 
 
 @dataclass(frozen=True, kw_only=True)
-class PubSubSource(AcknowledgedSource):
-    """A subscription; its elements are `Messages`, one micro-batch each.
+class PubSubStream(AcknowledgedSource):
+    """Reads a subscription; its elements are `Messages`, one micro-batch each.
 
     Attributes:
       subscription: projects/<project>/subscriptions/<name>.
@@ -37,8 +37,8 @@ class PubSubSource(AcknowledgedSource):
     pullers: int = 4
     attributes: bool = False
 
-    def session(self) -> Session:
-        return Session(self.subscription, self.key or None, self.timestamp, self.pullers, self.attributes)
+    def session(self) -> Subscriber:
+        return Subscriber(self.subscription, self.key or None, self.timestamp, self.pullers, self.attributes)
 
     def formed(self, taken: list[Chunk], first: int) -> Messages:
         payloads = pa.array(itertools.chain.from_iterable(chunk.payloads for chunk in taken), pa.binary())

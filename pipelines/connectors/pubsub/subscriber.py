@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from inference.log_throttle import Seldom, first_line
+from inference.log_throttle import LogThrottle, first_line
 from pipelines.connectors.pubsub.client import make_client
 from pipelines.connectors.pubsub.pulled import MOST_PULLED, Chunk, _groups, decoded
 
@@ -38,12 +38,12 @@ _PATIENCE_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class SubscriptionError(RuntimeError):
-    """The subscription cannot be read, and waiting does not help."""
+    """Raised when the subscription cannot be read, and waiting does not help."""
 
 
 @dataclass
-class Session:
-    """A subscription being read. Started once; the pullers end with `stop`, all else with `close`.
+class Subscriber:
+    """Reads a subscription. Started once; the pullers end with `stop`, all else with `close`.
 
     Attributes:
       subscription: its full name.
@@ -75,7 +75,7 @@ class Session:
     _messages: int = 0
     _number: int = 0
     _error: str = ""
-    _warns: Seldom = field(default_factory=lambda: Seldom(_WARN_EVERY_S))
+    _warns: LogThrottle = field(default_factory=lambda: LogThrottle(_WARN_EVERY_S))
 
     def start(self) -> None:
         """Connects, and begins to pull."""
@@ -90,7 +90,7 @@ class Session:
     # Taken by the reader ---------------------------------------------------------------------------------------------
 
     def take(self, rows: int, linger_s: float, wait_s: float, stopping: Callable[[], bool]) -> list[Chunk]:
-        """Messages, handed out: from now on they wait for `acknowledge`.
+        """Hands out messages; from now on they wait for `acknowledge`.
 
         Args:
           rows: at most so many.
@@ -137,11 +137,11 @@ class Session:
 
     @property
     def number(self) -> int:
-        """Of the last take that gave messages; 0 before."""
+        """Returns the number of the last take that gave messages; 0 before the first."""
         return self._number
 
     def acknowledge(self, number: int) -> None:
-        """What was handed out up to a take is done with: it will be acknowledged, soon."""
+        """Marks what was handed out up to a take as done: it will be acknowledged, soon."""
         with self._condition:
             for each in [each for each in self._handed if each <= number]:
                 self._pending.extend(self._handed.pop(each))
@@ -297,7 +297,7 @@ class Session:
         return True
 
     def _warn(self, error: Exception) -> None:
-        if not self._closed.is_set() and self._warns.may_say():
+        if not self._closed.is_set() and self._warns.may_log():
             _LOG.warning("%s: Pub/Sub does not answer, trying again: %s", self.subscription, first_line(error))
 
 

@@ -31,7 +31,7 @@ class SimulatedSourceConnector(SourceConnector):
     def read(self, batching: Batching, attributes: bool = False) -> beam.PTransform:
         from pipelines.connectors.simulated import source as simulated
 
-        source = simulated.SimulatedSource(
+        source = simulated.SimulatedStream(
             rate=self._source.rate,
             messages=self._source.messages,
             duration_s=self._source.duration_s,

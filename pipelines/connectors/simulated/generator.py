@@ -24,7 +24,7 @@ _GARBAGE = b'"#\xff'
 
 @dataclass(frozen=True)
 class Made:
-    """Messages, in order.
+    """Makes messages, in order.
 
     Attributes:
       payloads: their bytes.
@@ -40,7 +40,7 @@ class Made:
         return Made(self.payloads + other.payloads, self.keys + other.keys, self.event_us + other.event_us)
 
     def after(self, first: int) -> Made:
-        """Those from an index on; a negative one counts from the end."""
+        """Returns those from an index on; a negative one counts from the end."""
         return Made(self.payloads[first:], self.keys[first:], self.event_us[first:])
 
     def repeat(self, of: int, at: int) -> None:
@@ -48,7 +48,7 @@ class Made:
         self.payloads[at], self.keys[at], self.event_us[at] = self.payloads[of], self.keys[of], self.event_us[of]
 
     def lines(self) -> bytes:
-        """The payloads, newlines included."""
+        """Returns the payloads, newlines included."""
         return b"".join(payload + b"\n" for payload in self.payloads)
 
 
@@ -75,7 +75,7 @@ class Lines:
         prepare()
 
     def make(self, first: int, event_us: Any) -> Made:
-        """The messages from number `first`, which must be where the last call ended.
+        """Returns the messages from number `first`, which must be where the last call ended.
 
         Args:
           first: number of the first message.
@@ -122,7 +122,7 @@ class Lines:
 
 
 def rows_of(path: str) -> list[Row]:
-    """The rows of a file: each row of a .csv file as a JSON object, else each line that is not empty.
+    """Returns the rows of a file: each row of a .csv file as a JSON object, else each line that is not empty.
 
     Raises:
       OSError: it cannot be read.

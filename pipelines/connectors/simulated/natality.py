@@ -32,7 +32,7 @@ _ALCOHOL = {"False": 0.96, "True": 0.01, "Unknown": 0.03}
 
 
 def birth_messages(first: int, count: int, seed: int, event_us: Ints) -> pa.Array:
-    """The messages with the numbers from `first`.
+    """Returns the messages with the numbers from `first`.
 
     Args:
       first: number of the first message, from 0.
@@ -52,7 +52,7 @@ def prepare() -> None:
 
 
 def births_at(numbers: Ints, seed: int, event_us: Ints) -> pa.Array:
-    """The messages with the given numbers, int64 [n], as `birth_messages` makes them."""
+    """Returns the messages with the given numbers, int64 [n], as `birth_messages` makes them."""
     mother, birth = _codes(numbers, seed)
     of_mother, of_birth = _fragments()
     return pc.binary_join_element_wise(
@@ -67,13 +67,13 @@ def births_at(numbers: Ints, seed: int, event_us: Ints) -> pa.Array:
 
 
 def source_ids(numbers: Ints) -> pa.Array:
-    """The keys of the messages with the given numbers: b000000123; more digits where nine are not enough."""
+    """Returns the keys of the messages with the given numbers: b000000123; more digits where nine are not enough."""
     digits = pc.utf8_lpad(pa.array(numbers, pa.int64()).cast(pa.string()), 9, "0")
     return pc.binary_join_element_wise("b", digits, "")
 
 
 def mixed(words: Words) -> Words:
-    """A hash of each word: the finaliser of SplitMix64 (https://prng.di.unimi.it/splitmix64.c)."""
+    """Returns a hash of each word: the finaliser of SplitMix64 (https://prng.di.unimi.it/splitmix64.c)."""
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -81,7 +81,7 @@ def mixed(words: Words) -> Words:
 
 
 def hashed(numbers: Ints, seed: int) -> Words:
-    """64 bits for each number, uint64 [n]; other ones for another seed."""
+    """Hashes each number to 64 bits, uint64 [n]; another seed gives other hashes."""
     return mixed(mixed(numbers.astype(np.uint64)) + mixed(np.array([seed % (1 << 64)], np.uint64)))
 
 

@@ -52,13 +52,13 @@ class Publisher(ABC):
 
 
 class ToOutput(Publisher):
-    """Lines on standard output."""
+    """Writes lines to standard output."""
 
     name = "standard output"
     most = 8_192
 
     def open(self) -> None:
-        """It takes anything."""
+        """Does nothing: standard output takes anything."""
 
     def send(self, made: Made) -> dict[int, str]:
         if sys.stdout.isatty():
@@ -69,11 +69,11 @@ class ToOutput(Publisher):
         return {}
 
     def close(self) -> None:
-        """It stays open."""
+        """Does nothing: standard output stays open."""
 
 
 class ToPubSub(Publisher):
-    """Messages of a Pub/Sub topic, with their keys and event times as attributes.
+    """Publishes messages to a Pub/Sub topic, with their keys and event times as attributes.
 
     Args:
       topic: projects/<project>/topics/<name>.
@@ -113,7 +113,7 @@ class ToPubSub(Publisher):
 
 
 class ToKafka(Publisher):
-    """Messages of a Kafka topic, with their keys and event times.
+    """Sends messages to a Kafka topic, with their keys and event times.
 
     Args:
       topic: its name.
@@ -126,7 +126,7 @@ class ToKafka(Publisher):
         self.name = f"{topic} at {cluster.servers}"
         self._name = topic
         self._cluster = cluster
-        self._topic: producer.Topic | None = None
+        self._topic: producer.KafkaTopic | None = None
 
     def open(self) -> None:
         from pipelines.config.errors import ConfigError
@@ -137,7 +137,7 @@ class ToKafka(Publisher):
             kafka_client.partitions_of("kafka", self._cluster, [self._name])
         except ConfigError as error:
             raise ConfigError(_as_options(problem) for problem in error.problems) from None
-        self._topic = producer.Topic(self._cluster, self._name)
+        self._topic = producer.KafkaTopic(self._cluster, self._name)
 
     def send(self, made: Made) -> dict[int, str]:
         assert self._topic is not None

@@ -15,7 +15,7 @@ _Int = TypeVar("_Int", int, Numbers)
 
 @dataclass(frozen=True)
 class Schedule:
-    """Every `parts`th message of a stream with `rate` messages a second.
+    """Says when every `parts`th message of a stream with `rate` messages a second is due.
 
     Message `number` of the stream is due at `start_us + number / rate`. This schedule has the numbers `part`,
     `part + parts`, ..., and calls them 0, 1, ...: their indices.
@@ -33,21 +33,21 @@ class Schedule:
     parts: int = 1
 
     def number(self, index: _Int) -> _Int:
-        """The stream's number of the message with an index."""
+        """Returns the stream's number of the message with an index."""
         return self.part + index * self.parts
 
     def due_us(self, index: int) -> int:
-        """When the message with an index is due."""
+        """Returns when the message with an index is due."""
         return self.start_us + math.floor(self.number(index) * 1e6 / self.rate)
 
     def due_times(self, first: int, count: int) -> Numbers:
-        """When the messages with the indices from `first` are due, int64 [count]."""
+        """Returns when the messages with the indices from `first` are due, int64 [count]."""
         numbers = self.number(np.arange(first, first + count))
         due: Numbers = self.start_us + np.floor(numbers * 1e6 / self.rate).astype(np.int64)
         return due
 
     def due_by(self, us: int) -> int:
-        """How many messages are due at a time, those due just then included."""
+        """Returns how many messages are due at a time, those due just then included."""
         found = max(0, int(((us - self.start_us) * self.rate / 1e6 - self.part) / self.parts))
         # Division rounds; the definition is due_us.
         while self.due_us(found) <= us:
@@ -58,5 +58,5 @@ class Schedule:
 
 
 def messages_within(rate: float, seconds: float) -> int:
-    """How many messages are due in the first seconds of a stream, its beginning included, its end not."""
+    """Returns how many messages are due in the first seconds of a stream, its beginning included, its end not."""
     return math.ceil(seconds * rate)

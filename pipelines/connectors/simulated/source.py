@@ -30,7 +30,7 @@ _NAME = "simulated"
 
 @dataclass(frozen=True)
 class SimulatedMark(Mark):
-    """A position in a simulated stream.
+    """Describes a position in a simulated stream.
 
     Attributes:
       start_us: when the stream began, microseconds since the epoch.
@@ -44,7 +44,7 @@ class SimulatedMark(Mark):
 
 
 class SimulatedMarkCoder(MarkCoder):
-    """Of a position."""
+    """Encodes a position in a simulated stream."""
 
     mark = SimulatedMark
 
@@ -53,8 +53,8 @@ registry.register_coder(SimulatedMark, SimulatedMarkCoder)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulatedSource(UnboundedSource):  # type: ignore[misc]
-    """A stream of births; its elements are `Messages`, one micro-batch each.
+class SimulatedStream(UnboundedSource):  # type: ignore[misc]
+    """Makes a stream of births; its elements are `Messages`, one micro-batch each.
 
     Message n is due n / rate seconds after the stream's beginning, which is when it is first read. What could not be
     read when it was due is read later, with its own event time. Sources are compared and hashed by value: Beam encodes
@@ -93,13 +93,13 @@ class SimulatedSource(UnboundedSource):  # type: ignore[misc]
 
     @property
     def limit(self) -> int:
-        """How many messages this part has; without a rate, the duration does not count."""
+        """Returns how many messages this part has; without a rate, the duration does not count."""
         all_parts = _NO_LIMIT if self.messages is None else self.messages
         if self.duration_s is not None and self.rate:
             all_parts = min(all_parts, messages_within(self.rate, self.duration_s))
         return max(0, -(-(all_parts - self.part) // self.parts))
 
-    def split(self, desired_num_splits: int, options: Any = None) -> Iterable[SimulatedSource]:
+    def split(self, desired_num_splits: int, options: Any = None) -> Iterable[SimulatedStream]:
         parts = min(self.pullers, desired_num_splits)
         if self.parts > 1 or parts <= 1:
             return [self]
@@ -127,7 +127,7 @@ class SimulatedReader(UnboundedReader):  # type: ignore[misc]
 
     def __init__(
         self,
-        source: SimulatedSource,
+        source: SimulatedStream,
         mark: SimulatedMark | None = None,
         now: Callable[[], int] = now_us,
         wait: Callable[[float], bool] = STOPPING.wait,
@@ -247,7 +247,7 @@ class ReadSimulated(beam.PTransform):  # type: ignore[misc]
       limits: of a bundle, see `ReadUnbounded`.
     """
 
-    def __init__(self, source: SimulatedSource, payloads: pa.Array | None = None, **limits: Any) -> None:
+    def __init__(self, source: SimulatedStream, payloads: pa.Array | None = None, **limits: Any) -> None:
         super().__init__()
         if payloads is not None and not len(payloads):
             raise ValueError("there are no payloads to send")
@@ -263,7 +263,7 @@ class ReadSimulated(beam.PTransform):  # type: ignore[misc]
 
 
 class FillIn(beam.DoFn):  # type: ignore[misc]
-    """Messages -> the same with payloads: message n has the one at n modulo their number."""
+    """Gives messages their payloads: message n has the one at n modulo their number."""
 
     def __init__(self, payloads: pa.Array) -> None:
         self._payloads = payloads

@@ -25,18 +25,18 @@ from pipelines.connectors.streaming.unbounded import Mark, MarkCoder, linger_s
 from pipelines.rows.messages import Messages
 
 
-class Session(Protocol):
-    """A connection to what is read."""
+class MessageSession(Protocol):
+    """Represents a connection to what is read."""
 
     @property
     def number(self) -> int:
-        """Of the last take that gave messages; 0 before."""
+        """Returns the number of the last take that gave messages; 0 before the first."""
 
     def start(self) -> None:
         """Connects, and begins to fetch."""
 
     def take(self, rows: int, linger_s: float, wait_s: float, stopping: Callable[[], bool]) -> Any:
-        """Messages, handed out; nothing if none came.
+        """Hands out messages; returns nothing if none came.
 
         Args:
           rows: at most so many.
@@ -46,7 +46,7 @@ class Session(Protocol):
         """
 
     def acknowledge(self, number: int) -> None:
-        """What was handed out up to a take is done with."""
+        """Marks what was handed out up to a take as done."""
 
     def drain(self, timeout_s: float) -> int:
         """Waits for the acknowledgements under way; gives how many messages have none."""
@@ -58,11 +58,11 @@ class Session(Protocol):
         """Ends; what was not acknowledged is delivered again."""
 
 
-_sessions: dict[bytes, Session] = {}
+_sessions: dict[bytes, MessageSession] = {}
 
 
-def sessions() -> list[Session]:
-    """Those that are open in this process."""
+def sessions() -> list[MessageSession]:
+    """Returns those that are open in this process."""
     return list(_sessions.values())
 
 
@@ -89,7 +89,7 @@ def finish(all_is_done: bool = False, timeout_s: float = 30.0) -> int:
 
 @dataclass(frozen=True)
 class TakenMark(Mark):
-    """How far a session has got.
+    """Describes how far a session has got.
 
     Attributes:
       token: of the session; only the process that has it can acknowledge its messages.
@@ -113,7 +113,7 @@ class TakenMark(Mark):
 
 
 class TakenMarkCoder(MarkCoder):
-    """Of a mark."""
+    """Encodes how far a session has got."""
 
     mark = TakenMark
 
@@ -123,7 +123,7 @@ registry.register_coder(TakenMark, TakenMarkCoder)
 
 @dataclass(frozen=True, kw_only=True)
 class AcknowledgedSource(UnboundedSource):  # type: ignore[misc]  # Beam's classes are untyped
-    """What is read by a session; its elements are `Messages`, one micro-batch each.
+    """Reads by a session; its elements are `Messages`, one micro-batch each.
 
     Attributes:
       messages: the reader ends after so many; None: no limit.
@@ -141,12 +141,12 @@ class AcknowledgedSource(UnboundedSource):  # type: ignore[misc]  # Beam's class
     max_wait_ms: float = 50.0
 
     @abstractmethod
-    def session(self) -> Session:
-        """A new one."""
+    def session(self) -> MessageSession:
+        """Returns a new one."""
 
     @abstractmethod
     def formed(self, taken: Any, first: int) -> Messages:
-        """The micro-batch of what a session handed out; `first` messages were read before it."""
+        """Returns the micro-batch of what a session handed out; `first` messages were read before it."""
 
     def split(self, desired_num_splits: int, options: Any = None) -> Iterable[AcknowledgedSource]:
         return [self]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AcknowledgedConnector(SourceConnector):
-    """A source whose messages are acknowledged when what they became is durable."""
+    """Reads a source whose messages are acknowledged when what they became is durable."""
 
     _finish: Callable[[bool], int] | None = None
 

@@ -28,7 +28,7 @@ _FIRST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Choice:
-    """What a reader goes by.
+    """Describes the batch size and the wait that a reader goes by.
 
     Attributes:
       max_rows: of a micro-batch.
@@ -40,7 +40,7 @@ class Choice:
 
 
 class Pace:
-    """What is chosen at present; from any thread."""
+    """Chooses how large micro-batches may get and how long they wait; from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,15 +63,15 @@ class Pace:
 
     @property
     def choice(self) -> Choice | None:
-        """What was chosen for the budget; None if there is none."""
+        """Returns what was chosen for the budget; None if there is none."""
         return self._choice
 
     def or_else(self, max_rows: int, max_wait_ms: float) -> Choice:
-        """What a reader goes by: the choice, or what its config says."""
+        """Returns what a reader goes by: the choice, or what its config says."""
         return self._choice or Choice(max_rows, max_wait_ms)
 
     def observe(self, rows: int, milliseconds: float, rows_per_second: float) -> None:
-        """A micro-batch is done.
+        """Learns from a micro-batch that is done.
 
         Args:
           rows: that it had.

@@ -16,7 +16,7 @@ process_state.reset_by(STOPPING.clear)
 
 @contextmanager
 def on_signals(*numbers: int) -> Iterator[None]:
-    """While it lasts, signals set STOPPING. The second one does what it would have done without us.
+    """Sets STOPPING when a signal comes, while the block lasts; the second signal does what it would have done before.
 
     Does nothing outside the main thread, where Python takes no signals.
 

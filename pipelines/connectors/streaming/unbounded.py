@@ -22,7 +22,7 @@ IDLE_LINGER_MOST_S = 5.0
 
 
 def linger_s(has_others: bool, idle_s: float) -> float:
-    """How long a reader waits for a first message.
+    """Returns how long a reader waits for a first message.
 
     Args:
       has_others: its bundle has messages. They are acknowledged when it ends, so that is to be soon.
@@ -32,7 +32,7 @@ def linger_s(has_others: bool, idle_s: float) -> float:
 
 
 class Mark(CheckpointMark):  # type: ignore[misc]  # Beam's classes are untyped
-    """How far a reader has got: a dataclass whose fields are packed in their order.
+    """Describes how far a reader has got: a dataclass whose fields are packed in their order.
 
     Attributes:
       FORMAT: of `struct`, one item for each field.

@@ -11,7 +11,9 @@ from pipelines.rows.origin import Origin, Positions
 
 
 def keys_of(key_column: str | None, origin: Origin, batch: pa.RecordBatch, rows: Positions) -> pa.Array:
-    """The key column of a batch; where it is missing, and where there is none, the origin's names of its rows."""
+    """Returns the key column of a batch; where it is missing, and where there is none, the origin's names of
+    its rows.
+    """
     given = batch[key_column] if key_column else None
     if given is not None and not given.null_count:
         return given

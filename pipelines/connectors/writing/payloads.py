@@ -10,7 +10,9 @@ from pipelines.formats.json import JsonWriter
 
 
 def payloads(batch: pa.RecordBatch) -> list[bytes]:
-    """The rows, each as one object of JSON without a line end; what JSON cannot hold (NaN, infinities) is null."""
+    """Returns the rows, each as one object of JSON without a line end; what JSON cannot hold (NaN, infinities)
+    is null.
+    """
     file = io.BytesIO()
     JsonWriter(file, batch.schema, {}).write(batch)
     # No string of JSON holds a line end: it is escaped.

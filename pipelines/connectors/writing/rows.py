@@ -30,7 +30,8 @@ _MANY_ROWS = 4_096
 
 
 class WriteRows(DeadLetterDoFn):
-    """(Origin, record batch) -> receipts of files; rows are durable when the next element comes or the bundle ends.
+    """Writes rows: (Origin, record batch) -> receipts of files. Rows are durable when the next element comes or the
+    bundle ends.
 
     What the writer raises is halved until the row that is at fault stands alone; that one goes to the dead letters, and
     so does a row that a service refuses. The neighbours of such rows stay written.

@@ -36,7 +36,7 @@ Outcomes = npt.NDArray[np.int8]
 
 
 def walk(record: Node, data: _Bytes, starts: _Numbers, ends: _Numbers) -> Outcomes:
-    """What is known of each datum of a columnar type.
+    """Returns what is known of each datum of a columnar type.
 
     Args:
       record: the type.

@@ -35,12 +35,12 @@ _MAX_VARINT = 10
 
 
 class CorruptError(ValueError):
-    """Bytes that are not what Avro says they should be."""
+    """Raised for bytes that are not what Avro says they should be."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The beginning of a container.
+    """Describes the beginning of a container.
 
     Attributes:
       schema: the writer's schema, as in the file.
@@ -57,7 +57,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Piece:
-    """A block, or a stretch of the file in which no block can be recognised.
+    """Describes a block, or a stretch of the file in which no block can be recognised.
 
     Attributes:
       start: byte offset of the piece in the file.
@@ -86,7 +86,7 @@ def varint(value: int) -> bytes:
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """A long of `data` at `at`, and the offset after it. Raises CorruptError."""
+    """Returns a long of `data` at `at`, and the offset after it. Raises CorruptError."""
     value = shift = 0
     for index in range(at, min(at + _MAX_VARINT, len(data))):
         value |= (data[index] & 0x7F) << shift
@@ -97,7 +97,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def parse_json(text: bytes) -> Any:
-    """A schema's JSON. Raises ValueError if it is none, or larger or deeper than schemas are."""
+    """Returns a schema's JSON. Raises ValueError if it is none, or larger or deeper than schemas are."""
     if len(text) > MAX_SCHEMA_BYTES:
         raise ValueError(f"it has {len(text):,} bytes; a schema may have at most {MAX_SCHEMA_BYTES:,}")
     try:
@@ -132,7 +132,7 @@ def read_header(file: IO[bytes], name: str) -> Header:
 
 
 def header_bytes(schema: Any, codec: str, sync: bytes) -> bytes:
-    """The header of a container."""
+    """Returns the header of a container."""
     text = json.dumps(schema).encode()
     entries = {b"avro.schema": text, b"avro.codec": codec.encode()}
     metadata = b"".join(varint(len(k)) + k + varint(len(v)) + v for k, v in entries.items())
@@ -140,12 +140,12 @@ def header_bytes(schema: Any, codec: str, sync: bytes) -> bytes:
 
 
 def block_bytes(rows: int, data: bytes, sync: bytes, before: bytes = b"") -> bytes:
-    """A block of a container, with its sync marker, after the bytes that come before it."""
+    """Returns a block of a container, with its sync marker, after the bytes that come before it."""
     return b"".join((before, varint(rows), varint(len(data)), data, sync))
 
 
 def pieces(file: IO[bytes], sync: bytes, start: int, end: int, size: int) -> Iterator[Piece]:
-    """The blocks that start between `start` (which is a block's start) and `end`, without their content.
+    """Returns the blocks that start between `start` (which is a block's start) and `end`, without their content.
 
     Where the framing is broken, the stretch up to the next block is one damaged piece.
     """
@@ -159,7 +159,7 @@ def pieces(file: IO[bytes], sync: bytes, start: int, end: int, size: int) -> Ite
 
 
 def find_block(file: IO[bytes], sync: bytes, start: int, size: int) -> int:
-    """The first offset from `start` on at which a block surely begins, or `size`.
+    """Returns the first offset from `start` on at which a block surely begins, or `size`.
 
     Surely: after a sync marker, and ended by another one.
     """
@@ -170,7 +170,7 @@ def find_block(file: IO[bytes], sync: bytes, start: int, size: int) -> int:
 
 
 def decompress(codec: str, data: bytes) -> bytes:
-    """The rows of a block. Raises CorruptError; never allocates more than MAX_BLOCK_BYTES."""
+    """Returns the rows of a block. Raises CorruptError; never allocates more than MAX_BLOCK_BYTES."""
     try:
         if codec == "null":
             return data
@@ -195,7 +195,7 @@ def decompress(codec: str, data: bytes) -> bytes:
 
 
 def compress(codec: str, data: bytes) -> bytes:
-    """The content of a block that holds `data`."""
+    """Returns the content of a block that holds `data`."""
     if codec == "deflate":
         stream = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
         return stream.compress(data) + stream.flush()

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipelines.formats.avro import container
 from pipelines.formats.avro.container import CorruptError, Header, Piece
 from pipelines.formats.avro.origin import AvroOrigin, content_of, position_of
-from pipelines.formats.avro.rows import FAILURES, Part, Rows
+from pipelines.formats.avro.rows import FAILURES, Rows, RowsPart
 from pipelines.formats.avro.schema import array_of, convert, resolve
 from pipelines.formats.base import BLOCK_BYTES, MAX_PAYLOAD_BYTES, ReadSpec
 from pipelines.formats.limits import DECODED_BYTES, MAX_KEPT_BYTES, UNPACKED_BYTES
@@ -109,8 +109,8 @@ class Decoder:
                     yield from emit(origin, self.spec)
             offset += part.rows
 
-    def decode(self, part: Part, data: bytes) -> pa.RecordBatch:
-        """The rows of a part as columns. Raises CorruptError."""
+    def decode(self, part: RowsPart, data: bytes) -> pa.RecordBatch:
+        """Returns the rows of a part as columns. Raises CorruptError."""
         if self.record.columnar:
             arrays = self._decode_columns(part.rows, data[part.start : part.end])
         else:
@@ -132,11 +132,11 @@ class Decoder:
         except CorruptError as error:
             return replace(piece, damage=str(error)), b""
 
-    def _parts(self, rows: int, data: bytes) -> Iterator[Part]:
+    def _parts(self, rows: int, data: bytes) -> Iterator[RowsPart]:
         least = self.rows.layout.shape.least
         if rows * least > len(data):
             problem = f"it says that it has {rows:,} rows of {least} bytes or more, in {len(data):,} bytes"
-            return iter([Part(0, len(data), rows, problem)])
+            return iter([RowsPart(0, len(data), rows, problem)])
         return self.rows.parts(rows, data)
 
     def _decode_columns(self, rows: int, data: bytes) -> list[pa.Array]:
@@ -166,7 +166,9 @@ class Decoder:
         position = position_of(row, piece)
         yield RejectedRow(payload, position, message, truncated=cut, rows=believed_rows(piece.rows))
 
-    def _reject_part(self, piece: Piece, part: Part, data: bytes, row: int, offset: int, problem: str) -> RejectedRow:
+    def _reject_part(
+        self, piece: Piece, part: RowsPart, data: bytes, row: int, offset: int, problem: str
+    ) -> RejectedRow:
         """One dead letter for rows of a block."""
         room = self._room(part.end - part.start)
         raw = container.block_bytes(part.rows, data[part.start : part.start + room], self.header.sync)

@@ -45,7 +45,7 @@ _MARK = bytes(container.SYNC_BYTES)
 
 
 def parse_schema(text: bytes) -> Any:
-    """The schema in a file. Raises FormatError."""
+    """Returns the schema in a file. Raises FormatError."""
     try:
         schema = container.parse_json(text)
     except ValueError as error:
@@ -81,7 +81,7 @@ class AvroMessageReader(MessageReader):
 
     @classmethod
     def columns(cls, schema: Any) -> pa.Schema:
-        """The columns of messages of a schema."""
+        """Returns the columns of messages of a schema."""
         return pa.schema([(name, node.type) for name, node in _resolved(schema).children.items()])
 
     def format_of(self, context: Any) -> dict[str, Any]:

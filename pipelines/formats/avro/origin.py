@@ -25,7 +25,7 @@ ROW_BITS = 20
 
 @dataclass
 class AvroOrigin(TableOrigin):
-    """Rows of neighbouring blocks.
+    """Describes rows of neighbouring blocks.
 
     Attributes:
       header: the container's header.

@@ -42,7 +42,7 @@ class AvroReader(Reader):
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
-        """The columns of `file`; none if it has no bytes."""
+        """Returns the columns of `file`; none if it has no bytes."""
         if not table_size(None, file):
             return pa.schema([])
         with open_container(file, None) as opened:

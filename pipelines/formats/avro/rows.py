@@ -26,8 +26,8 @@ _SEGMENT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Part:
-    """Neighbouring rows of a block that are decoded together.
+class RowsPart:
+    """Describes neighbouring rows of a block that are decoded together.
 
     Attributes:
       start: offset of the first row in the block's unpacked bytes.
@@ -79,12 +79,12 @@ class Rows:
         stream = io.BytesIO(data if (start, end) == (0, len(data)) else data[start:end])
         return [cast(dict[str, Any], fastavro.schemaless_reader(stream, self._schema, None)) for _ in range(count)]
 
-    def parts(self, rows: int, data: bytes) -> Iterator[Part]:
+    def parts(self, rows: int, data: bytes) -> Iterator[RowsPart]:
         """Cuts the rows of a block into parts that can be decoded in a bounded memory."""
         if self.layout.recursive:
             return self._joined(self._measured(data, rows))
         if self.layout.memory(rows, len(data)) <= DECODED_BYTES:
-            return iter([Part(0, len(data), rows)])
+            return iter([RowsPart(0, len(data), rows)])
         return self._joined(self._skipped(data, rows))
 
     def ends(self, data: bytes, start: int, rows: int) -> npt.NDArray[np.int64]:
@@ -95,7 +95,7 @@ class Rows:
         return np.array(found, np.int64)
 
     def skip(self, data: bytes, start: int, rows: int) -> int:
-        """The offset after `rows` rows that begin at `start`. Raises CorruptError."""
+        """Returns the offset after `rows` rows that begin at `start`. Raises CorruptError."""
         while rows:
             stride = -1 if self.layout.recursive else next(i for i, n in enumerate(_STRIDES) if n <= rows)
             start = self._end(data, start, stride)
@@ -124,7 +124,7 @@ class Rows:
             raise CorruptError(f"the rows end before their block says: {error!r}") from None
         return stream.tell()
 
-    def _skipped(self, data: bytes, rows: int) -> Iterator[tuple[Part, int]]:
+    def _skipped(self, data: bytes, rows: int) -> Iterator[tuple[RowsPart, int]]:
         """Runs of rows of a type that is not recursive, with the memory that each run takes."""
         # Rows are skipped within a segment of the block, so that no try takes long.
         base, segment = 0, data[:_SEGMENT_BYTES]
@@ -145,7 +145,7 @@ class Rows:
             known = end and (last or end - base < len(segment))
             memory = self.layout.memory(count, end - at) if known else DECODED_BYTES + 1
             if memory <= (_PART_BYTES if count > 1 else DECODED_BYTES):
-                yield Part(at, end, count), memory
+                yield RowsPart(at, end, count), memory
                 at, rows, stride = end, rows - count, max(stride - 1, 0)
             elif count > 1:
                 stride += 1
@@ -154,7 +154,7 @@ class Rows:
                     yield part, memory
                     at, rows = part.end, rows - part.rows
 
-    def _measured(self, data: bytes, rows: int) -> Iterator[tuple[Part, int]]:
+    def _measured(self, data: bytes, rows: int) -> Iterator[tuple[RowsPart, int]]:
         """Rows of a recursive type one by one, with the memory that each takes."""
         at = 0
         while rows:
@@ -162,29 +162,29 @@ class Rows:
                 yield part, memory
                 at, rows = part.end, rows - part.rows
 
-    def _one(self, data: bytes, at: int, rows: int) -> Iterator[tuple[Part, int]]:
+    def _one(self, data: bytes, at: int, rows: int) -> Iterator[tuple[RowsPart, int]]:
         """The row at `at`, or all that are left if it is not known where it ends."""
         try:
             end, memory = self.layout.measure(data, at)
-            yield Part(at, end, 1), memory
+            yield RowsPart(at, end, 1), memory
         except TooLargeError as error:
-            yield Part(at, error.end or len(data), 1 if error.end else rows, str(error)), 0
+            yield RowsPart(at, error.end or len(data), 1 if error.end else rows, str(error)), 0
         except EndsError as error:
-            yield Part(at, len(data), rows, str(error)), 0
+            yield RowsPart(at, len(data), rows, str(error)), 0
 
     @staticmethod
-    def _joined(runs: Iterator[tuple[Part, int]]) -> Iterator[Part]:
+    def _joined(runs: Iterator[tuple[RowsPart, int]]) -> Iterator[RowsPart]:
         """Joins neighbours while they take at most _PART_BYTES together."""
-        whole, memory = Part(0, 0, 0), 0
+        whole, memory = RowsPart(0, 0, 0), 0
         for part, more in runs:
             if part.problem or memory + more > _PART_BYTES or whole.rows + part.rows > BATCH_ROWS:
                 if whole.rows:
                     yield whole
-                whole, memory = Part(part.start, part.start, 0), 0
+                whole, memory = RowsPart(part.start, part.start, 0), 0
             if part.problem:
                 yield part
-                whole = Part(part.end, part.end, 0)
+                whole = RowsPart(part.end, part.end, 0)
             else:
-                whole, memory = Part(whole.start, part.end, whole.rows + part.rows), memory + more
+                whole, memory = RowsPart(whole.start, part.end, whole.rows + part.rows), memory + more
         if whole.rows:
             yield whole

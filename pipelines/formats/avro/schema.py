@@ -61,7 +61,7 @@ _DECIMALS = 1 << 16
 
 @dataclass(frozen=True)
 class Node:
-    """A type.
+    """Describes an Avro type.
 
     Attributes:
       kind: the Avro type, names and unions with null resolved; `text` for what Arrow has no type for.
@@ -83,7 +83,7 @@ class Node:
 
 
 def resolve(schema: Any, name: str) -> Node:
-    """The record type of a container's schema. Raises FormatError."""
+    """Returns the record type of a container's schema. Raises FormatError."""
     if not (isinstance(schema, dict) and schema.get("type") == "record" and schema.get("fields")):
         raise FormatError(f"{name}: the Avro schema is not a record with fields: rows need columns")
     try:
@@ -125,7 +125,7 @@ def convert(array: pa.Array, node: Node) -> pa.Array:
 
 
 def array_of(values: list[Any], node: Node) -> pa.Array:
-    """An array of `node.type` from values decoded one by one."""
+    """Returns an array of `node.type` from values decoded one by one."""
     if node.kind == "text":
         return convert(pa.array([_text(value) for value in values], pa.binary()), _STRING)
     return convert(pa.array(values, _decoded_type(node)), node)
@@ -269,7 +269,7 @@ def _list(kind: str, item: Node) -> Node:
 
 
 def smallest(node: Node) -> int:
-    """Bytes of the smallest value, or 0."""
+    """Returns the bytes of the smallest value, or 0."""
     if node.nullable:
         return 1
     if node.kind == "record":

@@ -40,7 +40,7 @@ class TooLargeError(ValueError):
 
 @dataclass(eq=False)
 class Shape:
-    """A type, as the simple schemas of `avro_schema` have it.
+    """Describes a type, as the simple schemas of `avro_schema` have it.
 
     Attributes:
       kind: number (of any length), fixed (of `width` bytes), bytes, union, record or array.
@@ -60,7 +60,7 @@ class Shape:
 
 
 class Layout:
-    """The memory that rows of a schema take when they are decoded.
+    """Estimates the memory that rows of a schema take when they are decoded.
 
     Args:
       simple: the simple schema of a row.
@@ -94,7 +94,7 @@ class Layout:
             )
 
     def memory(self, rows: int, nbytes: int) -> int:
-        """The most memory that so many rows of so many bytes together can take when decoded."""
+        """Returns the most memory that so many rows of so many bytes together can take when decoded."""
         return rows * self.shape.cost + nbytes * self._per_byte
 
     def measure(self, data: bytes, start: int) -> tuple[int, int]:

@@ -182,7 +182,7 @@ class CsvReader(TextReader):
         return context[int(match.group(1))] if match else None
 
     def hopeless(self, raw: bytes, spans: Spans, context: Any) -> dict[int, str]:
-        """Rows without quotes that have not as many fields as there are columns."""
+        """Returns rows without quotes that have not as many fields as there are columns."""
         buffer = np.frombuffer(raw, np.uint8)
         fields = 1 + _count_within(buffer == self.delimiter.encode()[0], spans)
         quote = self.dialect.quote
@@ -284,7 +284,7 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 
 
 def read_header(file: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
-    """Column names of a CSV file and the offset of its first row. An empty file has no columns.
+    """Reads the column names of a CSV file and the offset of its first row. An empty file has no columns.
 
     Raises FormatError.
     """

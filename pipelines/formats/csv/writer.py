@@ -38,6 +38,6 @@ class CsvWriter(Writer):
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        """CSV has no lists: they are written as JSON text. Bytes are written as the text that they are."""
+        """Returns the type in which a column is written: text in place of lists (JSON) and of bytes."""
         leaf = nested_type(type, lambda inner: polars_type(inner, "CSV"), "CSV")
         return pa.string() if pa.types.is_nested(leaf) else leaf

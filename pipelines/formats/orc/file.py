@@ -45,7 +45,7 @@ ReadBytes = Callable[[int, int], bytes]
 
 
 class ReaderEnded(pa.ArrowInvalid):  # type: ignore[misc]
-    """What was to be read ended the process that read it, and would do so again."""
+    """Raised when what was to be read ended the process that read it, and would do so again."""
 
 
 class _Ended(Exception):
@@ -195,7 +195,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 class OrcFile:
-    """An ORC file, or its content. Each method raises READ_ERRORS.
+    """Reads an ORC file, or its content. Each method raises READ_ERRORS.
 
     Attributes:
       schema: its columns, as pyarrow reads them.

@@ -53,7 +53,7 @@ _TOO_DENSE = (
 
 @dataclass
 class OrcOrigin(RereadOrigin):
-    """Rows of one stripe.
+    """Describes rows of one stripe.
 
     Attributes:
       stripe: number of the stripe in the file.
@@ -106,7 +106,7 @@ class OrcReader(Reader):
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
-        """The columns of `file`; none if it has no bytes."""
+        """Returns the columns of `file`; none if it has no bytes."""
         return _footer(file)[0]
 
     @classmethod

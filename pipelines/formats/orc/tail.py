@@ -62,7 +62,7 @@ _FileTail = build_messages(
 
 @dataclass(frozen=True)
 class Stripe:
-    """What the footer says of a stripe: its number of rows, and bytes in the file."""
+    """Describes what the footer says of a stripe: its number of rows, and bytes in the file."""
 
     rows: int
     nbytes: int
@@ -70,7 +70,7 @@ class Stripe:
 
 @dataclass(frozen=True)
 class Tail:
-    """What the end of a file says of it.
+    """Describes what the end of a file says of it.
 
     Attributes:
       stripes: its stripes.
@@ -84,12 +84,12 @@ class Tail:
 
     @property
     def stored(self) -> int:
-        """Bytes of all stripes."""
+        """Returns the bytes of all stripes."""
         return sum(stripe.nbytes for stripe in self.stripes)
 
     @property
     def rows(self) -> int:
-        """Rows of all stripes."""
+        """Returns rows of all stripes."""
         return sum(stripe.rows for stripe in self.stripes)
 
     @property
@@ -99,12 +99,12 @@ class Tail:
 
     @property
     def rows_at_once(self) -> int:
-        """Rows to decode at a time, where stripes are not decoded as a whole."""
+        """Returns rows to decode at a time, where stripes are not decoded as a whole."""
         return max(1, batch_rows(self.rows, self.decoded) // _CAUTION)
 
 
 def timestamps(footer: Any) -> dict[str, int]:
-    """Names of the columns of timestamps, and their numbers in the tree of types."""
+    """Returns names of the columns of timestamps, and their numbers in the tree of types."""
     if not footer.types:
         return {}
     pairs = zip(footer.types[0].fieldNames, footer.types[0].subtypes, strict=False)
@@ -112,7 +112,9 @@ def timestamps(footer: Any) -> dict[str, int]:
 
 
 def schema_with_times(file: OrcFile) -> pa.Schema:
-    """The columns of a file; times are in microseconds where its statistics say that nanoseconds do not hold them."""
+    """Returns the columns of a file; times are in microseconds where its statistics say that nanoseconds do not hold
+    them.
+    """
     schema = file.schema.remove_metadata()
     try:
         footer = file_footer(file)
@@ -139,6 +141,7 @@ def file_footer(file: OrcFile) -> Any:
 
 
 def tail_of(file: OrcFile, names: list[str]) -> Tail:
+    """Reads what the end of a file says of its stripes and columns."""
     footer = file_footer(file)
     stripes = tuple(
         Stripe(stripe.numberOfRows, stripe.indexLength + stripe.dataLength + stripe.footerLength)

@@ -45,7 +45,7 @@ _StripeFooter = build_messages(
 
 
 class StripeTimes:
-    """The timestamps of one stripe.
+    """Reads the timestamps of one stripe.
 
     Args:
       read: gives bytes of the file: from an offset, so many.
@@ -62,7 +62,9 @@ class StripeTimes:
             raise FormatError(f"its times are those of {self._footer.writerTimezone}")
 
     def column(self, number: int, zone: str | None) -> tuple[pa.Array, pa.Array]:
-        """A column, by its number in the tree of types: as microseconds, and as nanoseconds that may have wrapped."""
+        """Returns a column, by its number in the tree of types: as microseconds, and as nanoseconds that may have
+        wrapped.
+        """
         present = np.ones(self._rows, np.bool_)
         if stream := self._stream(number, _PRESENT):
             flags = np.unpackbits(np.frombuffer(_bytes(stream, -(-self._rows // 8)), np.uint8))

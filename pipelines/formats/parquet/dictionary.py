@@ -25,7 +25,7 @@ _TRUE, _FALSE, _I32, _STRUCT = 1, 2, 5, 12
 
 
 def longest_entry(raw: bytes, codec: str) -> int | None:
-    """Bytes of the longest entry of a dictionary of byte arrays.
+    """Returns the bytes of the longest entry of a dictionary of byte arrays.
 
     Args:
       raw: the bytes of a column chunk from its dictionary page on.

@@ -45,7 +45,7 @@ _SAMPLED_ROWS = 1000
 
 @dataclass
 class ParquetOrigin(RereadOrigin):
-    """Rows of one row group.
+    """Describes rows of one row group.
 
     Attributes:
       group: number of the row group in the file.
@@ -76,7 +76,7 @@ class ParquetReader(Reader):
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
-        """The columns of `file`; none if it has no bytes."""
+        """Returns the columns of `file`; none if it has no bytes."""
         return _footer(file)[0]
 
     @classmethod

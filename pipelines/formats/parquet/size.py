@@ -38,7 +38,7 @@ _LEVEL_BYTES = 5
 
 @dataclass(frozen=True)
 class ReadingPlan:
-    """How to read a row group.
+    """Describes how to read a row group.
 
     Attributes:
       rows: rows at a time.
@@ -84,7 +84,7 @@ class _Column:
 
 
 def stored_bytes(group: pq.RowGroupMetaData) -> int:
-    """Bytes of a row group in the file."""
+    """Returns the bytes of a row group in the file."""
     return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
 
 

@@ -17,14 +17,14 @@ from pipelines.formats.base import FormatError
 
 
 def int96_columns(metadata: pq.FileMetaData, names: Iterable[str]) -> list[str]:
-    """Those of the columns named that are INT96, and not inside of lists or structs."""
+    """Returns those of the columns named that are INT96, and not inside of lists or structs."""
     columns = (metadata.schema.column(index) for index in range(metadata.num_columns))
     int96 = {c.name for c in columns if c.physical_type == "INT96" and c.path == c.name and not c.max_repetition_level}
     return [name for name in names if name in int96]
 
 
 class FineTimes:
-    """The INT96 columns of the same rows as nanoseconds, which are right but for a multiple of 2**64.
+    """Reads the INT96 columns of the same rows as nanoseconds, which are right but for a multiple of 2**64.
 
     Args:
       batches: the rows, in order, in batches of any size.
@@ -35,7 +35,7 @@ class FineTimes:
         self._pending: pa.Table | None = None
 
     def beside(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The next rows, with their times in units that hold them; in one batch, if one unit holds them all.
+        """Returns the next rows, with their times in units that hold them; in one batch, if one unit holds them all.
 
         Raises FormatError for a time that no unit holds.
         """

@@ -57,7 +57,8 @@ class ParquetWriter(Writer):
 
     @classmethod
     def output_type(cls, type: pa.DataType) -> pa.DataType:
-        """Types stay as they are, but lists of a fixed size, which cannot be read again where some are null.
+        """Returns the type in which a column is written: its own, but lists for lists of a fixed size, which cannot be
+        read again where some are null.
 
         Intervals, and decimals that are rounded to tens or more, are written as text.
         """

@@ -16,7 +16,7 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
 class Costs:
-    """The memory that messages of a type take, estimated from above.
+    """Estimates the memory that messages of a type take, from above.
 
     Args:
       type: the type.
@@ -46,11 +46,11 @@ class Costs:
         self.max_bytes = DECODED_BYTES // self._most
 
     def memory(self, rows: int, nbytes: int) -> int:
-        """The most memory that so many messages of so many bytes together can take."""
+        """Returns the most memory that so many messages of so many bytes together can take."""
         return rows * self.row + nbytes * self._most
 
     def measure(self, body: bytes) -> str:
-        """Why a message takes too much memory; empty if it does not, or is no message."""
+        """Returns why a message takes too much memory; empty if it does not, or is no message."""
         if len(body) <= self.max_bytes:
             return ""
         memory = self.row + len(body) * _PER_BYTE

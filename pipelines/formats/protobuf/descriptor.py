@@ -22,11 +22,11 @@ _TOGETHER = "pipelines_rows"
 
 
 class UnknownMessageError(FormatError):
-    """The descriptors have no message type of that name."""
+    """Raised when the descriptors have no message type of that name."""
 
 
 class MessageType:
-    """A type of messages.
+    """Describes a type of messages.
 
     Args:
       descriptors: a serialized FileDescriptorSet, with all imports.
@@ -68,7 +68,7 @@ class MessageType:
         self.schema = pa.schema([(field.name, _plain(rows.field(field.name).type)) for field in fields])
 
     def is_message(self, payload: bytes) -> bool:
-        """Whether a payload is a message at all."""
+        """Tells whether a payload is a message at all."""
         from google.protobuf.message import DecodeError
 
         try:
@@ -78,7 +78,7 @@ class MessageType:
         return True
 
     def rows(self, joined: bytes) -> pa.StructArray | None:
-        """Messages as columns, from the message that has them in its field ROW; None if one is malformed."""
+        """Returns messages as columns, from the message that has them in its field ROW; None if one is malformed."""
         from google.protobuf.message import DecodeError
 
         try:

@@ -20,7 +20,7 @@ Numbers = npt.NDArray[np.uint64]
 
 
 def varint(value: int) -> bytes:
-    """One base-128 number."""
+    """Encodes a number in base 128."""
     groups = bytearray()
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)
@@ -30,17 +30,17 @@ def varint(value: int) -> bytes:
 
 
 def field(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
+    """Returns a length-delimited field."""
     return tag(number) + varint(len(content)) + content
 
 
 def tag(number: int, wire_type: int = 2) -> bytes:
-    """A field's tag; wire type 2 is length-delimited, 0 a varint."""
+    """Returns a field's tag; wire type 2 is length-delimited, 0 a varint."""
     return varint(number << 3 | wire_type)
 
 
 def varints(values: Numbers) -> pa.LargeBinaryArray:
-    """Base-128 numbers, one a row."""
+    """Encodes numbers in base 128, one a row."""
     if not len(values) or values.max() <= 0x7F:
         return _binary(np.arange(len(values) + 1, dtype=np.int64), values.astype(np.uint8))
     widths = _widths(values)
@@ -65,7 +65,7 @@ def concat(parts: Sequence[Any], absent: bytes | None = None) -> pa.LargeBinaryA
 
 
 def nested(tags: Sequence[bytes], content: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    """Length-delimited fields within each other, outermost first: `tag, length, tag, length, ..., content`.
+    """Encodes length-delimited fields within each other, outermost first: `tag, length, tag, length, ..., content`.
 
     Args:
       tags: what comes before each length: a field's tag, after all that precedes it in its message.
@@ -95,7 +95,7 @@ def by_row(items: pa.LargeBinaryArray, lists: pa.Array) -> pa.LargeBinaryArray:
 
 
 def raw(array: pa.Array) -> pa.LargeBinaryArray:
-    """The little-endian bytes of fixed-width values, one a row; or of lists of such values."""
+    """Returns the little-endian bytes of fixed-width values, one a row; or of lists of such values."""
     lists = array if _is_list(array.type) else None
     values = array if lists is None else lists.values
     width = values.type.bit_width // 8

@@ -109,7 +109,7 @@ class ExampleDecoder:
 
 
 def infer(records: list[bytes], file: str) -> dict[str, pa.DataType]:
-    """The columns of records, by name. Raises FormatError if no record is a tf.Example."""
+    """Returns the columns of records, by name. Raises FormatError if no record is a tf.Example."""
     parsed = _parsed(records)
     if records and not parsed:
         raise FormatError(f"{file}: none of its first {len(records)} records is a tf.Example")

@@ -43,7 +43,7 @@ def walk(data: bytes) -> list[int]:
 
 
 def first_bad_length(data: bytes, offsets: Offsets) -> int:
-    """Number of the first frame whose length has a wrong checksum, or the number of frames."""
+    """Finds the number of the first frame whose length has a wrong checksum; the number of frames if there is none."""
     heads = np.frombuffer(data, np.uint8)[offsets[:-1, None] + np.arange(HEADER_BYTES)]
     stored = np.ascontiguousarray(heads[:, 8:]).view("<u4").ravel()
     wrong = np.flatnonzero(stored != mask(length_checksums(heads[:, :8])))
@@ -51,7 +51,7 @@ def first_bad_length(data: bytes, offsets: Offsets) -> int:
 
 
 def next_length(data: bytes, at: int) -> int | None:
-    """Length of the record whose frame begins at `at`; None if its checksum is wrong."""
+    """Reads the length of the record whose frame begins at `at`; None if its checksum is wrong."""
     head = np.frombuffer(data, np.uint8, HEADER_BYTES, at)
     if head[8:].view("<u4")[0] != mask(length_checksums(head[None, :8]))[0]:
         return None
@@ -59,7 +59,7 @@ def next_length(data: bytes, at: int) -> int | None:
 
 
 def records(data: bytes, offsets: Offsets) -> tuple[list[bytes], npt.NDArray[np.bool_]]:
-    """The records in frames, and whether the data of each has the checksum that its frame says."""
+    """Returns the records in frames, and whether the data of each has the checksum that its frame says."""
     bounds = offsets.tolist()
     found = [data[a + HEADER_BYTES : b - FOOTER_BYTES] for a, b in zip(bounds, bounds[1:], strict=False)]
     foot = np.frombuffer(data, np.uint8)[offsets[1:, None] - FOOTER_BYTES + np.arange(FOOTER_BYTES)]
@@ -89,7 +89,7 @@ def mask(checksums: Checksums) -> Checksums:
 
 
 def length_checksums(lengths: npt.NDArray[np.uint8]) -> Checksums:
-    """CRC-32C of rows of eight bytes."""
+    """Computes the CRC-32C of rows of eight bytes."""
     tables, zero = _tables()
     out = np.full(len(lengths), zero, np.uint32)
     for place in range(8):

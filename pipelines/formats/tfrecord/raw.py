@@ -28,7 +28,7 @@ class RawRecordReader(TFRecordReader):
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
-        """The one column; none if the file is empty. Raises FormatError."""
+        """Returns the one column; none if the file is empty. Raises FormatError."""
         return pa.schema([(_COLUMN, pa.binary())] if cls._head(file) else [])
 
     @classmethod

@@ -62,7 +62,7 @@ class TFRecordReader(Reader):
 
     @classmethod
     def schema(cls, file: str, options: Mapping[str, Any]) -> pa.Schema:
-        """Columns as the first 200 records have them; a list where one of those has several values."""
+        """Returns columns as the first 200 records have them; a list where one of those has several values."""
         fields = [pa.field(name, type) for name, type in infer(cls._head(file), file).items()]
         if record := options.get("record_column"):
             fields = [field for field in fields if field.name != record]

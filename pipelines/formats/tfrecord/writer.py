@@ -115,7 +115,7 @@ def _feature_type(type: pa.DataType) -> pa.DataType:
 
 
 def examples(batch: pa.RecordBatch) -> pa.LargeBinaryArray:
-    """The rows of a batch as serialized tf.Examples. Raises ArrowInvalid for a null within a list."""
+    """Returns the rows of a batch as serialized tf.Examples. Raises ArrowInvalid for a null within a list."""
     features = [_feature(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     return nested([tag(1)], concat(features, b"") if features else _empty(batch.num_rows))
 

@@ -17,7 +17,7 @@ import pandas  # noqa: F401 - pyarrow imports it at the first conversion from nu
 import pyarrow as pa
 
 from model.proto_subset import entries
-from model.runtime.library import OpOutput, Status, no_deallocator, opened, session_options
+from model.runtime.library import CallStatus, OpOutput, no_deallocator, opened, session_options
 from model.signature import read_meta_graph
 from tests.benchmarks.contestants.births_csv import run_blocks
 from tests.benchmarks.contestants.common import BATCH_ROWS, NUMBERS, STRINGS, Job, job_from_command_line, measure
@@ -33,7 +33,7 @@ class Model:
         signature = entries(read_meta_graph(path).signature_def)["serving_default"]
         inputs, outputs = entries(signature.inputs), entries(signature.outputs)
         self.graph = LIB.TF_NewGraph()
-        with session_options(callers_thread=True) as options, Status() as status:
+        with session_options(callers_thread=True) as options, CallStatus() as status:
             tags = (ctypes.c_char_p * 1)(b"serve")
             self.session = LIB.TF_LoadSessionFromSavedModel(
                 options, None, os.fsencode(path), tags, 1, self.graph, None, status.pointer
@@ -69,7 +69,7 @@ class Model:
 
     def _call(self, tensors: list[int], result: np.ndarray) -> None:
         given, found = (ctypes.c_void_p * len(tensors))(*tensors), (ctypes.c_void_p * 1)()
-        with Status() as status:
+        with CallStatus() as status:
             LIB.TF_SessionRun(
                 self.session, None, self.feeds, given, len(tensors), self.fetches, found, 1, None, 0, None,
                 status.pointer,

@@ -17,7 +17,7 @@ import pytest
 from inference import SavedModelHandler
 from pipelines.config.kafka import KafkaSecurity
 from pipelines.connectors.kafka.client import Cluster
-from pipelines.connectors.kafka.producer import Topic
+from pipelines.connectors.kafka.producer import KafkaTopic
 from tests.conftest import Command
 from tests.ledger import DEFAULTS, MODEL
 from tests.pipelines.streams.test_kafka import CONFIG, births, keys, source
@@ -197,7 +197,7 @@ def test_mistakes_are_one_line_each(command: Command, broker: Broker, tmp_path: 
 
 def test_a_message_at_the_limit_is_taken_and_one_above_it_is_refused(broker: Broker) -> None:
     name = broker.create_topic(1, max_message_bytes=5_000)
-    topic = Topic(Cluster(broker.address, KafkaSecurity.model_construct()), name)
+    topic = KafkaTopic(Cluster(broker.address, KafkaSecurity.model_construct()), name)
     try:
         values = [b"x" * size for size in (10, 4_800, 5_000, 1)]
         assert list(topic.send([b"k"] * 4, values, [1_700_000_000_000] * 4, [None] * 4)()) == [2]

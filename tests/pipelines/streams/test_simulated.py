@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pipelines.beam_fixes import fn_runner
 from pipelines.clock import now_us
 from pipelines.connectors.simulated.schedule import Schedule, messages_within
-from pipelines.connectors.simulated.source import ReadSimulated, SimulatedMark, SimulatedReader, SimulatedSource
+from pipelines.connectors.simulated.source import ReadSimulated, SimulatedMark, SimulatedReader, SimulatedStream
 from pipelines.connectors.streaming import stop
 from pipelines.connectors.streaming.unbounded import IDLE_LINGER_MOST_S, IDLE_LINGER_S, LINGER_S
 from pipelines.rows.messages import Messages
@@ -48,11 +48,11 @@ class Clock:
         return self.stopping
 
 
-def reader(source: SimulatedSource, clock: Clock, mark: SimulatedMark | None = None) -> SimulatedReader:
+def reader(source: SimulatedStream, clock: Clock, mark: SimulatedMark | None = None) -> SimulatedReader:
     return SimulatedReader(source, mark, clock.now, clock.wait)
 
 
-def read(source: SimulatedSource, clock: Clock, mark: SimulatedMark | None = None) -> list[Messages]:
+def read(source: SimulatedStream, clock: Clock, mark: SimulatedMark | None = None) -> list[Messages]:
     """All batches of a source that ends."""
     made = reader(source, clock, mark)
     batches = []
@@ -100,7 +100,7 @@ def test_a_duration_in_messages() -> None:
 def test_no_message_twice_or_missing_over_checkpoints(
     rate: float, messages: int, max_rows: int, max_wait_ms: float, parts: int, late_us: int, data: st.DataObject
 ) -> None:
-    source = SimulatedSource(
+    source = SimulatedStream(
         rate=rate, messages=messages, max_rows=max_rows, max_wait_ms=max_wait_ms, pullers=parts, seed=3
     )
     clock = Clock(late_us)
@@ -133,7 +133,7 @@ def test_batches_wait_as_long_as_they_may(
 ) -> None:
     """Each is complete at once when it is full, or the stream ends, and else when its first message waited enough."""
     clock = Clock(late_us)
-    source = SimulatedSource(rate=rate, messages=messages, max_rows=max_rows, max_wait_ms=max_wait_ms)
+    source = SimulatedStream(rate=rate, messages=messages, max_rows=max_rows, max_wait_ms=max_wait_ms)
     batches = read(source, clock)
     schedule = Schedule(START, rate)
     index = 0
@@ -153,7 +153,7 @@ def test_batches_wait_as_long_as_they_may(
 
 def test_a_backlog_is_not_waited_for() -> None:
     clock = Clock()
-    source = SimulatedSource(rate=1000, messages=2500, max_rows=1000, max_wait_ms=50)
+    source = SimulatedStream(rate=1000, messages=2500, max_rows=1000, max_wait_ms=50)
     reading = reader(source, clock)
     assert reading.start()
     clock.us += 2_000_000
@@ -164,7 +164,7 @@ def test_a_backlog_is_not_waited_for() -> None:
 
 def test_a_bundle_without_messages_lingers_longer() -> None:
     clock = Clock()
-    reading = reader(SimulatedSource(rate=0.1, max_wait_ms=0), clock)
+    reading = reader(SimulatedStream(rate=0.1, max_wait_ms=0), clock)
     assert reading.start()
     assert not reading.advance()
     reading.get_checkpoint_mark()
@@ -175,7 +175,7 @@ def test_a_bundle_without_messages_lingers_longer() -> None:
 
 def test_the_longer_nothing_comes_the_longer_is_a_bundle_without_messages() -> None:
     clock = Clock()
-    reading = reader(SimulatedSource(rate=0.01, max_wait_ms=0), clock)
+    reading = reader(SimulatedStream(rate=0.01, max_wait_ms=0), clock)
     assert reading.start()
     lingers = []
     for _ in range(8):
@@ -198,7 +198,7 @@ def test_the_longer_nothing_comes_the_longer_is_a_bundle_without_messages() -> N
 
 def test_an_idle_reader_lingers_a_little_and_says_how_far_it_is() -> None:
     clock = Clock()
-    reading = reader(SimulatedSource(rate=1, max_wait_ms=0), clock)
+    reading = reader(SimulatedStream(rate=1, max_wait_ms=0), clock)
     assert reading.start()
     assert reading.get_current_timestamp() == Timestamp(micros=START)
     assert not reading.advance()
@@ -214,7 +214,7 @@ def test_an_idle_reader_lingers_a_little_and_says_how_far_it_is() -> None:
 @pytest.mark.parametrize("rate", [0, 1, 1000])
 def test_a_wish_to_stop_ends_a_reader(rate: float) -> None:
     clock = Clock()
-    reading = reader(SimulatedSource(rate=rate, max_rows=10), clock)
+    reading = reader(SimulatedStream(rate=rate, max_rows=10), clock)
     assert reading.start()
     clock.stopping = True
     assert not reading.advance()
@@ -223,7 +223,7 @@ def test_a_wish_to_stop_ends_a_reader(rate: float) -> None:
 
 def test_a_stream_without_rate_lasts_as_long_as_it_should() -> None:
     clock = Clock()
-    reading = reader(SimulatedSource(rate=0, duration_s=2, max_rows=10), clock)
+    reading = reader(SimulatedStream(rate=0, duration_s=2, max_rows=10), clock)
     assert reading.start()
     clock.us += 1_999_999
     assert reading.advance()
@@ -234,12 +234,12 @@ def test_a_stream_without_rate_lasts_as_long_as_it_should() -> None:
 
 
 def test_parts_share_the_messages_and_the_rate() -> None:
-    whole = SimulatedSource(rate=600, messages=1000, duration_s=1, pullers=3)
+    whole = SimulatedStream(rate=600, messages=1000, duration_s=1, pullers=3)
     parts = list(whole.split(20))
     assert [part.limit for part in parts] == [200, 200, 200]
     assert [list(part.split(20)) for part in parts] == [[part] for part in parts]
-    assert list(SimulatedSource().split(20)) == [SimulatedSource()]
-    assert len(list(SimulatedSource(pullers=50).split(20))) == 20
+    assert list(SimulatedStream().split(20)) == [SimulatedStream()]
+    assert len(list(SimulatedStream(pullers=50).split(20))) == 20
     batches = [batch for part in parts for batch in read(part, Clock())]
     assert sorted(numbers(batches)) == list(range(600))
     due = Schedule(START, 600).due_times(0, 600)
@@ -247,9 +247,9 @@ def test_parts_share_the_messages_and_the_rate() -> None:
 
 
 def test_what_travels() -> None:
-    source = SimulatedSource(rate=7, pullers=2)
+    source = SimulatedStream(rate=7, pullers=2)
     assert pickle.loads(pickle.dumps(source)) == source
-    assert len({source, SimulatedSource(rate=7, pullers=2)}) == 1
+    assert len({source, SimulatedStream(rate=7, pullers=2)}) == 1
     coder = registry.get_coder(SimulatedMark)
     assert coder.is_deterministic()
     assert coder.encode(SimulatedMark(START, 12)) == START.to_bytes(8, "little") + (12).to_bytes(8, "little")
@@ -265,7 +265,7 @@ def test_what_travels() -> None:
 )  # fmt: skip
 def test_wrong_parameters(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        SimulatedSource(**wrong)  # type: ignore[arg-type]
+        SimulatedStream(**wrong)  # type: ignore[arg-type]
 
 
 ARRIVED: list[tuple[int, Messages]] = []
@@ -288,7 +288,7 @@ class CountMessages(beam.DoFn):  # type: ignore[misc]
 
 
 def run(
-    source: SimulatedSource,
+    source: SimulatedStream,
     payloads: pa.Array | None = None,
     bundle_s: float = 0.2,
     flags: tuple[str, ...] = (),
@@ -304,7 +304,7 @@ def run(
 
 
 def test_a_bounded_stream_ends_by_itself() -> None:
-    source = SimulatedSource(rate=5_000, messages=5_000, max_rows=120, max_wait_ms=20)
+    source = SimulatedStream(rate=5_000, messages=5_000, max_rows=120, max_wait_ms=20)
     assert 0.9 < run(source) < 3
     ids = Counter(json.loads(payload)["source_id"] for _, batch in ARRIVED for payload in batch.payloads.to_pylist())
     assert ids == Counter(f"b{n:09d}" for n in range(5_000))
@@ -322,18 +322,18 @@ def test_a_bounded_stream_ends_by_itself() -> None:
 
 
 def test_a_stream_lasts_as_long_as_asked() -> None:
-    run(SimulatedSource(rate=1_000, duration_s=0.5, max_wait_ms=5))
+    run(SimulatedStream(rate=1_000, duration_s=0.5, max_wait_ms=5))
     assert numbers([batch for _, batch in ARRIVED]) == list(range(500))
 
 
 def test_bundles_lose_and_repeat_nothing() -> None:
     """Bundles of a few milliseconds: a hundred checkpoints on the way."""
-    run(SimulatedSource(rate=0, messages=20_000, max_rows=97), bundle_s=0.002)
+    run(SimulatedStream(rate=0, messages=20_000, max_rows=97), bundle_s=0.002)
     assert numbers([batch for _, batch in ARRIVED]) == list(range(20_000))
 
 
 def test_pullers_together_bring_all() -> None:
-    run(SimulatedSource(rate=4_000, messages=2_001, pullers=3, max_wait_ms=10))
+    run(SimulatedStream(rate=4_000, messages=2_001, pullers=3, max_wait_ms=10))
     assert sorted(numbers([batch for _, batch in ARRIVED])) == list(range(2_001))
 
 
@@ -341,7 +341,7 @@ def test_pullers_together_bring_all() -> None:
 def test_several_workers(pullers: int) -> None:
     """Messages of all of them arrive, in many bundles; those of two pullers at the same time."""
     run(
-        SimulatedSource(rate=4_000, messages=4_000, pullers=pullers, max_rows=50),
+        SimulatedStream(rate=4_000, messages=4_000, pullers=pullers, max_rows=50),
         bundle_s=0.05,
         flags=("--direct_num_workers=2", "--direct_running_mode=multi_threading"),
     )
@@ -356,7 +356,7 @@ def test_metrics_of_many_bundles() -> None:
     """More than Python may recurse."""
     fn_runner.mend()
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner", "--streaming"]))
-    source = SimulatedSource(rate=0, messages=1_000, max_rows=1)
+    source = SimulatedStream(rate=0, messages=1_000, max_rows=1)
     _ = pipeline | ReadSimulated(source, bundle_batches=1) | beam.ParDo(CountMessages())
     result = pipeline.run()
     result.wait_until_finish()
@@ -366,11 +366,11 @@ def test_metrics_of_many_bundles() -> None:
 
 def test_given_payloads_in_place_of_births() -> None:
     payloads = [b'{"n": 1}', b"\xff", b""]
-    run(SimulatedSource(rate=0, messages=1_000, max_rows=64), pa.array(payloads, pa.binary()))
+    run(SimulatedStream(rate=0, messages=1_000, max_rows=64), pa.array(payloads, pa.binary()))
     assert [payload for _, batch in ARRIVED for payload in batch.payloads.to_pylist()] == (payloads * 334)[:1_000]
     assert [key for _, batch in ARRIVED for key in batch.keys.to_pylist()] == [str(n) for n in range(1_000)]
     with pytest.raises(ValueError, match="no payloads"):
-        ReadSimulated(SimulatedSource(), pa.array([], pa.binary()))
+        ReadSimulated(SimulatedStream(), pa.array([], pa.binary()))
 
 
 @pytest.mark.parametrize("rate", [0, 2, 5_000])
@@ -378,7 +378,7 @@ def test_a_wish_to_stop_ends_a_run(rate: float) -> None:
     timer = threading.Timer(1, stop.STOPPING.set)
     timer.start()
     try:
-        run(SimulatedSource(rate=rate, max_rows=300, max_wait_ms=10))
+        run(SimulatedStream(rate=rate, max_rows=300, max_wait_ms=10))
     finally:
         timer.cancel()
         timer.join()

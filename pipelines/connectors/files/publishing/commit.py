@@ -29,7 +29,9 @@ _stopped = False
 
 
 class PublishError(RuntimeError):
-    """Publishing is not possible, or cannot be completed; the message says what was found and what to do."""
+    """Raised when publishing is not possible, or cannot be completed; the message says what was found and what
+    to do.
+    """
 
 
 class _Record(BaseModel):
@@ -37,7 +39,7 @@ class _Record(BaseModel):
 
 
 class Move(_Record):
-    """A finished shard and its name.
+    """Describes a finished shard and its name.
 
     Attributes:
       temporary: its present name, in the temporary folder.
@@ -51,7 +53,7 @@ class Move(_Record):
 
 
 class PrefixCommit(_Record):
-    """What happens under one prefix.
+    """Describes what happens under one prefix.
 
     Attributes:
       prefix: local ones relative to the record's folder.
@@ -67,7 +69,7 @@ class PrefixCommit(_Record):
 
 
 class Commit(_Record):
-    """What a run publishes.
+    """Describes what a run publishes.
 
     Attributes:
       version: of this format.
@@ -82,7 +84,7 @@ class Commit(_Record):
     parts: tuple[PrefixCommit, ...]
 
 
-class Note(_Record):
+class PublishNote(_Record):
     """Tells where the record is that has a part for the prefix beside which the note lies.
 
     Attributes:
@@ -96,7 +98,7 @@ class Note(_Record):
 
 @dataclass(frozen=True)
 class Pending:
-    """A record that was found.
+    """Describes a record that was found.
 
     Attributes:
       path: of the record.
@@ -185,7 +187,7 @@ def _write_down(commit: Commit) -> str:
     path = record_path(commit.parts[0].prefix)
     for part in commit.parts[1:]:
         beside = record_path(part.prefix)
-        note = Note(run=commit.run, record=_relative(path, beside))
+        note = PublishNote(run=commit.run, record=_relative(path, beside))
         if beside != path:
             storage.write_whole(beside, note.model_dump_json().encode())
     parts = tuple(part.model_copy(update={"prefix": _relative(part.prefix, path)}) for part in commit.parts)
@@ -226,7 +228,7 @@ def find(prefix: str) -> Pending | None:
     if content is None:
         return None
     try:
-        note = Note.model_validate_json(content)
+        note = PublishNote.model_validate_json(content)
     except ValidationError:
         return _parse(path, content)
     at = _from_relative(note.record, path)

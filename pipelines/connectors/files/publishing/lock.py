@@ -32,7 +32,7 @@ _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """Describes who holds a lock.
 
     Attributes:
       run: id of the run.
@@ -59,11 +59,11 @@ class Holder:
 
 
 class InUseError(Exception):
-    """Another run holds the lock."""
+    """Raised when another run holds the lock."""
 
 
 class Lock(ABC):
-    """The lock of one prefix, held by a run."""
+    """Locks one prefix for a run."""
 
     def __init__(self, prefix: str, holder: Holder) -> None:
         self.prefix = prefix

@@ -17,7 +17,7 @@ _MOST_BYTES = 64 << 20
 
 
 class Shard(BaseModel):
-    """A published file.
+    """Describes a published file.
 
     Attributes:
       name: without the folder.
@@ -35,7 +35,7 @@ class Shard(BaseModel):
 
 
 class Manifest(BaseModel):
-    """All shards of a prefix.
+    """Lists all shards of a prefix.
 
     Attributes:
       version: of this format.

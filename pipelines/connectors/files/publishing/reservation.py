@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has published.
+    """Describes what a run has published.
 
     Attributes:
       manifest: the output's; None if it is not there, or is another run's.

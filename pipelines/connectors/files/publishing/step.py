@@ -19,12 +19,12 @@ from pipelines.telemetry.constant_outputs import in_all, notes_on
 
 
 class UnbalancedError(RuntimeError):
-    """Rows are missing, or there are too many: nothing was published."""
+    """Raised when rows are missing, or there are too many: nothing was published."""
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a run publishes, and where.
+class PublishTarget:
+    """Describes what a run publishes, and where.
 
     Attributes:
       run: id of the run.
@@ -60,7 +60,7 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         no file.
     """
 
-    def __init__(self, target: Target, writer: type[Writer], empty: tuple[Any, Any] | None) -> None:
+    def __init__(self, target: PublishTarget, writer: type[Writer], empty: tuple[Any, Any] | None) -> None:
         self._target = target
         self._writer = writer
         self._empty = empty
@@ -91,8 +91,8 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         output = sorted((shard for shard in written if shard.kind == OUTPUT), key=lambda shard: shard.path)
         if not output and self._empty is not None:
             output = [self._empty_shard(*self._empty)]
-        letters = sorted((shard for shard in written if shard.kind == DEAD_LETTERS), key=lambda shard: shard.path)
-        lost = _lost(target.output, target.run, output) + _lost(target.dead_letters, target.run, letters)
+        dead_letters = sorted((shard for shard in written if shard.kind == DEAD_LETTERS), key=lambda shard: shard.path)
+        lost = _lost(target.output, target.run, output) + _lost(target.dead_letters, target.run, dead_letters)
         if lost:
             raise UnbalancedError("; ".join(lost[:5]))
         commit.publish(
@@ -101,7 +101,9 @@ class Publish(beam.DoFn):  # type: ignore[misc]
                 name=target.name,
                 parts=(
                     self._part(account, target.output, target.shards, output, self._writer.extension, ()),
-                    self._part(account, target.dead_letters, target.dead_letters, letters, "jsonl", target.replaced),
+                    self._part(
+                        account, target.dead_letters, target.dead_letters, dead_letters, "jsonl", target.replaced
+                    ),
                 ),
             )
         )
