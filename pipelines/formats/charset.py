@@ -55,9 +55,10 @@ class FromUtf16(ConvertedFile):
             self._ended = not raw
             try:
                 text = self._decoder.decode(raw, final=self._ended).encode("utf-8", "surrogatepass")
-            except UnicodeDecodeError:
-                text = _NOT_UTF8
-            except UnicodeError:
+            except UnicodeError as error:
+                # Python 3.13 has an error of decoding for a stream without a BOM too.
+                if isinstance(error, UnicodeDecodeError) and "BOM" not in error.reason:
+                    return _NOT_UTF8
                 self._failure = "it has no BOM; set source.encoding to utf-16-le or utf-16-be, if it is UTF-16"
                 return b""
             if text:
