@@ -191,7 +191,8 @@ def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], co
         pipeline.run()
     steps = len(pipeline.to_runner_api().components.transforms)
     console.print(f"dry run: the job is complete, {steps} transforms, nothing was started")
-    setup_file = options.view_as(SetupOptions).setup_file
-    if setup_file:
-        console.print(f"packages for the workers: {setup_file}")
+    setup = options.view_as(SetupOptions)
+    packages = [*filter(None, [setup.setup_file]), *(setup.extra_packages or ())]
+    if packages:
+        console.print(f"packages for the workers: {', '.join(packages)}")
     return 0
