@@ -1,4 +1,4 @@
-"""The version of this project, in one place: `setup.py` reads it here, and every command prints it."""
+"""Holds the version of this project, in one place: `setup.py` reads it here, and every command prints it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One program for all commands: `beam-tf-predict batch ...` is `python -m pipelines.batch ...`."""
+"""Runs all commands as one program: `beam-tf-predict batch ...` is `python -m pipelines.batch ...`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.version import PROJECT, add_version
 
 
 class Command(NamedTuple):
-    """A command of the program.
+    """Describes a command of the program.
 
     Attributes:
       module: its module, whose `main` takes the rest of the command line and returns the exit code.
