@@ -47,7 +47,7 @@ class WriteRecordBatches(beam.PTransform):  # type: ignore[misc]  # Beam's class
       path: prefix of the files, local or on any Beam file system; a folder if it ends in a slash.
       format: csv, json (an object a line), parquet, avro or tfrecord.
       columns: which columns to write, by their names or with their types, in this order; None for all. Without types,
-        the first batch says what they are. With types, an input without rows gives a file without rows, too.
+        the first batch says what they are; then an input without any batch gives no file.
       delimiter: of CSV; a comma by default.
 
     Raises:
@@ -95,8 +95,7 @@ class WriteRecordBatches(beam.PTransform):  # type: ignore[misc]  # Beam's class
         written = typed(taken.rows, Rows) | "Write" >> write
         receipts = (taken[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
         target = PublishTarget(run, _NAME, place.prefix, place.prefix, None)
-        empty = (_schema(self._columns), options) if self._columns else None
-        publish = _PublishBatches(target, place, Publish(target, self._writer, empty))
+        publish = _PublishBatches(target, place, self._writer, self._columns, options)
         published = (
             batches.pipeline
             | "End" >> beam.Create([None])
@@ -181,10 +180,10 @@ class _WrittenAs:
     """Tells which columns a worker has written; a receipt.
 
     Attributes:
-      columns: name and type of each, as text.
+      schema: of the files.
     """
 
-    columns: tuple[tuple[str, str], ...]
+    schema: pa.Schema
 
 
 class _BatchShards(ShardWriter):
@@ -226,28 +225,46 @@ class _WriteBatches(WriteRows):
     def finish_bundle(self) -> Iterator[Any]:
         yield from super().finish_bundle()
         if self._shards.columns:
-            columns = tuple((column.name, str(column.type)) for column in self._shards.columns)
-            yield beam.pvalue.TaggedOutput(RECEIPTS, at_bundle_end(_WrittenAs(columns)))
+            yield beam.pvalue.TaggedOutput(RECEIPTS, at_bundle_end(_WrittenAs(self._shards.schema)))
 
 
 class _PublishBatches(beam.DoFn):  # type: ignore[misc]
-    """Publishes as Publish does, and holds the place meanwhile; gives the paths of the files."""
+    """Publishes as Publish does, and holds the place meanwhile; gives the paths of the files.
 
-    def __init__(self, target: PublishTarget, place: Place, publish: Publish) -> None:
+    Args:
+      target: what to publish, and where.
+      place: the same, for messages.
+      writer: of the files' format.
+      columns: of the files, if they were known before; else those that were written.
+      options: the format's own settings.
+    """
+
+    def __init__(
+        self,
+        target: PublishTarget,
+        place: Place,
+        writer: type[Writer],
+        columns: tuple[OutputColumn, ...],
+        options: dict[str, Any],
+    ) -> None:
         self._target = target
         self._place = place
-        self._publish = publish
+        self._writer = writer
+        self._schema = _schema(columns) if columns else None
+        self._options = options
 
     def process(self, element: Any, receipts: Iterable[Any]) -> Iterator[str]:
         receipts = list(receipts)
-        written_as = {receipt.columns for receipt in receipts if isinstance(receipt, _WrittenAs)}
-        if len(written_as) > 1:
-            shown = " and ".join(str(dict(columns)) for columns in sorted(written_as)[:2])
-            raise ValueError(f"batches have different columns, {shown}: give {_NAME} columns=pa.schema(...)")
+        schemas = list({receipt.schema: None for receipt in receipts if isinstance(receipt, _WrittenAs)})
+        if len(schemas) > 1:
+            shown = " and ".join(", ".join(f"{field.name} {field.type}" for field in schema) for schema in schemas[:2])
+            raise ValueError(f"batches have different columns, ({shown}): give {_NAME} columns=pa.schema(...)")
+        schema = self._schema or (schemas[0] if schemas else None)
+        publish = Publish(self._target, self._writer, None if schema is None else (schema, self._options))
         account = [receipt for receipt in receipts if not isinstance(receipt, _WrittenAs)]
         target = self._target
         with held_to_publish(self._place, target.run, target.name):
-            list(self._publish.process(element, account))
+            list(publish.process(element, account))
         folder, _ = shards.split_prefix(target.output)
         found = manifest.read(target.output)
         yield from (folder + shard.name for shard in (found.of_run(target.run) if found else ()))

@@ -342,9 +342,11 @@ def test_one_run_at_a_time_publishes(tmp_path: Path) -> None:
 
 
 def test_an_input_without_rows(tmp_path: Path) -> None:
-    """With types there is a file that has them; without, there is none, and none of an earlier run."""
+    """There is a file, if anything says what columns it has; else there is none, and none of an earlier run."""
     write([], WriteRecordBatches(tmp_path / "p", "csv", columns=pa.schema([("a", pa.string())])))
     assert (tmp_path / "p-00000-of-00001.csv").read_text() == "a\n"
+    write([BATCH.slice(0, 0)], WriteRecordBatches(tmp_path / "p", "csv"))
+    assert (tmp_path / "p-00000-of-00001.csv").read_text() == "a,n\n"
     write([], WriteRecordBatches(tmp_path / "p", "csv"))
     assert ledger.shards(tmp_path / "p") == []
 
