@@ -9,7 +9,7 @@ help:  ## List the targets.
 
 setup: .venv/.installed  ## Create the environment in .venv (every other target does so by itself).
 
-.venv/.installed: requirements.lock setup.py
+.venv/.installed: requirements.lock setup.py model/version.py
 	@echo "setting up .venv (about a minute, 2.6 GB) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@awk '/^[^ #]/ { chosen = /^uv==/ } chosen' requirements.lock | \

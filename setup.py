@@ -1,23 +1,54 @@
 """Packaging: what the launcher installs and what a Dataflow or Flink worker receives."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 _PACKAGES = ("model", "inference", "pipelines")
+_VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "model" / "version.py").read_text("utf-8"), re.MULTILINE)
+assert _VERSION, "model/version.py names no version"
 
 setup(
     name="beam-tf-predict",
-    version="0.1.0",
+    version=_VERSION[1],
     description="TensorFlow predictions inside Apache Beam pipelines: fast, batched, nothing lost.",
-    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description=(HERE / "README.md").read_text("utf-8") if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords="apache-beam tensorflow inference batch-prediction streaming dataflow",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10,<3.14",
     # By their names: a pattern such as model* would take a folder model_private/ along to the workers.
-    packages=find_packages(include=[name for package in _PACKAGES for name in (package, f"{package}.*")]),
+    packages=[
+        *find_packages(include=[name for package in _PACKAGES for name in (package, f"{package}.*")]),
+        "model.packaged.configs",
+        "model.packaged.data",
+    ],
+    # Where model/packaged/__init__.py finds them once they are installed.
+    package_dir={"model.packaged.configs": "configs", "model.packaged.data": "data"},
     package_data={
+        "model.packaged.configs": [
+            "natality.json",
+            "natality-endpoint.json",
+            "natality-kafka.json",
+            "natality-pubsub.json",
+            "natality-stream.json",
+            "schema.json",
+        ],
+        "model.packaged.data": ["births-nc-2001.csv", "README.md"],
         "model": [
             "py.typed",
             "trained/v1/fingerprint.pb",
@@ -28,6 +59,7 @@ setup(
         "inference": ["py.typed"],
         "pipelines": ["py.typed"],
     },
+    entry_points={"console_scripts": ["beam-tf-predict = pipelines.__main__:main"]},
     install_requires=[
         "apache-beam[gcp]>=2.69,<2.78",
         "tensorflow>=2.21,<2.22",

@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model import terminal
+from model import packaged, terminal
 from model.cloud.api import Api, Call, DryApi
 from model.cloud.errors import DeploymentError, ServiceError, SettingError
 from model.cloud.upload import CloudStorage, DryStorage, ModelFolder, Storage, artifact_uri, read_folder
@@ -36,6 +36,7 @@ from model.deployment.ai_platform import HOST, NAME, AiPlatform, AiPlatformSetti
 from model.deployment.vertex import IMAGE, VertexDeployment, VertexSettings, host
 from model.errors import ModelError
 from model.specs import Signature, TensorSpec
+from model.version import add_version
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{1,62}", re.ASCII)
 _REGION = re.compile(r"[a-z][a-z0-9-]{1,40}", re.ASCII)
@@ -76,6 +77,7 @@ def main(
       The exit code: 0 done, 2 the command line is wrong or there is no such model, 1 the service failed.
     """
     options = _parser().parse_args(arguments)
+    options.model = packaged.located(options.model)
     try:
         return _run(options, sleep, clock)
     except (ModelError, SettingError) as error:
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = terminal.ArgumentParser(
         prog="python -m model.deploy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_version(parser)
     services = parser.add_subparsers(dest="service", required=True, metavar="{ai_platform,vertex}")
     common = terminal.ArgumentParser(add_help=False)
     common.add_argument("--model", required=True, metavar="PATH", help="folder of the SavedModel")

@@ -21,12 +21,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from model import terminal
+from model import packaged, terminal
 from model.errors import ModelError
 from model.imports import uncollected, without_unused
 from model.quiet import swallowed_stderr
 from model.serving.options import ERROR_KINDS, Options, ServedModel
 from model.serving.ports import bind, choose_grpc_port
+from model.version import add_version
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a library of further operations that the model's graph uses; repeatable",
     )
     add("--json", action="store_true", help="say in JSON that the server is ready")
+    add_version(parser)
     limits = parser.add_argument_group("limits")
     add = limits.add_argument
     add("--threads", type=_count, default=os.cpu_count() or 1, help="model calls at a time (default: the cores)")
@@ -229,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(parsed: argparse.Namespace, more: tuple[ServedModel, ...]) -> Options:
     return Options(
-        model=parsed.model,
+        model=parsed.model and packaged.located(parsed.model),
         name=parsed.name,
         more=more,
         model_config_file=parsed.model_config_file,

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from model import terminal
+from model import packaged, terminal
 from model.errors import ModelError
 from model.outside import describe
 from model.rows import shape_text
 from model.signature import Contents, read_contents
 from model.specs import ExampleFeature, Signature, TensorSpec
+from model.version import add_version
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = terminal.ArgumentParser(prog="python -m model.show", description="Print a SavedModel's signatures.")
     parser.add_argument("path", help="the folder that holds saved_model.pb")
     parser.add_argument("--json", action="store_true", help="print one JSON object, by signature")
+    add_version(parser)
     options = parser.parse_args(arguments)
     try:
-        contents = read_contents(options.path)
+        contents = read_contents(packaged.located(options.path))
     except ModelError as error:
         terminal.print_error(str(error))
         return 2

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from model import terminal
+from model import packaged, terminal
 from model.errors import ModelError
+from model.version import add_version
 
 _HELD_OUT = 5
 _EXPORTED = ("assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables")
@@ -32,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", default="model/trained/v1", help="folder to export to (%(default)s)")
     parser.add_argument("--seed", type=int, default=2001, help="decides everything random (%(default)s)")
     parser.add_argument("--epochs", type=int, default=20, help="passes over the data (%(default)s)")
+    add_version(parser)
     options = parser.parse_args(arguments)
     if options.epochs < 1 or not 0 <= options.seed < 2**32:
         parser.error("--epochs must be 1 or more, --seed from 0 to 4294967295")
     try:
-        train(options.data, options.output, seed=options.seed, epochs=options.epochs)
+        train(packaged.located(options.data), options.output, seed=options.seed, epochs=options.epochs)
     except ModelError as error:
         terminal.print_error(str(error))
         return 2

@@ -1,1 +1,19 @@
-"""Runs TensorFlow predictions as Beam pipelines from one JSON config: the commands, and what they are made of."""
+"""Runs TensorFlow predictions as Beam pipelines from one JSON config; gives transforms for pipelines of one's own.
+
+Importing a name imports what it needs (Beam, about 4 s).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.io import DeadLetter, ReadRecordBatches, WriteRecordBatches
+
+__all__ = ["DeadLetter", "ReadRecordBatches", "WriteRecordBatches"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'pipelines' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module("pipelines.io"), name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model import terminal
+from model.version import add_version
 from pipelines.cli import command
 from pipelines.config import home
 
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--force", action="store_true", help="replace a config that exists, and write one that lacks inputs"
     )
+    add_version(parser)
     arguments = parser.parse_args(argv)
     return command.guarded(lambda: _init(arguments))
 

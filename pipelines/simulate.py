@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from model import terminal
+from model.version import add_version
 from pipelines import process_state
 from pipelines.cli import command
 
@@ -274,6 +275,7 @@ def _parser() -> _Parser:
     add("--duplicates", type=_share, default=0.0, metavar="SHARE", help="messages that repeat an earlier one, 0 to 1")
     add("--malformed", type=_share, default=0.0, metavar="SHARE", help="messages that are not JSON, 0 to 1")
     add("--late", type=_share, default=0.0, metavar="SHARE", help="messages with a timestamp in the past, 0 to 1")
+    add_version(parser)
     return parser
 
 

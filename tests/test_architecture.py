@@ -54,10 +54,11 @@ LAYERS = (
     {"connectors"},
     {"planning"},
     {"beam_fixes"},
-    {"flows"},
+    {"flows", "io"},
     {"engine"},
     {"cli"},
     {"batch", "stream", "replay", "check", "init", "simulate"},
+    {"__init__", "__main__"},
 )
 """The parts of `pipelines`, each of which imports from those before it only."""
 

@@ -34,7 +34,8 @@ class Endpoint:
     """Describes a model on a server: where it is, which API it speaks, and how to call it.
 
     Attributes:
-      protocol: ai_platform, vertex, tf_serving_rest, tf_serving_grpc, kserve_v1 or kserve_v2.
+      protocol: ai_platform, vertex, tf_serving_rest, tf_serving_grpc, kserve_v1 or kserve_v2; or a Protocol of one's
+        own.
       target: the model's address.
       max_in_flight: requests at a time, of one worker process.
       timeout_s: for a whole request.
@@ -51,7 +52,7 @@ class Endpoint:
       ValueError: a header that cannot be sent.
     """
 
-    protocol: str
+    protocol: str | type[Protocol]
     target: Target = field(default_factory=Target)
     max_in_flight: int = 8
     timeout_s: float = 60
@@ -79,15 +80,21 @@ class Endpoint:
     def _name(self) -> str:
         target = self.target
         if target.resource:
-            return f"{self.protocol}:{target.resource}"
+            return f"{self.protocol_name}:{target.resource}"
         url = (target.url or "").partition("?")[0].rstrip("/")
         whole = url.endswith(VERBS)
         version = f"/{target.version or target.label}" if target.version or target.label else ""
-        return f"{self.protocol}:{url}" + ("" if whole else f"/{target.model}{version}")
+        return f"{self.protocol_name}:{url}" + ("" if whole else f"/{target.model}{version}")
+
+    @property
+    def protocol_name(self) -> str:
+        """Returns the protocol as configs and messages name it."""
+        return self.protocol if isinstance(self.protocol, str) else self.protocol.name
 
     def make_protocol(self) -> Protocol:
         """Returns what builds its requests. Raises ValueError: the address is wrong."""
-        return protocol_class(self.protocol)(self.target)
+        found = protocol_class(self.protocol) if isinstance(self.protocol, str) else self.protocol
+        return found(self.target)
 
     @property
     def unencrypted(self) -> str:
@@ -163,8 +170,8 @@ class Client:
         request = self.protocol.describe()
         if request is None:
             raise EndpointConfigError(
-                f"{self.endpoint.protocol} servers do not tell what a model takes: set model.signature_from to its "
-                "SavedModel, or list model.inputs"
+                f"{self.endpoint.protocol_name} servers do not tell what a model takes: set model.signature_from to "
+                "its SavedModel, or list model.inputs"
             )
         deadline = self.retries.deadline()
 

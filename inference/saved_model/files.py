@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
-import model
+from model import packaged
 from model.errors import ModelNotFoundError
 from model.other_formats import SAVED_MODEL_FILE, is_address, why_none
 from model.signature import latest_version
@@ -31,16 +31,13 @@ def resolve(path: str, version: str | None = None) -> str:
 
     Args:
       path: the SavedModel's folder or, with `version`, the folder of its versions. A relative path that does
-        not exist is looked for beside the installed packages, where the packaged model is.
+        not exist is looked for among the packaged files.
       version: the name of a version's folder, "latest" for the newest (`v10` is newer than `v9`), or None.
 
     Raises:
       ModelNotFoundError: there is no such folder or version.
     """
-    if not is_remote(path) and not os.path.isabs(path) and not os.path.exists(path):
-        packaged = Path(model.__file__).resolve().parent.parent / path
-        if packaged.exists():
-            path = str(packaged)
+    path = packaged.located(path)
     if version is None:
         return path
     if is_address(path):

@@ -22,6 +22,7 @@ from inference.saved_model import files as model_files
 from inference.saved_model.hot_swap import Followed, LoadedVersion
 from inference.saved_model.loader import ModelLoader
 from inference.tensors import Words, from_tensor, to_tensors
+from model import packaged
 from model.rows import is_by_row, shape_text, takes_one_row, with_rows
 from model.runtime.arrays import Dense, Strings
 from model.runtime.load import Model, Name
@@ -166,6 +167,16 @@ class SavedModelHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, M
 
     def get_metrics_namespace(self) -> str:
         return "SavedModel"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "packaged_model": packaged.name_of(self.path)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A packaged model is elsewhere on a worker of another machine.
+        name = state.pop("packaged_model")
+        self.__dict__.update(state)
+        if name is not None:
+            self.path = packaged.find(name) or self.path
 
 
 def _call_native(

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from model import terminal
 from model.imports import without_unused
 from model.secrets import masked
+from model.version import add_version
 
 OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
 
@@ -54,6 +55,7 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set source.path=new.csv"
     )
+    add_version(made)
     return made
 
 

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model import terminal
+from model import packaged, terminal
+from model.version import add_version
 from pipelines.config.run import RunConfig
 
-SCHEMA_PATH = Path(__file__).resolve().parents[2] / "configs" / "schema.json"
+SCHEMA_PATH = Path(packaged.find("configs") or "configs") / "schema.json"
 
 
 def json_schema() -> str:
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true", help="write configs/schema.json")
     action.add_argument("--check", action="store_true", help="fail if configs/schema.json is not up to date")
+    add_version(parser)
     arguments = parser.parse_args(argv)
     if arguments.write:
         SCHEMA_PATH.write_text(json_schema(), "utf-8")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from model import packaged
 from pipelines.config import environment, home
 from pipelines.config.base import Strict
 from pipelines.config.errors import ConfigError
@@ -30,15 +31,21 @@ PACKAGED_STREAM = "configs/natality-stream.json"
 def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a config file, applies `--set` overrides and environment variables, and checks it.
 
+    A packaged config reads packaged data, wherever it is run from, unless the working directory has files of that name.
+
     Args:
-      path: the file; None for the packaged natality example.
+      path: the file, or the name of a packaged one such as configs/natality-stream.json; None for the packaged natality
+        example.
       overrides: `KEY=VALUE` each, as from `--set`.
 
     Raises:
       ConfigError: with every mistake found.
     """
-    file = _find(path)
+    given = home.expanded(path or PACKAGED)
+    file = _packaged(given) or given
     content = _parse(file)
+    if file != given:
+        _read_packaged_data(content)
     problems = [problem for override in overrides if (problem := _override(content, override))]
     written, content = content, environment.filled(content, problems)
     try:
@@ -74,10 +81,17 @@ def load_part(path: str, kind: type[_Part]) -> _Part:
     return part
 
 
-def _find(path: str | None) -> str:
-    path = home.expanded(path or PACKAGED)
-    packaged = Path(__file__).resolve().parents[2] / path
-    return str(packaged) if path in (PACKAGED, PACKAGED_STREAM) and not os.path.exists(path) else path
+def _packaged(path: str) -> str | None:
+    """Returns the packaged config that a path names; None if there is a file of this path, or no packaged one."""
+    found = packaged.find(path) if path.startswith("configs/") and not os.path.exists(path) else None
+    return found if found is not None and os.path.isfile(found) else None
+
+
+def _read_packaged_data(content: dict[str, Any]) -> None:
+    """Replaces the source of a packaged config, where it is not in the working directory, with the packaged data."""
+    source = content.get("source")
+    if isinstance(source, dict) and isinstance(source.get("path"), str):
+        source["path"] = packaged.located(source["path"])
 
 
 def _parse(file: str) -> dict[str, Any]:

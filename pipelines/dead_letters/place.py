@@ -25,6 +25,10 @@ class DeadLetterWriter(ABC):
     def write(self, dead_letter: DeadLetter) -> None:
         """Takes a dead letter; it is durable when the bundle ends."""
 
+    def handed_on(self) -> Iterable[DeadLetter]:
+        """Gives the dead letters that go on in the pipeline and are written nowhere, each once; none by default."""
+        return ()
+
     @abstractmethod
     def end_bundle(self) -> Iterable[ShardWritten]:
         """Makes durable what was taken; gives the receipts of files that are still to be published."""

@@ -68,6 +68,11 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
             self._dead_letter_writer.close()
             self._dead_letter_writer = None
 
+    def handed_on(self) -> Iterator[Any]:
+        """Yields, in output "receipts", the dead letters whose place hands them on; after each that may be one."""
+        for dead_letter in self.dead_letters.handed_on():
+            yield beam.pvalue.TaggedOutput(RECEIPTS, dead_letter)
+
     def put(self, dead_letter: DeadLetter) -> None:
         """Writes a dead letter, and counts it. Raises TooManyFailuresError."""
         self.dead_letters.write(dead_letter)

@@ -23,8 +23,8 @@ from model.runtime.small_graphs import check_library
 from model.secrets import masked
 from pipelines.config.errors import ConfigError
 from pipelines.config.model import SavedModelConfig
+from pipelines.connectors.files import source as file_source
 from pipelines.connectors.files.publishing import step
-from pipelines.connectors.files.source import split_bytes_for
 from pipelines.engine.options import is_here, is_remote_runner
 from pipelines.formats import row_reader_class, writer_class
 from pipelines.plan import Plan
@@ -94,7 +94,7 @@ def runtime_used(plan: Plan) -> str | None:
 def _pieces(plan: Plan) -> int:
     """About how many pieces of work the plan has."""
     sizes = [file.size for file in plan.files]
-    return sum(1 + size // split_bytes_for(sum(sizes)) for size in sizes if size)
+    return sum(1 + size // file_source.split_bytes_for(sum(sizes)) for size in sizes if size)
 
 
 def _sample_states_often() -> None:
@@ -191,7 +191,8 @@ def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], co
         pipeline.run()
     steps = len(pipeline.to_runner_api().components.transforms)
     console.print(f"dry run: the job is complete, {steps} transforms, nothing was started")
-    setup_file = options.view_as(SetupOptions).setup_file
-    if setup_file:
-        console.print(f"packages for the workers: {setup_file}")
+    setup = options.view_as(SetupOptions)
+    packages = [*filter(None, [setup.setup_file]), *(setup.extra_packages or ())]
+    if packages:
+        console.print(f"packages for the workers: {', '.join(packages)}")
     return 0

@@ -25,18 +25,19 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from inference.columns.bound import did_you_mean
+from model import packaged
 from model.hosts import is_loopback
 from pipelines import storage
 from pipelines.beam_fixes.prism_outlet import is_prism
 from pipelines.config.errors import ConfigError
 from pipelines.config.model import EndpointConfig
+from pipelines.engine import worker_packages
 from pipelines.plan import Plan
 
 FLINK_JOB_ENDPOINT = "localhost:8099"
 """Where a Flink job server listens by default."""
 
 _IN_PROCESS = "FnApiRunner"
-_SETUP = Path(__file__).resolve().parents[2] / "setup.py"
 _WORDS_FOR_IN_PROCESS = ("", "directrunner", "fnapirunner")
 _PORTABLE = ("prismrunner", "flinkrunner", "portablerunner")
 _OF_FLINK = (
@@ -79,8 +80,8 @@ def options_from(flags: Sequence[str]) -> PipelineOptions:
     elif runner in _PORTABLE:
         options = _portable(options, flags)
     setup = options.view_as(SetupOptions)
-    if not is_here(options) and not setup.setup_file and _SETUP.exists():
-        setup.setup_file = str(_SETUP)
+    if not is_here(options) and not setup.setup_file:
+        worker_packages.add_to(setup)
     return options
 
 
@@ -245,7 +246,6 @@ def unreachable_paths(plan: Plan) -> list[str]:
     sources = [path] if isinstance(path, str) else path
     named = [("source.path", path) for path in sources]
     named += [("output.path", config.output_path), ("dead_letters.path", config.dead_letters_path)]
-    packaged = _SETUP.parent / "model"
     problems = []
     model = plan.model.config
     if isinstance(model, EndpointConfig):
@@ -254,7 +254,7 @@ def unreachable_paths(plan: Plan) -> list[str]:
         host = address(model.url or "").hostname
         if host and is_loopback(host):
             problems.append(f"model.url: {host} is this machine, and the workers are not; give an address they reach")
-    elif not Path(plan.model.path).resolve().is_relative_to(packaged):
+    elif packaged.name_of(str(Path(plan.model.path).resolve())) is None:
         named.append(("model.path", plan.model.path))
     return problems + [
         f"{where}: {path} is on this machine, and the workers are not; put it on gs://"

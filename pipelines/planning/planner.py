@@ -61,7 +61,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     config = with_content(config, model)
     options = source_options(config.source)
     if isinstance(config.source, FileSource):
-        found, columns, notes = _look_at_source(config.source, source_problems, offline)
+        found, columns, notes = look_at_source(config.source, source_problems, offline)
         notes += output_places.reads_its_output(config)
     elif isinstance(config.source, MessageSource):
         found, notes = [], []
@@ -81,7 +81,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     problems += output_places.replaces_what_is_read(config, found, model)
     if model is None or columns.schema is None:
         if columns.schema is not None and len(columns.schema):
-            problems += _unknown_key(config.source, columns.schema)
+            problems += unknown_key(config.source, columns.schema)
         raise ConfigError(problems)
     return _fit(config, found, columns, model, notes, options, problems)
 
@@ -119,7 +119,7 @@ def _fit(
     except BindingError as error:
         binding = None
         problems += [wrong] if wrong is not None else error.problems + fed_inputs.hints(source.reads, found)
-    problems += _unknown_key(source, visible)
+    problems += unknown_key(source, visible)
     output = _output_columns(config, visible, signature, problems)
     if binding is not None:
         fed, unfed = fed_inputs.unfed(binding, visible.names)
@@ -141,17 +141,25 @@ def _fit(
     return Plan(config, tuple(found), model, schema, binding, read, written, notes=tuple(notes))
 
 
-def _unknown_key(source: SourceConfig, schema: pa.Schema) -> list[str]:
+def unknown_key(source: SourceConfig, schema: pa.Schema) -> list[str]:
+    """Lists what is wrong with the key of a source, one line or none."""
     key = source.key
     if key is None or key in schema.names:
         return []
     return [f"source.key: no column '{key}' in the source{did_you_mean(key, schema.names)}"]
 
 
-def _look_at_source(
-    source: FileSource, problems: list[str], offline: bool
-) -> tuple[list[FileInfo], Columns, list[str]]:
-    """The files and their columns. Unreadable files among others become dead letters."""
+def look_at_source(source: FileSource, problems: list[str], offline: bool) -> tuple[list[FileInfo], Columns, list[str]]:
+    """Finds the files of a source and their columns. Unreadable files among others become dead letters.
+
+    Args:
+      source: the source.
+      problems: gets one line for each mistake.
+      offline: do not look at files on other machines.
+
+    Returns:
+      The files, their columns, and what a person should know, one line each.
+    """
     patterns = [source.path] if isinstance(source.path, str) else list(source.path)
     if offline and any(storage.is_remote(pattern) for pattern in patterns):
         return [FileInfo(pattern, 0) for pattern in patterns], Columns(pa.schema([])), ["the source was not looked at"]

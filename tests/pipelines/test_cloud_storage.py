@@ -375,3 +375,38 @@ def test_files_as_rows_on_cloud_storage(storage: Storage) -> None:
     groups, found = json.loads(done.stdout)
     assert groups == 4
     assert found == {f"gs://bucket/{name}": hashlib.md5(content).hexdigest() for name, content in contents.items()}
+
+
+_TRANSFORMS = """
+import sys
+
+import apache_beam as beam
+from pipelines.io import ReadRecordBatches, WriteRecordBatches
+
+for _ in range(2):
+    with beam.Pipeline(runner="FnApiRunner") as p:
+        batches, dead = p | ReadRecordBatches("gs://bucket/own/in/*.csv", key="source_id").with_exception_handling()
+        written = batches | WriteRecordBatches("gs://bucket/own/out/p", "csv")
+        _ = written | "path" >> beam.Map(print)
+        _ = dead | "key" >> beam.Map(lambda letter: print("dead", letter.payload))
+"""
+
+
+def test_transforms_read_and_publish_on_cloud_storage(storage: Storage, tmp_path: Path) -> None:
+    """Twice: the second run takes the place of the first."""
+    rows = births(300, 9)
+    for number, part in enumerate((rows[:100], rows[100:])):
+        content = write_rows(tmp_path / "in.csv", "csv", part).read_bytes()
+        storage.put(f"own/in/{number}.csv", content + b"too,few\n" * number)
+    storage.put("own/out/p-notes.txt", b"mine")
+    done = run_python(storage, _TRANSFORMS)
+    assert done.returncode == 0, done.stderr
+    names = [name for name in storage.names() if name.startswith("own/out/")]
+    shards = [name for name in names if name.startswith("own/out/p-0")]
+    assert names == ["own/out/.p.manifest.json", *shards, "own/out/p-notes.txt"]
+    lines = done.stdout.splitlines()
+    assert lines.count("dead b'too,few'") == 2
+    assert set(lines) - {"dead b'too,few'"} >= {f"gs://bucket/{name}" for name in shards}
+    storage.download("own/out/p-0", tmp_path / "got")
+    found = [row for path in ledger.shards(tmp_path / "got" / "own" / "out" / "p") for row in ledger.read_shard(path)]
+    assert sorted(row[KEY] for row in found) == sorted(row[KEY] for row in rows)

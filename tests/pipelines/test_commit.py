@@ -33,7 +33,7 @@ def test_a_rerun_replaces_all_shards(
     first, second = births(200, 1, "old"), births(150, 2, "new")
     for rows, count in zip((first, second), counts, strict=True):
         monkeypatch.setattr(
-            "pipelines.connectors.files.source.split_bytes_for", lambda total, count=count: total // (4 * count)
+            "pipelines.connectors.files.source.split_bytes_for", lambda total, count=count: max(1, total // (4 * count))
         )
         monkeypatch.setattr("os.cpu_count", lambda count=count: count)
         run(command, tmp_path, rows)

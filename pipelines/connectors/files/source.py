@@ -99,6 +99,7 @@ class ReadSplit(DeadLetterDoFn):
                 else:
                     format = with_partition(self._reader.format_of(split.context), split.partition)
                     self.reject_undecoded(piece, piece.file or split.file, format)
+                    yield from self.handed_on()
         except OSError:
             # If the file is not what it was any more, that is the cause.
             self._require_unchanged(version, split)

@@ -10,11 +10,11 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from inference.columns.coercion import is_text
-from inference.columns.exact import coerce_exactly
 from inference.marks import rows_of
 from inference.sizes import bounded
 from pipelines.connectors.streaming.batch_sizing import note_total
 from pipelines.connectors.writing.columns import keys_of
+from pipelines.connectors.writing.planned_types import as_planned, without
 from pipelines.connectors.writing.row_writer import Answers, OutputRows, RowRefusedError, RowWriter
 from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import DeadLetterDoFn, at_bundle_end
@@ -140,23 +140,15 @@ class WriteRows(DeadLetterDoFn):
     def _as_planned(self, origin: Origin, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Positions]:
         """Returns the rows whose values are the same in the types of the plan; the others are rejected."""
         rows = rows_of(batch)
-        changed: dict[str, pa.Array] = {}
-        failures: dict[int, str] = {}
-        for column in self._writer.columns:
-            if column.planned is None or _alike(batch[column.name].type, column.planned):
-                continue
-            changed[column.name], messages = coerce_exactly(batch[column.name], column.planned)
-            for index, message in messages.items():
-                failures.setdefault(index, f"column '{column.name}': {message}; write it as a type that holds both")
-        for index, message in sorted(failures.items()):
+        planned = ((column.name, column.planned) for column in self._writer.columns if column.planned is not None)
+        converted, failures = as_planned(batch, planned)
+        for index, message in failures.items():
             key = self._key(batch, index)
             self.reject_row(origin, int(rows[index]), key, "coerce", "CoercionError", message)
-        for name, array in changed.items():
-            batch = batch.set_column(batch.schema.get_field_index(name), name, array)
-        if failures:
-            kept = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(failures, np.int64))
-            batch, rows = batch.take(pa.array(kept)), rows[kept]
-        return batch, rows
+        if not failures:
+            return converted, rows
+        converted, kept = without(converted, failures)
+        return converted, rows[kept]
 
     def _encoded(self, origin: Origin, batch: pa.RecordBatch, rows: Positions) -> pa.RecordBatch:
         """Returns the columns to write, of the types to write."""
@@ -171,9 +163,3 @@ class WriteRows(DeadLetterDoFn):
 def _takes_names(type: pa.DataType) -> bool:
     """Tells whether a key column takes the origin's names for rows without a key; in others these have null."""
     return is_text(type) and not pa.types.is_fixed_size_binary(type)
-
-
-def _alike(type: pa.DataType, planned: pa.DataType) -> bool:
-    """Tells whether two types are the same but for dictionaries."""
-    one, other = (t.value_type if pa.types.is_dictionary(t) else t for t in (type, planned))
-    return bool(one == other)

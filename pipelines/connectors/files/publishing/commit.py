@@ -75,7 +75,7 @@ class Commit(_Record):
       version: of this format.
       run: id of the run.
       name: its name, from its config.
-      parts: the output's, and the dead letters'. The record lies beside the first.
+      parts: the output's, and the dead letters' if the run has any of its own. The record lies beside the first.
     """
 
     version: Literal[1] = 1
@@ -327,13 +327,18 @@ def remove_temporary(prefix: str, run: str) -> None:
     storage.remove_folder(folder.rstrip("/"), shards.is_temporary_shard)
 
 
-def remove_left_behind(prefix: str) -> None:
-    """Removes what killed runs have left under a prefix; only its lock makes sure that none of them goes on."""
+def remove_left_behind(prefix: str, but: str = "") -> None:
+    """Removes what killed runs have left under a prefix; only its lock makes sure that none of them goes on.
+
+    Args:
+      prefix: of the shards.
+      but: id of a run whose temporary shards stay.
+    """
     for what in ("commit.json", "manifest.json"):
         storage.remove_unfinished(shards.hidden_path(prefix, what))
     folder, stem = shards.split_prefix(prefix)
     begin = f".{stem}"
     for name in storage.folder_names(folder, begin):
         run = shards.run_of_folder(prefix, name)
-        if run is not None:
+        if run is not None and run != but:
             remove_temporary(prefix, run)

@@ -7,7 +7,8 @@ sure that nothing of a person's is in the way. At the end, `outcome` looks wheth
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from typing_extensions import Self
@@ -183,6 +184,34 @@ class Reservation:
         elif output.rows_dead_lettered and dead is None:
             problems.append(f"{manifest.path_of(self.places[1].prefix)}: this run's is not there any more")
         return Outcome(output, counts[0], counts[1], tuple(problems))
+
+
+@contextmanager
+def held_to_publish(place: Place, run: str, name: str) -> Iterator[None]:
+    """Holds a place only while the block publishes there, for a run that has written its shards without reserving it.
+
+    Args:
+      place: where the run publishes.
+      run: its id.
+      name: its name.
+
+    Raises:
+      ConfigError: another run holds the place, a stopped one left it so that it cannot be completed, or what is in the
+        way was not written by this project.
+    """
+    folder, _ = shards.split_prefix(place.prefix)
+    if folder and not storage.is_remote(folder):
+        os.makedirs(folder, exist_ok=True)
+    holder = Holder.this_process(run, name)
+    held = _lock(place, holder)
+    try:
+        _complete([place.prefix], holder)
+        if problems := in_the_way(place):
+            raise ConfigError(problems)
+        commit.remove_left_behind(place.prefix, but=run)
+        yield
+    finally:
+        held.release()
 
 
 def _manifest_of(place: Place, problems: list[str]) -> Manifest | None:

@@ -31,7 +31,7 @@ class PublishTarget:
       name: its name, from its config.
       output: prefix that the output belongs to.
       shards: prefix of the output's shards: that of `output`, or of a replay.
-      dead_letters: prefix of the dead letters' shards.
+      dead_letters: prefix of the dead letters' shards; None if the run has none of its own.
       replaced: names of files, besides earlier shards, that the dead letters take the place of.
     """
 
@@ -39,7 +39,7 @@ class PublishTarget:
     name: str
     output: str
     shards: str
-    dead_letters: str
+    dead_letters: str | None
     replaced: tuple[str, ...] = ()
 
     @property
@@ -92,21 +92,15 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         if not output and self._empty is not None:
             output = [self._empty_shard(*self._empty)]
         dead_letters = sorted((shard for shard in written if shard.kind == DEAD_LETTERS), key=lambda shard: shard.path)
-        lost = _lost(target.output, target.run, output) + _lost(target.dead_letters, target.run, dead_letters)
+        lost = _lost(target.output, target.run, output)
+        parts = [self._part(account, target.output, target.shards, output, self._writer.extension, ())]
+        if target.dead_letters is not None:
+            prefix = target.dead_letters
+            lost += _lost(prefix, target.run, dead_letters)
+            parts.append(self._part(account, prefix, prefix, dead_letters, "jsonl", target.replaced))
         if lost:
             raise UnbalancedError("; ".join(lost[:5]))
-        commit.publish(
-            Commit(
-                run=target.run,
-                name=target.name,
-                parts=(
-                    self._part(account, target.output, target.shards, output, self._writer.extension, ()),
-                    self._part(
-                        account, target.dead_letters, target.dead_letters, dead_letters, "jsonl", target.replaced
-                    ),
-                ),
-            )
-        )
+        commit.publish(Commit(run=target.run, name=target.name, parts=tuple(parts)))
 
     def _part(
         self,
