@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ledger check bench bench-endpoint bench-stream serve prism flink lock schema model clean
+.PHONY: help setup demo test ledger check bench bench-endpoint bench-stream serve prism flink lock schema model docs picture clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -57,9 +57,24 @@ schema: setup  ## Regenerate configs/schema.json from pipelines/config/.
 model: setup  ## Train the packaged model again (reproducible from its seed).
 	@$(BIN)/python -m model.train
 
-lock: setup  ## Resolve requirements.lock again, with hashes, from the ranges in setup.py.
+docs: .venv-docs/.installed  ## Build the documents as a site, out/site (links are checked).
+	@.venv-docs/bin/python docs/tools/site_pages.py
+	@.venv-docs/bin/zensical build --strict --clean
+	@.venv-docs/bin/python docs/tools/broken_links.py out/site
+
+.venv-docs/.installed: requirements-docs.lock
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $@
+
+picture: setup  ## Draw docs/images/demo.svg again from what the demo prints.
+	@$(BIN)/python docs/tools/picture.py
+
+lock: setup  ## Resolve requirements.lock and requirements-docs.lock again, with hashes, from the ranges.
 	@$(BIN)/uv pip compile --quiet --universal --fork-strategy requires-python --python-version 3.10 --generate-hashes \
 		--extra dev setup.py -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --group docs \
+		-o requirements-docs.lock
 
 clean:  ## Remove what runs and builds leave behind.
 	@rm -rf out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

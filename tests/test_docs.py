@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BASES = (ROOT, *(ROOT / package for package in ("pipelines", "inference", "model", "tests")))
 _CODE = re.compile(r"`([^`\s]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -30,8 +30,24 @@ def test_what_a_document_names_is_there(document: Path) -> None:
     assert missing == []
 
 
+def anchors(document: Path) -> set[str]:
+    """The fragments by which a document's headings are linked to."""
+    text = re.sub(r"^ *```.*?^ *```", "", document.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    links = [link.partition("#")[0] for link in _LINK.findall(document.read_text("utf-8"))]
-    missing = [link for link in links if link and "://" not in link and not (document.parent / link).exists()]
+    links = [link for link in _LINK.findall(document.read_text("utf-8")) if "://" not in link]
+    missing = []
+    for link in links:
+        path, _, fragment = link.partition("#")
+        target = document.parent / path if path else document
+        if not target.exists() or (fragment and fragment not in anchors(target)):
+            missing.append(link)
     assert missing == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
