@@ -80,7 +80,8 @@ def test_blocks_run(document: Path, folder: Path) -> None:
 
 def test_the_picture_shows_what_the_demo_prints(folder: Path) -> None:
     svg = (ROOT / "docs" / "images" / "demo.svg").read_text("utf-8")
-    shown = html.unescape(" ".join(re.findall(r"<text class=\"demo-r\d\"[^>]*>([^<]*)</text>", svg)))
+    shown = " ".join(re.findall(r"<text class=\"demo-r\d\"[^>]*>([^<]*)</text>", svg))
+    shown = html.unescape(shown).replace("\xa0", " ")
     with Shell() as shell:
         printed = [shell.run(line)[1] for line in ("make demo", "head -4 out/predictions-00000-of-00001.csv")]
     commands = ["$ make demo", "$ head -4 out/predictions-00000-of-00001.csv"]
