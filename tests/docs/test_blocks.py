@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import json
 import re
@@ -108,7 +109,8 @@ def check_commands(block: Block) -> None:
         problems = [problem for command in commands_of(block) if (problem := problem_of(command.line))]
         assert problems == [], block.place
     elif block.language == "python":
-        compile(block.text, block.place, "exec")
+        imports = [node for node in ast.parse(block.text).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        exec(compile(ast.Module(imports, []), block.place, "exec"), {})
 
 
 def check_json(block: Block, folder: Path) -> None:
