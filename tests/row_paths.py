@@ -29,35 +29,32 @@ _BIRTHS = ROOT / "data" / "births-nc-2001.csv"
 
 
 class Trace:
-    """Notes which modules' functions are called while it is `on`, in the order in which they first are."""
+    """Notes which modules' functions are called while it is `on`."""
 
     def __init__(self) -> None:
         self.on = False
-        self._files: dict[str, None] = {}
-        self._early: dict[str, None] = {}
-        self._is_early = False
+        self._files: set[str] = set()
 
     @property
     def modules(self) -> list[str]:
         """The modules, relative to the root of the repository."""
-        found = [str(Path(file).relative_to(ROOT)) for file in {**self._files, **self._early}]
-        return [module for module in found if module not in _SHOWS_PROGRESS]
+        found = {str(Path(file).relative_to(ROOT)) for file in self._files}
+        return sorted(found - set(_SHOWS_PROGRESS))
 
     def _profile(self, frame: Any, event: str, _: object) -> None:
         if self.on and event == "call":
             code = frame.f_code
             if code.co_filename.startswith(_PACKAGES) and code.co_name != "<module>":
-                (self._early if self._is_early else self._files).setdefault(code.co_filename)
+                self._files.add(code.co_filename)
 
     @contextmanager
     def early(self) -> Iterator[None]:
-        """Notes calls of what is done once, and belongs to the path; they stand last."""
-        before = self.on, self._is_early
-        self.on = self._is_early = True
+        """Notes calls of what is done once, and belongs to the path."""
+        before, self.on = self.on, True
         try:
             yield
         finally:
-            self.on, self._is_early = before
+            self.on = before
 
     @contextmanager
     def everywhere(self) -> Iterator[None]:
@@ -73,7 +70,9 @@ class Trace:
 
 def csv_row(folder: Path) -> list[str]:
     """Traces rows of a CSV file to a shard: from the second piece of the file until the shard is on the disk."""
-    from pipelines.connectors.files import sink, source
+    from pipelines.connectors.files import source
+    from pipelines.connectors.files.publishing import shards
+    from pipelines.connectors.writing.rows import WriteRows
 
     header, *rows = _BIRTHS.read_text("utf-8").splitlines(keepends=True)
     (folder / "births.csv").write_text(header + "".join(rows) * 250, "utf-8")
@@ -81,8 +80,8 @@ def csv_row(folder: Path) -> list[str]:
     with (
         mock.patch.object(source, "split_bytes_for", return_value=2 << 20),
         _wrapped(source.ReadSplit, "process", _from_second(trace)),
-        _wrapped(sink.WriteShards, "_open", _once(trace)),
-        _wrapped(sink.WriteShards, "finish_bundle", _until_exhausted(trace)),
+        _wrapped(shards, "create", _once(trace)),
+        _wrapped(WriteRows, "finish_bundle", _until_exhausted(trace)),
     ):
         _batch(trace, folder, "--set", f"source.path={folder / 'births.csv'}")
     return trace.modules
@@ -163,7 +162,7 @@ def _batch(trace: Trace, folder: Path, *arguments: str) -> None:
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def _wrapped(owner: type, name: str, wrap: Wrap) -> Any:
+def _wrapped(owner: Any, name: str, wrap: Wrap) -> Any:
     method = getattr(owner, name)
     return mock.patch.object(owner, name, functools.wraps(method)(wrap(method)))
 
@@ -277,9 +276,9 @@ def _strict_model(folder: Path) -> str:
 
 
 def listed(modules: Sequence[str]) -> str:
-    """Returns a markdown table of modules, a line for each folder, in the order in which rows enter them."""
+    """Returns a markdown table of modules, a line for each folder."""
     folders: dict[str, list[str]] = {}
-    for module in modules:
+    for module in sorted(modules, key=lambda module: module.rpartition("/")):
         folder, _, name = module.rpartition("/")
         folders.setdefault(folder, []).append(name)
     lines = [f"| `{folder}/` | {', '.join(f'`{name}`' for name in names)} |" for folder, names in folders.items()]

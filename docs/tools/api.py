@@ -17,7 +17,11 @@ _SECTIONS = {
         "inference.endpoint.protocols.base.Target",
     ],
     "What a format implements": ["pipelines.formats.base"],
-    "What a connector implements": ["pipelines.connectors.base", "pipelines.dead_letters.place"],
+    "What a connector implements": [
+        "pipelines.connectors.base",
+        "pipelines.connectors.writing.row_writer",
+        "pipelines.dead_letters.place",
+    ],
     "What a protocol implements": ["inference.endpoint.protocols.base.Protocol"],
     "Configs": ["pipelines.config.load.load", "pipelines.config.run.RunConfig"],
 }
