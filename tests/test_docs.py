@@ -51,3 +51,18 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_what_contributing_names_is_in_the_code() -> None:
+    """Classes, constants and keys: so that the lists of files stay true when names change."""
+    code = "\n".join(
+        path.read_text("utf-8")
+        for package in ("model", "inference", "pipelines")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    )
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## How to add ...")[2]
+    names = {name for name in _CODE.findall(text) if re.fullmatch(r"_?[A-Z]\w+", name)}
+    assert len(names) > 20
+    assert {
+        name for name in names if not re.search(rf"^(class {name}\b|{name}\b.*=|    {name},?$)", code, re.MULTILINE)
+    } <= {"UnboundedSource", "ModelHandler"}
