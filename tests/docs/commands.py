@@ -6,12 +6,13 @@ import contextlib
 import importlib
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 from unittest import mock
 
@@ -19,6 +20,8 @@ import httpx
 
 from tests.conftest import ROOT
 
+_PYTHON = ".venv/bin/python"
+_PROGRAM = "beam-tf-predict"
 _PROGRAMS = ("printf", "head", "cut", "cat", "ls", "sort")
 _READY_WITHIN_S = 90
 _MEASURED = [
@@ -40,9 +43,11 @@ def targets() -> dict[str, list[str]]:
 
 
 def module_of(words: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Returns the module that a command line runs, and its arguments; None if it runs no module of Python."""
-    if words[0] in ("python", "python3", ".venv/bin/python") and words[1:2] == ["-m"]:
+    """Returns the module that a command line runs, and its arguments; None if it runs none."""
+    if words[0] in ("python", "python3", _PYTHON) and words[1:2] == ["-m"]:
         return words[2], list(words[3:])
+    if words[0] == _PROGRAM:
+        return "pipelines.__main__", list(words[1:])
     return None
 
 
@@ -83,6 +88,9 @@ class Shell:
         if words[0] in _PROGRAMS:
             done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
             return done.returncode, done.stdout + done.stderr
+        if words[0] == _PYTHON and words[1].endswith(".py"):
+            self._code, printed = run_script(words[1:])
+            return self._code, printed
         named = module_of(words)
         if named is None:
             raise ValueError(f"{line}: a test cannot run this; say why in a comment before the block")
@@ -140,11 +148,23 @@ class Shell:
 
 def run_module(name: str, arguments: Sequence[str]) -> tuple[int, str]:
     """Runs the command of a module in this process; returns its exit code and what it printed."""
+    return _captured(lambda: importlib.import_module(name).main(list(arguments)))
+
+
+def run_script(words: Sequence[str]) -> tuple[int, str]:
+    """Runs a program of the repository in this process: its path, and its arguments."""
+    path = str(ROOT / words[0])
+    with mock.patch.object(sys, "argv", [path, *words[1:]]):
+        return _captured(lambda: runpy.run_path(path, run_name="__main__"))
+
+
+def _captured(run: Callable[[], Any]) -> tuple[int, str]:
     with tempfile.TemporaryFile("w+", encoding="utf-8", buffering=1) as file, _printing_to(file):
         try:
-            code = importlib.import_module(name).main(list(arguments))
+            found = run()
+            code = found if isinstance(found, int) else 0
         except SystemExit as exit:
-            code = exit.code if isinstance(exit.code, int) else 1
+            code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
         sys.stdout.flush()
         file.seek(0)
         return code, file.read()

@@ -70,3 +70,11 @@ def test_the_shell_tells_exit_codes_and_refuses_what_it_does_not_know() -> None:
         assert shell.run("echo $?") == (0, "2\n")
         with pytest.raises(ValueError, match="cannot run"):
             shell.run("gcloud dataflow jobs list")
+
+
+def test_programs_of_the_repository_run(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import sys\nprint(__name__, sys.argv[1:])\nsys.exit('said' if sys.argv[1:] else 0)\n")
+    with Shell() as shell:
+        assert shell.run(f".venv/bin/python {program}") == (0, "__main__ []\n")
+        assert shell.run(f".venv/bin/python {program} a") == (1, "__main__ ['a']\n")
