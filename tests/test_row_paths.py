@@ -18,7 +18,7 @@ def documented(way: str) -> set[str]:
     return {folder + name for folder, names in lines for name in re.findall(r"`(\w+\.py)`", names)}
 
 
-@pytest.mark.parametrize("way", ["csv", "failing"])
+@pytest.mark.parametrize("way", ["csv", "failing", pytest.param("kafka", marks=pytest.mark.long)])
 def test_a_row_enters_the_files_that_are_documented(way: str) -> None:
     found = set(row_paths.traced(way))
     stale = "not up to date: run python -m tests.row_paths --markdown docs/architecture.md"
@@ -26,6 +26,6 @@ def test_a_row_enters_the_files_that_are_documented(way: str) -> None:
 
 
 def test_what_is_listed_of_kafka_is_there() -> None:
-    """Tracing it needs a broker: that is left to the command."""
+    """Checks what can be checked without a broker."""
     assert len(documented("kafka")) > 20
     assert [name for name in documented("kafka") if not (ROOT / name).exists()] == []
