@@ -9,12 +9,15 @@ What is not listed here may change in any version.
 """
 _SECTIONS = {
     "In your own pipeline": [
+        "pipelines.io.read.ReadRecordBatches",
+        "pipelines.io.write.WriteRecordBatches",
         "inference.predict.Predict",
         "inference.predict.Rejected",
         "inference.saved_model.handler.SavedModelHandler",
         "inference.endpoint.handler.EndpointHandler",
         "inference.endpoint.client.Endpoint",
         "inference.endpoint.protocols.base.Target",
+        "pipelines.rows.origin.DeadLetter",
     ],
     "What a format implements": ["pipelines.formats.base"],
     "What a connector implements": [
