@@ -18,10 +18,10 @@ from inference.endpoint.client import Client
 from inference.endpoint.retries import ModelServerRetries
 from inference.errors import EndpointConfigError
 from inference.marks import failures_of
-from tests.ledger import DEFAULTS, MODEL
-from tests.model.serving_process import Serving, serving
 from tests.servers.faulty import HTTP_KINDS, Faults, Proxy, faulty_http
 from tests.servers.faulty_grpc import GRPC_KINDS, faulty_grpc
+from tests.support.ledger import DEFAULTS, MODEL
+from tests.support.serving_process import Serving, serving
 
 ROWS = 20_000
 TIMEOUT_S = 0.5

@@ -28,9 +28,9 @@ from inference.endpoint.remote_signature import ask_signature
 from inference.endpoint.retries import ModelServerRetries
 from inference.errors import EndpointConfigError
 from inference.marks import failures_of
-from tests.conftest import ROOT, save
-from tests.ledger import DEFAULTS, MODEL
-from tests.model.serving_process import Serving, serving
+from tests.support.commands import ROOT, save
+from tests.support.ledger import DEFAULTS, MODEL
+from tests.support.serving_process import Serving, serving
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "ai_platform": ("ai_platform", {}),

@@ -16,7 +16,7 @@ from model.serving.connections import Connections
 from model.serving.hosts import AllowedHosts
 from model.serving.options import Options
 from model.serving.ports import bind
-from tests.model.serving_process import ROOT, serving
+from tests.support.serving_process import ROOT, serving
 
 pytest.importorskip("tensorflow")
 grpc = pytest.importorskip("grpc")

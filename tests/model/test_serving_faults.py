@@ -18,7 +18,7 @@ from model.serving.errors import RequestError, invalid
 from model.serving.faults import Faults, Quota
 from model.serving.metrics import Metrics
 from model.serving.options import ERROR_KINDS
-from tests.model.serving_process import ROOT, serving
+from tests.support.serving_process import ROOT, serving
 
 tf = pytest.importorskip("tensorflow")
 grpc = pytest.importorskip("grpc")

@@ -14,8 +14,8 @@ from model.errors import ModelError
 from model.serving.errors import RequestError
 from model.serving.options import ServedModel
 from model.serving.store import Store, find_versions
-from tests.conftest import save
-from tests.model.serving_process import serving
+from tests.support.commands import save
+from tests.support.serving_process import serving
 
 tf = pytest.importorskip("tensorflow")
 grpc = pytest.importorskip("grpc")

@@ -21,9 +21,9 @@ import pytest
 from pipelines.formats.base import Split
 from pipelines.formats.csv.reader import CsvReader
 from pipelines.rows.origin import Block, RejectedRow
-from tests import ledger
-from tests.conftest import ROOT, Command
-from tests.ledger import HEADER, births, lines, shards, write_config
+from tests.support import ledger, processes
+from tests.support.commands import ROOT, Command
+from tests.support.ledger import HEADER, births, lines, shards, write_config
 
 ROWS = 1_000_000
 OLD = "source_id,predictions\nold,1.0\n"
@@ -42,7 +42,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(config: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return processes.start(
         [sys.executable, "-m", "pipelines.batch", "--config", config, *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -143,7 +143,7 @@ def test_killed_while_publishing(command: Command, tmp_path: Path) -> None:
         "from pipelines import batch\n"
         "sys.exit(batch.main(sys.argv[1:]))\n"
     )
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", patch, "--config", config], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == -9, done.stderr

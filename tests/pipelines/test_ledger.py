@@ -17,9 +17,9 @@ import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 
-from tests import ledger
-from tests.conftest import Command, Result
-from tests.ledger import KEY, Row, assert_balanced, births, books_of, write_config, write_rows
+from tests.support import ledger
+from tests.support.commands import Command, Result
+from tests.support.ledger import KEY, Row, assert_balanced, births, books_of, write_config, write_rows
 
 Cut = Callable[[int, int], None]
 

@@ -6,7 +6,6 @@ import base64
 import datetime
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -24,13 +23,12 @@ from google.rpc import status_pb2
 from pipelines.connectors.bigquery.appender import Appender
 from pipelines.connectors.bigquery.tables import Table, column_of, table_type
 from pipelines.telemetry.tally import TALLY
-from tests.conftest import ROOT, Command
-from tests.pipelines.streams import outputs_model
-from tests.pipelines.streams.test_pubsub import births
-from tests.pipelines.streams.test_stream import letters, sets
 from tests.servers.bigquery_emulator import DATASET, Emulator, bigquery_emulator
 from tests.servers.grpc_proxy import LostError, Proxy, proxy_to
 from tests.servers.pubsub_emulator import SUBSCRIPTION, pubsub_emulator
+from tests.support import outputs_model, processes
+from tests.support.commands import ROOT, Command
+from tests.support.streams import births, letters, sets
 
 COLUMNS = [
     ("source_id", "STRING", "NULLABLE"),
@@ -364,7 +362,7 @@ def test_who_is_not_there_is_told_at_once(
     hosts: Emulator, model: str, table: str, tmp_path: Path, variables: dict[str, str], words: list[str]
 ) -> None:
     environment = {**os.environ, "HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path), **variables}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pipelines.stream", *settings(tmp_path, model, table, output={"create": True})],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.signature import read_signatures
 from pipelines.connectors.simulated.natality import birth_messages, births_at, source_ids
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 EVENT = 1_767_323_045_123_456
 

@@ -21,12 +21,13 @@ import psutil
 import pytest
 
 from pipelines.connectors.simulated.natality import births_at
-from tests.conftest import ROOT
-from tests.model.serving_process import serving
-from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
 from tests.servers.flink import flink_job_server
 from tests.servers.prism import built_prism
 from tests.servers.pubsub_emulator import Emulator, pubsub_emulator
+from tests.support import processes
+from tests.support.commands import ROOT
+from tests.support.serving_process import serving
+from tests.support.streams import hidden, letters, sets, wait_for_rows, written
 
 ENGINES = ("FnApiRunner", "PrismRunner", "FlinkRunner")
 PUBSUB = ["--config", "configs/natality-pubsub.json"]
@@ -70,7 +71,7 @@ def keys(count: int, first: int = 0) -> set[str]:
 @contextlib.contextmanager
 def running(module: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A command, ended with the block."""
-    process = subprocess.Popen(
+    process = processes.start(
         [sys.executable, "-m", f"pipelines.{module}", *arguments],
         cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

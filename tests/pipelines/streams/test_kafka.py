@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipelines.config.kafka import KafkaSecurity
@@ -25,52 +23,18 @@ from pipelines.connectors.kafka import consumer as kafka_session
 from pipelines.connectors.kafka.client import Cluster
 from pipelines.connectors.kafka.consumer import Session
 from pipelines.connectors.kafka.taken import Taken
-from pipelines.connectors.simulated.natality import births_at
-from tests.conftest import ROOT, Command
-from tests.pipelines.message_samples import poisoned
-from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
-from tests.servers.kafka import PASSWORD, USER, Broker, Record, kafka_broker
-
-CONFIG = ["--config", "configs/natality-kafka.json"]
+from tests.servers.kafka import PASSWORD, USER, Broker, kafka_broker
+from tests.support import processes
+from tests.support.commands import ROOT, Command
+from tests.support.kafka_streams import CONFIG, end, records, source, start
+from tests.support.message_samples import poisoned
+from tests.support.streams import births, hidden, keys, letters, sets, wait_for_rows, written
 
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
     with kafka_broker() as made:
         yield made
-
-
-def births(count: int, first: int = 0) -> list[bytes]:
-    numbers = np.arange(first, first + count)
-    return [payload.as_py() for payload in births_at(numbers, 1, np.full(count, time.time_ns() // 1000))]
-
-
-def records(count: int, first: int = 0) -> list[Record]:
-    """Births with record keys, by which they are spread over partitions."""
-    return [(f"r{first + n}".encode(), payload) for n, payload in enumerate(births(count, first))]
-
-
-def keys(count: int, first: int = 0) -> set[str]:
-    return {f"b{n:09d}" for n in range(first, first + count)}
-
-
-def source(broker: Broker, of: str | list[str], **more: Any) -> dict[str, Any]:
-    group = f"group-{of if isinstance(of, str) else of[0]}"
-    found = {"type": "kafka", "bootstrap_servers": broker.address, "topic": of, "group": group, "key": "source_id"}
-    return {name: value for name, value in {**found, **more}.items() if value is not None}
-
-
-def start(folder: Path, source: dict[str, Any], *arguments: str, **changes: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines.stream", *CONFIG, *sets(folder, source=source, **changes), *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def end(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Ends a stream in order; gives what it said."""
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    return out, err
 
 
 def test_every_message_once_and_all_committed(command: Command, broker: Broker, tmp_path: Path) -> None:
@@ -389,7 +353,7 @@ def test_mistakes_are_one_line_each(command: Command, broker: Broker, tmp_path: 
 
 
 def test_an_unreachable_broker_is_told_within_ten_seconds_of_starting(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pipelines.stream", *CONFIG, *sets(tmp_path)],
         cwd=ROOT, env={**os.environ, "KAFKA_SERVERS": "127.0.0.1:1"}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip

@@ -18,11 +18,11 @@ from inference import SavedModelHandler
 from pipelines.config.kafka import KafkaSecurity
 from pipelines.connectors.kafka.client import Cluster
 from pipelines.connectors.kafka.producer import KafkaTopic
-from tests.conftest import Command
-from tests.ledger import DEFAULTS, MODEL
-from tests.pipelines.streams.test_kafka import CONFIG, births, keys, source
-from tests.pipelines.streams.test_stream import letters
 from tests.servers.kafka import PASSWORD, USER, Broker, kafka_broker
+from tests.support.commands import Command
+from tests.support.kafka_streams import CONFIG, source
+from tests.support.ledger import DEFAULTS, MODEL
+from tests.support.streams import births, keys, letters
 
 
 @pytest.fixture(scope="module")

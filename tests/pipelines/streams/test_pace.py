@@ -7,8 +7,8 @@ import random
 import pytest
 
 from pipelines.connectors.streaming.batch_sizing import Choice, Pace
-from tests.conftest import Command
-from tests.pipelines.streams.test_stream import sets
+from tests.support.commands import Command
+from tests.support.streams import sets
 
 
 def after(budget_ms: float, rate: float, fixed_ms: float, row_us: float, batches: int = 300) -> tuple[Choice, float]:

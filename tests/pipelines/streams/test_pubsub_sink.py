@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -25,11 +24,12 @@ from inference import SavedModelHandler
 from pipelines.connectors import retry
 from pipelines.connectors.pubsub import publisher as pubsub_topic
 from pipelines.connectors.simulated.natality import births_at
-from tests.conftest import ROOT, Command
-from tests.ledger import DEFAULTS, MODEL
-from tests.pipelines.streams.test_stream import letters, sets
 from tests.servers.forwarder import Forwarder
 from tests.servers.pubsub_emulator import SUBSCRIPTION, Emulator, pubsub_emulator
+from tests.support import processes
+from tests.support.commands import ROOT, Command
+from tests.support.ledger import DEFAULTS, MODEL
+from tests.support.streams import letters, sets
 
 CONFIG = ["--config", "configs/natality-pubsub.json"]
 COLUMNS = ["source_id", "predictions", "model_version"]
@@ -315,7 +315,7 @@ def test_who_is_not_there_is_told_at_once(tmp_path: Path, variables: dict[str, s
     environment |= {"HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path), **variables}
     to = output("projects/test-project/topics/t")
     source = {"type": "simulated", "messages": 10}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pipelines.stream", *CONFIG, *settings(tmp_path, to, source=source)],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip

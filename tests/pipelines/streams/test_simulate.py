@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.connectors.simulated.generator import Lines
-from tests.conftest import ROOT, Command
+from tests.support import processes
+from tests.support.commands import ROOT, Command
 
 SIMULATE = [sys.executable, "-m", "pipelines.simulate"]
 EVENT = 1_767_323_045_000_000
@@ -67,7 +68,7 @@ def test_an_exact_rate(command: Command) -> None:
 
 
 def test_lines_come_when_they_are_due() -> None:
-    with subprocess.Popen(
+    with processes.start(
         [*SIMULATE, "--rate", "50", "--messages", "40"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         assert process.stdout
@@ -232,7 +233,7 @@ def test_wrong_arguments(command: Command, arguments: list[str]) -> None:
 
 
 def test_a_reader_that_goes_away() -> None:
-    with subprocess.Popen(
+    with processes.start(
         [*SIMULATE, "--rate", "20000"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout
@@ -245,7 +246,7 @@ def test_a_reader_that_goes_away() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(number: signal.Signals) -> None:
-    with subprocess.Popen(
+    with processes.start(
         [*SIMULATE, "--rate", "100"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
@@ -258,7 +259,7 @@ def test_interrupted(number: signal.Signals) -> None:
 
 def test_progress_on_a_terminal() -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with processes.start(
         [*SIMULATE, "--rate", "200", "--messages", "100"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=theirs
     ) as process:
         os.close(theirs)
@@ -284,6 +285,6 @@ def test_help_at_once() -> None:
         "try: s.main(['--help'])\n"
         "except SystemExit: sys.exit(bool({'apache_beam', 'numpy', 'pyarrow', 'rich'} & set(sys.modules)))"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    run = processes.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0
     assert "--duplicates" in run.stdout
