@@ -143,7 +143,7 @@ def test_the_summary_as_json(command: Command, tmp_path: Path) -> None:
     assert summary["dead_letter_fraction"] == 0.02
     assert summary["output"] == str(tmp_path / "out" / "p-00000-of-00001.csv")
     assert summary["dead_letters"] == str(tmp_path / "out" / "dead-00000-of-00001.jsonl")
-    assert 0 < summary["seconds"] < 60
+    assert summary["seconds"] > 0
     assert "FnApiRunner" in summary["runner"]
 
 

@@ -23,6 +23,7 @@ from tests.support.commands import Command
 from tests.support.kafka_streams import CONFIG, source
 from tests.support.ledger import DEFAULTS, MODEL
 from tests.support.streams import births, keys, letters
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +119,7 @@ def test_large_micro_batches_are_committed_when_the_topic_has_their_rows(
         seen: list[int] = []
 
         def stall() -> None:
-            until = time.monotonic() + 120
-            while another.size(second) < 20_000 and time.monotonic() < until:
-                time.sleep(0.05)
+            wait_until(lambda: another.size(second) >= 20_000, "some rows are written")
             another.pause()
             broker.produce(first, payloads[20_000:])
             # The committer has its turn too.
@@ -149,9 +148,7 @@ def test_a_broker_that_is_away_for_a_while_gets_every_row_once(
         topic = broker.create_topic(3)
 
         def interrupt() -> None:
-            until = time.monotonic() + 120
-            while not broker.consume_all(topic) and time.monotonic() < until:
-                time.sleep(0.2)
+            wait_until(lambda: broker.consume_all(topic), "some rows are written", every_s=0.2)
             broker.kill()
             time.sleep(6)
             broker.start()

@@ -231,7 +231,7 @@ def test_what_was_said_to_be_sent_is_there_after_an_interrupt(
             assert time.monotonic() < until
             time.sleep(0.2)
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     sent = json.loads(out)["sent"]
     assert sent > 0
@@ -267,7 +267,7 @@ def test_a_moving_line_on_a_terminal_though_standard_output_is_one(emulator: Emu
                 break
             said += piece
         os.close(ours)
-        assert process.wait(10) == 0
+        assert process.wait(120) == 0
     assert b"/100" in said
     assert b"sent 100 messages in" in said
     assert b"source_id" not in said
