@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,6 @@ from tests.support.kafka_streams import CONFIG, source
 from tests.support.ledger import DEFAULTS, MODEL
 from tests.support.streams import births, keys, letters
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with kafka_broker() as made:
-        yield made
 
 
 def output(broker: Broker, to: str, **more: Any) -> dict[str, Any]:

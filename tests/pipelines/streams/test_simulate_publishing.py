@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from pipelines import simulate
 from tests.servers.forwarder import Forwarder
-from tests.servers.kafka import PASSWORD, USER, Broker, kafka_broker
+from tests.servers.kafka import PASSWORD, USER, Broker
 from tests.servers.pubsub_emulator import Emulator, pubsub_emulator
 from tests.support import processes
 from tests.support.commands import ROOT, Command
@@ -28,12 +28,6 @@ from tests.support.streams import sets, written
 
 SIMULATE = [sys.executable, "-m", "pipelines.simulate"]
 WRONGS = ["--duplicates=0.1", "--malformed=0.05", "--late=0.05", "--seed=3"]
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with kafka_broker() as made:
-        yield made
 
 
 @pytest.fixture
