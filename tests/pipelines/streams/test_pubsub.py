@@ -24,6 +24,7 @@ from tests.support.commands import ROOT, Command
 from tests.support.message_samples import poisoned
 from tests.support.pubsub_streams import CONFIG, SOURCE, start
 from tests.support.streams import births, hidden, keys, letters, sets, wait_for_rows, written
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -201,9 +202,7 @@ def test_csv_from_a_topic_with_a_temporary_subscription(command: Command, emulat
     rows = [",".join(str(json.loads(payload)[name]) for name in names).encode() for payload in births(50)]
 
     def publish() -> None:
-        until = time.monotonic() + 60
-        while len(emulator.subscriptions()) < 2 and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_until(lambda: len(emulator.subscriptions()) >= 2, "the stream has a subscription of its own")
         emulator.publish(rows)
 
     thread = threading.Thread(target=publish)
