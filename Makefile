@@ -22,7 +22,7 @@ demo: setup  ## Predict the packaged births with the packaged model.
 	@$(BIN)/python -m pipelines.batch --config configs/natality.json
 
 test: setup  ## Run every test (the servers they need start by themselves).
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -u -m pytest -q --durations=15
 
 ledger: setup  ## Kill streams on every engine, from Pub/Sub and Kafka, and count what comes out (20 minutes).
 	@$(BIN)/python -m pytest -q -n 0 -m long

@@ -9,11 +9,8 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 import importlib
-import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +18,15 @@ import hypothesis
 import pytest
 
 from model import secrets
+from tests.support import processes
+from tests.support.commands import ROOT, Command, Result, save
 
-pytest.register_assert_rewrite("tests.ledger")
+pytest.register_assert_rewrite("tests.support.ledger")
 # Few users have it installed, and TensorFlow uses it, where it is, to load what Keras 2 saved.
 sys.modules["tf_keras"] = None  # type: ignore[assignment]
 # Machines under load are slow, and a failure must come back when the test is run again.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    def __repr__(self) -> str:
-        return f"exit code {self.code}\n{self.out[-2000:]}\n{self.err[-2000:]}"
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What --json printed."""
-        return dict(json.loads(self.out))
-
-    @property
-    def errors(self) -> list[str]:
-        """The lines of standard error that report a problem."""
-        return [line for line in self.err.splitlines() if line.startswith("error: ")]
-
-
-Command = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
@@ -130,14 +102,6 @@ def lying_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def old_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models that older TensorFlow and Keras write; beside each, rows and what it gives for them."""
     folder = tmp_path_factory.mktemp("old_models")
-    script = ROOT / "tests" / "old_models.py"
-    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True, timeout=300)
+    script = ROOT / "tests" / "support" / "old_models.py"
+    processes.run([sys.executable, str(script), str(folder)], check=True, capture_output=True, timeout=300)
     return folder
-
-
-def save(module: Any, folder: Path) -> str:
-    """Exports a module's __call__ as serving_default."""
-    import tensorflow as tf
-
-    tf.saved_model.save(module, str(folder), {"serving_default": module.__call__.get_concrete_function()})
-    return str(folder)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
-import subprocess
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 FORBIDDEN = {
@@ -97,4 +99,40 @@ def test_neither_beam_nor_tensorflow_for_what_answers_at_once() -> None:
         "pipelines.batch",
     ]
     code = f"import sys, {', '.join(light)}; sys.exit(bool({{'tensorflow', 'apache_beam'}} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert processes.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+_TEST_MODULE = re.compile(r"\btests\.(?:\w+\.)*(?:test_\w+|conftest)\b")
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_module_is_imported(path: Path) -> None:
+    """Not in a program within a string either: what tests share is in tests/support."""
+    texts = [
+        (node.lineno, node.value)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert [(line, name) for line, name in [*imported(path), *texts] if _TEST_MODULE.search(name)] == []
+
+
+STARTERS = {"Popen", "run", "call", "check_call", "check_output"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in TESTS if path.relative_to(ROOT).parts[1] != "benchmarks"], ids=lambda path: str(path)
+)
+def test_processes_of_tests_end_with_them(path: Path) -> None:
+    """One module starts them all."""
+    if path == ROOT / "tests" / "support" / "processes.py":
+        return
+    wrong = [
+        f"line {node.lineno}: subprocess.{node.func.attr}"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and getattr(node.func.value, "id", "") == "subprocess"
+        and node.func.attr in STARTERS
+    ]
+    assert wrong == [], "use tests.support.processes"

@@ -49,7 +49,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
         self._limit = limit
         return self
 
-    @property
+    # Not a property: Beam reads every attribute of a step when a pipeline is built, and would pickle an open writer.
     def dead_letters(self) -> DeadLetterWriter:
         """Returns what writes them in this worker."""
         if self._dead_letter_writer is None:
@@ -57,10 +57,10 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
         return self._dead_letter_writer
 
     def start_bundle(self) -> None:
-        self.dead_letters.begin_bundle()
+        self.dead_letters().begin_bundle()
 
     def finish_bundle(self) -> Iterator[Any]:
-        for receipt in self.dead_letters.end_bundle():
+        for receipt in self.dead_letters().end_bundle():
             yield beam.pvalue.TaggedOutput(RECEIPTS, at_bundle_end(receipt))
 
     def teardown(self) -> None:
@@ -75,7 +75,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
 
     def put(self, dead_letter: DeadLetter) -> None:
         """Writes a dead letter, and counts it. Raises TooManyFailuresError."""
-        self.dead_letters.write(dead_letter)
+        self.dead_letters().write(dead_letter)
         self._rejected.inc(dead_letter.rows)
         TALLY.add(dead_lettered=dead_letter.rows)
         TALLY.note_error(dead_letter.stage, dead_letter.error, dead_letter.key, dead_letter.message)

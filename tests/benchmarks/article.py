@@ -22,7 +22,7 @@ from typing import Any
 from tests.benchmarks import harness
 from tests.benchmarks.contest import ContestError
 from tests.benchmarks.report import Table, check_target, print_tables, write_markdown
-from tests.model.serving_process import serving
+from tests.support.serving_process import serving
 
 _ALL = 10_000
 _MODEL = "model/trained/v1"

@@ -24,7 +24,7 @@ from tests.benchmarks.contestants.common import BATCH_ROWS as DIRECT_BATCH_ROWS
 from tests.benchmarks.contestants.common import WORKERS
 from tests.benchmarks.data import births_file
 from tests.benchmarks.endpoint_report import endpoint_lines, endpoint_tables
-from tests.model.serving_process import Serving, serving
+from tests.support.serving_process import Serving, serving
 
 OUT = Path("out/bench")
 MODEL = "model/trained/v1"

@@ -16,7 +16,7 @@ from inference.errors import Failure
 from inference.marks import failures_of
 from inference.saved_model.handler import SavedModelHandler
 from model.specs import Signature, TensorSpec
-from tests.conftest import save
+from tests.support.commands import save
 
 FLOATS = TensorSpec("y", "float32", (None,))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ from model.cloud.rest import RestApi
 from model.secrets import Secret
 from model.specs import TensorSpec
 from tests.servers.raw import OK, drips, grpc_answers, raw_server, read_request, sends
+from tests.support import processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HANGS_AFTER_S = 30
@@ -311,7 +311,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 def test_json_whose_values_take_much_more_room_than_its_text() -> None:
     """90 MiB of it; lists of nothing would take 2 GB."""
     command = [sys.executable, "-c", _UNPACKED]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    ended = processes.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout) < 500
 

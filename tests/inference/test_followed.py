@@ -4,7 +4,6 @@ import gc
 import logging
 import shutil
 import threading
-import time
 
 import pyarrow as pa
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from inference.marks import failures_of
 from inference.saved_model.handler import SavedModelHandler
 from inference.saved_model.hot_swap import Followed
+from tests.support.waiting import wait_until
 
 tf = pytest.importorskip("tensorflow")
 
@@ -39,11 +39,7 @@ def answer(asked, loaded):
 
 
 def wait_for(asked, loaded, version):
-    until = time.monotonic() + 20
-    while (found := answer(asked, loaded))[0] != version:
-        assert time.monotonic() < until, f"still {found}"
-        time.sleep(EVERY_S)
-    return found[1]
+    return wait_until(lambda: (found := answer(asked, loaded))[0] == version and found, f"{version} answers")[1]
 
 
 def test_a_newer_version_takes_over_and_every_batch_says_which_answered(tmp_path):
@@ -67,12 +63,14 @@ def test_rows_and_their_version_never_disagree_while_it_changes(tmp_path):
     seen = set()
     swap = threading.Timer(0.2, lambda: hidden.rename(tmp_path / "v2"))
     swap.start()
-    until = time.monotonic() + 20
-    while "v2" not in seen:
-        assert time.monotonic() < until
+
+    def is_newest():
         version, values = answer(asked, loaded)
         assert values == [float(version[1:]), 2 * float(version[1:])]
         seen.add(version)
+        return "v2" in seen
+
+    wait_until(is_newest, "v2 answers", every_s=0)
     assert seen == {"v1", "v2"}
 
 
@@ -97,10 +95,7 @@ def test_a_version_that_cannot_be_used_is_not(tmp_path, caplog, unfit):
             (tmp_path / "v2" / "saved_model.pb").write_bytes(b"\x08\x01")
         else:
             save(tmp_path, "v2", 2.0, output="z")
-        until = time.monotonic() + 20
-        while "the newest version is not used" not in caplog.text:
-            assert time.monotonic() < until
-            time.sleep(EVERY_S)
+        wait_until(lambda: "the newest version is not used" in caplog.text, "the newest version is met")
     assert answer(asked, loaded) == ("v1", [1.0, 2.0])
     shutil.rmtree(tmp_path / "v2")
     save(tmp_path, "v2", 2.0)
@@ -115,10 +110,7 @@ def test_nothing_is_looked_for_once_nobody_has_the_model(tmp_path):
     assert threading.active_count() == before + 1
     del loaded
     gc.collect()
-    until = time.monotonic() + 5
-    while threading.active_count() > before:
-        assert time.monotonic() < until
-        time.sleep(EVERY_S)
+    wait_until(lambda: threading.active_count() <= before, "nobody looks any more")
 
 
 def test_only_the_latest_can_be_followed(tmp_path):

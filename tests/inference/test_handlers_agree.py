@@ -9,7 +9,6 @@ import contextlib
 import functools
 import pickle
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,10 @@ from inference.endpoint.remote_signature import ask_signature
 from inference.endpoint.retries import ModelServerRetries
 from inference.errors import EndpointConfigError
 from inference.marks import failures_of
-from tests.conftest import ROOT, save
-from tests.ledger import DEFAULTS, MODEL
-from tests.model.serving_process import Serving, serving
+from tests.support.commands import ROOT, save
+from tests.support.ledger import DEFAULTS, MODEL
+from tests.support.serving_process import Serving, serving
+from tests.support.waiting import wait_until
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "ai_platform": ("ai_platform", {}),
@@ -347,7 +347,5 @@ def test_a_new_version_on_the_server_is_used_at_once(tmp_path: Path) -> None:
 
         assert answers() == [(1.0, "1")] * len(WAYS)
         save_version(2)
-        until = time.monotonic() + 20
-        while (1.0, "1") in answers() and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_until(lambda: (1.0, "1") not in answers(), "all use the newer version")
         assert answers() == [(2.0, "2")] * len(WAYS)

@@ -1,6 +1,5 @@
 """Where each protocol sends its requests, what it refuses as a target, and what it makes of error bodies."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from inference.endpoint.protocols import NAMES, Response, Target, protocol_class
 from model.specs import TensorSpec
+from tests.support import processes
 
 INPUTS = [TensorSpec("x", "float32", (None,))]
 ARRAYS = [pa.array([1.5, 2.0], pa.float32())]
@@ -178,7 +178,7 @@ def test_no_protocol_needs_tensorflow():
         "sys.exit(bool({'tensorflow', 'apache_beam'} & set(sys.modules)))"
     )
     root = Path(__file__).resolve().parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+    assert processes.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
 PAGE = (

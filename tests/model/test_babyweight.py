@@ -13,6 +13,7 @@ from model.births import CATEGORIES, NUMBERS, read_births
 from model.errors import ModelError
 from model.savedmodel import SavedModel
 from model.train import main
+from tests.support import processes
 
 tf = pytest.importorskip("tensorflow")
 
@@ -157,7 +158,7 @@ def test_training_twice_gives_the_same_model(tmp_path, births):
     ]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     runs = [
-        subprocess.Popen([*command, str(output)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        processes.start([*command, str(output)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         for output in outputs
     ]
     printed = [run.communicate(timeout=120)[0] for run in runs]

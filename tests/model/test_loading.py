@@ -13,7 +13,7 @@ import pytest
 
 from model.errors import ModelLoadError
 from model.savedmodel import SavedModel
-from tests.conftest import save
+from tests.support.commands import save
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from inference.saved_model.files import read_bytes
 from model import deploy, serve, show
 from model.errors import ModelNotFoundError
 from model.signature import read_contents, read_signature
-from tests.conftest import Command
+from tests.support.commands import Command
 
 
 def _keras(path: Path) -> None:

@@ -13,7 +13,7 @@ from model.outside import describe
 from model.saved_model_proto import parse_saved_model
 from model.show import main
 from model.signature import read_contents
-from tests.conftest import ROOT, Command, save
+from tests.support.commands import ROOT, Command, save
 
 TEXTS = ["a", "b", "c"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from model.runtime.errors import UnsupportedModelError, is_op_error
 from model.runtime.load import load, planned
 from model.runtime.suitable import Operations
 from model.signature import read_meta_graph, read_signature
-from tests import runtime_models
+from tests.support import processes, runtime_models
 
 tf = pytest.importorskip("tensorflow")
 
@@ -450,7 +449,7 @@ def test_a_library_of_an_operation_of_ones_own(tmp_path: Path) -> None:
     source, compiled, path = tmp_path / "twice.cc", tmp_path / "twice.so", str(tmp_path / "m")
     source.write_text(TWICE)
     flags = [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
-    subprocess.run(["g++", "-shared", "-fPIC", "-w", "-o", compiled, source, *flags], check=True, timeout=300)
+    processes.run(["g++", "-shared", "-fPIC", "-w", "-o", compiled, source, *flags], check=True, timeout=300)
     module = tf.Module()
     module.f = tf.function(lambda x: {"y": tf.nn.softsign(x)}, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
     tf.saved_model.save(module, path, {"serving_default": module.f.get_concrete_function()})
@@ -520,5 +519,5 @@ import hashlib
 assert hashlib.sha256(b"").hexdigest().startswith("e3b0c442")
 """
     command = [sys.executable, "-c", code, make("half_plus_two")]
-    done = subprocess.run(command, capture_output=True, check=False, cwd=Path(PACKAGED).parents[2])
+    done = processes.run(command, capture_output=True, check=False, cwd=Path(PACKAGED).parents[2])
     assert done.returncode == 0, done.stderr.decode()

@@ -6,7 +6,6 @@ import base64
 import html
 import json
 import pickle
-import subprocess
 import sys
 import urllib.parse
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 
 from model import secrets
 from model.secrets import Secret, is_secret_name, keep, keep_in_url, masked, masked_bytes
+from tests.support import processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOKEN = "tok/5f3a+81 c0=77&e2<ü"
@@ -112,5 +112,5 @@ def test_a_secret_is_known_where_it_arrives() -> None:
         "print(masked(secret.reveal()), secret)"
     )
     sent = pickle.dumps(Secret("tok-5f3a81c0")).hex()
-    ended = subprocess.run([sys.executable, "-c", code, sent], cwd=ROOT, capture_output=True, text=True, check=True)
+    ended = processes.run([sys.executable, "-c", code, sent], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == "*** ***\n"

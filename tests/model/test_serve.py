@@ -6,7 +6,6 @@ import csv
 import json
 import signal
 import socket
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,7 +19,8 @@ from model.serving.app import say_ready
 from model.serving.models import Models
 from model.serving.options import Options
 from model.serving.ports import address, bind, choose_grpc_port
-from tests.model.serving_process import ROOT, serving
+from tests.support import processes
+from tests.support.serving_process import ROOT, serving
 
 tf = pytest.importorskip("tensorflow")
 grpc = pytest.importorskip("grpc")
@@ -362,7 +362,7 @@ def test_concurrent_requests_get_their_own_rows(client, births, expected):
 
 def run(*arguments):
     command = [sys.executable, "-m", "model.serve", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return processes.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_mistakes_of_the_command_line(tmp_path):
@@ -424,7 +424,7 @@ def test_what_is_said_when_ready(capsys):
 
 def test_help_needs_nothing_heavy():
     code = "import sys, model.serve; sys.exit(bool({'tensorflow', 'numpy', 'grpc', 'starlette'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert processes.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
     said = run("--help").stdout
     assert all(option in said for option in ("--max-batch-rows", "--max-request-rows", "--allowed-host"))
 

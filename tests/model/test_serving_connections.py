@@ -16,7 +16,8 @@ from model.serving.connections import Connections
 from model.serving.hosts import AllowedHosts
 from model.serving.options import Options
 from model.serving.ports import bind
-from tests.model.serving_process import ROOT, serving
+from tests.support.serving_process import ROOT, serving
+from tests.support.waiting import wait_until
 
 pytest.importorskip("tensorflow")
 grpc = pytest.importorskip("grpc")
@@ -154,9 +155,7 @@ def test_connections_over_the_limit_are_refused_and_others_go_on(server):
         assert b"retry-after: 1" in refused
         assert "--max-connections" in json.loads(refused.partition(b"\r\n\r\n")[2])["error"]
         assert client.get("/healthz").status_code == 200
-    deadline = time.monotonic() + LONG
-    while httpx.get(f"{server.rest}/healthz").status_code != 200:
-        assert time.monotonic() < deadline
+    wait_until(lambda: httpx.get(f"{server.rest}/healthz").status_code == 200, "there is room again")
 
 
 def test_connections_of_grpc_end_too(server):
@@ -167,10 +166,8 @@ def test_connections_of_grpc_end_too(server):
     with grpc.insecure_channel(server.grpc) as channel:
         states = []
         channel.subscribe(states.append, try_to_connect=True)
-        deadline = time.monotonic() + LONG
-        while grpc.ChannelConnectivity.READY not in states or states[-1] == grpc.ChannelConnectivity.READY:
-            assert time.monotonic() < deadline, states
-            time.sleep(0.05)
+        ready = grpc.ChannelConnectivity.READY
+        wait_until(lambda: ready in states and states[-1] != ready, lambda: f"the connection has ended: {states}")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from model.serving.errors import RequestError, invalid
 from model.serving.faults import Faults, Quota
 from model.serving.metrics import Metrics
 from model.serving.options import ERROR_KINDS
-from tests.model.serving_process import ROOT, serving
+from tests.support.serving_process import ROOT, serving
+from tests.support.waiting import wait_until
 
 tf = pytest.importorskip("tensorflow")
 grpc = pytest.importorskip("grpc")
@@ -80,7 +81,7 @@ def request():
 def rpc(stub):
     started = time.monotonic()
     try:
-        answer = stub.Predict(request(), timeout=20)
+        answer = stub.Predict(request(), timeout=120)
     except grpc.RpcError as error:
         return error.code().name, 0
     rows = answer.outputs["predictions"].tensor_shape.dim[0].size
@@ -94,7 +95,7 @@ def test_every_kind_of_fault_by_its_seed():
     met = set()
     with (
         serving(PACKAGED, "--error-rate", "0.9", "--seed", str(SEED), *options) as server,
-        httpx.Client(base_url=server.rest, timeout=20) as client,
+        httpx.Client(base_url=server.rest, timeout=120) as client,
         grpc.insecure_channel(server.grpc) as channel,
     ):
         for _ in range(60):
@@ -127,8 +128,7 @@ def test_quota_then_a_second_signal():
         ThreadPoolExecutor(1) as pool,
     ):
         first = pool.submit(client.post, PATH, content=BODY)
-        while "in_flight 1.0" not in client.get("/metrics").text:
-            time.sleep(0.02)
+        wait_until(lambda: "in_flight 1.0" in client.get("/metrics").text, "a request is worked on")
         # The delay of one request holds up no other.
         refused = client.post(PATH, content=BODY)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "3")
@@ -141,9 +141,9 @@ def test_quota_then_a_second_signal():
         time.sleep(0.3)
         assert server.process.poll() is None
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 1
+        assert server.process.wait(120) == 1
         assert "stopped at once" in server.stderr
-        assert isinstance(first.exception(20), httpx.TransportError)
+        assert isinstance(first.exception(120), httpx.TransportError)
 
 
 def test_quota_by_the_clock():
@@ -179,7 +179,7 @@ class Slow:
 
     def __call__(self, arrays):
         self.calls.append(arrays["x"].tolist())
-        assert self.free.wait(10)
+        assert self.free.wait(120)
         if (arrays["x"] < 0).any():
             raise invalid("negative")
         return {"y": arrays["x"] * 2}

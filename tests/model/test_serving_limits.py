@@ -21,7 +21,7 @@ from model.serving.limits import Limits, check_sizes, string_bytes
 from model.serving.metrics import Metrics
 from model.serving.options import Options
 from model.specs import TensorSpec
-from tests.model.serving_process import ROOT, serving
+from tests.support.serving_process import ROOT, serving
 
 tf = pytest.importorskip("tensorflow")
 grpc = pytest.importorskip("grpc")

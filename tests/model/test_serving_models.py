@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.model.serving_process import serving
+from tests.support.serving_process import serving
 
 tf = pytest.importorskip("tensorflow")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -14,8 +13,9 @@ from model.errors import ModelError
 from model.serving.errors import RequestError
 from model.serving.options import ServedModel
 from model.serving.store import Store, find_versions
-from tests.conftest import save
-from tests.model.serving_process import serving
+from tests.support.commands import save
+from tests.support.serving_process import serving
+from tests.support.waiting import wait_until
 
 tf = pytest.importorskip("tensorflow")
 grpc = pytest.importorskip("grpc")
@@ -54,17 +54,14 @@ def folder(exported, tmp_path):
 
 def test_update_while_running(folder, exported):
     options = ["--poll-seconds", "0.1", "--label", "stable=1", "--label", "next=3"]
-    with serving(folder, *options) as server, httpx.Client(base_url=server.rest, timeout=30) as client:
+    with serving(folder, *options) as server, httpx.Client(base_url=server.rest, timeout=120) as client:
 
         def ask(place=""):
             response = client.post(f"/v1/models/default{place}:predict", content=b'{"instances": [0]}')
             return response.status_code, response.headers.get("x-model-version"), response.json().get("predictions")
 
         def wait_for(number):
-            deadline = time.monotonic() + 20
-            while ask()[1] != str(number):
-                assert time.monotonic() < deadline, server.stderr
-                time.sleep(0.05)
+            wait_until(lambda: ask()[1] == str(number), lambda: f"version {number} answers: {server.stderr}")
 
         assert ask() == (200, "2", [2])
         assert ask("/versions/1") == ask("/labels/stable") == (200, "1", [1])
@@ -76,7 +73,7 @@ def test_update_while_running(folder, exported):
         done = threading.Event()
 
         def keep_asking():
-            with httpx.Client(base_url=server.rest, timeout=30) as other:
+            with httpx.Client(base_url=server.rest, timeout=120) as other:
                 while not done.is_set():
                     content = b'{"instances": [0.5]}'
                     answers.append(other.post("/v1/models/default:predict", content=content).json()["predictions"])
@@ -86,10 +83,7 @@ def test_update_while_running(folder, exported):
         try:
             (folder / "v3").mkdir()
             shutil.copy(exported / "3" / "saved_model.pb", folder / "v3")
-            deadline = time.monotonic() + 20
-            while "version 3 of default does not load" not in server.stderr:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: "version 3 of default does not load" in server.stderr, "half a version is met")
             states = {
                 state["version"]: state["state"]
                 for state in client.get("/v1/models/default").json()["model_version_status"]
@@ -106,8 +100,7 @@ def test_update_while_running(folder, exported):
         # Two are kept, and what has a label.
         shutil.copytree(exported / "10", folder / "v10")
         wait_for(10)
-        while "version 2 of default unloaded" not in server.stderr:
-            time.sleep(0.05)
+        wait_until(lambda: "version 2 of default unloaded" in server.stderr, "version 2 is unloaded")
         assert [ask(f"/versions/{number}")[0] for number in (1, 2, 3, 10)] == [200, 404, 200, 200]
 
         # A version taken back.
@@ -118,7 +111,7 @@ def test_update_while_running(folder, exported):
             request = predict_pb2.PredictRequest(inputs={"x": tf.make_tensor_proto([0.0])})
             request.model_spec.name = "default"
             request.model_spec.version_label = "stable"
-            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
+            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=120)
         assert (answer.model_spec.version.value, list(answer.outputs["y"].float_val)) == (1, [1.0])
 
 

@@ -1,11 +1,11 @@
 """The command that prints a model's signatures."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 from model.show import main
+from tests.support import processes
 
 ROOT = Path(__file__).parents[2]
 PACKAGED = str(ROOT / "model" / "trained" / "v1")
@@ -13,7 +13,7 @@ PACKAGED = str(ROOT / "model" / "trained" / "v1")
 
 def test_tables_in_a_pipe():
     command = [sys.executable, "-m", "model.show", PACKAGED]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = processes.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
     assert any(line.split() == ["input", "mother_age", "float32", "[?]", "dense"] for line in done.stdout.splitlines())

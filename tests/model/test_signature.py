@@ -1,6 +1,5 @@
 """Signatures are read without TensorFlow, from the packaged model and from odd ones."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from model.errors import (
 from model.example_proto import parse_example
 from model.signature import latest_version, read_signature, read_signatures
 from model.specs import ExampleFeature, Signature, TensorSpec
+from tests.support import processes
 
 PACKAGED = str(Path(__file__).parents[2] / "model" / "trained" / "v1")
 STRINGS = ("alcohol_use", "cigarette_use", "is_male", "mother_married", "mother_race")
@@ -300,4 +300,4 @@ def test_neither_reading_nor_showing_imports_tensorflow():
         f"model.signature.read_signatures({PACKAGED!r}); model.show.main([{PACKAGED!r}]);"
         "heavy = {'tensorflow', 'tfx_bsl', 'keras', 'apache_beam'} & set(sys.modules); assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    processes.run([sys.executable, "-c", program], check=True, capture_output=True)

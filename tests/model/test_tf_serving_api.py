@@ -25,8 +25,8 @@ from model.serving.models import Models
 from model.serving.options import Options, ServedModel
 from model.serving.tensors import broadcast_size, pairs_to_json, row_count
 from model.specs import Signature, TensorSpec
-from tests.model.half_plus_two import make_half_plus_two
-from tests.model.serving_process import serving
+from tests.support.half_plus_two import make_half_plus_two
+from tests.support.serving_process import serving
 
 tf = pytest.importorskip("tensorflow")
 grpc = pytest.importorskip("grpc")

@@ -17,8 +17,8 @@ import pytest
 from pipelines.formats import ReadSpec, reader_class
 from pipelines.formats.base import Split
 from pipelines.rows.origin import Block
-from tests import ledger
-from tests.conftest import Command, save
+from tests.support import ledger
+from tests.support.commands import Command, save
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests import ledger
-from tests.conftest import Command
-from tests.memory import measure
-from tests.pipelines.formats.bombs import MIB
+from tests.support import ledger
+from tests.support.bombs import MIB
+from tests.support.commands import Command
+from tests.support.memory import measure
 
 BASE_BYTES = 1 << 30
 """Memory of a process with TensorFlow and a model that has read nothing, generously."""

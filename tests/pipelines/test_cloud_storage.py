@@ -19,10 +19,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests import ledger
-from tests.conftest import ROOT
-from tests.ledger import KEY, assert_balanced, births, write_config, write_rows
-from tests.pipelines.test_source_columns import write_without
+from tests.support import ledger, processes
+from tests.support.commands import ROOT
+from tests.support.lacking_columns import write_without
+from tests.support.ledger import KEY, assert_balanced, births, write_config, write_rows
 
 
 class _Tokens(BaseHTTPRequestHandler):
@@ -98,7 +98,7 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
         "GOOGLE_CLOUD_PROJECT": "test-project",
         "NO_GCE_CHECK": "true",
     }
-    emulator = subprocess.Popen(
+    emulator = processes.start(
         [
             str(Path(sys.executable).parent / "gcp-storage-emulator"),
             *("start", "--host=127.0.0.1", f"--port={port}", "--in-memory", "--default-bucket=bucket", "--quiet"),
@@ -125,7 +125,7 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 
 def run_python(storage: Storage, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs code in a process of its own, which uses the emulator."""
-    return subprocess.run(
+    return processes.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
         env=storage.env | {"PYTHONPATH": str(ROOT)},
@@ -262,7 +262,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.connectors.files.publishing import lock
 from pipelines.connectors.files.publishing.commit import PublishError
 from pipelines.connectors.files.publishing.reservation import Reservation, look_after
-from tests.pipelines.publishing import a_run
+from tests.support import publishing_run
 
 class Killed(BaseException):
     pass
@@ -286,7 +286,7 @@ def interrupted(place, step):
     # The lease of a killed run stays behind, and is over after a while.
     release, lock._Lease.release = lock._Lease.release, lambda self: self._ended.set()
     try:
-        a_run.publish(place, "new")
+        publishing_run.publish(place, "new")
         return False
     except Killed:
         return True
@@ -296,43 +296,44 @@ def interrupted(place, step):
 
 def contents(place):
     found = []
-    for each in a_run.places(place):
-        lines = [files.read_range(file.path, 0, 1000).decode().split() for file in a_run.shards.published(each.prefix)]
+    for each in publishing_run.places(place):
+        shards = publishing_run.shards.published(each.prefix)
+        lines = [files.read_range(shard.path, 0, 1000).decode().split() for shard in shards]
         found.append(sorted({line for some in lines for line in some}))
     return found
 
 def hidden(place):
-    return [e.name for p in a_run.places(place) for e in files.entries(p.prefix.rpartition("/")[0] + "/", ".")]
+    return [e.name for p in publishing_run.places(place) for e in files.entries(p.prefix.rpartition("/")[0] + "/", ".")]
 
 states = []
 for step in range(60):
     place = f"gs://bucket/{step}"
-    assert a_run.publish(place, "old", 2) == []
+    assert publishing_run.publish(place, "old", 2) == []
     was_killed = interrupted(place, step)
     if any(".lock-" in name for name in hidden(place)):
         try:
-            with Reservation(*a_run.places(place), "feedbeef", "next"):
+            with Reservation(*publishing_run.places(place), "feedbeef", "next"):
                 raise AssertionError("a lease that may be alive was passed over")
         except ConfigError as error:
             assert "in use by run 'new'" in str(error), error
     over, lock._OVER_S = lock._OVER_S, -60.0
-    look_after(*a_run.places(place), "feedbeef", "check")
-    with Reservation(*a_run.places(place), "feedbeef", "next") as reserved:
+    look_after(*publishing_run.places(place), "feedbeef", "check")
+    with Reservation(*publishing_run.places(place), "feedbeef", "next") as reserved:
         reserved.claim()
     lock._OVER_S = over
     states.append(contents(place))
     assert set(hidden(place)) == {".p.manifest.json", ".d.manifest.json"}, step
     if not was_killed:
         break
-with Reservation(*a_run.places("gs://bucket/0"), "0123abcd", "first") as first:
+with Reservation(*publishing_run.places("gs://bucket/0"), "0123abcd", "first") as first:
     try:
-        Reservation(*a_run.places("gs://bucket/0"), "4567abcd", "second").__enter__()
+        Reservation(*publishing_run.places("gs://bucket/0"), "4567abcd", "second").__enter__()
         raise AssertionError("two runs in one place")
     except ConfigError as error:
         assert "first" in str(error) and "0123abcd" in str(error)
     # Another run takes a lease away that was not renewed in time: its first holder must not publish.
     over, lock._OVER_S = lock._OVER_S, -60.0
-    with Reservation(*a_run.places("gs://bucket/0"), "4567abcd", "second"):
+    with Reservation(*publishing_run.places("gs://bucket/0"), "4567abcd", "second"):
         lock._OVER_S = over
         assert lock.holder_of("gs://bucket/0/out/p", "0123abcd") == ""
         assert lock.holder_of("gs://bucket/0/out/p", "4567abcd") == "4567abcd"

@@ -12,8 +12,8 @@ import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 
-from tests import ledger
-from tests.conftest import Command, save
+from tests.support import ledger
+from tests.support.commands import Command, save
 
 NAMES = ["__error", "__row", "inference.failures", "inference.rows", "rows", "error"]
 AVRO_NAMES = [name for name in NAMES if "." not in name]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests import ledger
-from tests.conftest import ROOT, Command
-from tests.ledger import KEY, MODEL, assert_balanced, births, books_of, write_config, write_rows
+from tests.support import ledger, processes
+from tests.support.commands import ROOT, Command
+from tests.support.ledger import KEY, MODEL, assert_balanced, births, books_of, write_config, write_rows
 
 
 def started(*arguments: str) -> tuple[str, set[str]]:
     """Runs a module as a command; gives its standard output and the packages that it imported."""
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-X", "importtime", "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
@@ -144,7 +143,7 @@ def test_the_summary_as_json(command: Command, tmp_path: Path) -> None:
     assert summary["dead_letter_fraction"] == 0.02
     assert summary["output"] == str(tmp_path / "out" / "p-00000-of-00001.csv")
     assert summary["dead_letters"] == str(tmp_path / "out" / "dead-00000-of-00001.jsonl")
-    assert 0 < summary["seconds"] < 60
+    assert summary["seconds"] > 0
     assert "FnApiRunner" in summary["runner"]
 
 

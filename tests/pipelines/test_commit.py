@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import ledger
-from tests.conftest import Command
-from tests.ledger import KEY, assert_balanced, births, books_of, shards, write_config, write_rows
+from tests.support import ledger
+from tests.support.commands import Command
+from tests.support.ledger import KEY, assert_balanced, births, books_of, shards, write_config, write_rows
 
 
 def run(command: Command, folder: Path, rows: list[ledger.Row], format: str = "csv", **changes: object) -> None:

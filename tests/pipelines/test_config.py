@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.config import __main__ as schema
 from pipelines.config.load import load
-from tests.conftest import ROOT, Command
+from tests.support.commands import ROOT, Command
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.json") if path.name != "schema.json")
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from pipelines.telemetry.constant_outputs import ConstantOutputs, constant_of, in_all, notes_on
-from tests.conftest import Command
-from tests.ledger import MODEL, Row, births, shards, write_config, write_rows
 from tests.servers.stand_in import sevens, stand_in
+from tests.support.commands import Command
+from tests.support.ledger import MODEL, Row, births, shards, write_config, write_rows
 
 NAN = float("nan")
 HALF = pa.array([NAN] * 3, pa.float32()).cast(pa.float16())

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pipelines.formats import whole_files
-from tests import ledger
-from tests.conftest import Command, Result, save
-from tests.pipelines.test_mutations import mutated
+from tests.support import ledger
+from tests.support.commands import Command, Result, save
+from tests.support.mutations import mutated
 
 Cut = Callable[[int, int], None]
 

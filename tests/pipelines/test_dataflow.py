@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests import ledger
-from tests.conftest import ROOT, Command
-from tests.ledger import births, write_config, write_rows
+from tests.support import ledger, processes
+from tests.support.commands import ROOT, Command
+from tests.support.ledger import births, write_config, write_rows
 
 DATAFLOW = ["--runner", "DataflowRunner"]
 CLOUD = ["--project", "test-project", "--region", "us-central1", "--temp_location", "gs://bucket/tmp"]
@@ -23,7 +22,7 @@ def test_dry_run_of_the_default_config(tmp_path: Path) -> None:
     env = {
         k: v for k, v in os.environ.items() if not k.startswith(("GOOGLE", "GCLOUD", "CLOUDSDK", "STORAGE", "NO_GCE"))
     }
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pipelines.batch", *DATAFLOW, *CLOUD, "--dry_run"],
         cwd=ROOT,
         env={**env, "HOME": str(tmp_path)},

@@ -12,7 +12,7 @@ import pytest
 from pipelines.config.load import PACKAGED, load
 from pipelines.config.model import EndpointConfig
 from pipelines.planning.model import endpoint
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 GUIDE = ROOT / "docs" / "endpoints.md"
 BLOCKS = re.findall(r"^```json\n(.*?)^```$", GUIDE.read_text("utf-8"), re.DOTALL | re.MULTILINE)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests import ledger
-from tests.conftest import Command, Result
-from tests.ledger import (
+from tests.servers.stand_in import Answer, Seen, sevens, stand_in
+from tests.support import ledger
+from tests.support.commands import Command, Result
+from tests.support.ledger import (
     DEFAULTS,
     KEY,
     MODEL,
@@ -24,8 +25,7 @@ from tests.ledger import (
     write_config,
     write_rows,
 )
-from tests.model.serving_process import Serving, serving
-from tests.servers.stand_in import Answer, Seen, sevens, stand_in
+from tests.support.serving_process import Serving, serving
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from pipelines.config.run import RunConfig
 from pipelines.flows import batch as graph
 from pipelines.planning.model import endpoint, make_handler
 from pipelines.planning.planner import make_plan
-from tests.conftest import Command, Result
-from tests.ledger import MODEL, births, books_of, write_config, write_rows
 from tests.servers.stand_in import Answer, Seen, StandIn, sevens, stand_in
+from tests.support.commands import Command, Result
+from tests.support.ledger import MODEL, births, books_of, write_config, write_rows
 
 TOKEN = "tok-5f3a/81c0+77e2=9d"
 KEY = "key-2b9e61f04c"

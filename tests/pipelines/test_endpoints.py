@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,9 +12,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests import ledger
-from tests.conftest import ROOT, Command, Result
-from tests.ledger import (
+from tests.servers.faulty import HTTP_KINDS, Faults, faulty_http
+from tests.servers.faulty_grpc import GRPC_KINDS, faulty_grpc
+from tests.servers.stand_in import sevens, stand_in
+from tests.support import ledger, processes
+from tests.support.commands import ROOT, Command, Result
+from tests.support.ledger import (
     DEFAULTS,
     KEY,
     MODEL,
@@ -31,10 +33,7 @@ from tests.ledger import (
     write_config,
     write_rows,
 )
-from tests.model.serving_process import Serving, serving
-from tests.servers.faulty import HTTP_KINDS, Faults, faulty_http
-from tests.servers.faulty_grpc import GRPC_KINDS, faulty_grpc
-from tests.servers.stand_in import sevens, stand_in
+from tests.support.serving_process import Serving, serving
 
 WAYS: dict[str, dict[str, Any]] = {
     "ai_platform": {"protocol": "ai_platform", "signature_from": MODEL},
@@ -309,7 +308,7 @@ def test_check_answers_soon_and_without_tensorflow(tmp_path: Path, server: Servi
     )
     models = [endpoint(server), endpoint(server, signature_from=MODEL), endpoint(server, "kserve_v2")]
     models.append(endpoint(server, "tf_serving_grpc", signature_from=MODEL))
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", code, config, *map(json.dumps, models)],
         cwd=ROOT,
         capture_output=True,

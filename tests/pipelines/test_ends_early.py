@@ -18,9 +18,9 @@ from inference.endpoint.track_record import FEW_TRIES, GIVEN_UP
 from model.savedmodel import SavedModel
 from pipelines.dead_letters import limit
 from pipelines.telemetry.tally import TALLY, LiveProgress
-from tests import ledger
-from tests.conftest import Command, Result
 from tests.servers.stand_in import Answer, Seen, stand_in
+from tests.support import ledger
+from tests.support.commands import Command, Result
 
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in to Example</title></head><body><form>...</form></body></html>"
 IN_FLIGHT = 8

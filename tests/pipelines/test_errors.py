@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import ledger
-from tests.conftest import ROOT, Command
-from tests.ledger import MODEL, assert_balanced, births, books_of, shards, write_config, write_rows
+from tests.support import ledger, processes
+from tests.support.commands import ROOT, Command
+from tests.support.ledger import MODEL, assert_balanced, births, books_of, shards, write_config, write_rows
 
 Changes = dict[str, Any]
 
@@ -192,7 +191,7 @@ def test_nothing_large_is_imported_for_a_mistake(tmp_path: Path, good: Path) -> 
         "large = {'tensorflow', 'apache_beam', 'tfx_bsl', 'keras', 'grpc', 'polars'} & set(sys.modules)\n"
         "assert not large, large\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = processes.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from model import serve
-from tests.conftest import Command, save
+from tests.support.commands import Command, save
 
 
 def read_rows(folder: Path, name: str = "p") -> list[dict[str, str]]:

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests import ledger
-from tests.conftest import Command
-from tests.ledger import (
+from tests.support import ledger
+from tests.support.commands import Command
+from tests.support.ledger import (
     EXTENSIONS,
     FORMATS_IN,
     FORMATS_OUT,

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from model.saved_model_proto import parse_saved_model
-from tests.conftest import ROOT, save
+from tests.support.commands import ROOT, save
 
 EVIL = "[/red]\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\n:warning:[bold]"
 RICH = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[hl]|[0-9]*[AK])")

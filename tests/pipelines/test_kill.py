@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +20,10 @@ import pytest
 from pipelines.formats.base import Split
 from pipelines.formats.csv.reader import CsvReader
 from pipelines.rows.origin import Block, RejectedRow
-from tests import ledger
-from tests.conftest import ROOT, Command
-from tests.ledger import HEADER, births, lines, shards, write_config
+from tests.support import ledger, processes
+from tests.support.commands import ROOT, Command
+from tests.support.ledger import HEADER, births, lines, shards, write_config
+from tests.support.waiting import wait_until
 
 ROWS = 1_000_000
 OLD = "source_id,predictions\nold,1.0\n"
@@ -42,7 +42,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(config: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return processes.start(
         [sys.executable, "-m", "pipelines.batch", "--config", config, *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -57,11 +57,8 @@ def temporary_bytes(folder: Path) -> int:
 
 
 def wait_for(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + 90
-    while not reached():
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < end
-        time.sleep(0.002)
+    wait_until(lambda: process.poll() is not None or reached(), "the run is so far", every_s=0.002)
+    assert process.poll() is None, process.stderr and process.stderr.read()
 
 
 def prepare(folder: Path, large: Path) -> str:
@@ -111,7 +108,7 @@ def test_a_stopped_run_tidies_up(tmp_path: Path, large: Path, number: signal.Sig
     process = start(prepare(tmp_path, large))
     wait_for(process, lambda: temporary_bytes(tmp_path / "out") > 1e6)
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert "Traceback" not in err
     assert "stopped" in err
@@ -143,7 +140,7 @@ def test_killed_while_publishing(command: Command, tmp_path: Path) -> None:
         "from pipelines import batch\n"
         "sys.exit(batch.main(sys.argv[1:]))\n"
     )
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", patch, "--config", config], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == -9, done.stderr

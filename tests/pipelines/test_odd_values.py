@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.formats.tfrecord.writer import examples
-from tests.conftest import Command, save
-from tests.ledger import letters, shards, write_records
+from tests.support.commands import Command, save
+from tests.support.ledger import letters, shards, write_records
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import Command, Result, save
-from tests.ledger import EXTENSIONS, FORMATS_IN
+from tests.support.commands import Command, Result, save
+from tests.support.ledger import EXTENSIONS, FORMATS_IN
 
 WEIGHTS = np.array([1, 10, 100, 1000], np.float32)
 NUMBERS = {name: [float(4 * row + place) for row in range(3)] for place, name in enumerate(("age", "height", "x", "z"))}

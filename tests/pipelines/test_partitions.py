@@ -15,10 +15,10 @@ import pytest
 
 from pipelines.connectors.files import source_files
 from pipelines.connectors.files.partitions import partition_fields, partition_of
-from tests import ledger
-from tests.conftest import Command
-from tests.ledger import FORMATS_IN, KEY, Row, assert_balanced, births, books_of, write_config, write_rows
-from tests.pipelines.test_source_columns import write_without
+from tests.support import ledger
+from tests.support.commands import Command
+from tests.support.lacking_columns import write_without
+from tests.support.ledger import FORMATS_IN, KEY, Row, assert_balanced, births, books_of, write_config, write_rows
 
 FIXED = "--set=source.defaults=" + json.dumps({**ledger.DEFAULTS, "is_male": "True"})
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests import ledger
-from tests.conftest import Command, Result
-from tests.ledger import (
+from tests.support import ledger
+from tests.support.commands import Command, Result
+from tests.support.ledger import (
     DEFAULTS,
     FORMATS_IN,
     KEY,

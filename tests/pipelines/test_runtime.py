@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import runtime_models
-from tests.conftest import ROOT, Command
+from tests.support import processes, runtime_models
+from tests.support.commands import ROOT, Command
 
 tf = pytest.importorskip("tensorflow")
 
@@ -113,7 +112,7 @@ assert not found, found
 import pandas
 assert pandas.Series([1]).sum() == 1
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     summaries = [json.loads(line) for line in done.stdout.splitlines()]
     assert [summary["runtime"] for summary in summaries] == ["native"] * 3

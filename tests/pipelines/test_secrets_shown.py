@@ -19,9 +19,9 @@ from pipelines.config.kafka import KafkaSecurity
 from pipelines.config.load import load
 from pipelines.connectors.kafka.client import Cluster
 from pipelines.engine.common import RunFailedError
-from tests.conftest import Command
-from tests.ledger import MODEL, births, books_of, write_config, write_rows
 from tests.servers.stand_in import Answer, Seen, sevens, stand_in
+from tests.support.commands import Command
+from tests.support.ledger import MODEL, births, books_of, write_config, write_rows
 
 VALUE = "hunter2-pa55/word+9"
 

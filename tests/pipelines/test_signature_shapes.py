@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Command
+from tests.support.commands import Command
 
 ROWS = 11
 

@@ -14,9 +14,9 @@ from pipelines import storage
 from pipelines.connectors.files.file_version import FileVersion, SourceChangedError, current, require_unchanged
 from pipelines.formats import reader_class
 from pipelines.formats.base import Split
-from tests import ledger
-from tests.conftest import Command, Result
-from tests.ledger import FORMATS_IN, assert_balanced, births, books_of, csv_row, lines, write_config, write_rows
+from tests.support import ledger
+from tests.support.commands import Command, Result
+from tests.support.ledger import FORMATS_IN, assert_balanced, births, books_of, csv_row, lines, write_config, write_rows
 
 Change = Callable[[Path], None]
 ROWS = 400

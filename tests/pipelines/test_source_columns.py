@@ -20,9 +20,10 @@ from hypothesis import given
 from pipelines.planning import source_columns
 from pipelines.planning.merged_types import merged
 from pipelines.storage import FileInfo
-from tests import ledger
-from tests.conftest import Command
-from tests.ledger import (
+from tests.support import ledger
+from tests.support.commands import Command
+from tests.support.lacking_columns import write_without
+from tests.support.ledger import (
     AVRO_SCHEMA,
     FORMATS_IN,
     KEY,
@@ -177,25 +178,6 @@ def test_a_model_gets_values_of_a_column_that_is_null_in_the_first_file(
     config = write_config(tmp_path, format, str(tmp_path / "in"))
     assert command("batch", "--config", config, "--json").code == 0
     ledger.assert_balanced(books_of(tmp_path), [*first, *rows[10:]], {})
-
-
-def write_without(path: Path, format: str, rows: Sequence[Row], *names: str) -> None:
-    """A file that lacks columns."""
-    schema = pa.schema([field for field in ledger.SCHEMA if field.name not in names])
-    kept = [{key: value for key, value in row.items() if key not in names} for row in rows]
-    if format == "parquet":
-        pq.write_table(ledger.table(kept, schema), path)
-    elif format == "orc":
-        orc.write_table(ledger.table(kept, schema), path)
-    elif format == "avro":
-        with path.open("wb") as file:
-            fields = [field for field in AVRO_SCHEMA["fields"] if field["name"] not in names]
-            fastavro.writer(file, {**AVRO_SCHEMA, "fields": fields}, kept)
-    elif format == "csv":
-        lines = (ledger.csv_row(row, None, schema.names) for row in kept)
-        path.write_bytes(ledger.lines(lines, ",".join(schema.names).encode()))
-    else:
-        write_rows(path, format, kept)
 
 
 POSITIONS = {

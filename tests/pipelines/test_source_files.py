@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pipelines.connectors.files import source_files
-from tests import ledger
-from tests.conftest import Command
-from tests.ledger import FORMATS_IN, KEY, assert_balanced, births, books_of, write_config, write_rows
+from tests.support import ledger
+from tests.support.commands import Command
+from tests.support.ledger import FORMATS_IN, KEY, assert_balanced, births, books_of, write_config, write_rows
 
 
 def paths(*patterns: str) -> list[str]:

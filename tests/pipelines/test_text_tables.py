@@ -14,10 +14,10 @@ import pytest
 
 from pipelines.formats import FormatError, ReadSpec, detection, reader_class
 from pipelines.rows.origin import Block, RejectedRow
-from tests import ledger
-from tests.conftest import Command
-from tests.ledger import COLUMNS, DEFAULTS, KEY, MODEL, births
-from tests.pipelines.test_mutations import mutated
+from tests.support import ledger
+from tests.support.commands import Command
+from tests.support.ledger import COLUMNS, DEFAULTS, KEY, MODEL, births
+from tests.support.mutations import mutated
 
 
 def table(rows: list[ledger.Row], delimiter: str = ",", quote: str = '"', space: str = "", end: str = "\n") -> str:

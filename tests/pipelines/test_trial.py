@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Command
-from tests.ledger import KEY, MODEL, Row, births, books_of, write_config, write_rows
 from tests.servers.stand_in import Answer, Seen, sevens, stand_in
+from tests.support.commands import Command
+from tests.support.ledger import KEY, MODEL, Row, births, books_of, write_config, write_rows
 
 ROWS = 40
 

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.formats.avro import container as avro_container
-from tests.conftest import Command, save
-from tests.pipelines.formats.arrow_types import all_arrays, unions
+from tests.support.arrow_types import all_arrays, unions
+from tests.support.commands import Command, save
 
 ROWS = 3
 NOON = datetime.datetime(2024, 1, 2, 12)

@@ -21,6 +21,7 @@ import pytest
 
 from pipelines.connectors.bigquery import tables as bigquery_tables
 from tests.servers import tools
+from tests.support import processes
 
 _REQUIREMENTS = Path(__file__).resolve().parent / "bigquery" / "requirements.txt"
 _READY_WITHIN_S = 60.0
@@ -79,7 +80,7 @@ class Emulator:
     def start(self) -> None:
         """Starts the process, with the tables that it had."""
         log = open(self._folder / "log", "w+b")  # noqa: SIM115 - the process has it
-        self._process = subprocess.Popen(
+        self._process = processes.start(
             tools.guarded(self._command),
             stdin=subprocess.PIPE,
             stdout=log,

@@ -17,6 +17,7 @@ from google.cloud.bigtable_v2.services.bigtable.transports import BigtableGrpcTr
 from google.cloud.bigtable_v2.types import ReadRowsRequest
 
 from tests.servers import tools
+from tests.support import processes
 
 _SOURCE = Path(__file__).resolve().parent / "bigtable"
 
@@ -92,7 +93,7 @@ class Emulator:
 @contextlib.contextmanager
 def bigtable_emulator() -> Iterator[Emulator]:
     """An emulator that ends with the block, or with this process: its standard input does then."""
-    process = subprocess.Popen(
+    process = processes.start(
         [tools.built("bigtable-emulator", _SOURCE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.servers import tools
+from tests.support import processes
 
 _POM = Path(__file__).resolve().parent / "flink" / "pom.xml"
 _READY_WITHIN_S = 60.0
@@ -48,7 +49,7 @@ def flink_job_server(port: int = 0) -> Iterator[str]:
             f"--job-port={port}", "--artifact-port=0", "--expansion-port=-1",
         ]  # fmt: skip
         # A shell ends it when its standard input ends, which it does with this process.
-        process = subprocess.Popen(
+        process = processes.start(
             ["sh", "-c", '"$@" </dev/null & server=$!; cat; kill -9 $server; wait $server', "flink", *command],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip

@@ -24,6 +24,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.servers import tools
+from tests.support import processes
 
 _POM = Path(__file__).resolve().parent / "kafka" / "pom.xml"
 _READY_WITHIN_S = 60.0
@@ -80,7 +81,7 @@ class Broker:
         self._settings.write_text(text)
         self._java = [*_JAVA, "-cp", f"{tools.jars('kafka', _POM, '46 MB')}/*"]
         format = [*self._java, "kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._settings)]
-        subprocess.run(format, check=True, capture_output=True)
+        processes.run(format, check=True, capture_output=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._asking: dict[str, Consumer] = {}
         self.start()
@@ -90,7 +91,7 @@ class Broker:
     def start(self) -> None:
         """Starts it, or starts it again, with all that it had; waits until it answers."""
         with open(f"{self._folder}/log", "ab") as log:
-            self._process = subprocess.Popen(
+            self._process = processes.start(
                 tools.guarded([*self._java, "kafka.Kafka", str(self._settings)]),
                 stdin=subprocess.PIPE,
                 stdout=log,

@@ -17,6 +17,7 @@ from google.pubsub_v1.services.publisher.transports.grpc import PublisherGrpcTra
 from google.pubsub_v1.services.subscriber.transports.grpc import SubscriberGrpcTransport
 
 from tests.servers import tools
+from tests.support import processes
 
 _SOURCE = Path(__file__).resolve().parent / "pubsub"
 _MOST = 1_000
@@ -107,7 +108,7 @@ class Emulator:
 @contextlib.contextmanager
 def pubsub_emulator() -> Iterator[Emulator]:
     """An emulator that ends with the block, or with this process: its standard input does then."""
-    process = subprocess.Popen(
+    process = processes.start(
         [tools.built("pubsub-emulator", _SOURCE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:

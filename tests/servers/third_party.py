@@ -21,6 +21,7 @@ import httpx
 
 from tests.servers import tools
 from tests.servers.arithmetic import MODEL
+from tests.support import processes
 
 _HERE = Path(__file__).resolve().parent
 _READY_WITHIN_S = 120.0
@@ -81,7 +82,7 @@ def _running(command: list[str], settings: Mapping[str, str], port: int, careles
     if careless:
         environment["CARELESS"] = "1"
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/log", "w+b") as log:
-        process = subprocess.Popen(
+        process = processes.start(
             tools.guarded(command),
             stdin=subprocess.PIPE,
             stdout=log,

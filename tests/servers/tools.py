@@ -12,13 +12,14 @@ import hashlib
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.support import processes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _TOOLS = ROOT / ".tools"
@@ -43,7 +44,7 @@ def built(name: str, source: Path) -> str:
     """A program of Go, from a folder with its source."""
 
     def make(place: Path) -> None:
-        subprocess.run(["go", "build", "-o", str(place), "."], cwd=source, check=True)
+        processes.run(["go", "build", "-o", str(place), "."], cwd=source, check=True)
 
     made_from = b"".join((source / file).read_bytes() for file in ("main.go", "go.mod", "go.sum"))
     return str(_made(_TOOLS / name, made_from, ["go"], "a minute", make))
@@ -54,7 +55,7 @@ def installed(name: str, package: str) -> str:
 
     def make(place: Path) -> None:
         with tempfile.TemporaryDirectory(dir=_TOOLS) as folder:
-            subprocess.run(["go", "install", package], env={**os.environ, "GOBIN": folder}, check=True)
+            processes.run(["go", "install", package], env={**os.environ, "GOBIN": folder}, check=True)
             os.replace(Path(folder) / name, place)
 
     return str(_made(_TOOLS / name, package.encode(), ["go"], "two minutes", make))
@@ -65,7 +66,7 @@ def jars(name: str, pom: Path, size: str) -> Path:
 
     def make(place: Path) -> None:
         copy = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime"]
-        subprocess.run([*copy, f"-DoutputDirectory={place}"], check=True, stdout=sys.stderr)
+        processes.run([*copy, f"-DoutputDirectory={place}"], check=True, stdout=sys.stderr)
 
     return _made(_TOOLS / name, pom.read_bytes(), ["java", "mvn"], f"{size}, a minute", make)
 
@@ -81,12 +82,12 @@ def environment(name: str, requirements: Path, size: str, finish: str = "") -> P
     """
 
     def make(place: Path) -> None:
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+        processes.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
         python = str(place / "bin" / "python")
         uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--quiet", "--require-hashes"]
-        subprocess.run([*uv, "--python", python, "-r", str(requirements)], check=True)
+        processes.run([*uv, "--python", python, "-r", str(requirements)], check=True)
         if finish:
-            subprocess.run([python, "-c", finish], check=True, env={**os.environ, "HOME": str(place)})
+            processes.run([python, "-c", finish], check=True, env={**os.environ, "HOME": str(place)})
 
     made_from = requirements.read_bytes() + f"{finish}{sys.version}".encode()
     return _made(ROOT / f".venv-{name}", made_from, [], f"{size}, some seconds", make)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.ledger import example
+from tests.support.ledger import example
 from tests.zoo.models import Table, tensorflow
 
 

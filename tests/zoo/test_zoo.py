@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, Command
+from tests.support import processes
+from tests.support.commands import ROOT, Command
 from tests.zoo import data
 from tests.zoo.models import FORMATS, MAKERS, Sample, lose_an_operation
 
@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     def make_elsewhere() -> None:
         """Makes Keras 2's models in another process: where tf_keras is imported, its classes help to load them."""
         names = [name for name in MAKERS if name.startswith("keras2")]
-        subprocess.run([sys.executable, "-m", "tests.zoo.models", str(folder), *names], cwd=ROOT, check=True)
+        processes.run([sys.executable, "-m", "tests.zoo.models", str(folder), *names], cwd=ROOT, check=True)
         known.update({n: (str(folder / n), Sample(**json.loads((folder / f"{n}.json").read_text()))) for n in names})
 
     def make(name: str) -> tuple[str, Sample]:

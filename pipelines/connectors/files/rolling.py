@@ -59,8 +59,6 @@ class RollingFile:
         self._until = 0.0
         self._whole = 0
         self._closing = threading.Lock()
-        with _lock:
-            _open_files.add(self)
 
     @property
     def is_open(self) -> bool:
@@ -76,6 +74,9 @@ class RollingFile:
             self._part, self._final = _paths(self._prefix, f"{stamp}-{uuid.uuid4().hex[:8]}.{self._extension}")
             self._file = storage.open_output(self._part, 0o666 if self._mode is None else self._mode & 0o600)
             self._whole = 0
+            # Not when the object is made: a copy that a worker has unpickled was not made there.
+            with _lock:
+                _open_files.add(self)
             if not storage.is_remote(self._part):
                 fcntl.flock(self._file, fcntl.LOCK_EX)
                 if self._mode is not None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from model import deploy
-from tests.conftest import ROOT, Result
 from tests.model.deploy.cloud_stand_in import CloudStandIn
 from tests.model.deploy.storage import StorageEmulator
+from tests.support.commands import ROOT, Result
 
 PACKAGED = ROOT / "model" / "trained" / "v1"
 SERVICES = ("ai_platform", "vertex")

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests.support import processes
+
 Json = dict[str, Any]
 
 
@@ -56,7 +58,7 @@ def storage_emulator() -> Iterator[StorageEmulator]:
         port = free.getsockname()[1]
     program = str(Path(sys.executable).parent / "gcp-storage-emulator")
     options = ["--host=127.0.0.1", f"--port={port}", "--in-memory", "--default-bucket=bucket", "--quiet"]
-    process = subprocess.Popen([program, "start", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = processes.start([program, "start", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     emulator = StorageEmulator(f"http://127.0.0.1:{port}")
     try:
         for _ in range(300):

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Result
 from tests.model.deploy.cloud import PACKAGED, SERVICES, Cloud
+from tests.support.commands import Result
 
 
 @pytest.mark.parametrize("service", SERVICES)

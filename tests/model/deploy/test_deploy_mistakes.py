@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.model.deploy.cloud import PACKAGED, Cloud, copy_model
+from tests.support import processes
+from tests.support.commands import ROOT
 
 
 def test_not_a_model_is_known_before_any_call(cloud: Cloud, tmp_path: Path) -> None:
@@ -84,6 +84,6 @@ def test_help_is_quick_and_says_what_is_not_tested() -> None:
         "heavy = {'tensorflow', 'apache_beam', 'google.cloud.storage', 'google.auth'} & set(sys.modules)\n"
         "sys.exit(bool(heavy))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = processes.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Not tested without the cloud" in done.stdout

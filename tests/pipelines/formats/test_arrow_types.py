@@ -21,7 +21,7 @@ from model.example_proto import parse_example
 from pipelines.formats import FormatError, writer_class
 from pipelines.formats.output_values import key_texts, to_output
 from pipelines.formats.readable import readable_array, readable_type
-from tests.pipelines.formats.arrow_types import all_arrays, leaves, unions
+from tests.support.arrow_types import all_arrays, leaves, unions
 
 ARRAYS = all_arrays()
 EPOCH = datetime.datetime(1970, 1, 1)

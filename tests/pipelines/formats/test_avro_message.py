@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import random
-import subprocess
 import sys
 from typing import Any
 
@@ -20,8 +19,9 @@ from pipelines.formats.avro import boundaries as our_walk
 from pipelines.formats.avro.container import varint
 from pipelines.formats.avro.message import AvroMessageReader, parse_schema
 from pipelines.rows.origin import Block, RejectedRow
-from tests.conftest import ROOT
-from tests.pipelines.message_samples import AVRO_ALL, any_row, datum, mutated, read_datum
+from tests.support import processes
+from tests.support.commands import ROOT
+from tests.support.message_samples import AVRO_ALL, any_row, datum, mutated, read_datum
 
 LONG = {"type": "record", "name": "R", "fields": [{"name": "n", "type": "long"}, {"name": "s", "type": "string"}]}
 
@@ -306,7 +306,7 @@ for type in ("string", *lists, ["int", "string"]):
     bombs += [varint(1) + bomb for bomb in bombs]
     assert reader.together(pa.array(bombs, pa.large_binary())) == [], type
 """
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+    processes.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
 def test_slices_of_a_pull() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.memory import measure
-from tests.pipelines.formats import bombs
-from tests.pipelines.formats.bombs import MIB, NUMBERS_AND_TEXT, WORDS
+from tests.support import bombs
+from tests.support.bombs import MIB, NUMBERS_AND_TEXT, WORDS
+from tests.support.memory import measure
 
 MOST_BYTES = 1 << 30
 """Memory of a worker over that of a process that has read nothing."""
@@ -96,7 +96,7 @@ def test_a_small_file_takes_bounded_memory_and_all_its_rows_are_accounted_for(tm
     path = bomb.make(tmp_path / name)
     assert path.stat().st_size < 3 * MIB
     columns = bombs.schema_text(bomb.columns)
-    done = measure("tests.pipelines.formats.bombs:read_all", bomb.format, str(path), columns, limit_bytes=12 << 30)
+    done = measure("tests.support.bombs:read_all", bomb.format, str(path), columns, limit_bytes=12 << 30)
     assert done.code == 0, done.err[-2000:]
     found = done.result
     assert found["good"] + found["rejected"] == bomb.rows

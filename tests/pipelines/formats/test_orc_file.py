@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,8 @@ from pipelines.formats.orc import file as orc_file
 from pipelines.formats.orc.file import OrcFile, end_processes
 from pipelines.formats.orc.reader import OrcReader
 from pipelines.rows.origin import Block, RejectedRow
-from tests.conftest import ROOT
+from tests.support import processes
+from tests.support.commands import ROOT
 
 SCHEMA = pa.schema([("key", pa.int64()), ("text", pa.string())])
 ROWS = 9_000
@@ -43,7 +43,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def processes() -> Iterator[None]:
+def no_processes() -> Iterator[None]:
     end_processes()
     yield
     end_processes()
@@ -298,7 +298,7 @@ if sys.argv[3] != "exit":
 def test_processes_end_with_the_process_that_started_them(file: str, end: str) -> None:
     """Also when it is killed; one that was forked from it has its own."""
     arguments = [sys.executable, "-c", _FORKED, file, str(ROWS), end]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = processes.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == (0 if end == "exit" else -signal.SIGKILL), done.stderr
     ends = time.monotonic() + 60
     while not is_gone(int(done.stdout)) and time.monotonic() < ends:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import random
-import subprocess
 import sys
 from typing import Any
 
@@ -17,14 +16,10 @@ from pipelines.formats import FormatError, ReadSpec
 from pipelines.formats.protobuf.descriptor import MessageType, UnknownMessageError
 from pipelines.formats.protobuf.message import ProtobufReader
 from pipelines.rows.origin import Block, RejectedRow
-from tests.conftest import ROOT
-from tests.pipelines.message_samples import any_message, descriptors, message_class, mutated, read_message
-
-
-def reader(name: str, framing: str = "none", columns: pa.Schema | None = None) -> ProtobufReader:
-    found = MessageType(descriptors(), f"shop.v1.{name}")
-    options = {"descriptor": descriptors(), "message": f"shop.v1.{name}", "framing": framing}
-    return ProtobufReader(ReadSpec(found.schema if columns is None else columns, options))
+from tests.support import processes
+from tests.support.commands import ROOT
+from tests.support.message_samples import any_message, descriptors, message_class, mutated, read_message
+from tests.support.protobuf_reading import reader
 
 
 def together(found: ProtobufReader, payloads: list[bytes]) -> list[dict[str, Any] | None]:
@@ -146,7 +141,7 @@ def test_bombs_are_rejected(bomb: bytes) -> None:
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 import pyarrow as pa
-from tests.pipelines.formats.test_protobuf import reader
+from tests.support.protobuf_reading import reader
 found = reader("Node")
 bomb = sys.stdin.buffer.read()
 [item] = found.replay(bomb, {}, "x")
@@ -154,7 +149,7 @@ assert "not a serialized message of type shop.v1.Node" in item.message
 good = [b"\\x08\\x01"] * 20
 [(rows, batch), *more] = found.together(pa.array([*good, bomb], pa.large_binary()))
 """
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=bomb, check=True, timeout=120)
+    processes.run([sys.executable, "-c", code], cwd=ROOT, input=bomb, check=True, timeout=120)
 
 
 def test_a_type_within_itself_is_bytes() -> None:

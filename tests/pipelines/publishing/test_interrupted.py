@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.files.publishing.reservation import Reservation, look_after
-from tests.pipelines.publishing import a_run
+from tests.support import publishing_run
 
 _MOST_STEPS = 100
 
@@ -47,8 +47,8 @@ def begin(folder: Path, tag: str, step: int, what: signal.Signals, count: int = 
     """Starts a run that sends itself a signal before a step."""
 
     def child() -> int:
-        a_run.interrupt(step, lambda: os.kill(os.getpid(), what))
-        return a_run.attempt(str(folder), tag, count)
+        publishing_run.interrupt(step, lambda: os.kill(os.getpid(), what))
+        return publishing_run.attempt(str(folder), tag, count)
 
     return fork(child)
 
@@ -57,7 +57,7 @@ def steps(folder: Path, act: Callable[[Path, int], bool]) -> Iterator[tuple[Path
     """A fresh folder with an old set for each step; until `act` says that there was no such step."""
     for step in range(_MOST_STEPS):
         place = folder / str(step)
-        assert a_run.attempt(str(place), "old", 2) == 0
+        assert publishing_run.attempt(str(place), "old", 2) == 0
         if not act(place, step):
             assert step > 20, "the steps were not counted"
             return
@@ -73,12 +73,12 @@ def killed(place: Path, step: int) -> bool:
 
 def recover_by_run(folder: str) -> None:
     """What a run does before it publishes anything of its own."""
-    with Reservation(*a_run.places(folder), "feedbeef", "next") as reserved:
+    with Reservation(*publishing_run.places(folder), "feedbeef", "next") as reserved:
         reserved.claim()
 
 
 def recover_by_check(folder: str) -> None:
-    look_after(*a_run.places(folder), "feedbeef", "check")
+    look_after(*publishing_run.places(folder), "feedbeef", "check")
 
 
 @pytest.mark.parametrize("recover", [recover_by_run, recover_by_check])
@@ -87,7 +87,7 @@ def test_killed_at_each_step(tmp_path: Path, recover: Callable[[str], None]) -> 
     found = []
     for place, step in steps(tmp_path, killed):
         recover(str(place))
-        output, letters = a_run.seen(str(place))
+        output, letters = publishing_run.seen(str(place))
         assert output == letters, step
         assert output in ({"old"}, {"new"}), step
         found.append(output == {"new"})
@@ -108,13 +108,13 @@ def test_killed_again_while_it_is_completed(tmp_path: Path) -> None:
         shutil.copytree(place, again)
 
         def child(again: Path = again, step: int = step) -> int:
-            a_run.interrupt(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            publishing_run.interrupt(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
             recover_by_check(str(again))
             return 0
 
         code = wait(fork(child))
         recover_by_run(str(again))
-        assert a_run.seen(str(again)) == ({"new"}, {"new"}), step
+        assert publishing_run.seen(str(again)) == ({"new"}, {"new"}), step
         if code == 0:
             assert step > 5
             return
@@ -130,7 +130,7 @@ def test_a_moved_folder_is_completed_where_it_is(tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     place.rename(moved)
     recover_by_check(str(moved))
-    assert a_run.seen(str(moved)) == ({"new"}, {"new"})
+    assert publishing_run.seen(str(moved)) == ({"new"}, {"new"})
 
 
 def stopped(place: Path, step: int, processes: list[int]) -> bool:
@@ -150,7 +150,7 @@ def test_two_runs_held_up_at_each_step(tmp_path: Path) -> None:
     processes: list[int] = []
     refused = []
     for place, step in steps(tmp_path, lambda place, step: stopped(place, step, processes)):
-        second = a_run.attempt(str(place), "fast", 1)
+        second = publishing_run.attempt(str(place), "fast", 1)
         os.kill(processes[-1], signal.SIGCONT)
         first = wait(processes[-1])
         refused.append(second == 2)
@@ -159,7 +159,7 @@ def test_two_runs_held_up_at_each_step(tmp_path: Path) -> None:
             assert first in (0, 2), step
         else:
             assert (first, second) == (0, 2), step
-        output, letters = a_run.seen(str(place))
+        output, letters = publishing_run.seen(str(place))
         last = {"slow"} if first == 0 and (second == 2 or output == {"slow"}) else {"fast"}
         assert output == last, step
         assert letters == (last if last == {"slow"} else set()), step
@@ -167,13 +167,13 @@ def test_two_runs_held_up_at_each_step(tmp_path: Path) -> None:
 
 
 def test_the_refusal_names_the_other_run(tmp_path: Path) -> None:
-    with Reservation(*a_run.places(str(tmp_path)), "0123abcd", "the-first"):
+    with Reservation(*publishing_run.places(str(tmp_path)), "0123abcd", "the-first"):
         with pytest.raises(ConfigError) as error:
-            Reservation(*a_run.places(str(tmp_path)), "4567abcd", "the-second").__enter__()
+            Reservation(*publishing_run.places(str(tmp_path)), "4567abcd", "the-second").__enter__()
         assert "the-first" in str(error.value)
         assert "0123abcd" in str(error.value)
         assert f"process {os.getpid()}" in str(error.value)
-    with Reservation(*a_run.places(str(tmp_path)), "4567abcd", "the-second"):
+    with Reservation(*publishing_run.places(str(tmp_path)), "4567abcd", "the-second"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -209,7 +209,7 @@ def test_files_that_are_removed_while_a_run_is_held_up(tmp_path: Path, harm: Cal
         failed += code != 0
         assert code in (0, 1, 2, 3), step
         if code == 0:
-            assert a_run.seen(str(place)) == ({"slow"}, {"slow"}), step
+            assert publishing_run.seen(str(place)) == ({"slow"}, {"slow"}), step
             assert len(list(place.glob("out/p-*"))) == 3
     assert failed > 3
 
@@ -218,13 +218,16 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     """What a killed run leaves does not keep others out, and is removed by the next."""
 
     def child() -> int:
-        a_run.publish(str(tmp_path), "lost", hold=lambda: os.kill(os.getpid(), signal.SIGKILL))
+        publishing_run.publish(str(tmp_path), "lost", hold=lambda: os.kill(os.getpid(), signal.SIGKILL))
         return 0
 
     assert wait(fork(child)) == -9
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {".p.lock", f".p-{a_run.run_id('lost')}.tmp"}
-    assert a_run.attempt(str(tmp_path), "next") == 0
-    assert a_run.seen(str(tmp_path)) == ({"next"}, {"next"})
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        ".p.lock",
+        f".p-{publishing_run.run_id('lost')}.tmp",
+    }
+    assert publishing_run.attempt(str(tmp_path), "next") == 0
+    assert publishing_run.seen(str(tmp_path)) == ({"next"}, {"next"})
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name[0] == ".") == [".p.manifest.json"]
 
 
@@ -232,11 +235,11 @@ def test_nothing_is_published_once_a_run_was_told_to_stop(tmp_path: Path) -> Non
     def child() -> int:
         from pipelines.connectors.files.publishing import commit
 
-        return a_run.attempt(str(tmp_path), "late") if commit.refuse_further(1) is None else 0
+        return publishing_run.attempt(str(tmp_path), "late") if commit.refuse_further(1) is None else 0
 
-    assert a_run.attempt(str(tmp_path), "old") == 0
+    assert publishing_run.attempt(str(tmp_path), "old") == 0
     assert wait(fork(child)) == 1
-    assert a_run.seen(str(tmp_path)) == ({"old"}, {"old"})
+    assert publishing_run.seen(str(tmp_path)) == ({"old"}, {"old"})
 
 
 def test_a_signal_waits_for_publishing_that_has_begun(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import base64
 import datetime
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -24,13 +23,13 @@ from google.rpc import status_pb2
 from pipelines.connectors.bigquery.appender import Appender
 from pipelines.connectors.bigquery.tables import Table, column_of, table_type
 from pipelines.telemetry.tally import TALLY
-from tests.conftest import ROOT, Command
-from tests.pipelines.streams import outputs_model
-from tests.pipelines.streams.test_pubsub import births
-from tests.pipelines.streams.test_stream import letters, sets
 from tests.servers.bigquery_emulator import DATASET, Emulator, bigquery_emulator
 from tests.servers.grpc_proxy import LostError, Proxy, proxy_to
 from tests.servers.pubsub_emulator import SUBSCRIPTION, pubsub_emulator
+from tests.support import outputs_model, processes
+from tests.support.commands import ROOT, Command
+from tests.support.streams import births, letters, sets
+from tests.support.waiting import wait_until
 
 COLUMNS = [
     ("source_id", "STRING", "NULLABLE"),
@@ -226,9 +225,7 @@ def test_a_service_that_stops_and_starts_again_loses_nothing(
 ) -> None:
     def interrupt() -> None:
         # The emulator may hang for good if a table is read while rows are appended.
-        until = time.monotonic() + 60
-        while not 300 < TALLY.rows_written < 1900 and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_until(lambda: 300 < TALLY.rows_written < 1900, "some rows are written")
         hosts.stop()
         time.sleep(1)
         hosts.start()
@@ -360,13 +357,13 @@ def test_mistakes_are_one_line_each(
           "NO_GCE_CHECK": "true"}, ["no Google credentials"]),
     ],
 )  # fmt: skip
-def test_who_is_not_there_is_told_at_once(
+def test_who_is_not_there_is_told_in_one_line(
     hosts: Emulator, model: str, table: str, tmp_path: Path, variables: dict[str, str], words: list[str]
 ) -> None:
     environment = {**os.environ, "HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path), **variables}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pipelines.stream", *settings(tmp_path, model, table, output={"create": True})],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line]

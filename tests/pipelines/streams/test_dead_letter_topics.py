@@ -15,21 +15,14 @@ import pytest
 
 from pipelines.dead_letters import buffered
 from pipelines.rows.origin import DeadLetter
-from tests.conftest import Command
-from tests.pipelines.streams.test_pubsub import births, keys
-from tests.pipelines.streams.test_stream import letters, sets, written
 from tests.servers.bigquery_emulator import DATASET, bigquery_emulator
-from tests.servers.kafka import Broker, kafka_broker
+from tests.servers.kafka import Broker
 from tests.servers.pubsub_emulator import Emulator, pubsub_emulator
+from tests.support.commands import Command
+from tests.support.streams import births, keys, letters, sets, written
 
 CONFIG = ["--config", "configs/natality-pubsub.json"]
 Read = Callable[[], list[DeadLetter]]
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with kafka_broker() as made:
-        yield made
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from pipelines.formats import ReadSpec, row_reader_class
 from pipelines.formats.avro.message import AvroMessageReader
 from pipelines.formats.protobuf.descriptor import MessageType
 from pipelines.rows.origin import Block, RejectedRow
-from tests.pipelines.message_samples import AVRO_BIRTH, BIRTH, datum, descriptors, message_class, mutated
-from tests.pipelines.streams.test_decode import assert_each_by_itself, outcomes, pull
+from tests.support.decoding import assert_each_by_itself, outcomes, pull
+from tests.support.message_samples import AVRO_BIRTH, BIRTH, datum, descriptors, message_class, mutated
 
 KINDS = [(format, framing) for format in ("avro", "protobuf") for framing in ("none", "confluent")]
 KINDS.append(("avro", "single_object"))

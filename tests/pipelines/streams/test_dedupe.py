@@ -13,8 +13,8 @@ import pytest
 from pipelines.config.run import Window
 from pipelines.connectors.simulated.natality import births_at
 from pipelines.flows.dedupe import Seen, forget, seen
-from tests.conftest import Command
-from tests.pipelines.streams.test_stream import letters, sets, written
+from tests.support.commands import Command
+from tests.support.streams import letters, sets, written
 
 
 @pytest.fixture(autouse=True)

@@ -7,70 +7,23 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from pipelines.config.kafka import KafkaSecurity
 from pipelines.connectors.files import rolling
-from pipelines.connectors.kafka import consumer as kafka_session
-from pipelines.connectors.kafka.client import Cluster
-from pipelines.connectors.kafka.consumer import Session
-from pipelines.connectors.kafka.taken import Taken
-from pipelines.connectors.simulated.natality import births_at
-from tests.conftest import ROOT, Command
-from tests.pipelines.message_samples import poisoned
-from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
-from tests.servers.kafka import PASSWORD, USER, Broker, Record, kafka_broker
-
-CONFIG = ["--config", "configs/natality-kafka.json"]
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with kafka_broker() as made:
-        yield made
-
-
-def births(count: int, first: int = 0) -> list[bytes]:
-    numbers = np.arange(first, first + count)
-    return [payload.as_py() for payload in births_at(numbers, 1, np.full(count, time.time_ns() // 1000))]
-
-
-def records(count: int, first: int = 0) -> list[Record]:
-    """Births with record keys, by which they are spread over partitions."""
-    return [(f"r{first + n}".encode(), payload) for n, payload in enumerate(births(count, first))]
-
-
-def keys(count: int, first: int = 0) -> set[str]:
-    return {f"b{n:09d}" for n in range(first, first + count)}
-
-
-def source(broker: Broker, of: str | list[str], **more: Any) -> dict[str, Any]:
-    group = f"group-{of if isinstance(of, str) else of[0]}"
-    found = {"type": "kafka", "bootstrap_servers": broker.address, "topic": of, "group": group, "key": "source_id"}
-    return {name: value for name, value in {**found, **more}.items() if value is not None}
-
-
-def start(folder: Path, source: dict[str, Any], *arguments: str, **changes: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines.stream", *CONFIG, *sets(folder, source=source, **changes), *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def end(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Ends a stream in order; gives what it said."""
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    return out, err
+from tests.servers.kafka import PASSWORD, USER, Broker, kafka_broker
+from tests.support import processes
+from tests.support.commands import ROOT, Command
+from tests.support.kafka_streams import CONFIG, end, records, source, start
+from tests.support.message_samples import poisoned
+from tests.support.streams import births, hidden, keys, letters, sets, wait_for_rows, written
+from tests.support.waiting import wait_until
 
 
 def test_every_message_once_and_all_committed(command: Command, broker: Broker, tmp_path: Path) -> None:
@@ -265,12 +218,15 @@ def test_a_second_process_joins_the_group(broker: Broker, tmp_path: Path) -> Non
     wait_for_rows(folders[0], 500, first)
     second = start(folders[1], read, batching__max_rows=50)
     sent = 2_000
-    until = time.monotonic() + 90
-    # Messages come all the time, also while partitions change hands.
-    while not any((folders[1] / "out").glob("*p-*")) and time.monotonic() < until:
+
+    def has_written() -> bool:
+        """Messages come all the time, also while partitions change hands."""
+        nonlocal sent
         broker.produce(topic, records(200, sent))
         sent += 200
-        time.sleep(0.1)
+        return any((folders[1] / "out").glob("*p-*"))
+
+    wait_until(has_written, "the second process has written", every_s=0.1)
     assert broker.members(read["group"]) == 2
     broker.produce(topic, records(2_000, sent))
     sent += 2_000
@@ -388,186 +344,11 @@ def test_mistakes_are_one_line_each(command: Command, broker: Broker, tmp_path: 
     assert SECRET not in result.err
 
 
-def test_an_unreachable_broker_is_told_within_ten_seconds_of_starting(tmp_path: Path) -> None:
-    done = subprocess.run(
+def test_an_unreachable_broker_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    done = processes.run(
         [sys.executable, "-m", "pipelines.stream", *CONFIG, *sets(tmp_path)],
-        cwd=ROOT, env={**os.environ, "KAFKA_SERVERS": "127.0.0.1:1"}, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env={**os.environ, "KAFKA_SERVERS": "127.0.0.1:1"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line]
     assert line.startswith("error: source.bootstrap_servers: ")
-
-
-# Sessions, without a pipeline ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sessions(broker: Broker) -> Iterator[Any]:
-    made: list[Session] = []
-
-    def make(topic: str) -> Session:
-        session = Session(Cluster(broker.address, KafkaSecurity.model_construct()), [topic], f"group-{topic}")
-        made.append(session)
-        session.start()
-        return session
-
-    yield make
-    for session in made:
-        session.close()
-
-
-def taken(session: Session, wanted: int, most: int = 1_000_000) -> list[Taken]:
-    """Takes until there are so many messages."""
-    found: list[Taken] = []
-    until = time.monotonic() + 30
-    while (left := wanted - sum(len(each.messages) for each in found)) > 0:
-        assert time.monotonic() < until, f"{left} of {wanted} did not come"
-        each = session.take(min(most, left), 0.2, 0.05, lambda: False)
-        if each is not None:
-            found.append(each)
-    return found
-
-
-def places(takes: list[Taken]) -> Counter[tuple[int, int]]:
-    return Counter((message.partition(), message.offset()) for each in takes for message in each.messages)
-
-
-def test_the_backlog_is_what_was_not_taken(broker: Broker, sessions: Any) -> None:
-    topic = broker.create_topic(2)
-    for partition in (0, 1):
-        broker.produce(topic, births(500), partition)
-    session = sessions(topic)
-    taken(session, 600, most=100)
-    assert session.backlog() == 400
-    taken(session, 400)
-    assert session.backlog() == 0
-
-
-def test_partitions_with_few_messages_share_a_micro_batch(broker: Broker, sessions: Any) -> None:
-    topic = broker.create_topic(12)
-    session = sessions(topic)
-    assert session.take(10, 3.0, 0.05, lambda: False) is None
-    for partition in range(12):
-        broker.produce(topic, births(5), partition)
-    # All of them have been fetched ahead meanwhile.
-    time.sleep(1.0)
-    [each] = taken(session, 60)
-    assert len(each.partitions) == 12
-
-
-def test_what_was_acknowledged_is_committed_and_no_more(broker: Broker, sessions: Any) -> None:
-    topic = broker.create_topic(1)
-    broker.produce(topic, births(100))
-    session = sessions(topic)
-    taken(session, 100, most=10)
-    session.acknowledge(4)
-    assert session.drain(10) == 0
-    assert broker.committed(f"group-{topic}", topic) == {0: 40}
-    session.acknowledge(3)
-    session.acknowledge(7)
-    assert session.drain(10) == 0
-    assert broker.committed(f"group-{topic}", topic) == {0: 70}
-
-
-def test_brokers_that_are_away_are_named_though_something_is_to_be_committed(caplog: pytest.LogCaptureFixture) -> None:
-    with kafka_broker() as broker:
-        topic = broker.create_topic(1)
-        broker.produce(topic, births(100))
-        session = Session(Cluster(broker.address, KafkaSecurity.model_construct()), [topic], "group")
-        session.start()
-        taken(session, 100)
-        broker.kill()
-        session.acknowledge(session.number)
-        until, longest = time.monotonic() + 8, 0.0
-        while time.monotonic() < until:
-            began = time.monotonic()
-            session.take(100, 0.2, 0.0, lambda: False)
-            longest = max(longest, time.monotonic() - began)
-        said = [record.message for record in caplog.records]
-        assert sum("no broker answers, trying again" in line for line in said) == 1
-        # The client takes one call at a time; none of ours waits for the brokers.
-        assert longest < 0.5
-        broker.start()
-        # Brokers that were away for long may have given its partition away: then all of it comes again.
-        until = time.monotonic() + 40
-        while broker.committed("group", topic) != {0: 100} and time.monotonic() < until:
-            session.take(100, 0.2, 0.0, lambda: False)
-            session.acknowledge(session.number)
-        assert broker.committed("group", topic) == {0: 100}
-        assert session.drain(10) == 0
-        session.close()
-
-
-def test_a_reader_that_takes_nothing_for_long_stays_in_the_group(
-    broker: Broker, sessions: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kafka_session, "_PAUSES_AFTER_S", 0.2)
-    monkeypatch.setattr(kafka_session, "_KEEPER_PERIOD_S", 0.05)
-    topic = broker.create_topic(2)
-    for partition in (0, 1):
-        broker.produce(topic, births(300), partition)
-    session = sessions(topic)
-    found = taken(session, 50)
-    time.sleep(1.0)
-    for partition in (0, 1):
-        broker.produce(topic, births(200), partition)
-    found += taken(session, 950)
-    assert places(found) == Counter((partition, offset) for partition in (0, 1) for offset in range(500))
-
-
-def test_partitions_that_come_back_to_a_paused_member_are_read_on(
-    broker: Broker, sessions: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    topic = broker.create_topic(4)
-    first = sessions(topic)
-    assert first.take(10, 2.0, 0.0, lambda: False) is None
-    monkeypatch.setattr(kafka_session, "_PAUSES_AFTER_S", 0.1)
-    monkeypatch.setattr(kafka_session, "_KEEPER_PERIOD_S", 0.05)
-    second = sessions(topic)
-    until = time.monotonic() + 30
-    while len(second.offsets.partitions) < 2 and time.monotonic() < until:
-        second.take(10, 0.1, 0.0, lambda: False)
-    assert len(first.offsets.partitions) == 2
-    second.close()
-    for partition in range(4):
-        broker.produce(topic, births(100), partition)
-    # It takes nothing meanwhile, but keeps in touch.
-    while len(first.offsets.partitions) < 4 and time.monotonic() < until:
-        time.sleep(0.1)
-    assert places(taken(first, 400)) == Counter((partition, offset) for partition in range(4) for offset in range(100))
-
-
-def test_partitions_that_went_to_another_member_are_not_committed_any_more(broker: Broker, sessions: Any) -> None:
-    topic = broker.create_topic(4)
-    group = f"group-{topic}"
-    for partition in range(4):
-        broker.produce(topic, births(100), partition)
-    first = sessions(topic)
-    takes = taken(first, 400, most=50)
-    halfway = len(takes) // 2
-    first.acknowledge(halfway)
-    assert first.drain(10) == 0
-    second = sessions(topic)
-    seen: list[Taken] = []
-    until = time.monotonic() + 30
-    # The first one gives partitions away while it takes; the second gets what the first has not committed.
-    while time.monotonic() < until and len(second.offsets.partitions) < 2:
-        assert first.take(100, 0.1, 0.0, lambda: False) is None
-        each = second.take(1_000, 0.1, 0.0, lambda: False)
-        seen += [each] if each is not None else []
-    given = {partition for _, partition in second.offsets.partitions}
-    assert len(given) == 2
-    before = broker.committed(group, topic)
-    done = dict(sorted(places(takes[:halfway])))
-    assert before == {partition: offset + 1 for partition, offset in done.items()}
-    first.acknowledge(len(takes))
-    assert first.drain(10) == 0
-    after = broker.committed(group, topic)
-    assert {partition: after.get(partition, 0) for partition in range(4)} == {
-        partition: before.get(partition, 0) if partition in given else 100 for partition in range(4)
-    }
-    wanted = sum(100 - before.get(partition, 0) for partition in given)
-    seen += taken(second, wanted - sum(len(each.messages) for each in seen))
-    assert places(seen) == Counter(
-        (partition, offset) for partition in given for offset in range(before.get(partition, 0), 100)
-    )

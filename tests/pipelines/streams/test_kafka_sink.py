@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,12 @@ from inference import SavedModelHandler
 from pipelines.config.kafka import KafkaSecurity
 from pipelines.connectors.kafka.client import Cluster
 from pipelines.connectors.kafka.producer import KafkaTopic
-from tests.conftest import Command
-from tests.ledger import DEFAULTS, MODEL
-from tests.pipelines.streams.test_kafka import CONFIG, births, keys, source
-from tests.pipelines.streams.test_stream import letters
 from tests.servers.kafka import PASSWORD, USER, Broker, kafka_broker
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with kafka_broker() as made:
-        yield made
+from tests.support.commands import Command
+from tests.support.kafka_streams import CONFIG, source
+from tests.support.ledger import DEFAULTS, MODEL
+from tests.support.streams import births, keys, letters
+from tests.support.waiting import wait_until
 
 
 def output(broker: Broker, to: str, **more: Any) -> dict[str, Any]:
@@ -118,9 +112,7 @@ def test_large_micro_batches_are_committed_when_the_topic_has_their_rows(
         seen: list[int] = []
 
         def stall() -> None:
-            until = time.monotonic() + 120
-            while another.size(second) < 20_000 and time.monotonic() < until:
-                time.sleep(0.05)
+            wait_until(lambda: another.size(second) >= 20_000, "some rows are written")
             another.pause()
             broker.produce(first, payloads[20_000:])
             # The committer has its turn too.
@@ -149,9 +141,7 @@ def test_a_broker_that_is_away_for_a_while_gets_every_row_once(
         topic = broker.create_topic(3)
 
         def interrupt() -> None:
-            until = time.monotonic() + 120
-            while not broker.consume_all(topic) and time.monotonic() < until:
-                time.sleep(0.2)
+            wait_until(lambda: broker.consume_all(topic), "some rows are written", every_s=0.2)
             broker.kill()
             time.sleep(6)
             broker.start()

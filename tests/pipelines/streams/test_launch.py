@@ -17,8 +17,8 @@ from apache_beam.utils.timestamp import Timestamp
 from pipelines.cli.hand_over_stream import is_elsewhere
 from pipelines.config.pubsub import PubSubSource
 from pipelines.connectors.pubsub.dataflow_source import Form, Note, ReadPubSubNative
-from tests.conftest import ROOT, Command
 from tests.servers.pubsub_emulator import SUBSCRIPTION
+from tests.support.commands import ROOT, Command
 
 DATAFLOW = [
     "--config", "configs/natality-pubsub.json", "--runner", "DataflowRunner", "--project", "test-project",

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from pipelines import process_state
 from pipelines.connectors.streaming.stop import STOPPING
 from pipelines.engine.live_stream import LiveStream
 from pipelines.telemetry.latency import LATENCIES
 from pipelines.telemetry.tally import TALLY
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
 def nothing_yet() -> Iterator[None]:
     LATENCIES.clear()
+    process_state.reset()
     yield
-    LATENCIES.clear()
-    STOPPING.clear()
-    TALLY.clear()
+    process_state.reset()
 
 
 def wait_for(words: str, shown: io.StringIO) -> None:
-    until = time.monotonic() + 10
-    while words not in shown.getvalue():
-        assert time.monotonic() < until, shown.getvalue()
-        time.sleep(0.02)
+    wait_until(lambda: words in shown.getvalue(), lambda: f"{words!r} is shown: {shown.getvalue()}")
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

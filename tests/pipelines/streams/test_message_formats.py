@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Command
-from tests.pipelines.message_samples import AVRO_BIRTH, datum, message_class, written_files
-from tests.pipelines.streams.test_pubsub import CONFIG, births, keys
-from tests.pipelines.streams.test_stream import letters, sets, written
 from tests.servers.pubsub_emulator import SUBSCRIPTION, Emulator, pubsub_emulator
+from tests.support.commands import Command
+from tests.support.message_samples import AVRO_BIRTH, datum, message_class, written_files
+from tests.support.pubsub_streams import CONFIG
+from tests.support.streams import births, keys, letters, sets, written
 
 
 @pytest.fixture

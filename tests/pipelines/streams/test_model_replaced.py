@@ -7,8 +7,8 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from tests.conftest import ROOT
-from tests.pipelines.streams.test_stream import sets, start, wait_for_rows, written
+from tests.support.commands import ROOT
+from tests.support.streams import sets, start, wait_for_rows, written
 
 
 def test_a_newer_model_takes_over_during_a_stream(tmp_path: Path) -> None:

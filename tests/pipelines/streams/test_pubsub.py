@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,19 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipelines.connectors.files import rolling
 from pipelines.connectors.pubsub import pulled
-from pipelines.connectors.simulated.natality import births_at
-from tests.conftest import ROOT, Command
-from tests.pipelines.message_samples import poisoned
-from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
 from tests.servers.pubsub_emulator import SUBSCRIPTION, TOPIC, Emulator, pubsub_emulator
-
-CONFIG = ["--config", "configs/natality-pubsub.json"]
-SOURCE = {"type": "pubsub", "subscription": SUBSCRIPTION}
+from tests.support import processes
+from tests.support.commands import ROOT, Command
+from tests.support.message_samples import poisoned
+from tests.support.pubsub_streams import CONFIG, SOURCE, start
+from tests.support.streams import births, hidden, keys, letters, sets, wait_for_rows, written
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -35,20 +32,6 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     with pubsub_emulator() as made:
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", made.host)
         yield made
-
-
-def births(count: int, first: int = 0) -> list[bytes]:
-    numbers = np.arange(first, first + count)
-    return [payload.as_py() for payload in births_at(numbers, 1, np.full(count, time.time_ns() // 1000))]
-
-
-def keys(count: int, first: int = 0) -> set[str]:
-    return {f"b{n:09d}" for n in range(first, first + count)}
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines.stream", *CONFIG, *sets(folder), *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_every_message_once_and_all_acknowledged(command: Command, emulator: Emulator, tmp_path: Path) -> None:
@@ -168,7 +151,7 @@ def test_sigterm_ends_in_order_and_gives_the_rest_back(emulator: Emulator, tmp_p
     process = start(tmp_path, "--set", "batching.max_rows=5", "--json")
     wait_for_rows(tmp_path, 500, process)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     rows = Counter(row["source_id"] for row in written(tmp_path))
     assert set(rows.values()) == {1}
@@ -219,9 +202,7 @@ def test_csv_from_a_topic_with_a_temporary_subscription(command: Command, emulat
     rows = [",".join(str(json.loads(payload)[name]) for name in names).encode() for payload in births(50)]
 
     def publish() -> None:
-        until = time.monotonic() + 60
-        while len(emulator.subscriptions()) < 2 and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_until(lambda: len(emulator.subscriptions()) >= 2, "the stream has a subscription of its own")
         emulator.publish(rows)
 
     thread = threading.Thread(target=publish)
@@ -260,12 +241,12 @@ def test_mistakes_are_one_line_each(command: Command, emulator: Emulator, tmp_pa
         ({"GOOGLE_APPLICATION_CREDENTIALS": "", "NO_GCE_CHECK": "true"}, ["no Google credentials"]),
     ],
 )
-def test_who_is_not_there_is_told_at_once(tmp_path: Path, variables: dict[str, str], words: list[str]) -> None:
+def test_who_is_not_there_is_told_in_one_line(tmp_path: Path, variables: dict[str, str], words: list[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PUBSUB_EMULATOR_HOST"}
     environment |= {"HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path), **variables}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pipelines.stream", *CONFIG, *sets(tmp_path)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -25,11 +24,12 @@ from inference import SavedModelHandler
 from pipelines.connectors import retry
 from pipelines.connectors.pubsub import publisher as pubsub_topic
 from pipelines.connectors.simulated.natality import births_at
-from tests.conftest import ROOT, Command
-from tests.ledger import DEFAULTS, MODEL
-from tests.pipelines.streams.test_stream import letters, sets
 from tests.servers.forwarder import Forwarder
 from tests.servers.pubsub_emulator import SUBSCRIPTION, Emulator, pubsub_emulator
+from tests.support import processes
+from tests.support.commands import ROOT, Command
+from tests.support.ledger import DEFAULTS, MODEL
+from tests.support.streams import letters, sets
 
 CONFIG = ["--config", "configs/natality-pubsub.json"]
 COLUMNS = ["source_id", "predictions", "model_version"]
@@ -310,14 +310,14 @@ def test_mistakes_are_one_line_each(command: Command, emulator: Emulator, tmp_pa
         ({"GOOGLE_APPLICATION_CREDENTIALS": "", "NO_GCE_CHECK": "true"}, ["no Google credentials"]),
     ],
 )
-def test_who_is_not_there_is_told_at_once(tmp_path: Path, variables: dict[str, str], words: list[str]) -> None:
+def test_who_is_not_there_is_told_in_one_line(tmp_path: Path, variables: dict[str, str], words: list[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PUBSUB_EMULATOR_HOST"}
     environment |= {"HOME": str(tmp_path), "CLOUDSDK_CONFIG": str(tmp_path), **variables}
     to = output("projects/test-project/topics/t")
     source = {"type": "simulated", "messages": 10}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pipelines.stream", *CONFIG, *settings(tmp_path, to, source=source)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line]

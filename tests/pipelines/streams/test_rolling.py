@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,10 +11,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from apache_beam.internal import pickler
+from apache_beam.runners.common import DoFnSignature
+from apache_beam.transforms.userstate import get_dofn_specs
 
 from pipelines.connectors.files import rolling
+from pipelines.connectors.files.dead_letters import RollingDeadLetters
 from pipelines.connectors.files.rolling import RollingFile
-from tests.conftest import ROOT
+from pipelines.dead_letters.step import RejectUnpredicted
+from pipelines.rows.origin import DeadLetter
+from tests.support import processes
+from tests.support.commands import ROOT
 
 
 class Clock:
@@ -74,6 +82,38 @@ def test_close_all_publishes_what_is_open(tmp_path: Path) -> None:
     assert list(shown(tmp_path).values()) == ["x\n", "x\n"]
 
 
+def test_close_all_publishes_what_was_closed_and_is_open_again(tmp_path: Path) -> None:
+    file = RollingFile(str(tmp_path / "p"), "csv", 60)
+    for text in (b"x\n", b"y\n"):
+        file.open().write(text)
+        file.close()
+    file.open().write(b"z\n")
+    rolling.close_all()
+    assert sorted(shown(tmp_path).values()) == ["x\n", "y\n", "z\n"]
+
+
+def test_close_all_publishes_what_a_step_has_written_that_a_worker_has_unpickled(tmp_path: Path) -> None:
+    """Before any worker does, which may be too late on Flink; Beam looks at a step before it pickles it."""
+    place = RollingDeadLetters(f"{tmp_path}/p", 60, 0o600)
+    sent = RejectUnpredicted(place, "a-model", None)
+    DoFnSignature(sent)
+    step = pickler.loads(pickler.dumps(sent))
+    step.start_bundle()
+    step.put(DeadLetter("k", b"payload", "decode", "ValueError", "is wrong", 1, "a-model", "s", {}, False))
+    assert list(step.finish_bundle()) == []
+    assert shown(tmp_path) == {}
+    rolling.close_all()
+    [content] = shown(tmp_path).values()
+    assert json.loads(content)["key"] == "k"
+
+
+def test_a_step_that_beam_looks_at_opens_nothing(tmp_path: Path) -> None:
+    step = RejectUnpredicted(RollingDeadLetters(f"{tmp_path}/p", 60, 0o600), "a-model", None)
+    DoFnSignature(step)
+    get_dofn_specs(step)
+    assert step._dead_letter_writer is None
+
+
 @pytest.mark.parametrize("torn", [b"", b"half a ro", b"x" * 200_000])
 def test_what_a_killed_run_left_is_published_without_its_torn_line(tmp_path: Path, torn: bytes) -> None:
     code = (
@@ -83,7 +123,7 @@ def test_what_a_killed_run_left_is_published_without_its_torn_line(tmp_path: Pat
     )
     prefix = str(tmp_path / "p")
     arguments = [sys.executable, "-c", code, prefix, torn[:50_000].hex()]
-    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE) as process:
+    with processes.start(arguments, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         assert rolling.recover(prefix, "csv") == 0, "another run has it open"
@@ -129,7 +169,7 @@ def test_what_a_failed_write_left_of_a_row_is_not_published(tmp_path: Path) -> N
         "file.close()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "p")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result = processes.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "File too large" in result.stdout
     assert list(shown(tmp_path).values()) == ["k1832,7.5\n" * 10_000]
 

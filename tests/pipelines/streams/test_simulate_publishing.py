@@ -19,20 +19,16 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from pipelines import simulate
-from tests.conftest import ROOT, Command
-from tests.pipelines.streams.test_stream import sets, written
 from tests.servers.forwarder import Forwarder
-from tests.servers.kafka import PASSWORD, USER, Broker, kafka_broker
+from tests.servers.kafka import PASSWORD, USER, Broker
 from tests.servers.pubsub_emulator import Emulator, pubsub_emulator
+from tests.support import processes
+from tests.support.commands import ROOT, Command
+from tests.support.streams import sets, written
+from tests.support.waiting import wait_until
 
 SIMULATE = [sys.executable, "-m", "pipelines.simulate"]
 WRONGS = ["--duplicates=0.1", "--malformed=0.05", "--late=0.05", "--seed=3"]
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with kafka_broker() as made:
-        yield made
 
 
 @pytest.fixture
@@ -185,18 +181,15 @@ def test_a_broker_that_is_away_is_waited_for(kind: str, tmp_path: Path, request:
         topic = broker.create_topic()
         to = [f"--to=kafka:{topic}", f"--bootstrap-servers={broker.address}"]
         away, back = broker.kill, broker.start
-    with subprocess.Popen(
+    with processes.start(
         [*SIMULATE, *to, "--rate=300", "--messages=4000", "--json"],
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        until = time.monotonic() + 60
-        while not (emulator.counts() if kind == "pubsub" else count(broker, topic)):
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        wait_until(lambda: emulator.counts() if kind == "pubsub" else count(broker, topic), "messages are there")
         away()
         time.sleep(4)
         back()
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["sent"] == 4_000
     assert "trying again" in err
@@ -222,15 +215,12 @@ def test_what_was_said_to_be_sent_is_there_after_an_interrupt(
         broker: Broker = request.getfixturevalue("broker")
         topic = broker.create_topic()
         to = [f"--to=kafka:{topic}", f"--bootstrap-servers={broker.address}"]
-    with subprocess.Popen(
+    with processes.start(
         [*SIMULATE, *to, "--rate=3000", "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        until = time.monotonic() + 60
-        while not (emulator.counts() if kind == "pubsub" else count(broker, topic)):
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        wait_until(lambda: emulator.counts() if kind == "pubsub" else count(broker, topic), "messages are there")
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     sent = json.loads(out)["sent"]
     assert sent > 0
@@ -252,7 +242,7 @@ def test_a_line_every_ten_seconds_in_a_pipe(capfd: pytest.CaptureFixture[str], m
 def test_a_moving_line_on_a_terminal_though_standard_output_is_one(emulator: Emulator) -> None:
     name, _ = emulator.add("simulated")
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with processes.start(
         [*SIMULATE, f"--to=pubsub:{name}", "--rate=200", "--messages=100"], cwd=ROOT, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
@@ -266,7 +256,7 @@ def test_a_moving_line_on_a_terminal_though_standard_output_is_one(emulator: Emu
                 break
             said += piece
         os.close(ours)
-        assert process.wait(10) == 0
+        assert process.wait(120) == 0
     assert b"/100" in said
     assert b"sent 100 messages in" in said
     assert b"source_id" not in said

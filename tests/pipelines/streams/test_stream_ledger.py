@@ -22,14 +22,15 @@ import numpy as np
 import pytest
 
 from pipelines.connectors.simulated.natality import births_at
-from tests.conftest import ROOT
-from tests.ledger import MODEL
-from tests.model.serving_process import serving
-from tests.pipelines.streams.test_stream import hidden, letters, sets, wait_for_rows, written
 from tests.servers.flink import flink_job_server
 from tests.servers.kafka import Broker, kafka_broker
 from tests.servers.prism import built_prism
 from tests.servers.pubsub_emulator import SUBSCRIPTION, Emulator, pubsub_emulator
+from tests.support import processes
+from tests.support.commands import ROOT
+from tests.support.ledger import MODEL
+from tests.support.serving_process import serving
+from tests.support.streams import hidden, letters, sets, wait_for_rows, written
 
 MESSAGES = 50_000
 MALFORMED = 120
@@ -135,7 +136,7 @@ def start(
     arguments = [*sets(folder, **changes), "--json", *engine]
     # Not preexec_fn, which forks this process: gRPC does not bear that.
     command = ["-m", "pipelines.stream"] if most_bytes is None else ["-c", _LIMITED.format(most_bytes)]
-    return subprocess.Popen(
+    return processes.start(
         [sys.executable, *command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 

@@ -1,7 +1,7 @@
 """Runs a function or a module in a process of its own and measures the memory that it takes.
 
-`python -m tests.memory REPORT LIMIT TARGET [ARGUMENT ...]`: TARGET is `package.module:function`, which is called with
-the arguments, or a module that is run as a script.
+`python -m tests.support.memory REPORT LIMIT TARGET [ARGUMENT ...]`: TARGET is `package.module:function`, which is
+called with the arguments, or a module that is run as a script.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import runpy
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import processes
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def measure(target: str, *arguments: str, limit_bytes: int = 0, timeout_s: float
     """
     with tempfile.TemporaryDirectory() as folder:
         report = os.path.join(folder, "report.json")
-        command = [sys.executable, "-m", "tests.memory", report, str(limit_bytes), target, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=ROOT, check=False)
+        command = [sys.executable, "-m", "tests.support.memory", report, str(limit_bytes), target, *arguments]
+        done = processes.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=ROOT, check=False)
         found = json.loads(Path(report).read_text()) if os.path.exists(report) else {}
     before, peak, result = found.get("before", 0), found.get("peak", 0), found.get("result")
     return Measured(done.returncode, done.stdout, done.stderr, before, peak, result)

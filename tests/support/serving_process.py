@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tests.support import processes
+
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 90
 
@@ -52,7 +54,7 @@ def serving(model: str | Path, *arguments: str, port: int = 0) -> Iterator[Servi
     command = [sys.executable, "-m", "model.serve", "--json", "--model", str(model), "--port", str(port), *arguments]
     environment = {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     with tempfile.NamedTemporaryFile(prefix="serve-", suffix=".log") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log)
+        process = processes.start(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log)
         try:
             ready = json.loads(_first_line(process) or b"{}")
             if not ready.get("ready"):

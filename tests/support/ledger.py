@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.orc as orc
 import pyarrow.parquet as pq
 
-MODEL = str(Path(__file__).resolve().parent.parent / "model" / "trained" / "v1")
+MODEL = str(Path(__file__).resolve().parents[2] / "model" / "trained" / "v1")
 KEY = "source_id"
 FORMATS_IN = ("csv", "json", "avro", "parquet", "orc", "tfrecord")
 FORMATS_OUT = ("csv", "json", "parquet", "avro", "tfrecord")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.support import processes
 
 DTYPES = (
     "float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
@@ -175,8 +176,8 @@ def keras_two(folder: Path) -> str:
 
     It is made by another process: where tf_keras is imported, its classes help to load it.
     """
-    root = Path(__file__).parent.parent
-    subprocess.run([sys.executable, "-m", "tests.runtime_models", str(folder)], cwd=root, check=True)
+    root = Path(__file__).parents[2]
+    processes.run([sys.executable, "-m", "tests.support.runtime_models", str(folder)], cwd=root, check=True)
     return str(folder)
 
 

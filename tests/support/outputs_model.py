@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from inference import SavedModelHandler
 from pipelines.connectors.simulated.natality import births_at
-from tests.conftest import save
+from tests.support.commands import save
 
 
 def make(folder: Path) -> str:

@@ -1,0 +1,16 @@
+"""The servers that the tests of streams share, started once in each test process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.kafka import Broker, kafka_broker
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """A broker; tests have topics and groups of their own."""
+    with kafka_broker() as made:
+        yield made

@@ -1,0 +1,45 @@
+"""Commands that were run, models that were saved: what end-to-end tests share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    def __repr__(self) -> str:
+        return f"exit code {self.code}\n{self.out[-2000:]}\n{self.err[-2000:]}"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Returns what --json printed."""
+        return dict(json.loads(self.out))
+
+    @property
+    def errors(self) -> list[str]:
+        """Returns the lines of standard error that report a problem."""
+        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+Command = Callable[..., Result]
+"""Runs `pipelines.<module>` with arguments: the type of the fixture `command`."""
+
+
+def save(module: Any, folder: Path) -> str:
+    """Exports a module's __call__ as serving_default."""
+    import tensorflow as tf
+
+    tf.saved_model.save(module, str(folder), {"serving_default": module.__call__.get_concrete_function()})
+    return str(folder)
