@@ -27,10 +27,11 @@ test: setup  ## Run every test (the servers they need start by themselves).
 ledger: setup  ## Kill streams on every engine, from Pub/Sub and Kafka, and count what comes out (20 minutes).
 	@$(BIN)/python -m pytest -q -n 0 -m long
 
-check: setup  ## Lint, types, import directions, schema.
+check: setup  ## Lint, types, directions of imports, schema.
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pipelines.config --check
 
 bench: setup  ## Measure throughput, growth and cold start against named baselines.

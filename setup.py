@@ -97,6 +97,7 @@ setup(
             "hypothesis>=6.100,<7",
             "tf_keras>=2.21,<2.22",
             "ruff>=0.9,<1",
+            "import-linter>=2.1,<3",
             "mypy>=1.15,<3",
             "gcp-storage-emulator",
             "psutil>=5.9,<8",

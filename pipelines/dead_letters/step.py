@@ -70,7 +70,7 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
 
     def handed_on(self) -> Iterator[Any]:
         """Yields, in output "receipts", the dead letters whose place hands them on; after each that may be one."""
-        for dead_letter in self.dead_letters.handed_on():
+        for dead_letter in self.dead_letters().handed_on():
             yield beam.pvalue.TaggedOutput(RECEIPTS, dead_letter)
 
     def put(self, dead_letter: DeadLetter) -> None:
