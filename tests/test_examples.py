@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests import ledger
-from tests.conftest import ROOT
+from tests.support import ledger, processes
+from tests.support.commands import ROOT
 
 EXAMPLES = ROOT / "examples"
 BIRTHS = ROOT / "data" / "births-nc-2001.csv"
@@ -20,7 +19,7 @@ BIRTHS = ROOT / "data" / "births-nc-2001.csv"
 
 def run(name: str, folder: Path, *arguments: str) -> str:
     """What an example prints, run in a folder."""
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

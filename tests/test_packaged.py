@@ -11,7 +11,7 @@ import pytest
 from inference.saved_model.handler import SavedModelHandler
 from model import packaged
 from pipelines.config.load import load
-from tests.conftest import ROOT, Command
+from tests.support.commands import ROOT, Command
 
 BIRTHS = "data/births-nc-2001.csv"
 

@@ -24,6 +24,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from model.version import __version__
+from tests.support import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("model", "inference", "pipelines")
@@ -109,7 +110,7 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         packed.extractall(folder / "unpacked", filter="data")
     (unpacked,) = (folder / "unpacked").iterdir()
     command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(unpacked)]
-    subprocess.run(command, check=True, capture_output=True)
+    processes.run(command, check=True, capture_output=True)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -146,7 +147,7 @@ class Installed:
         """Runs a program of it in a folder of its own, where the checkout is out of reach."""
         env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
         program, *arguments = command
-        return subprocess.run(
+        return processes.run(
             [str(self.bin / program), *arguments],
             cwd=self.folder,
             env=env,
@@ -161,15 +162,15 @@ class Installed:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     folder = tmp_path_factory.mktemp("installed")
     uv = str(Path(sys.executable).with_name("uv"))
-    subprocess.run([uv, "venv", "--quiet", "--offline", "--python", sys.executable, str(folder / "venv")], check=True)
+    processes.run([uv, "venv", "--quiet", "--offline", "--python", sys.executable, str(folder / "venv")], check=True)
     python = folder / "venv" / "bin" / "python"
     where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    site = Path(subprocess.run(where, check=True, capture_output=True, text=True).stdout.strip())
+    site = Path(processes.run(where, check=True, capture_output=True, text=True).stdout.strip())
     # A line of a .pth file is a folder to import from; the .pth files in there, such as that of the checkout, are not
     # looked at.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     install = [uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--python", str(python), str(wheel)]
-    subprocess.run(install, check=True)
+    processes.run(install, check=True)
     (folder / "empty").mkdir()
     return Installed(python.parent, folder / "empty")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,13 +11,14 @@ import pytest
 
 from model.version import __version__
 from pipelines.__main__ import COMMANDS, main
-from tests.conftest import ROOT
+from tests.support import processes
+from tests.support.commands import ROOT
 
 _IS_RUN = 'if __name__ == "__main__":'
 
 
 def run(module: str, *arguments: str) -> tuple[int, str, str]:
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
     )
     return done.returncode, done.stdout, done.stderr
@@ -42,7 +42,7 @@ def test_help_lists_the_commands_at_once() -> None:
     for name, command in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(command.does)}$", out, re.MULTILINE), name
         assert len(command.does) <= 80
-    lines = subprocess.run(
+    lines = processes.run(
         [sys.executable, "-X", "importtime", "-m", "pipelines", "--help"],
         cwd=ROOT,
         capture_output=True,

@@ -21,8 +21,8 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 import pipelines
 from inference import Predict, SavedModelHandler
 from pipelines.io import DeadLetter, ReadRecordBatches, WriteRecordBatches
-from tests import ledger
-from tests.ledger import FORMATS_IN, FORMATS_OUT, KEY, Row, births, write_rows
+from tests.support import ledger
+from tests.support.ledger import FORMATS_IN, FORMATS_OUT, KEY, Row, births, write_rows
 
 THREADS = PipelineOptions(["--direct_num_workers=2", "--direct_running_mode=multi_threading"])
 
