@@ -11,7 +11,6 @@ import argparse
 import functools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from tests.support import processes
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = tuple(f"{ROOT}/{package}/" for package in ("model", "inference", "pipelines"))
@@ -298,7 +299,7 @@ def put(text: str, way: str, table: str) -> str:
 def traced(way: str) -> list[str]:
     """Traces one way in a process of its own: threads that an earlier run left would not be traced."""
     command = [sys.executable, "-m", "tests.row_paths", "--one", way]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = processes.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
     return list(json.loads(done.stdout.splitlines()[-1]))

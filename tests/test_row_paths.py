@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests import row_paths
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 

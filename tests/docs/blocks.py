@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 DOCUMENTS = [
     ROOT / "README.md",

@@ -18,7 +18,8 @@ from unittest import mock
 
 import httpx
 
-from tests.conftest import ROOT
+from tests.support import processes
+from tests.support.commands import ROOT
 
 _PYTHON = ".venv/bin/python"
 _PROGRAM = "beam-tf-predict"
@@ -86,7 +87,7 @@ class Shell:
         if words[0] == "curl":
             return self._curl(words[1:])
         if words[0] in _PROGRAMS:
-            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+            done = processes.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
             return done.returncode, done.stdout + done.stderr
         if words[0] == _PYTHON and words[1].endswith(".py"):
             self._code, printed = run_script(words[1:])
@@ -116,7 +117,7 @@ class Shell:
         if "--port" not in words:
             words += ["--port", "0"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(
+        process = processes.start(
             [sys.executable, "-m", "model.serve", *words],
             env=environment,
             stdout=subprocess.PIPE,

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.model.half_plus_two import make_half_plus_two
 
 from pipelines.config.base import Strict
 from pipelines.config.load import PACKAGED, PACKAGED_STREAM, load
-from tests.conftest import ROOT
 from tests.docs.blocks import DOCUMENTS, LANGUAGES, Block, blocks_of, commands_of
 from tests.docs.commands import Shell, differences, problem_of, python, settled
+from tests.support.commands import ROOT
+from tests.support.half_plus_two import make_half_plus_two
 
 SECRETS = ("KAFKA_PASSWORD", "PREDICT_TOKEN")
 STREAMS = ("pubsub", "kafka", "simulated", "bigquery", "bigtable", "console")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
