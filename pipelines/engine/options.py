@@ -172,13 +172,6 @@ def is_remote_runner(options: PipelineOptions) -> bool:
     return "dataflow" in _runner(options)
 
 
-def is_in_process(options: PipelineOptions) -> bool:
-    """Tells whether the runner is in this process, and its workers are threads of it."""
-    direct = options.view_as(DirectOptions)
-    in_process = options.view_as(StandardOptions).runner == _IN_PROCESS
-    return in_process and direct.direct_running_mode in ("multi_threading", "in_memory")
-
-
 def is_loopback_job(options: PipelineOptions) -> bool:
     """Tells whether a job server runs the job, and its workers are threads of this process."""
     return _runner(options) in _PORTABLE and options.view_as(PortableOptions).environment_type == "LOOPBACK"

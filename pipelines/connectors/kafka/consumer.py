@@ -8,24 +8,21 @@ messages are read while those before are worked on. While brokers are away all o
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from inference.log_throttle import LogThrottle
 from pipelines.clock import now_us
+from pipelines.connectors.kafka.broker_health import BrokerHealth
 from pipelines.connectors.kafka.client import Cluster, Partition
-from pipelines.connectors.kafka.offsets import Offsets, Part
-from pipelines.connectors.kafka.taken import Taken, handed_out
+from pipelines.connectors.kafka.offsets import Offsets, Part, topic_partitions
+from pipelines.connectors.kafka.taken import Taken, handed_out, place_of, size_of
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
-    from confluent_kafka.admin import AdminClient
 
 MOST_BYTES = 64 << 20
 """Of a micro-batch, about; the same is read ahead, and the same again fetched ahead."""
@@ -33,14 +30,9 @@ _CHUNK = 2_000
 _POLL_S = 0.05
 _KEEPER_PERIOD_S = 1.0
 _PAUSES_AFTER_S = 5.0
-_WARN_EVERY_S = 10.0
 _RETRY_S = 0.5
 _ANSWER_PERIOD_S = 0.01
-_PROBE_S = 1.0
-_PROBES_EVERY_S = 3.0
 _LEAVES_WITHIN_S = 10.0
-
-_LOG = logging.getLogger(__name__)
 
 
 class TopicError(RuntimeError):
@@ -77,17 +69,10 @@ class Session:
     _behind: int = 0
     """How many messages the last take could have."""
     _paused: bool = False
-    _away: bool = False
     _taken: float = 0.0
-    _came: float = 0.0
-    """When the last messages were handed out."""
-    _looked: float = 0.0
-    _probe: AdminClient | None = None
-    _error: str = ""
-    _warns: defaultdict[str, LogThrottle] = field(
-        default_factory=lambda: defaultdict(lambda: LogThrottle(_WARN_EVERY_S))
-    )
-    """By what they say: that brokers are away is not kept back because a commit failed just before."""
+
+    def __post_init__(self) -> None:
+        self._brokers = BrokerHealth(self.cluster, self.topics, self.group)
 
     def start(self) -> None:
         """Joins the group."""
@@ -108,14 +93,15 @@ class Session:
             # A member that was killed holds its partitions for so long.
             "session.timeout.ms": 10_000,
             "socket.timeout.ms": 15_000,
-            "error_cb": self._hear,
+            "error_cb": self._brokers.hear,
             "on_commit": self._on_commit,
         }
         self._consumer = Consumer({**self.cluster.settings(), **settings})
         self._consumer.subscribe(
             list(self.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
-        self._taken = self._came = time.monotonic()
+        self._taken = time.monotonic()
+        self._brokers.heard_from()
         for target, name in ((self._commit, "committer"), (self._keep, "keeper"), (self._read_ahead, "reader ahead")):
             thread = threading.Thread(target=target, name=f"kafka {name}", daemon=True)
             self._threads.append(thread)
@@ -143,7 +129,7 @@ class Session:
             there_is_more = len(found) >= _CHUNK
             received_us = now_us()
             until = self._taken + wait_s if found else time.monotonic() + linger_s
-            size = _size(found) if len(found) < rows else 0
+            size = size_of(found) if len(found) < rows else 0
             while len(found) < rows and size < MOST_BYTES and not stopping():
                 left = until - time.monotonic()
                 if left <= 0 and not there_is_more:
@@ -155,7 +141,7 @@ class Session:
                 there_is_more = len(found) - before >= wanted
                 if not before and found:
                     until, received_us = time.monotonic() + wait_s, now_us()
-                size += _size(found[before:])
+                size += size_of(found[before:])
             self._taken = time.monotonic()
             if stopping() or not found:
                 return None
@@ -166,11 +152,11 @@ class Session:
 
     def _there(self, found: list[Message], rows: int) -> list[Message]:
         """`found`, and what else is there already, up to so many."""
-        size = _size(found)
+        size = size_of(found)
         while len(found) < rows and size < MOST_BYTES:
             before, wanted = len(found), min(rows - len(found), _CHUNK)
             found = self._polled(found, wanted, 0.0)
-            size += _size(found[before:])
+            size += size_of(found[before:])
             if len(found) - before < wanted:
                 break
         return found
@@ -182,21 +168,20 @@ class Session:
         self._send_commits()
         got = self._consumer.consume(min(rows, _CHUNK), timeout_s)
         if self._gone:
-            found = [each for each in found if _place(each) not in self._gone]
+            found = [each for each in found if place_of(each) not in self._gone]
             self._gone.clear()
         errors = [each for each in map(Message.error, got) if each is not None]
         for error in errors:
-            self._hear(error)
-        if self._error:
-            raise TopicError(self._error)
+            self._brokers.hear(error)
+        if self._brokers.final_error:
+            raise TopicError(self._brokers.final_error)
         return found + ([each for each in got if each.error() is None] if errors else got)
 
     def _hand_out(self, found: list[Message], received_us: int) -> Taken:
         taken = handed_out(found, self.topics, received_us)
         self.offsets.hand_out(taken)
         self._waiting = self._watermarks()
-        self._away = False
-        self._came = time.monotonic()
+        self._brokers.heard_from()
         return taken
 
     def backlog(self) -> int:
@@ -235,6 +220,7 @@ class Session:
     def close(self) -> None:
         """Leaves the group: what was not committed is delivered again."""
         self.stop()
+        self._brokers.close()
         with self.offsets.changed:
             self._closed.set()
             self.offsets.changed.notify_all()
@@ -270,9 +256,9 @@ class Session:
             return
         self._sent = due
         try:
-            self._consumer.commit(offsets=_offsets(due), asynchronous=True)
+            self._consumer.commit(offsets=topic_partitions(due), asynchronous=True)
         except KafkaException as raised:
-            self._on_commit(raised.args[0], _offsets(due))
+            self._on_commit(raised.args[0], topic_partitions(due))
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[Any]) -> None:
         """The answer to what was sent; called by the client, while it polls."""
@@ -282,7 +268,7 @@ class Session:
         self.offsets.committed({place: part for place, part in sent.items() if place not in failed})
         for said in failed.values():
             self._sends_after = time.monotonic() + _RETRY_S
-            self._warn("cannot commit", said)
+            self._brokers.warn("cannot commit", said)
 
     def _poll_aside(self, pause: bool) -> None:
         """Serves the client, unless somebody else does.
@@ -307,8 +293,7 @@ class Session:
                 # The brokers think that a member is dead which does not poll.
                 self._poll_aside(pause=True)
             # The client does not always say when brokers are gone.
-            if self._away or time.monotonic() - max(self._came, self._looked) > _PROBES_EVERY_S:
-                self._look_for_brokers()
+            self._brokers.look()
 
     def _read_ahead(self) -> None:
         """While what was taken is worked on: the client makes an object of each message, and that takes its time."""
@@ -327,23 +312,6 @@ class Session:
             self._paused = False
             self._consumer.resume(self._consumer.assignment())
 
-    def _look_for_brokers(self) -> None:
-        """Asks them, as another client: who takes messages does not wait for what brokers that are away answer."""
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-
-        if self._probe is None:
-            settings: dict[str, Any] = {**self.cluster.settings(), "error_cb": self._hear}
-            self._probe = AdminClient(settings)
-        self._looked = time.monotonic()
-        try:
-            self._probe.list_topics(self.topics[0], timeout=_PROBE_S)
-        except KafkaException as error:
-            self._probe.poll(0)
-            self._warn("no broker answers", error.args[0])
-        else:
-            self._away = False
-
     # Called by the client, while it polls ----------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Any, partitions: Sequence[Any]) -> None:
@@ -359,12 +327,12 @@ class Session:
         if due := self.offsets.due(places):
             # The last chance: it is waited for, and what fails is delivered again, to who has them next.
             try:
-                answers = consumer.commit(offsets=_offsets(due), asynchronous=False)
+                answers = consumer.commit(offsets=topic_partitions(due), asynchronous=False)
                 errors: list[KafkaError] = [each.error for each in answers if each.error is not None]
             except KafkaException as raised:
                 errors = [raised.args[0]]
             for error in errors:
-                self._warn("cannot commit", error)
+                self._brokers.warn("cannot commit", error)
         self._lose(places)
 
     def _on_lost(self, _: Any, partitions: Sequence[Any]) -> None:
@@ -373,38 +341,3 @@ class Session:
     def _lose(self, places: set[Partition]) -> None:
         self.offsets.lose(places)
         self._gone |= places
-
-    def _hear(self, error: KafkaError) -> None:
-        """An error that came by itself."""
-        from confluent_kafka import KafkaError as Error
-
-        final = (
-            Error.TOPIC_AUTHORIZATION_FAILED,
-            Error.GROUP_AUTHORIZATION_FAILED,
-            Error.INCONSISTENT_GROUP_PROTOCOL,
-            Error._FATAL,
-        )
-        if error.code() in final:
-            self._error = f"{', '.join(self.topics)}, group {self.group}: {error.str()}"
-        elif error.code() in (Error._ALL_BROKERS_DOWN, Error._AUTHENTICATION, Error._SSL):
-            self._away = True
-
-    def _warn(self, what: str, error: KafkaError) -> None:
-        if not self._closed.is_set() and self._warns[what].may_log():
-            _LOG.warning("Kafka at %s: %s, trying again: %s", self.cluster.servers, what, error.str())
-
-
-def _place(message: Message) -> Partition:
-    return message.topic(), message.partition()  # type: ignore[return-value]
-
-
-def _offsets(parts: Mapping[Partition, Part]) -> list[Any]:
-    """As the client wants them."""
-    from confluent_kafka import TopicPartition
-
-    return [TopicPartition(topic, number, part.next) for (topic, number), part in parts.items()]
-
-
-def _size(messages: Sequence[Message]) -> int:
-    """Bytes of payloads, at least one a message."""
-    return sum(map(len, messages))

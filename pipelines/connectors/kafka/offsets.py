@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -78,12 +79,6 @@ class Offsets:
         """Returns the number of the last messages that were taken; 0 before the first."""
         return self._number
 
-    @property
-    def partitions(self) -> set[Partition]:
-        """Returns those that are ours."""
-        with self.changed:
-            return set(self._tenures)
-
     def reached(self) -> dict[Partition, int]:
         """Returns the number of the next message of each of our partitions that anything was taken of."""
         with self.changed:
@@ -125,3 +120,10 @@ class Offsets:
             while self._due and (left := until - time.monotonic()) > 0:
                 self.changed.wait(left)
             return sum(part.messages for part in self._due.values())
+
+
+def topic_partitions(parts: Mapping[Partition, Part]) -> list[Any]:
+    """Returns positions to commit, of the class that the client takes."""
+    from confluent_kafka import TopicPartition
+
+    return [TopicPartition(topic, number, part.next) for (topic, number), part in parts.items()]

@@ -49,3 +49,13 @@ def handed_out(found: list[Message], topics: Sequence[str], received_us: int) ->
     known, places = np.unique(codes, return_inverse=True)
     partitions = [(topics[code >> 32], code & 0xFFFFFFFF) for code in known.tolist()]
     return Taken(found, offsets, partitions, places, received_us)
+
+
+def place_of(message: Message) -> Partition:
+    """Returns the topic and partition of a message."""
+    return message.topic(), message.partition()  # type: ignore[return-value]
+
+
+def size_of(messages: Sequence[Message]) -> int:
+    """Returns the bytes of payloads, at least one a message."""
+    return sum(map(len, messages))
