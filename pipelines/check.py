@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command.parser("check", _DESCRIPTION)
     parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show (3)")
     parser.add_argument("--model", action="store_true", help="predict the first rows, with the model loaded")
+    parser.add_argument("--offline", action="store_true", help="connect to no source and no output; show no rows")
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
     arguments = parser.parse_args(argv)
     return command.guarded(lambda: _check(arguments))
@@ -39,22 +40,24 @@ def _check(arguments: Any) -> int:
     from dataclasses import replace
 
     from pipelines.cli import sample_view
-    from pipelines.config.files import FileOutput, FileSource
+    from pipelines.config.files import FileOutput
     from pipelines.config.load import load
+    from pipelines.connectors.registry import is_bounded
     from pipelines.planning.planner import make_plan
-    from pipelines.planning.sampling import take_sample
+    from pipelines.planning.sampling import Sample, take_sample
 
     config = load(arguments.config, arguments.set)
-    plan = make_plan(config)
-    if isinstance(config.output, FileOutput) and isinstance(config.source, FileSource):
+    plan = make_plan(config, offline=arguments.offline)
+    looks = not arguments.offline
+    if isinstance(config.output, FileOutput) and is_bounded(config.source) and looks:
         plan = replace(plan, notes=(*plan.notes, *_look_at_places(plan)))
-    sample = _sample(plan, max(arguments.rows, 0))
-    coerced = take_sample(plan)
+    sample = _sample(plan, max(arguments.rows, 0)) if looks else []
+    coerced = take_sample(plan) if looks else Sample()
     problems = sample_view.problems(plan, coerced)
     found = _findings(plan, sample) | sample_view.findings(coerced)
     out, err = command.consoles()
     if not arguments.json:
-        _show(plan, sample)
+        _show(plan, sample, looks)
         sample_view.show(out, _table, coerced)
     if arguments.model and not problems:
         err.print(f"loading Beam and {plan.model.path} ...")
@@ -90,7 +93,14 @@ def _sample(plan: Any, rows: int) -> list[dict[str, Any]]:
     from pipelines.formats import FormatError, reader_class
     from pipelines.formats.output_values import shown_values
     from pipelines.planning.planner import source_options
+    from pipelines.rows.origin import Block
 
+    if plan.extent is not None:
+        from pipelines.connectors.registry import bounded_source
+
+        pieces = bounded_source(plan.config.source).sample(plan, rows)
+        batch = next((piece.batch for _, piece in pieces if isinstance(piece, Block)), None)
+        return [] if batch is None else batch.slice(0, rows).to_pylist()
     if not plan.files:
         return []
     reader = reader_class(plan.config.source.reads)
@@ -143,7 +153,7 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
         "ok": True,
         "name": plan.config.name,
         "files": len(plan.files),
-        "bytes": sum(file.size for file in plan.files),
+        "bytes": plan.nbytes,
         "model": plan.model.path,
         "signature": plan.signature.name,
         "runtime": plan.model.runtime,
@@ -157,11 +167,13 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
+def _show(plan: Any, sample: list[dict[str, Any]], looked: bool) -> None:
+    from pipelines.connectors.registry import is_bounded
+
     out, _ = command.consoles()
     config = plan.config
     out.print(f"config   {config.name}: valid")
-    out.print(f"source   {_source(plan)}, {config.source.format}; key: {config.source.key or '<file>:<offset>'}")
+    out.print(f"source   {_source(plan)}, {config.source.format}; key: {_key(plan)}")
     runtime = f", {plan.model.runtime} runtime" if plan.model.runtime else ""
     out.print(f"model    {plan.model.path}, signature {plan.signature.name}{runtime}")
     for note in plan.notes:
@@ -170,21 +182,31 @@ def _show(plan: Any, sample: list[dict[str, Any]]) -> None:
     _table(out, "column -> model input", list(inputs[0]) if inputs else [], [list(row.values()) for row in inputs])
     written = [[column.name, str(column.type), column.origin] for column in plan.output]
     _table(out, f"output: {config.output.describe()}", ["column", "type", "from"], written)
-    if config.source.type != "file":
+    if not is_bounded(config.source):
         if config.source.format not in ("avro", "protobuf"):
             out.print("what messages have shows when they come; these fields are presumed")
     elif sample:
         names = list(sample[0])
         cells = [[_cell(row[name]) for name in names[:_SHOWN]] for row in sample]
         _table(out, "first rows of the source", names, cells)
+    elif not looked:
+        out.print("--offline: the rows of the source were not looked at")
+    elif config.source.type == "bigquery":
+        out.print("no rows are shown: the table has none, or a query's rows would cost what the query costs")
     else:
         out.print("the source has no rows")
+
+
+def _key(plan: Any) -> str:
+    """What identifies a row."""
+    return plan.config.source.key or ("<table>/<piece>:<row>" if plan.extent is not None else "<file>:<offset>")
 
 
 def _source(plan: Any) -> str:
     """The source in words."""
     if plan.config.source.type != "file":
-        return str(plan.config.source.describe())
+        size = f", about {plan.extent.rows:,} rows before any filter" if plan.extent and plan.extent.rows else ""
+        return str(plan.config.source.describe()) + size
     size = sum(file.size for file in plan.files)
     return f"{len(plan.files):,} file{'s' * (len(plan.files) != 1)}, {size / 1e6:,.1f} MB"
 

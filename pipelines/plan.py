@@ -81,6 +81,19 @@ class PlannedModel:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """Says how much a source is that is not files; 0 where it does not tell.
+
+    Attributes:
+      rows: how many there are, before any filter.
+      nbytes: of all that is read.
+    """
+
+    rows: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """Describes what a run will do.
 
@@ -94,6 +107,7 @@ class Plan:
       output: the columns to write.
       run_id: names what belongs to this run alone.
       notes: what a person should know, one line each.
+      extent: how much a source is that is not files; None for files and streams.
     """
 
     config: RunConfig
@@ -105,6 +119,12 @@ class Plan:
     output: tuple[OutputColumn, ...]
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     notes: tuple[str, ...] = ()
+    extent: Extent | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Returns how many bytes there are to read, as far as the source tells."""
+        return sum(file.size for file in self.files) + (self.extent.nbytes if self.extent is not None else 0)
 
     @property
     def output_schema(self) -> pa.Schema:

@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.cli import run_stream
     from pipelines.config.errors import ConfigError
-    from pipelines.config.files import FileSource
     from pipelines.config.load import PACKAGED_STREAM, load
+    from pipelines.connectors.registry import is_bounded
     from pipelines.planning.planner import make_plan
 
     flags = beam_flags(flags)
@@ -50,16 +50,17 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
         raise ConfigError(["--max-messages and --duration: must be more than 0"])
     config = load(arguments.config or PACKAGED_STREAM, arguments.set)
     problems = []
-    if isinstance(config.source, FileSource):
+    if is_bounded(config.source):
         problems.append(f"source.type: {config.source.type} has an end: run python -m pipelines.batch")
     if config.output.type == "file" and config.output.format not in _APPENDED:
         problems.append(
             f"output.format: {config.output.format} files cannot be appended to; "
             f"a stream writes {' or '.join(_APPENDED)}"
         )
-    if problems or isinstance(config.source, FileSource):
+    if problems:
         raise ConfigError(problems)
-    return run_stream.execute(make_plan(config), config.source.model_copy(update=given), arguments, flags, started)
+    source: Any = config.source
+    return run_stream.execute(make_plan(config), source.model_copy(update=given), arguments, flags, started)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from model.quiet import quiet_imports
 from pipelines import process_state
 from pipelines.cli import command
 from pipelines.config.errors import ConfigError
-from pipelines.config.files import FileSource
 from pipelines.config.run import RunConfig
 from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.files.publishing.reservation import Reservation
+from pipelines.connectors.registry import is_bounded
 from pipelines.engine import job_server
 from pipelines.plan import Plan
 from pipelines.planning import model as models
@@ -53,10 +53,7 @@ def execute(
     out, err = command.consoles()
     for note in (*plan.notes, *(reserved.notes if reserved else ())):
         err.print(note if note.startswith("warning: ") else f"note: {note}")
-    what = "file of dead letters" if replayed else "file"
-    what = what.replace("file", "files") if len(plan.files) != 1 else what
-    size = sum(file.size for file in plan.files) / 1e6
-    err.print(f"{plan.config.name}: {len(plan.files):,} {what}, {size:,.1f} MB; loading Beam and TensorFlow ...")
+    err.print(f"{plan.config.name}: {_amount(plan, bool(replayed))}; loading Beam and TensorFlow ...")
     with quiet_imports():
         models.open_library_ahead(plan.model)
         from pipelines.engine import batch as engine
@@ -96,6 +93,16 @@ def execute(
     return command.OK if summary.ok else command.INCOMPLETE
 
 
+def _amount(plan: Plan, is_replay: bool) -> str:
+    """Returns what is read, and how much it is, in words."""
+    if plan.extent is not None and not is_replay:
+        source: Any = plan.config.source
+        return f"{source.describe()}, {plan.nbytes / 1e6:,.1f} MB" if plan.nbytes else str(source.describe())
+    what = "file of dead letters" if is_replay else "file"
+    what = what.replace("file", "files") if len(plan.files) != 1 else what
+    return f"{len(plan.files):,} {what}, {sum(file.size for file in plan.files) / 1e6:,.1f} MB"
+
+
 def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.Pipeline], None], str]:
     """Returns what adds the flow to a pipeline, and the prefix of the output's shards."""
     from pipelines.connectors.files.publishing.step import PublishTarget
@@ -118,7 +125,7 @@ def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.P
 def refuse_streams(config: RunConfig) -> None:
     """Raises ConfigError for a config whose run has no end, or whose output is only to be looked at."""
     problems = []
-    if not isinstance(config.source, FileSource):
+    if not is_bounded(config.source):
         problems.append(f"source.type: {config.source.type} is a stream: run python -m pipelines.stream")
     if config.output.type != "file":
         problems.append(f"output.type: {config.output.type} is for streams: give a file")

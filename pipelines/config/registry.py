@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Tag
 
 from pipelines.config.base import Strict, variant
-from pipelines.config.bigquery import BigQueryDeadLetters, BigQueryOutput
+from pipelines.config.bigquery import BigQueryDeadLetters, BigQueryOutput, BigQuerySource
 from pipelines.config.bigtable import BigtableOutput
 from pipelines.config.console import ConsoleOutput
 from pipelines.config.files import DeadLetters, FileOutput, FileSource
@@ -20,6 +20,7 @@ StreamSource = SimulatedSource | PubSubSource | KafkaSource
 """Sources without an end."""
 SourceConfig = Annotated[
     Annotated[FileSource, Tag("file")]
+    | Annotated[BigQuerySource, Tag("bigquery")]
     | Annotated[SimulatedSource, Tag("simulated")]
     | Annotated[PubSubSource, Tag("pubsub")]
     | Annotated[KafkaSource, Tag("kafka")],

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from typing_extensions import Self
 
 from pipelines.dead_letters.place import WritablePlace
@@ -14,6 +17,51 @@ if TYPE_CHECKING:
 
     from pipelines.config.run import Batching
     from pipelines.connectors.writing.row_writer import RowWriter
+    from pipelines.dead_letters.limit import DeadLetterLimit
+    from pipelines.dead_letters.place import DeadLetterPlace
+    from pipelines.plan import Extent, Plan
+    from pipelines.rows.origin import Block, RejectedRow
+
+
+@dataclass(frozen=True)
+class SourceContents:
+    """Describes what a source with an end holds, as it says itself.
+
+    Attributes:
+      schema: its columns.
+      extent: how much it is.
+      notes: what a person should know, one line each.
+    """
+
+    schema: pa.Schema
+    extent: Extent
+    notes: list[str]
+
+
+class BoundedSourceConnector(ABC):
+    """Reads a source with an end, in a batch run. Made of its config, it connects to nothing until it is asked."""
+
+    def look_at(self) -> SourceContents | None:
+        """Looks at the source before a run; None where the planner looks at its files.
+
+        Raises:
+          ConfigError: it is not there, or cannot be read.
+        """
+        return None
+
+    @abstractmethod
+    def read(self, plan: Plan, dead_letters: DeadLetterPlace, limit: DeadLetterLimit) -> beam.PTransform:
+        """Makes the transform that gives (Origin, record batch), and receipts.
+
+        Args:
+          plan: of the run; its `read` says which columns.
+          dead_letters: where rows go that cannot be decoded.
+          limit: how many dead letters there may be.
+        """
+
+    @abstractmethod
+    def sample(self, plan: Plan, rows: int) -> Iterator[tuple[str, Block | RejectedRow]]:
+        """Yields the first rows as a run would read them, about `rows`, each with the file or table they are from."""
 
 
 class SourceConnector(ABC):

@@ -9,13 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config.run import RunConfig
-from pipelines.connectors.base import SinkConnector, SourceConnector
+from pipelines.connectors.base import BoundedSourceConnector, SinkConnector, SourceConnector
 from pipelines.connectors.files.dead_letters import RollingDeadLetters
 from pipelines.dead_letters.place import DeadLetterPlace
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
 
+_BOUNDED_SOURCES = {
+    "file": "files.source_connector.FilesSourceConnector",
+    "bigquery": "bigquery.source_connector.BigQuerySourceConnector",
+}
+"""Sources that have an end."""
 _SOURCES = {
     "simulated": "simulated.connector.SimulatedSourceConnector",
     "pubsub": "pubsub.connector.PubSubSourceConnector",
@@ -38,6 +43,17 @@ _DEAD_LETTERS = {
     "kafka": "kafka.dead_letters.KafkaDeadLetterPlace",
     "bigquery": "bigquery.dead_letters.BigQueryDeadLetterPlace",
 }
+
+
+def is_bounded(source: Any) -> bool:
+    """Tells whether a source has an end, so that a batch run can read it."""
+    return source.type in _BOUNDED_SOURCES
+
+
+def bounded_source(source: Any) -> BoundedSourceConnector:
+    """Returns the connector of a source that has an end."""
+    found: BoundedSourceConnector = _class(_BOUNDED_SOURCES[source.type])(source)
+    return found
 
 
 def open_source(source: Any) -> SourceConnector:

@@ -62,7 +62,6 @@ def run(
       RunFailedError: the pipeline failed; nothing was published.
       ConfigError: it failed because a model server refuses the caller, does not know the model, or never predicts.
     """
-    total_bytes = sum(file.size for file in plan.files)
     with said_once(), runners.started(options) as ready:
         pipeline = make_pipeline(ready)
         build(pipeline)
@@ -70,7 +69,7 @@ def run(
         try:
             with (
                 _Interruptible(reserved),
-                LiveProgress(console, total_bytes),
+                LiveProgress(console, plan.nbytes),
                 models.loaded_ahead(plan.model, is_here(options)),
             ):
                 result = pipeline.run()

@@ -93,7 +93,7 @@ def runtime_used(plan: Plan) -> str | None:
 
 def _pieces(plan: Plan) -> int:
     """About how many pieces of work the plan has."""
-    sizes = [file.size for file in plan.files]
+    sizes = [file.size for file in plan.files] + ([plan.extent.nbytes] if plan.extent is not None else [])
     return sum(1 + size // file_source.split_bytes_for(sum(sizes)) for size in sizes if size)
 
 

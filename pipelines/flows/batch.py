@@ -9,11 +9,11 @@ from pipelines.config.registry import source_encodings
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
 from pipelines.connectors.files.publishing.step import Publish, PublishTarget
 from pipelines.connectors.files.sink import ShardWriter
-from pipelines.connectors.files.source import ReadFiles
+from pipelines.connectors.registry import bounded_source
 from pipelines.connectors.writing.rows import WriteRows
 from pipelines.dead_letters.limit import DeadLetterLimit
 from pipelines.dead_letters.step import RECEIPTS, RejectUnpredicted
-from pipelines.formats import reader_class, writer_class
+from pipelines.formats import writer_class
 from pipelines.plan import Plan, output_options
 from pipelines.planning.model import make_handler
 
@@ -21,14 +21,19 @@ _LARGE_FILE_BYTES = 8 << 20
 
 
 def reads_large_blocks(plan: Plan) -> bool:
-    """Tells whether the files give batches that are large as they come, so that gathering would only hold them up."""
+    """Tells whether the source gives batches that are large as they come, so that gathering would only hold them up."""
+    if plan.extent is not None:
+        return True
     sizes = [file.size for file in plan.files if file.size]
     return bool(sizes) and sum(sizes) / len(sizes) >= _LARGE_FILE_BYTES
 
 
 def limit_of(plan: Plan) -> DeadLetterLimit:
     """Returns how many dead letters a run may have before it ends early."""
-    return DeadLetterLimit(plan.config.dead_letters.max_fraction, sum(file.size for file in plan.files))
+    if plan.extent is not None and not plan.extent.rows:
+        # Nobody knows how many rows are still to come.
+        return DeadLetterLimit(1.0, 0)
+    return DeadLetterLimit(plan.config.dead_letters.max_fraction, plan.nbytes)
 
 
 def dead_letters_of(plan: Plan) -> ShardedDeadLetters:
@@ -38,8 +43,7 @@ def dead_letters_of(plan: Plan) -> ShardedDeadLetters:
 
 def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
-    reader = reader_class(plan.config.source.reads)(plan.read)
-    read = ReadFiles(plan.files, reader, dead_letters_of(plan), plan.model.id, limit_of(plan))
+    read = bounded_source(plan.config.source).read(plan, dead_letters_of(plan), limit_of(plan))
     output = plan.config.output_path
     target = PublishTarget(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
     connect(pipeline, plan, read, target)

@@ -32,7 +32,8 @@ _READERS = {
     "text": "lines.LineReader",
     "bytes": "whole_files.WholeFileReader",
 }
-_MESSAGE_READERS = {
+_ROW_READERS = {
+    "bigquery": "bigquery_rows.BigQueryRowReader",
     "avro_message": "avro.message.AvroMessageReader",
     "protobuf": "protobuf.message.ProtobufReader",
 }
@@ -52,7 +53,7 @@ def reader_class(format: str) -> type[Reader]:
 
 def row_reader_class(format: str) -> type[RowReader]:
     """Returns the reader of a format's rows: the reader of its files, where it has files."""
-    return cast(type[RowReader], _load((_READERS | _MESSAGE_READERS)[format]))
+    return cast(type[RowReader], _load((_READERS | _ROW_READERS)[format]))
 
 
 def writer_class(format: str) -> type[Writer]:

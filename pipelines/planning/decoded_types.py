@@ -13,7 +13,7 @@ from model.specs import Signature
 from pipelines.config.run import RunConfig
 from pipelines.formats import ReadSpec, is_mixed
 
-_SELF_DESCRIBING = ("avro", "avro_message", "orc", "parquet", "protobuf")
+_SELF_DESCRIBING = ("avro", "avro_message", "bigquery", "orc", "parquet", "protobuf")
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 
 

@@ -6,6 +6,7 @@ Needs neither TensorFlow nor, for local paths, Beam.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -26,8 +27,9 @@ from pipelines.config.model import SavedModelConfig
 from pipelines.config.registry import SourceConfig, source_encodings
 from pipelines.config.run import RunConfig
 from pipelines.connectors.files import source_files
+from pipelines.connectors.registry import bounded_source, is_bounded
 from pipelines.formats import FormatError, detection, reader_class, writer_class
-from pipelines.plan import KEY, OutputColumn, Plan, PlannedModel
+from pipelines.plan import KEY, Extent, OutputColumn, Plan, PlannedModel
 from pipelines.planning import fed_inputs, message_schema, output_places, source_columns
 from pipelines.planning import model as models
 from pipelines.planning.decoded_types import read_spec
@@ -60,6 +62,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     source_problems: list[str] = []
     config = with_content(config, model)
     options = source_options(config.source)
+    extent: Extent | None = None
     if isinstance(config.source, FileSource):
         found, columns, notes = look_at_source(config.source, source_problems, offline)
         notes += output_places.reads_its_output(config)
@@ -68,11 +71,15 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
         schema, described = message_schema.look_at(config.source, problems)
         columns = Columns(schema)
         options |= described
+    elif is_bounded(config.source):
+        found = []
+        columns, extent, notes = _look_at_contents(config.source, source_problems, offline)
     else:
         # What messages have shows only when they come.
         found, columns, notes = [], Columns(pa.schema([])), []
     if source_may_be_gone and source_problems:
         found, columns = [], Columns(pa.schema([]))
+        extent = None
         notes = ["the source cannot be read any more; its columns are presumed"]
     else:
         problems += source_problems
@@ -83,7 +90,21 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
         if columns.schema is not None and len(columns.schema):
             problems += unknown_key(config.source, columns.schema)
         raise ConfigError(problems)
-    return _fit(config, found, columns, model, notes, options, problems)
+    return replace(_fit(config, found, columns, model, notes, options, problems), extent=extent)
+
+
+def _look_at_contents(source: SourceConfig, problems: list[str], offline: bool) -> tuple[Columns, Extent, list[str]]:
+    """The columns of a source that is not files, and how much it is, as it says itself."""
+    if offline:
+        return Columns(pa.schema([])), Extent(0, 0), ["the source was not looked at"]
+    try:
+        contents = bounded_source(source).look_at()
+    except ConfigError as error:
+        problems += error.problems
+        return Columns(None), Extent(0, 0), []
+    if contents is None:
+        return Columns(pa.schema([])), Extent(0, 0), []
+    return Columns(contents.schema), contents.extent, contents.notes
 
 
 def _exposed_passwords(config: RunConfig) -> list[str]:
@@ -247,7 +268,7 @@ def _output_columns(
 def _changes_models(config: RunConfig) -> bool:
     """Whether rows of one run may be predicted by different versions."""
     follows = isinstance(config.model, SavedModelConfig) and config.model.version == LATEST
-    return follows and not isinstance(config.source, FileSource)
+    return follows and not is_bounded(config.source)
 
 
 def _typed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from inference.columns.coercion import is_list, is_text, list_lengths
 from inference.columns.inputs import prepare
 from inference.errors import BindingError
 from inference.marks import numbered
-from pipelines.connectors.files.partitions import PartitionedReader
-from pipelines.formats import reader_class
+from pipelines.connectors.registry import bounded_source, is_bounded
 from pipelines.plan import Plan
 from pipelines.rows.origin import Block, Origin, Positions, RejectedRow, text_of
 
@@ -85,7 +84,9 @@ def take_sample(plan: Plan, rows: int = SAMPLED_ROWS) -> Sample:
     blocks: list[Block] = []
     rejected: list[tuple[str, str]] = []
     read = 0
-    for file, piece in _pieces(plan):
+    source = plan.config.source
+    pieces = bounded_source(source).sample(plan, rows) if is_bounded(source) else iter(())
+    for file, piece in pieces:
         if isinstance(piece, RejectedRow):
             read += 1
             rejected.append((f"{text_of(piece.file or file)}:{piece.position}", piece.message))
@@ -118,23 +119,6 @@ def take_sample(plan: Plan, rows: int = SAMPLED_ROWS) -> Sample:
     good = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
     parts = tuple((block.origin, part.num_rows) for block, part in zip(blocks, batches, strict=True))
     return Sample(batch, tuple(arrays), binding, read, tuple(rejected), good, parts)
-
-
-def _pieces(plan: Plan) -> Iterator[tuple[str, Block | RejectedRow]]:
-    """What a run would read, file by file; a file that cannot be read is left out, as the plan tells of it."""
-    if not plan.files:
-        return
-    reader = reader_class(plan.config.source.reads)(plan.read)
-    partitioned = PartitionedReader(reader)
-    for file in plan.files:
-        if not file.size:
-            continue
-        try:
-            for split in reader.splits(file.path, file.size, file.size + 1):
-                for piece in partitioned.read(replace(split, partition=file.partition)):
-                    yield file.path, piece
-        except (OSError, ValueError):
-            continue
 
 
 def tensors(sample: Sample) -> list[dict[str, Any]]:

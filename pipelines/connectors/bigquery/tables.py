@@ -16,6 +16,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.connectors.preflight import ANSWER_WITHIN_S, asked
 
 if TYPE_CHECKING:
+    from pipelines.config.bigquery import BigQuerySource
     from pipelines.plan import OutputColumn, Plan
 
 REST_EMULATOR = "BIGQUERY_EMULATOR_HOST"
@@ -126,7 +127,7 @@ def _scalar_name(type: pa.DataType) -> str:
     return names.get(type, "STRING")
 
 
-def make_client(project: str) -> Any:
+def make_client(project: str | None) -> Any:
     """Returns a REST client of BigQuery, or of the emulator that BIGQUERY_EMULATOR_HOST names."""
     from google.cloud import bigquery
 
@@ -138,6 +139,26 @@ def make_client(project: str) -> Any:
 
     host = ClientOptions(api_endpoint=emulator if "://" in emulator else f"http://{emulator}")
     return bigquery.Client(project=project, credentials=AnonymousCredentials(), client_options=host)
+
+
+def source_client(source: BigQuerySource) -> Any:
+    """Makes a REST client that reads and pays as a source's config says.
+
+    Raises:
+      ConfigError: nothing tells which project pays.
+    """
+    project = source.project
+    if not project and os.environ.get(REST_EMULATOR):
+        named = source.table or source.temporary_dataset or ""
+        project = named.split(".")[0] or os.environ.get("GOOGLE_CLOUD_PROJECT", "emulator")
+    try:
+        return make_client(project)
+    except OSError as error:
+        if "Project was not passed" not in str(error):
+            raise
+        raise ConfigError(
+            ["source.project: the credentials name no project that reads and pays; set source.project"]
+        ) from None
 
 
 def ready_table(table: Table, schema: pa.Schema, where: str, create: bool) -> None:
@@ -174,7 +195,7 @@ def _columns(table: Table, wanted: pa.Schema | None, where: str) -> list[Column]
         try:
             found = client.get_table(str(table), **once)
         except NotFound:
-            missing = _missing(client, table, once)
+            missing = missing_of(client, table, once)
             if missing != table:
                 raise ConfigError(
                     [f"{where}.table: there is no dataset {missing}; check the name, or create it"]
@@ -200,7 +221,7 @@ def _create(client: Any, table: Table, schema: pa.Schema, once: dict[str, Any]) 
     )
 
 
-def _missing(client: Any, table: Table, once: dict[str, Any]) -> Table | str:
+def missing_of(client: Any, table: Table, once: dict[str, Any]) -> Table | str:
     """What is not there: the table, or its dataset already."""
     from google.api_core.exceptions import NotFound
 

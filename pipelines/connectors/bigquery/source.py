@@ -1,0 +1,235 @@
+"""A table of BigQuery -> (Origin, record batch). Streams of one read session are the pieces of work.
+
+A session is a table as it was at one time, so its pieces fit together however late they are read. A retried piece is
+read again from its beginning, and only the attempt that the runner commits counts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from inference.coders import typed
+from pipelines.config.bigquery import BigQuerySource
+from pipelines.connectors.bigquery import queries, read_api
+from pipelines.connectors.bigquery.read_api import Rows, Session, Stream
+from pipelines.connectors.bigquery.tables import Table, source_client
+from pipelines.connectors.files.source import split_bytes_for
+from pipelines.dead_letters.step import RECEIPTS
+from pipelines.formats.bigquery_rows import BigQueryOrigin, flattened
+from pipelines.rows.coders import Rows as RowsOfFlow
+from pipelines.telemetry.accounting import FilePlanned, PieceRead
+from pipelines.telemetry.tally import TALLY
+
+_MOST_STREAMS = 1000
+"""BigQuery's limit for a session."""
+_SMALL_BYTES = 2 << 20
+_BATCH_ROWS = 65_536
+_BATCH_BYTES = 16 << 20
+_THREADS = 16
+_MOST_PARTS = 64
+"""Pieces that one stream becomes at most."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Names a stream to be read.
+
+    Attributes:
+      table: what is read, as a person would write it.
+      number: of the piece.
+      stream: its rows.
+    """
+
+    table: str
+    number: int
+    stream: Stream
+
+
+def opened(
+    transport: Any, client: Any, source: BigQuerySource, columns: list[str], most_streams: int, job: str
+) -> Session:
+    """Opens the session of a source; a view or query is run first.
+
+    Args:
+      transport: of the Storage Read API.
+      client: of REST.
+      source: the config.
+      columns: the columns to read.
+      most_streams: see `read_api.open_session`.
+      job: name of the query's job.
+    """
+    table = Table.parse(source.table) if source.table else None
+    condition, snapshot_time = source.filter, source.snapshot_time
+    if table is None or client.get_table(str(table)).table_type not in queries.READABLE_TABLES:
+        table = queries.result_of(client, source, queries.sql_of(source, columns), job)
+        condition = snapshot_time = None
+    return read_api.open_session(transport, table.path, client.project, columns, condition, snapshot_time, most_streams)
+
+
+class OpenSession(beam.DoFn):  # type: ignore[misc]
+    """Opens the read session: anything -> Pieces; receipts tell how many there are.
+
+    Args:
+      source: the config.
+      columns: the columns to read.
+      pieces: how many pieces a large table should have at least.
+      job: name of a query's job, so that a step that is tried again does not run it again.
+    """
+
+    def __init__(self, source: BigQuerySource, columns: list[str], pieces: int, job: str) -> None:
+        self._source = source
+        self._columns = columns
+        self._pieces = pieces
+        self._job = job
+
+    def process(self, _: object) -> Iterator[Any]:
+        label = self._source.table or "query"
+        with source_client(self._source) as client, read_api.connected() as transport:
+            session = opened(transport, client, self._source, self._columns, self._wanted(None), self._job)
+            streams = balanced(transport, session, self._wanted(session.nbytes or None))
+        pieces = [Piece(label, number, stream) for number, stream in enumerate(streams)]
+        numbers = tuple((piece.number, piece.number + 1) for piece in pieces)
+        yield beam.pvalue.TaggedOutput(RECEIPTS, FilePlanned(label, numbers))
+        yield from pieces
+
+    def _wanted(self, nbytes: int | None) -> int:
+        """Returns how many pieces there should be."""
+        if nbytes is None:
+            return self._pieces
+        if nbytes <= _SMALL_BYTES:
+            return 1
+        return min(_MOST_STREAMS, -(-nbytes // split_bytes_for(nbytes)))
+
+
+def balanced(transport: Any, session: Session, wanted: int) -> list[Stream]:
+    """Returns the streams of a session, those split that have far more rows than others.
+
+    How many rows a stream has shows in its first answer, which says how large a share of the stream it is.
+
+    Args:
+      transport: of the Storage Read API.
+      session: whose streams nobody reads yet.
+      wanted: how many pieces there should be, about.
+    """
+    if wanted < 2 or not session.streams:
+        return list(session.streams)
+    with ThreadPoolExecutor(min(_THREADS, len(session.streams))) as pool:
+        sizes = list(pool.map(lambda stream: _size(transport, stream), session.streams))
+        share = max(1, -(-sum(sizes) // wanted))
+
+        def parts(stream: Stream, size: int) -> list[Stream]:
+            found = []
+            for left in range(min(_MOST_PARTS, round(size / share)), 1, -1):
+                halves = read_api.split(transport, stream, 1 / left)
+                if halves is None:
+                    break
+                found.append(halves[0])
+                stream = halves[1]
+            return [*found, stream]
+
+        return [part for found in pool.map(parts, session.streams, sizes) for part in found]
+
+
+def _size(transport: Any, stream: Stream) -> int:
+    """Returns about how many rows a stream has; 0 if it is empty or does not tell."""
+    first = next(read_api.read(transport, stream), None)
+    if first is None or first.end <= first.begin:
+        return 0
+    return int(first.batch.num_rows / (first.end - first.begin))
+
+
+class ReadStream(beam.DoFn):  # type: ignore[misc]
+    """Piece -> (Origin, record batch); receipts tell how many rows it had.
+
+    Args:
+      columns: the columns to read, in their order.
+      row_bytes: bytes of a row, about, for progress.
+    """
+
+    _transport: Any = None
+
+    def __init__(self, columns: list[str], row_bytes: float) -> None:
+        self._columns = columns
+        self._row_bytes = row_bytes
+        self._counted = Metrics.counter("predict", "rows_read")
+
+    def setup(self) -> None:
+        self._transport = read_api.make_transport()
+
+    def teardown(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+    def process(self, piece: Piece) -> Iterator[Any]:
+        rows = 0
+        label = f"{piece.table}/{piece.number}"
+        for batch in gathered(read_api.read(self._transport, piece.stream)):
+            read = flattened(batch, self._columns)
+            self._counted.inc(read.num_rows)
+            TALLY.add(read=read.num_rows, nbytes=int(read.num_rows * self._row_bytes))
+            yield BigQueryOrigin(label, rows, read), read
+            rows += read.num_rows
+        yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(piece.table, (piece.number, piece.number + 1), rows))
+
+
+def gathered(answers: Iterator[Rows]) -> Iterator[pa.RecordBatch]:
+    """Puts the small batches of answers together: a call of the model should have many rows."""
+    batches: list[pa.RecordBatch] = []
+    rows = nbytes = 0
+    for answer in answers:
+        if not answer.batch.num_rows:
+            continue
+        batches.append(answer.batch)
+        rows += answer.batch.num_rows
+        nbytes += answer.batch.nbytes
+        if rows >= _BATCH_ROWS or nbytes >= _BATCH_BYTES:
+            yield _together(batches)
+            batches, rows, nbytes = [], 0, 0
+    if batches:
+        yield _together(batches)
+
+
+def _together(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+class ReadBigQuery(beam.PTransform):  # type: ignore[misc]
+    """Reads a table, a view or a query's result; gives the pairs and the receipts.
+
+    Args:
+      source: the config.
+      columns: the columns to read.
+      job: name of a query's job.
+      row_bytes: bytes of a row, about, for progress.
+    """
+
+    def __init__(self, source: BigQuerySource, columns: list[str], job: str, row_bytes: float) -> None:
+        super().__init__()
+        self._source = source
+        self._columns = columns
+        self._job = job
+        self._row_bytes = row_bytes
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> Any:
+        pieces = max(16, 4 * (os.cpu_count() or 1))
+        session = OpenSession(self._source, self._columns, pieces, self._job)
+        planned = (
+            pbegin
+            | "Source" >> beam.Create([None])
+            | "Session" >> beam.ParDo(session).with_outputs(RECEIPTS, main="pieces")
+        )
+        read = (
+            planned.pieces
+            | "Share" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(ReadStream(self._columns, self._row_bytes)).with_outputs(RECEIPTS, main="batches")
+        )
+        return typed(read.batches, RowsOfFlow), [planned[RECEIPTS], read[RECEIPTS]]
