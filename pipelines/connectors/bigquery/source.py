@@ -24,6 +24,7 @@ from pipelines.connectors.bigquery.tables import Table, source_client
 from pipelines.connectors.files.source import split_bytes_for
 from pipelines.dead_letters.step import RECEIPTS
 from pipelines.formats.bigquery_rows import BigQueryOrigin, flattened
+from pipelines.plan import Extent
 from pipelines.rows.coders import Rows as RowsOfFlow
 from pipelines.telemetry.accounting import FilePlanned, PieceRead
 from pipelines.telemetry.tally import TALLY
@@ -80,29 +81,32 @@ class OpenSession(beam.DoFn):  # type: ignore[misc]
     Args:
       source: the config.
       columns: the columns to read.
-      pieces: how many pieces a large table should have at least.
+      pieces: how many pieces there should be where nobody knows how large the table is.
+      nbytes: how large it is; 0 if nobody knows.
       job: name of a query's job, so that a step that is tried again does not run it again.
     """
 
-    def __init__(self, source: BigQuerySource, columns: list[str], pieces: int, job: str) -> None:
+    def __init__(self, source: BigQuerySource, columns: list[str], pieces: int, nbytes: int, job: str) -> None:
         self._source = source
         self._columns = columns
         self._pieces = pieces
+        self._nbytes = nbytes
         self._job = job
 
     def process(self, _: object) -> Iterator[Any]:
         label = self._source.table or "query"
         with source_client(self._source) as client, read_api.connected() as transport:
-            session = opened(transport, client, self._source, self._columns, self._wanted(None), self._job)
-            streams = balanced(transport, session, self._wanted(session.nbytes or None))
+            asked_for = self._wanted(self._nbytes)
+            session = opened(transport, client, self._source, self._columns, asked_for, self._job)
+            streams = balanced(transport, session, self._wanted(session.nbytes or self._nbytes))
         pieces = [Piece(label, number, stream) for number, stream in enumerate(streams)]
         numbers = tuple((piece.number, piece.number + 1) for piece in pieces)
         yield beam.pvalue.TaggedOutput(RECEIPTS, FilePlanned(label, numbers))
         yield from pieces
 
-    def _wanted(self, nbytes: int | None) -> int:
+    def _wanted(self, nbytes: int) -> int:
         """Returns how many pieces there should be."""
-        if nbytes is None:
+        if not nbytes:
             return self._pieces
         if nbytes <= _SMALL_BYTES:
             return 1
@@ -209,19 +213,21 @@ class ReadBigQuery(beam.PTransform):  # type: ignore[misc]
       source: the config.
       columns: the columns to read.
       job: name of a query's job.
-      row_bytes: bytes of a row, about, for progress.
+      extent: how much it is.
     """
 
-    def __init__(self, source: BigQuerySource, columns: list[str], job: str, row_bytes: float) -> None:
+    def __init__(self, source: BigQuerySource, columns: list[str], job: str, extent: Extent) -> None:
         super().__init__()
         self._source = source
         self._columns = columns
         self._job = job
-        self._row_bytes = row_bytes
+        self._extent = extent
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> Any:
         pieces = max(16, 4 * (os.cpu_count() or 1))
-        session = OpenSession(self._source, self._columns, pieces, self._job)
+        rows, nbytes = self._extent.rows, self._extent.nbytes
+        session = OpenSession(self._source, self._columns, pieces, nbytes, self._job)
+        read_stream = ReadStream(self._columns, nbytes / rows if rows else 0.0)
         planned = (
             pbegin
             | "Source" >> beam.Create([None])
@@ -230,6 +236,6 @@ class ReadBigQuery(beam.PTransform):  # type: ignore[misc]
         read = (
             planned.pieces
             | "Share" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(ReadStream(self._columns, self._row_bytes)).with_outputs(RECEIPTS, main="batches")
+            | "Read" >> beam.ParDo(read_stream).with_outputs(RECEIPTS, main="batches")
         )
         return typed(read.batches, RowsOfFlow), [planned[RECEIPTS], read[RECEIPTS]]

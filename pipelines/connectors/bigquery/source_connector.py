@@ -58,9 +58,8 @@ class BigQuerySourceConnector(BoundedSourceConnector):
     def read(self, plan: Plan, dead_letters: DeadLetterPlace, limit: DeadLetterLimit) -> beam.PTransform:
         from pipelines.connectors.bigquery.source import ReadBigQuery
 
-        rows = plan.extent.rows if plan.extent is not None else 0
         job = f"{plan.config.name}-{plan.run_id}"
-        return ReadBigQuery(self._source, plan.read.columns.names, job, plan.nbytes / rows if rows else 0)
+        return ReadBigQuery(self._source, plan.read.columns.names, job, plan.extent or Extent(0, 0))
 
     def sample(self, plan: Plan, rows: int) -> Iterator[tuple[str, Block | RejectedRow]]:
         source, columns = self._source, plan.read.columns.names

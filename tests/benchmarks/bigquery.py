@@ -1,0 +1,161 @@
+"""`python -m tests.benchmarks.bigquery`: a table -> predictions -> CSV, against a bare loop that only reads the table.
+
+A stand-in of the Storage Read API in a process of its own serves births, in answers that are encoded before anything is
+timed. The bare loop is Google's client: all streams of one session, one after the other in as many threads as the run
+has, answers thrown away. Imports are not timed. Both take turns.
+
+exit codes: 0 everything was measured, whether or not the target is met; 1 a run failed
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
+
+from pipelines.connectors.simulated.natality import births_at
+from tests.benchmarks.report import Table, check_target, print_tables, write_markdown
+from tests.servers.bigquery_read import StandIn, StoredTable, bigquery_stand_in
+
+TARGET = 0.7
+"""Share of the bare loop's rate."""
+NAME = "p.d.births"
+STREAMS = 16
+ANSWER_ROWS = 8192
+HEADER = ("BigQuery -> predict -> CSV", "rows", "seconds", "rows/s", "of the bare loop", "target", "met")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.bigquery",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rows", type=int, default=1_000_000, help="in the table (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each (%(default)s)")
+    parser.add_argument("--markdown", metavar="FILE", help="put the results between the marks of a file, - to print")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.serve:
+        return _serve(options.rows)
+    check_target([Table("bigquery", [], HEADER, section="bigquery")], options.markdown)
+    command = [sys.executable, "-m", "tests.benchmarks.bigquery", "--serve", "--rows", str(options.rows)]
+    bare: list[float] = []
+    ours: list[float] = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            hosts = json.loads(server.stdout.readline())
+            os.environ |= hosts
+            _bare(options.rows, hosts["BIGQUERY_STORAGE_EMULATOR_HOST"])
+            for round in range(options.repeats):
+                bare.append(_bare(options.rows, hosts["BIGQUERY_STORAGE_EMULATOR_HOST"]))
+                ours.append(_ours(options.rows))
+                rates = (
+                    f"bare {options.rows / bare[-1]:,.0f} rows/s, this project {options.rows / ours[-1]:,.0f} rows/s"
+                )
+                print(f"round {round + 1}/{options.repeats}  {rates}", file=sys.stderr)
+        except (RuntimeError, subprocess.CalledProcessError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        finally:
+            server.kill()
+    share = statistics.median(bare) / statistics.median(ours)
+    met = share >= TARGET
+    rows = [
+        _cells("bare loop", options.rows, statistics.median(bare), "", "", ""),
+        _cells(
+            "this project",
+            options.rows,
+            statistics.median(ours),
+            f"{share:.2f}",
+            f">= {TARGET:g}",
+            "yes" if met else "NO",
+        ),
+    ]
+    table = Table("BigQuery, medians", rows, HEADER, [None, met], "bigquery")
+    if options.markdown:
+        write_markdown([table], options.markdown)
+    else:
+        print_tables([table])
+    return 0
+
+
+def _cells(name: str, rows: int, seconds: float, *others: str) -> tuple[str, ...]:
+    return (name, f"{rows:,}", f"{seconds:.2f}", f"{rows / seconds:,.0f}", *others)
+
+
+def _serve(count: int) -> int:
+    """Serves the table until standard input ends."""
+    pieces = []
+    for first in range(0, count, 100_000):
+        numbers = np.arange(first, min(first + 100_000, count))
+        lines = births_at(numbers, 1, np.full(len(numbers), 1_700_000_000_000_000))
+        pieces.append(pyarrow.json.read_json(pa.BufferReader(b"\n".join(lines.to_pylist()))))
+    table = StoredTable(pa.concat_tables(pieces), [count // STREAMS] * STREAMS)
+    with bigquery_stand_in(StandIn({NAME: table}, answer_rows=ANSWER_ROWS, keeps_answers=True)) as made:
+        hosts = {"BIGQUERY_EMULATOR_HOST": made.rest, "BIGQUERY_STORAGE_EMULATOR_HOST": made.grpc}
+        print(json.dumps(hosts), flush=True)
+        sys.stdin.read()
+    return 0
+
+
+def _bare(rows: int, host: str) -> float:
+    """Seconds in which Google's client reads the columns that the model needs, and nothing is done with them."""
+    import grpc
+    from google.cloud.bigquery_storage_v1 import BigQueryReadClient, types
+    from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+
+    channel = grpc.insecure_channel(host, [("grpc.max_receive_message_length", -1)])
+    client = BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))
+    project, dataset, table = NAME.split(".")
+    session = types.ReadSession(
+        table=f"projects/{project}/datasets/{dataset}/tables/{table}", data_format=types.DataFormat.ARROW
+    )
+    session.read_options.selected_fields = [
+        "source_id", "is_male", "mother_race", "mother_age", "plurality", "gestation_weeks", "mother_married",
+        "cigarette_use", "alcohol_use",
+    ]  # fmt: skip
+    began = time.perf_counter()
+    made = client.create_read_session(parent=f"projects/{project}", read_session=session, max_stream_count=STREAMS)
+
+    def drain(name: str) -> int:
+        return sum(message.row_count for message in client.read_rows(name))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        read = sum(pool.map(drain, [stream.name for stream in made.streams]))
+    seconds = time.perf_counter() - began
+    if read != rows:
+        raise RuntimeError(f"the bare loop read {read:,} rows of {rows:,}")
+    return seconds
+
+
+def _ours(rows: int) -> float:
+    """Seconds of a run, imports apart."""
+    source = {"type": "bigquery", "table": NAME, "key": "source_id"}
+    with tempfile.TemporaryDirectory() as folder:
+        places = ["--set", f"output.path={folder}/out", "--set", f"dead_letters.path={folder}/dead"]
+        command = [sys.executable, "-m", "pipelines.batch", "--json", "--set", f"source={json.dumps(source)}", *places]
+        finished = subprocess.run(command, capture_output=True, text=True)
+    if finished.returncode:
+        raise RuntimeError(f"the run ended with {finished.returncode}:\n{finished.stderr[-3000:]}")
+    summary = json.loads(finished.stdout)
+    if summary["rows_written"] != rows:
+        raise RuntimeError(f"the run wrote {summary['rows_written']:,} rows of {rows:,}")
+    return float(summary["seconds"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
