@@ -101,10 +101,11 @@ class StandIn:
             context.abort(_CODE.NOT_FOUND, f"Not found: Table {wanted.table}")
         assert table is not None
         fields = tuple(wanted.read_options.selected_fields)
-        rows = self._projected.get((wanted.table, *sorted(fields)))
+        kept = (wanted.table, *sorted(fields))
+        rows = self._projected.get(kept)
         if rows is None or not self.keeps_answers:
             rows = _projected(table.rows, list(fields))
-            self._projected[wanted.table, *sorted(fields)] = rows
+            self._projected[kept] = rows
         session = f"projects/{PROJECT}/locations/us/sessions/s{len(self.sessions)}"
         made = types.ReadSession(name=session, table=wanted.table, data_format=types.DataFormat.ARROW)
         made.arrow_schema.serialized_schema = rows.schema.serialize().to_pybytes()
