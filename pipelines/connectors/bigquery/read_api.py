@@ -59,7 +59,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Session:
+class ReadSession:
     """Holds a table as it was at one time, in streams.
 
     Attributes:
@@ -76,8 +76,8 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows of one answer.
+class StreamRows:
+    """Holds the rows of one answer.
 
     Attributes:
       batch: the rows.
@@ -122,7 +122,7 @@ def open_session(
     snapshot_time: datetime | None,
     most_streams: int,
     timeout_s: float = _ANSWER_WITHIN_S,
-) -> Session:
+) -> ReadSession:
     """Opens a session.
 
     Args:
@@ -153,7 +153,7 @@ def open_session(
     routing = [("x-goog-request-params", f"read_session.table={table}")]
     made = transport.create_read_session(request, timeout=timeout_s, metadata=routing)
     schema = made.arrow_schema.serialized_schema
-    return Session(
+    return ReadSession(
         tuple(Stream(stream.name, schema) for stream in made.streams),
         pa.ipc.read_schema(pa.py_buffer(schema)),
         int(made.estimated_row_count),
@@ -183,7 +183,7 @@ def split(transport: Any, stream: Stream, fraction: float) -> tuple[Stream, Stre
     return Stream(found.primary_stream.name, stream.schema), Stream(found.remainder_stream.name, stream.schema)
 
 
-def read(transport: Any, stream: Stream) -> Iterator[Rows]:
+def read(transport: Any, stream: Stream) -> Iterator[StreamRows]:
     """Reads a stream to its end; where it breaks, it is resumed at the next row.
 
     Raises:
@@ -204,7 +204,7 @@ def read(transport: Any, stream: Stream) -> Iterator[Rows]:
                 encoded = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
                 batch = pa.ipc.read_record_batch(encoded, schema)
                 progress = message.stats.progress
-                yield Rows(batch, offset, progress.at_response_start, progress.at_response_end)
+                yield StreamRows(batch, offset, progress.at_response_start, progress.at_response_end)
                 offset += batch.num_rows
                 failures = 0
             return

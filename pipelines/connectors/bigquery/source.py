@@ -19,13 +19,13 @@ from apache_beam.metrics import Metrics
 from inference.coders import typed
 from pipelines.config.bigquery import BigQuerySource
 from pipelines.connectors.bigquery import queries, read_api
-from pipelines.connectors.bigquery.read_api import Rows, Session, Stream
+from pipelines.connectors.bigquery.read_api import ReadSession, Stream, StreamRows
 from pipelines.connectors.bigquery.tables import Table, source_client
 from pipelines.connectors.files.source import split_bytes_for
 from pipelines.dead_letters.step import RECEIPTS
 from pipelines.formats.bigquery_rows import BigQueryOrigin, flattened
 from pipelines.plan import Extent
-from pipelines.rows.coders import Rows as RowsOfFlow
+from pipelines.rows.coders import Rows
 from pipelines.telemetry.accounting import FilePlanned, PieceRead
 from pipelines.telemetry.tally import TALLY
 
@@ -40,7 +40,7 @@ _MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
-class Piece:
+class StreamPiece:
     """Names a stream to be read.
 
     Attributes:
@@ -56,7 +56,7 @@ class Piece:
 
 def opened(
     transport: Any, client: Any, source: BigQuerySource, columns: list[str], most_streams: int, job: str
-) -> Session:
+) -> ReadSession:
     """Opens the session of a source; a view or query is run first.
 
     Args:
@@ -76,7 +76,7 @@ def opened(
 
 
 class OpenSession(beam.DoFn):  # type: ignore[misc]
-    """Opens the read session: anything -> Pieces; receipts tell how many there are.
+    """Opens the read session: anything -> StreamPieces; receipts tell how many there are.
 
     Args:
       source: the config.
@@ -99,7 +99,7 @@ class OpenSession(beam.DoFn):  # type: ignore[misc]
             asked_for = self._wanted(self._nbytes)
             session = opened(transport, client, self._source, self._columns, asked_for, self._job)
             streams = balanced(transport, session, self._wanted(session.nbytes or self._nbytes))
-        pieces = [Piece(label, number, stream) for number, stream in enumerate(streams)]
+        pieces = [StreamPiece(label, number, stream) for number, stream in enumerate(streams)]
         numbers = tuple((piece.number, piece.number + 1) for piece in pieces)
         yield beam.pvalue.TaggedOutput(RECEIPTS, FilePlanned(label, numbers))
         yield from pieces
@@ -113,7 +113,7 @@ class OpenSession(beam.DoFn):  # type: ignore[misc]
         return min(_MOST_STREAMS, -(-nbytes // split_bytes_for(nbytes)))
 
 
-def balanced(transport: Any, session: Session, wanted: int) -> list[Stream]:
+def balanced(transport: Any, session: ReadSession, wanted: int) -> list[Stream]:
     """Returns the streams of a session, those split that have far more rows than others.
 
     How many rows a stream has shows in its first answer, which says how large a share of the stream it is.
@@ -151,7 +151,7 @@ def _size(transport: Any, stream: Stream) -> int:
 
 
 class ReadStream(beam.DoFn):  # type: ignore[misc]
-    """Piece -> (Origin, record batch); receipts tell how many rows it had.
+    """Reads streams: StreamPiece -> (Origin, record batch); receipts tell how many rows it had.
 
     Args:
       columns: the columns to read, in their order.
@@ -173,7 +173,7 @@ class ReadStream(beam.DoFn):  # type: ignore[misc]
             self._transport.close()
             self._transport = None
 
-    def process(self, piece: Piece) -> Iterator[Any]:
+    def process(self, piece: StreamPiece) -> Iterator[Any]:
         rows = 0
         label = f"{piece.table}/{piece.number}"
         for batch in gathered(read_api.read(self._transport, piece.stream)):
@@ -185,7 +185,7 @@ class ReadStream(beam.DoFn):  # type: ignore[misc]
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(piece.table, (piece.number, piece.number + 1), rows))
 
 
-def gathered(answers: Iterator[Rows]) -> Iterator[pa.RecordBatch]:
+def gathered(answers: Iterator[StreamRows]) -> Iterator[pa.RecordBatch]:
     """Puts the small batches of answers together: a call of the model should have many rows."""
     batches: list[pa.RecordBatch] = []
     rows = nbytes = 0
@@ -238,4 +238,4 @@ class ReadBigQuery(beam.PTransform):  # type: ignore[misc]
             | "Share" >> beam.Reshuffle()
             | "Read" >> beam.ParDo(read_stream).with_outputs(RECEIPTS, main="batches")
         )
-        return typed(read.batches, RowsOfFlow), [planned[RECEIPTS], read[RECEIPTS]]
+        return typed(read.batches, Rows), [planned[RECEIPTS], read[RECEIPTS]]

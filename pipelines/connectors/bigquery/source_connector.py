@@ -119,10 +119,10 @@ class BigQuerySourceConnector(BoundedSourceConnector):
     def _rest(self, where: str, ask: Callable[[], _T]) -> _T:
         return asked(where, "BigQuery", REST_EMULATOR, ask)
 
-    def _storage(self, most_streams: int, columns: list[str]) -> read_api.Session:
+    def _storage(self, most_streams: int, columns: list[str]) -> read_api.ReadSession:
         return asked("source.table", "BigQuery storage", GRPC_EMULATOR, lambda: self._session(most_streams, columns))
 
-    def _session(self, most_streams: int, columns: list[str]) -> read_api.Session:
+    def _session(self, most_streams: int, columns: list[str]) -> read_api.ReadSession:
         import grpc
 
         source = self._source

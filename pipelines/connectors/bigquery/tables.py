@@ -222,7 +222,7 @@ def _create(client: Any, table: Table, schema: pa.Schema, once: dict[str, Any]) 
 
 
 def missing_of(client: Any, table: Table, once: dict[str, Any]) -> Table | str:
-    """What is not there: the table, or its dataset already."""
+    """Returns what is not there: the table, or its dataset already."""
     from google.api_core.exceptions import NotFound
 
     dataset = f"{table.project}.{table.dataset}"
