@@ -42,6 +42,7 @@ setup(
     package_data={
         "model.packaged.configs": [
             "natality.json",
+            "natality-bigquery.json",
             "natality-endpoint.json",
             "natality-kafka.json",
             "natality-pubsub.json",
