@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import ROOT, Command
+from tests.support.commands import ROOT, Command
 from tests.servers.bigquery_emulator import DATASET, Emulator, bigquery_emulator
 
 BIRTHS = f"{DATASET}.all_births"
