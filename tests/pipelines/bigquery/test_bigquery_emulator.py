@@ -12,8 +12,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.commands import ROOT, Command
 from tests.servers.bigquery_emulator import DATASET, Emulator, bigquery_emulator
+from tests.support.commands import ROOT, Command
 
 BIRTHS = f"{DATASET}.all_births"
 EVERY_TYPE = f"{DATASET}.every_type"

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipelines.formats.bigquery_rows import row_json, row_of_json, type_name
-from tests.support.commands import ROOT, Command
 from tests.servers.bigquery_read import StandIn, StoredTable, bigquery_stand_in
 from tests.support import outputs_model
+from tests.support.commands import ROOT, Command
 
 BIRTHS = "p.d.births"
 CODE = grpc.StatusCode
