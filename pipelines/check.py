@@ -39,14 +39,13 @@ def _check(arguments: Any) -> int:
     from dataclasses import replace
 
     from pipelines.cli import sample_view
-    from pipelines.config.files import FileOutput, FileSource
     from pipelines.config.load import load
     from pipelines.planning.planner import make_plan
     from pipelines.planning.sampling import take_sample
 
     config = load(arguments.config, arguments.set)
     plan = make_plan(config)
-    if isinstance(config.output, FileOutput) and isinstance(config.source, FileSource):
+    if config.is_batch and config.output_path:
         plan = replace(plan, notes=(*plan.notes, *_look_at_places(plan)))
     sample = _sample(plan, max(arguments.rows, 0))
     coerced = take_sample(plan)
@@ -73,6 +72,7 @@ def _check(arguments: Any) -> int:
 def _look_at_places(plan: Any) -> list[str]:
     """Completes what a stopped run left; tells what else a run would find where it publishes."""
     from pipelines.config.errors import ConfigError
+    from pipelines.connectors import registry
     from pipelines.connectors.files.publishing.reservation import in_the_way, look_after
     from pipelines.planning.output_places import places
 
@@ -81,6 +81,9 @@ def _look_at_places(plan: Any) -> list[str]:
     problems = in_the_way(output) + in_the_way(dead_letters)
     if problems:
         raise ConfigError(problems)
+    sink = registry.batch_sink(plan)
+    if sink is not None:
+        sink.check()
     return notes
 
 

@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.cli import run_stream
+    from pipelines.config.bigquery import BigQueryOutput
     from pipelines.config.errors import ConfigError
     from pipelines.config.files import FileSource
     from pipelines.config.load import PACKAGED_STREAM, load
@@ -57,6 +58,8 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
             f"output.format: {config.output.format} files cannot be appended to; "
             f"a stream writes {' or '.join(_APPENDED)}"
         )
+    if isinstance(config.output, BigQueryOutput) and not config.is_batch:
+        problems += config.output.unfit(is_batch=False)
     if problems or isinstance(config.source, FileSource):
         raise ConfigError(problems)
     return run_stream.execute(make_plan(config), config.source.model_copy(update=given), arguments, flags, started)
