@@ -107,9 +107,24 @@ def commit_stream(transport: Any, table: str, stream: str) -> None:
     for problem in answer.stream_errors:
         if problem.code == types.StorageError.StorageErrorCode.STREAM_ALREADY_COMMITTED:
             return
+        if _is_committed(transport, stream):
+            return
         is_gone = problem.code == types.StorageError.StorageErrorCode.STREAM_NOT_FOUND
         code = grpc.StatusCode.NOT_FOUND if is_gone else grpc.StatusCode.FAILED_PRECONDITION
         raise WriteApiError(code, " ".join(problem.error_message.split())[:300])
+
+
+def _is_committed(transport: Any, stream: str) -> bool:
+    """Tells whether a pending stream was committed, as far as BigQuery says."""
+    from google.cloud.bigquery_storage_v1 import types
+
+    request = types.GetWriteStreamRequest(name=stream)
+    routing = [("x-goog-request-params", f"name={stream}")]
+    try:
+        found = transport.get_write_stream(request, timeout=_ANSWER_WITHIN_S, metadata=routing)
+    except grpc.RpcError:
+        return False
+    return bool(found.commit_time)
 
 
 def _make_stream(transport: Any, table: str, kind: str) -> str:
