@@ -96,7 +96,18 @@ def main() -> None:
         code, printed = run(arguments, lambda step=step: killed_at(step))
         assert code in (0, -signal.SIGKILL), (step, code)
         again = run(arguments, lambda: None) if code else (code, printed)
-        print(json.dumps({"step": step, "killed": bool(code), "code": again[0], "summary": json.loads(again[1])}))
+        # A run whose account was given is over: the next one is a run of its own.
+        print(
+            json.dumps(
+                {
+                    "step": step,
+                    "killed": bool(code),
+                    "reported": bool(printed),
+                    "code": again[0],
+                    "summary": json.loads(again[1]),
+                }
+            )
+        )
         sys.stdout.flush()
         if not code:
             return

@@ -1,6 +1,7 @@
 """A proxy in front of the BigQuery emulator's REST API, so that tests can refuse, lose and see what goes through it.
 
-It mends one answer: the emulator says of a load job how many rows the table has, and BigQuery how many it has loaded.
+It mends what the emulator does otherwise than BigQuery: a load job says how many rows it has loaded, not how many the
+table has; and a job that is uploaded has the id that was asked for, which no other job can have then.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class RestProxy:
         self._target = f"http://{target}"
         self._client = httpx.Client(timeout=60, trust_env=False)
         self._before: dict[str, int] = {}
-        self._upload_tables: dict[str, tuple[str, int]] = {}
+        self._uploads: dict[str, tuple[str, int | None]] = {}
+        self._jobs: dict[str, str] = {}
         self._lock = threading.Lock()
         self.refuse: Refuse = lambda method, path, body: None
         self.lose: Callable[[str, str], Answer | None] = lambda method, path: None
@@ -81,6 +83,13 @@ class RestProxy:
         if refused is not None:
             self._answer(request, refused[0], json.dumps(refused[1]).encode(), {})
             return
+        wanted = self._job_asked_for(method, path, body)
+        if wanted in self._jobs and method == "POST":
+            code, answer = refusal(409, "duplicate", f"Already Exists: Job {wanted}")
+            self._answer(request, code, json.dumps(answer).encode(), {})
+            return
+        for mine, its in self._jobs.items():
+            path = path.replace(f"/jobs/{mine}?", f"/jobs/{its}?")
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OWN}
         before = self._rows_before(method, path, body)
         found = self._client.request(method, self._target + path, content=body, headers=headers)
@@ -88,20 +97,27 @@ class RestProxy:
         kept = {name: found.headers[name] for name in ("location", "content-type", "range") if name in found.headers}
         if "location" in kept:
             kept["location"] = f"http://{self.host}{urlsplit(kept['location'])._replace(scheme='', netloc='').geturl()}"
-            if before is not None:
-                self._upload_tables[urlsplit(kept["location"]).query] = ("", before)
+            self._uploads[urlsplit(kept["location"]).query] = (wanted, before)
         if content and "json" in kept.get("content-type", ""):
-            content = json.dumps(self._mended(before, json.loads(content))).encode()
+            content = json.dumps(self._mended(wanted, before, json.loads(content))).encode()
         lost = self.lose(method, path)
         if lost is not None:
             self._answer(request, lost[0], json.dumps(lost[1]).encode(), {})
             return
         self._answer(request, found.status_code, content, kept)
 
+    def _job_asked_for(self, method: str, path: str, body: bytes) -> str:
+        """The id of the job that an upload is to have."""
+        if method == "PUT":
+            return self._uploads.get(urlsplit(path).query, ("", None))[0]
+        if method != "POST" or not path.startswith("/upload/"):
+            return ""
+        return str(json.loads(body)["jobReference"]["jobId"])
+
     def _rows_before(self, method: str, path: str, body: bytes) -> int | None:
         """How many rows the table has that a load job is about to add to."""
         if method == "PUT":
-            return self._upload_tables.get(urlsplit(path).query, ("", None))[1]
+            return self._uploads.get(urlsplit(path).query, ("", None))[1]
         if method != "POST" or "/jobs" not in path:
             return None
         load = json.loads(body).get("configuration", {}).get("load")
@@ -111,7 +127,12 @@ class RestProxy:
         where = f"/bigquery/v2/projects/{table['projectId']}/datasets/{table['datasetId']}/tables/{table['tableId']}"
         return int(self._client.get(self._target + where).json().get("numRows", 0))
 
-    def _mended(self, before: int | None, answer: Any) -> Any:
+    def _mended(self, wanted: str, before: int | None, answer: Any) -> Any:
+        job = answer.get("jobReference") if isinstance(answer, dict) else None
+        if job:
+            if wanted:
+                self._jobs[wanted] = job["jobId"]
+            job["jobId"] = next((mine for mine, its in self._jobs.items() if its == job["jobId"]), job["jobId"])
         load = answer.get("statistics", {}).get("load") if isinstance(answer, dict) else None
         if load and "outputRows" in load:
             with self._lock:
