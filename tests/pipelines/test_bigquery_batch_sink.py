@@ -6,7 +6,6 @@ import datetime
 import decimal
 import json
 import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -25,12 +24,11 @@ from pipelines.config.errors import ConfigError
 from pipelines.connectors.bigquery import batch_table, load_job, locations
 from pipelines.connectors.bigquery.parquet import BigQueryParquetWriter
 from pipelines.formats.base import FormatError
-from tests import ledger
-from tests.conftest import ROOT, Command
-from tests.pipelines.streams import outputs_model
 from tests.servers.bigquery_emulator import DATASET, Emulator, bigquery_emulator
 from tests.servers.grpc_proxy import LostError, Proxy, proxy_to
 from tests.servers.rest_proxy import RestProxy, refusal, rest_proxy_to
+from tests.support import ledger, outputs_model, processes
+from tests.support.commands import ROOT, Command
 
 METHODS = ("load", "stream")
 
@@ -275,8 +273,8 @@ def test_killed_at_each_step_and_run_again(
     """The table is right, exactly once; a third run of the same config appends again."""
     rows = ledger.births(20, 1)
     config = config_for(tmp_path, table, rows, method=method, write="append")
-    script = [sys.executable, "-m", "tests.pipelines.bigquery_kills", config, f"{DATASET}.{table}_", first, "3"]
-    done = subprocess.run(script, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    script = [sys.executable, "-m", "tests.support.bigquery_kills", config, f"{DATASET}.{table}_", first, "3"]
+    done = processes.run(script, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     seen = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(seen) > 5
@@ -297,7 +295,7 @@ def test_killed_at_each_step_and_run_again(
         each = seen[index]
         again = [sys.executable, "-m", "pipelines.batch", "--config", config]
         again += ["--set", f"output.table={DATASET}.{table}_{each['step']}"]
-        assert subprocess.run(again, cwd=ROOT, env=dict(os.environ), capture_output=True, check=False).returncode == 0
+        assert processes.run(again, cwd=ROOT, env=dict(os.environ), capture_output=True, check=False).returncode == 0
         assert keys(emulator.rows(f"{table}_{each['step']}")) == as_written(rows, copies[index] + 1), each
 
 
