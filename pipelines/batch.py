@@ -45,7 +45,8 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     if dry_run:
         return run_batch.execute(plan, arguments, flags, started, None)
     with run_batch.reservation(plan) as reserved:
-        return run_batch.execute(plan, arguments, flags, started, reserved)
+        code = run_batch.prepare_sink(plan, arguments, reserved)
+        return run_batch.execute(plan, arguments, flags, started, reserved) if code is None else code
 
 
 if __name__ == "__main__":

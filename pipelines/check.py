@@ -40,16 +40,14 @@ def _check(arguments: Any) -> int:
     from dataclasses import replace
 
     from pipelines.cli import sample_view
-    from pipelines.config.files import FileOutput
     from pipelines.config.load import load
-    from pipelines.connectors.registry import is_bounded
     from pipelines.planning.planner import make_plan
     from pipelines.planning.sampling import Sample, take_sample
 
     config = load(arguments.config, arguments.set)
     plan = make_plan(config, offline=arguments.offline)
     looks = not arguments.offline
-    if isinstance(config.output, FileOutput) and is_bounded(config.source) and looks:
+    if config.is_batch and config.output_path and looks:
         plan = replace(plan, notes=(*plan.notes, *_look_at_places(plan)))
     sample = _sample(plan, max(arguments.rows, 0)) if looks else []
     coerced = take_sample(plan) if looks else Sample()
@@ -76,6 +74,7 @@ def _check(arguments: Any) -> int:
 def _look_at_places(plan: Any) -> list[str]:
     """Completes what a stopped run left; tells what else a run would find where it publishes."""
     from pipelines.config.errors import ConfigError
+    from pipelines.connectors import registry
     from pipelines.connectors.files.publishing.reservation import in_the_way, look_after
     from pipelines.planning.output_places import places
 
@@ -84,6 +83,9 @@ def _look_at_places(plan: Any) -> list[str]:
     problems = in_the_way(output) + in_the_way(dead_letters)
     if problems:
         raise ConfigError(problems)
+    sink = registry.batch_sink(plan)
+    if sink is not None:
+        sink.check()
     return notes
 
 
@@ -168,7 +170,6 @@ def _findings(plan: Any, sample: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _show(plan: Any, sample: list[dict[str, Any]], looked: bool) -> None:
-    from pipelines.connectors.registry import is_bounded
 
     out, _ = command.consoles()
     config = plan.config
@@ -182,7 +183,7 @@ def _show(plan: Any, sample: list[dict[str, Any]], looked: bool) -> None:
     _table(out, "column -> model input", list(inputs[0]) if inputs else [], [list(row.values()) for row in inputs])
     written = [[column.name, str(column.type), column.origin] for column in plan.output]
     _table(out, f"output: {config.output.describe()}", ["column", "type", "from"], written)
-    if not is_bounded(config.source):
+    if not config.is_batch:
         if config.source.format not in ("avro", "protobuf"):
             out.print("what messages have shows when they come; these fields are presumed")
     elif sample:

@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.cli import run_stream
+    from pipelines.config.bigquery import BigQueryOutput
     from pipelines.config.errors import ConfigError
     from pipelines.config.load import PACKAGED_STREAM, load
-    from pipelines.connectors.registry import is_bounded
     from pipelines.planning.planner import make_plan
 
     flags = beam_flags(flags)
@@ -50,13 +50,15 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
         raise ConfigError(["--max-messages and --duration: must be more than 0"])
     config = load(arguments.config or PACKAGED_STREAM, arguments.set)
     problems = []
-    if is_bounded(config.source):
+    if config.is_batch:
         problems.append(f"source.type: {config.source.type} has an end: run python -m pipelines.batch")
     if config.output.type == "file" and config.output.format not in _APPENDED:
         problems.append(
             f"output.format: {config.output.format} files cannot be appended to; "
             f"a stream writes {' or '.join(_APPENDED)}"
         )
+    if isinstance(config.output, BigQueryOutput) and not config.is_batch:
+        problems += config.output.unfit(is_batch=False)
     if problems:
         raise ConfigError(problems)
     source: Any = config.source

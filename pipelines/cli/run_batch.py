@@ -9,11 +9,12 @@ from model import terminal
 from model.quiet import quiet_imports
 from pipelines import process_state
 from pipelines.cli import command
+from pipelines.config.bigquery import BigQueryOutput
 from pipelines.config.errors import ConfigError
 from pipelines.config.run import RunConfig
+from pipelines.connectors import registry
 from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.files.publishing.reservation import Reservation
-from pipelines.connectors.registry import is_bounded
 from pipelines.engine import job_server
 from pipelines.plan import Plan
 from pipelines.planning import model as models
@@ -22,6 +23,8 @@ from pipelines.storage import FileInfo
 
 if TYPE_CHECKING:
     import apache_beam as beam
+
+    from pipelines.telemetry.summary import Summary
 
 
 def reservation(plan: Plan) -> Reservation:
@@ -58,7 +61,6 @@ def execute(
         models.open_library_ahead(plan.model)
         from pipelines.engine import batch as engine
         from pipelines.engine import common, options
-        from pipelines.telemetry.summary import print_summary
 
     given = options.options_from(flags)
     dry_run = options.is_dry_run(given)
@@ -84,6 +86,16 @@ def execute(
             terminal.print_text(error.details, stderr=True)
         terminal.print_error(str(error))
         return command.INCOMPLETE if error.incomplete else command.FAILED
+    code = _show(summary, arguments, out)
+    if registry.batch_sink(plan) is not None:
+        reserved.reported()
+    return code
+
+
+def _show(summary: Summary, arguments: Any, out: Any) -> int:
+    """Gives the account of a run; returns the exit code."""
+    from pipelines.telemetry.summary import print_summary
+
     if arguments.json:
         terminal.print_line(summary.to_json())
     else:
@@ -122,12 +134,43 @@ def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.P
     return lambda pipeline: flow.connect(pipeline, plan, read, target), named
 
 
+def prepare_sink(plan: Plan, arguments: Any, reserved: Reservation) -> int | None:
+    """Looks at the service that takes over the output, if one does, before anything is read.
+
+    Returns:
+      The exit code if an earlier run of the same config over the same input was stopped before it gave its account,
+      and is completed now: then its account is given, and nothing is done again. Else None.
+
+    Raises:
+      ConfigError: the service would refuse the output.
+    """
+    sink = registry.batch_sink(plan)
+    if sink is None:
+        return None
+    earlier = reserved.unreported(sink.order().fingerprint)
+    if earlier is None:
+        sink.check()
+        return None
+    from pipelines.telemetry.summary import of_earlier_run
+
+    out, err = command.consoles()
+    for note in reserved.notes:
+        err.print(f"note: {note}")
+    dead_letters = shards.pattern(plan.config.dead_letters_path, 1, "jsonl") if earlier.rows_dead_lettered else ""
+    summary = of_earlier_run(earlier, sink.describe(), dead_letters, plan.config.dead_letters.max_fraction)
+    code = _show(summary, arguments, out)
+    reserved.reported()
+    return code
+
+
 def refuse_streams(config: RunConfig) -> None:
     """Raises ConfigError for a config whose run has no end, or whose output is only to be looked at."""
     problems = []
-    if not is_bounded(config.source):
+    if not config.is_batch:
         problems.append(f"source.type: {config.source.type} is a stream: run python -m pipelines.stream")
-    if config.output.type != "file":
+    if isinstance(config.output, BigQueryOutput):
+        problems += config.output.unfit(is_batch=True)
+    elif config.output.type != "file":
         problems.append(f"output.type: {config.output.type} is for streams: give a file")
     if config.dead_letters.type != "file":
         problems.append(f"dead_letters.type: {config.dead_letters.type} is for streams: leave it out, and give a path")

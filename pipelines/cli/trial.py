@@ -20,7 +20,6 @@ from pipelines.cli.sample_view import Table, show_reasons
 from pipelines.config.errors import ConfigError
 from pipelines.config.model import EndpointConfig
 from pipelines.config.registry import source_encodings
-from pipelines.connectors.registry import is_bounded
 from pipelines.connectors.writing.row_writer import OutputRows, RowWriter
 from pipelines.connectors.writing.rows import WriteRows
 from pipelines.dead_letters.place import DeadLetterPlace, DeadLetterWriter
@@ -135,7 +134,7 @@ def _results(plan: Plan, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
 def _why_none(plan: Plan, sample: Sample) -> str:
     if plan.config.source.type == "bigquery" and not sample.read:
         return "there are no rows to predict: the table has none, or a query's rows would cost what the query costs"
-    if not is_bounded(plan.config.source):
+    if not plan.config.is_batch:
         return "there are no rows to predict: what messages have shows when they come"
     if sample.read:
         return "there are no rows to predict: each of the first rows would become a dead letter"

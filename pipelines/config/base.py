@@ -56,6 +56,11 @@ class StreamOutput(Strict):
         return "json"
 
     @property
+    def shard_format(self) -> str:
+        """Returns the format of the files that a batch run writes."""
+        return self.row_format
+
+    @property
     def passes_attributes(self) -> bool:
         """Tells whether what came with a message beside its payload is wanted."""
         return False

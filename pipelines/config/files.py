@@ -158,6 +158,11 @@ class FileOutput(Strict):
         return self.format
 
     @property
+    def shard_format(self) -> str:
+        """Returns the format of the files that a batch run writes."""
+        return self.format
+
+    @property
     def passes_attributes(self) -> bool:
         """Tells whether what came with a message beside its payload is wanted."""
         return False

@@ -11,11 +11,14 @@ from typing import Annotated
 from pydantic import Field
 
 from pipelines.config.base import Strict
+from pipelines.config.bigquery import BigQueryOutput
 from pipelines.config.files import DeadLetters, FileOutput
 from pipelines.config.model import ModelConfig
 from pipelines.config.registry import DeadLettersConfig, OutputConfig, SourceConfig
 
 _PULLED_WHEN_SINGLE = 64
+_BOUNDED = ("file", "bigquery")
+"""Types of sources that have an end."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,20 @@ class RunConfig(Strict):
 
     @property
     def output_path(self) -> str:
-        """Returns the prefix of the output's files; empty if rows go elsewhere."""
-        return self.output.path if isinstance(self.output, FileOutput) else ""
+        """Returns the prefix of the output's files, or of those that a batch run loads; empty if there are none."""
+        if isinstance(self.output, FileOutput):
+            return self.output.path
+        return self.output.staging_prefix if self.is_batch and isinstance(self.output, BigQueryOutput) else ""
+
+    @property
+    def output_path_key(self) -> str:
+        """Returns the key that `output_path` comes from."""
+        return "output.path" if isinstance(self.output, FileOutput) else "output.staging"
+
+    @property
+    def is_batch(self) -> bool:
+        """Tells whether the source has an end."""
+        return self.source.type in _BOUNDED
 
     @property
     def dead_letters_path(self) -> str:

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
     from pipelines.config.run import Batching
+    from pipelines.connectors.files.publishing.delivery import DeliveryOrder
     from pipelines.connectors.writing.row_writer import RowWriter
     from pipelines.dead_letters.limit import DeadLetterLimit
     from pipelines.dead_letters.place import DeadLetterPlace
-    from pipelines.plan import Extent, Plan
+    from pipelines.formats.base import Writer
+    from pipelines.plan import Extent, OutputColumn, Plan
     from pipelines.rows.origin import Block, RejectedRow
 
 
@@ -97,6 +99,22 @@ class SourceConnector(ABC):
     def backlog(self) -> int | None:
         """Returns how many messages wait to be read; None if the source does not know. Connects to nothing."""
         return None
+
+
+class BatchSinkConnector(WritablePlace):
+    """Takes over the files of a batch run, all at once. It is made of a plan and its output's config."""
+
+    @abstractmethod
+    def columns(self) -> tuple[OutputColumn, ...]:
+        """Returns the columns to write, with the types that the service takes."""
+
+    @abstractmethod
+    def writer(self) -> type[Writer]:
+        """Returns what writes the files."""
+
+    @abstractmethod
+    def order(self) -> DeliveryOrder:
+        """Returns what is to be delivered, without the shards yet."""
 
 
 class SinkConnector(WritablePlace):

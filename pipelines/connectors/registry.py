@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.config.run import RunConfig
 from pipelines.connectors.base import BoundedSourceConnector, SinkConnector, SourceConnector
-from pipelines.connectors.files.dead_letters import RollingDeadLetters
 from pipelines.dead_letters.place import DeadLetterPlace
 
 if TYPE_CHECKING:
+    from pipelines.connectors.base import BatchSinkConnector
+    from pipelines.connectors.files.publishing.delivery import Delivery
     from pipelines.plan import Plan
 
 _BOUNDED_SOURCES = {
@@ -43,11 +44,9 @@ _DEAD_LETTERS = {
     "kafka": "kafka.dead_letters.KafkaDeadLetterPlace",
     "bigquery": "bigquery.dead_letters.BigQueryDeadLetterPlace",
 }
-
-
-def is_bounded(source: Any) -> bool:
-    """Tells whether a source has an end, so that a batch run can read it."""
-    return source.type in _BOUNDED_SOURCES
+_BATCH_SINKS = {"bigquery": "bigquery.batch_connector.BigQueryBatchSinkConnector"}
+"""Of outputs that take over the files of a batch run; all others are those files."""
+_DELIVERIES = {"bigquery": "bigquery.delivery.BigQueryDelivery"}
 
 
 def bounded_source(source: Any) -> BoundedSourceConnector:
@@ -89,10 +88,24 @@ def stream_sink(plan: Plan) -> SinkConnector:
     return found
 
 
+def batch_sink(plan: Plan) -> BatchSinkConnector | None:
+    """Returns the sink that takes over the files of a batch run; None if the output is those files."""
+    place = _BATCH_SINKS.get(plan.config.output.type)
+    return None if place is None else _class(place)(plan, plan.config.output)
+
+
+def delivery(service: str) -> Delivery:
+    """Returns what delivers a run's shards to a service."""
+    found: Delivery = _class(_DELIVERIES[service])()
+    return found
+
+
 def stream_dead_letters(config: RunConfig) -> DeadLetterPlace:
     """Returns the place for a stream's dead letters that a config names."""
     dead_letters = config.dead_letters
     if dead_letters.type == "file":
+        from pipelines.connectors.files.dead_letters import RollingDeadLetters
+
         return RollingDeadLetters(config.dead_letters_path, config.output.window_s, dead_letters.file_mode)
     found: DeadLetterPlace = _class(_DEAD_LETTERS[dead_letters.type])(dead_letters)
     return found

@@ -18,6 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from inference.errors import ENDPOINT_METRICS
 from model import terminal
+from pipelines.connectors import registry
 from pipelines.connectors.files.publishing import commit, shards
 from pipelines.connectors.files.publishing.reservation import Reservation
 from pipelines.engine import runners
@@ -122,7 +123,8 @@ def _summary(
     written = account.rows_written if account else 0
     config = plan.config
     dead_letters = outcome.dead_letter_shards
-    extension = writer_class(config.output.row_format).extension
+    extension = writer_class(config.output.shard_format).extension
+    pattern = shards.pattern(output, outcome.output_shards, extension)
     fraction = dead / read if read else 0.0
     return Summary(
         name=config.name,
@@ -134,7 +136,7 @@ def _summary(
         seconds=seconds,
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
-        output=shards.pattern(output, outcome.output_shards, extension),
+        output=config.output.describe() if registry.batch_sink(plan) else pattern,
         dead_letters=shards.pattern(config.dead_letters_path, dead_letters, "jsonl") if dead_letters else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,

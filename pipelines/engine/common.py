@@ -25,6 +25,8 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.model import SavedModelConfig
 from pipelines.connectors.files import source as file_source
 from pipelines.connectors.files.publishing import step
+from pipelines.connectors.files.publishing.commit import PublishError
+from pipelines.connectors.files.publishing.delivery import DeliveryRefusedError
 from pipelines.engine.options import is_here, is_remote_runner
 from pipelines.formats import row_reader_class, writer_class
 from pipelines.plan import Plan
@@ -57,7 +59,7 @@ def import_libraries(options: PipelineOptions, plan: Plan) -> None:
             os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
             os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
         import_tensorflow(plan)
-        reader, writer = row_reader_class(plan.config.source.reads), writer_class(plan.config.output.row_format)
+        reader, writer = row_reader_class(plan.config.source.reads), writer_class(plan.config.output.shard_format)
         for name in (*reader.libraries, *writer.libraries):
             importlib.import_module(name)
         _sample_states_often()
@@ -152,6 +154,9 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
     if step.UnbalancedError.__name__ in text:
         said = _said(text, step.UnbalancedError)
         return RunFailedError(f"rows are missing, so {consequence}: {said}", details, incomplete=True)
+    for kind in (DeliveryRefusedError, PublishError):
+        if f"{kind.__name__}:" in text:
+            return RunFailedError(f"{_said(text, kind)}; {consequence}", "")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(" ")]
     said = next(
         (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""

@@ -238,7 +238,7 @@ def unreachable_paths(plan: Plan) -> list[str]:
     path = getattr(config.source, "path", None) or []
     sources = [path] if isinstance(path, str) else path
     named = [("source.path", path) for path in sources]
-    named += [("output.path", config.output_path), ("dead_letters.path", config.dead_letters_path)]
+    named += [(config.output_path_key, config.output_path), ("dead_letters.path", config.dead_letters_path)]
     problems = []
     model = plan.model.config
     if isinstance(model, EndpointConfig):

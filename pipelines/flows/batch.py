@@ -6,6 +6,7 @@ import apache_beam as beam
 
 from inference.predict import Keyed, Predict
 from pipelines.config.registry import source_encodings
+from pipelines.connectors import registry
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
 from pipelines.connectors.files.publishing.step import Publish, PublishTarget
 from pipelines.connectors.files.sink import ShardWriter
@@ -45,7 +46,10 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
     read = bounded_source(plan.config.source).read(plan, dead_letters_of(plan), limit_of(plan))
     output = plan.config.output_path
-    target = PublishTarget(plan.run_id, plan.config.name, output, output, plan.config.dead_letters_path)
+    sink = registry.batch_sink(plan)
+    order = sink.order() if sink else None
+    dead_letters = plan.config.dead_letters_path
+    target = PublishTarget(plan.run_id, plan.config.name, output, output, dead_letters, order=order)
     connect(pipeline, plan, read, target)
 
 
@@ -65,7 +69,9 @@ def connect(
     """
     dead_letters = dead_letters_of(plan)
     limit = limit_of(plan)
-    writer = writer_class(plan.config.output.row_format)
+    taken_over = registry.batch_sink(plan)
+    writer = taken_over.writer() if taken_over else writer_class(plan.config.output.shard_format)
+    columns = taken_over.columns() if taken_over else plan.output
     handler = make_handler(
         plan.model,
         columns=plan.config.source.columns,
@@ -84,10 +90,10 @@ def connect(
         RejectUnpredicted(dead_letters, plan.model.id, plan.key_column).limited_by(limit)
     ).with_outputs(RECEIPTS)
     options = output_options(plan)
-    shards = ShardWriter(writer, plan.output, options, target.output, plan.run_id)
+    shards = ShardWriter(writer, columns, options, target.output, plan.run_id)
     sink = WriteRows(shards, plan.key_column, dead_letters, plan.model.id)
     written = predicted | "Sink" >> beam.ParDo(sink.limited_by(limit)).with_outputs(RECEIPTS, main="shards")
 
     receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
-    publish = Publish(target, writer, None if target.is_replay else (plan.output_schema, options))
+    publish = Publish(target, writer, None if target.is_replay else (shards.schema, options))
     _ = pipeline | "End" >> beam.Create([None]) | "Publish" >> beam.ParDo(publish, beam.pvalue.AsList(receipts))

@@ -20,7 +20,7 @@ from pipelines.storage import FileInfo
 
 def places(config: RunConfig) -> tuple[Place, Place]:
     """Gives the places of the shards that a batch run of a config publishes: the output's, the dead letters'."""
-    output = Place("output.path", config.output_path, writer_class(config.output.row_format).extension)
+    output = Place(config.output_path_key, config.output_path, writer_class(config.output.shard_format).extension)
     return output, Place("dead_letters.path", config.dead_letters_path, "jsonl")
 
 
@@ -32,7 +32,7 @@ def folder_mode(config: RunConfig) -> int:
 def unwritable(config: RunConfig) -> list[str]:
     """Lists which folders to write to neither exist nor can be made, one line each, without making them."""
     problems = []
-    for where, path in (("output.path", config.output_path), ("dead_letters.path", config.dead_letters_path)):
+    for where, path in ((config.output_path_key, config.output_path), ("dead_letters.path", config.dead_letters_path)):
         if storage.is_remote(path) or not path:
             continue
         folder = path if path.endswith("/") else os.path.dirname(path) or "."
@@ -44,8 +44,8 @@ def unwritable(config: RunConfig) -> list[str]:
             problems.append(f"{where}: cannot write to {path}: no permission to create files in {folder}")
     if config.output_path and shards.identity(config.output_path) == shards.identity(config.dead_letters_path):
         problems.append(
-            f"dead_letters.path: {config.dead_letters_path} is the same place as output.path, {config.output_path}; "
-            "give them different prefixes"
+            f"dead_letters.path: {config.dead_letters_path} is the same place as {config.output_path_key}, "
+            f"{config.output_path}; give them different prefixes"
         )
     return problems
 
@@ -56,7 +56,10 @@ def replaces_what_is_read(config: RunConfig, found: list[FileInfo], model: Plann
         return []
     problems = []
     real_paths = _real_paths(found)
-    for where, prefix in (("output.path", config.output_path), ("dead_letters.path", config.dead_letters_path)):
+    for where, prefix in (
+        (config.output_path_key, config.output_path),
+        ("dead_letters.path", config.dead_letters_path),
+    ):
         if not prefix:
             continue
         folder, _ = shards.identity(prefix)

@@ -27,7 +27,7 @@ from pipelines.config.model import SavedModelConfig
 from pipelines.config.registry import SourceConfig, source_encodings
 from pipelines.config.run import RunConfig
 from pipelines.connectors.files import source_files
-from pipelines.connectors.registry import bounded_source, is_bounded
+from pipelines.connectors.registry import bounded_source
 from pipelines.formats import FormatError, detection, reader_class, writer_class
 from pipelines.plan import KEY, Extent, OutputColumn, Plan, PlannedModel
 from pipelines.planning import fed_inputs, message_schema, output_places, source_columns
@@ -71,7 +71,7 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
         schema, described = message_schema.look_at(config.source, problems)
         columns = Columns(schema)
         options |= described
-    elif is_bounded(config.source):
+    elif config.is_batch:
         found = []
         columns, extent, notes = _look_at_contents(config.source, source_problems, offline)
     else:
@@ -268,7 +268,7 @@ def _output_columns(
 def _changes_models(config: RunConfig) -> bool:
     """Whether rows of one run may be predicted by different versions."""
     follows = isinstance(config.model, SavedModelConfig) and config.model.version == LATEST
-    return follows and not is_bounded(config.source)
+    return follows and not config.is_batch
 
 
 def _typed(

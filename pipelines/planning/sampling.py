@@ -15,7 +15,7 @@ from inference.columns.coercion import is_list, is_text, list_lengths
 from inference.columns.inputs import prepare
 from inference.errors import BindingError
 from inference.marks import numbered
-from pipelines.connectors.registry import bounded_source, is_bounded
+from pipelines.connectors.registry import bounded_source
 from pipelines.plan import Plan
 from pipelines.rows.origin import Block, Origin, Positions, RejectedRow, text_of
 
@@ -85,7 +85,7 @@ def take_sample(plan: Plan, rows: int = SAMPLED_ROWS) -> Sample:
     rejected: list[tuple[str, str]] = []
     read = 0
     source = plan.config.source
-    pieces = bounded_source(source).sample(plan, rows) if is_bounded(source) else iter(())
+    pieces = bounded_source(source).sample(plan, rows) if plan.config.is_batch else iter(())
     for file, piece in pieces:
         if isinstance(piece, RejectedRow):
             read += 1

@@ -87,6 +87,42 @@ class Summary:
         return found
 
 
+def of_earlier_run(account: Any, output: str, dead_letters: str, max_fraction: float) -> Summary:
+    """Returns the summary of a run that was stopped before it could give it.
+
+    Args:
+      account: the manifest that the run left.
+      output: the output in words.
+      dead_letters: glob of the dead letters' shards; empty if there are none.
+      max_fraction: the largest share of dead letters allowed.
+    """
+    read, written, dead = account.rows_read, account.rows_written, account.rows_dead_lettered
+    fraction = dead / read if read else 0.0
+    taken = account.delivered.rows
+    lost = () if taken == written else (f"{output} took {taken:,} rows, and {written:,} were written for it",)
+    again = (
+        f"run '{account.name}' ({account.run}) of this config over this input was stopped before it could say so, but "
+        f"its rows are in {output}; nothing was done again; to write them once more, run the same command again"
+    )
+    return Summary(
+        name=account.name,
+        runner="an earlier run",
+        rows_read=read,
+        rows_written=written,
+        rows_dead_lettered=dead,
+        seconds=0.0,
+        startup_seconds=0.0,
+        rows_per_second=0.0,
+        output=output,
+        dead_letters=dead_letters,
+        dead_letter_fraction=fraction,
+        max_fraction=max_fraction,
+        ok=not lost and read == written + dead and fraction <= max_fraction,
+        notes=(*account.notes, again),
+        lost=lost or None,
+    )
+
+
 def _shown(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_shown(part) for part in value]

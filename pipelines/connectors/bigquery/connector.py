@@ -26,7 +26,7 @@ class BigQuerySinkConnector(SinkConnector):
         if added in [column.name for column in columns]:
             raise ConfigError([f"output.event_time: '{added}' is one of output.columns already; take another name"])
         schema = tables.table_schema(columns, added)
-        tables.ready_table(tables.Table.parse(self._output.table), schema, "output", self._output.create)
+        tables.ready_table(tables.Table.parse(self._output.table), schema, "output", bool(self._output.create))
 
     def writer(self) -> RowWriter:
         from pipelines.connectors.bigquery.sink import BigQueryRowWriter

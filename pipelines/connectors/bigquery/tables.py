@@ -208,7 +208,12 @@ def _columns(table: Table, wanted: pa.Schema | None, where: str) -> list[Column]
                 found = _create(client, table, wanted, once)
             except Conflict:
                 found = client.get_table(str(table), **once)
-    return [Column(each.name, _NAMES.get(each.field_type, each.field_type), each.mode) for each in found.schema]
+    return columns_of(found)
+
+
+def columns_of(table: Any) -> list[Column]:
+    """Returns the columns of a table that the client has found."""
+    return [Column(each.name, _NAMES.get(each.field_type, each.field_type), each.mode) for each in table.schema]
 
 
 def _create(client: Any, table: Table, schema: pa.Schema, once: dict[str, Any]) -> Any:

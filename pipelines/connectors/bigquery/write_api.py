@@ -62,10 +62,76 @@ def make_stream(transport: Any, table: str) -> str:
     Raises:
       WriteApiError: it cannot be made.
     """
+    return _make_stream(transport, table, "COMMITTED")
+
+
+def make_pending_stream(transport: Any, table: str) -> str:
+    """Makes a stream whose rows can be read when it is committed, all at once; returns its name.
+
+    Raises:
+      WriteApiError: it cannot be made.
+    """
+    return _make_stream(transport, table, "PENDING")
+
+
+def finalize_stream(transport: Any, stream: str) -> int:
+    """Ends a stream, to which nothing can be appended then; returns how many rows it has.
+
+    Raises:
+      WriteApiError: it cannot be ended.
+    """
+    from google.cloud.bigquery_storage_v1 import types
+
+    request = types.FinalizeWriteStreamRequest(name=stream)
+    routing = [("x-goog-request-params", f"name={stream}")]
+    try:
+        return int(transport.finalize_write_stream(request, timeout=_ANSWER_WITHIN_S, metadata=routing).row_count)
+    except grpc.RpcError as error:
+        raise WriteApiError(error.code(), told(error)) from None
+
+
+def commit_stream(transport: Any, table: str, stream: str) -> None:
+    """Makes the rows of a pending stream that has ended visible; nothing is changed if they are.
+
+    Raises:
+      WriteApiError: it cannot be committed; with NOT_FOUND, BigQuery does not know it any more.
+    """
+    from google.cloud.bigquery_storage_v1 import types
+
+    request = types.BatchCommitWriteStreamsRequest(parent=table, write_streams=[stream])
+    routing = [("x-goog-request-params", f"parent={table}")]
+    try:
+        answer = transport.batch_commit_write_streams(request, timeout=_ANSWER_WITHIN_S, metadata=routing)
+    except grpc.RpcError as error:
+        raise WriteApiError(error.code(), told(error)) from None
+    for problem in answer.stream_errors:
+        if problem.code == types.StorageError.StorageErrorCode.STREAM_ALREADY_COMMITTED:
+            return
+        if _is_committed(transport, stream):
+            return
+        is_gone = problem.code == types.StorageError.StorageErrorCode.STREAM_NOT_FOUND
+        code = grpc.StatusCode.NOT_FOUND if is_gone else grpc.StatusCode.FAILED_PRECONDITION
+        raise WriteApiError(code, " ".join(problem.error_message.split())[:300])
+
+
+def _is_committed(transport: Any, stream: str) -> bool:
+    """Tells whether a pending stream was committed, as far as BigQuery says."""
+    from google.cloud.bigquery_storage_v1 import types
+
+    request = types.GetWriteStreamRequest(name=stream)
+    routing = [("x-goog-request-params", f"name={stream}")]
+    try:
+        found = transport.get_write_stream(request, timeout=_ANSWER_WITHIN_S, metadata=routing)
+    except grpc.RpcError:
+        return False
+    return bool(found.commit_time)
+
+
+def _make_stream(transport: Any, table: str, kind: str) -> str:
     from google.cloud.bigquery_storage_v1 import types
 
     request = types.CreateWriteStreamRequest(
-        parent=table, write_stream=types.WriteStream(type_=types.WriteStream.Type.COMMITTED)
+        parent=table, write_stream=types.WriteStream(type_=getattr(types.WriteStream.Type, kind))
     )
     routing = [("x-goog-request-params", f"parent={table}")]
     try:

@@ -4,7 +4,8 @@ What is to be done is first written down, in a commit record `.p.commit.json` be
 new shards are published, whatever happens: who finds the record completes what it says. Before it, nothing has changed.
 Beside the dead letters a note, `.dead.commit.json`, says where the record is, for whoever comes from there.
 
-    shards are on the disk -> notes -> record -> earlier shards go -> new ones get their names -> manifests
+    shards are on the disk -> notes -> record -> a service takes over the output's shards, where one is to
+    -> earlier shards go -> new ones get their names -> manifests
     -> the record goes -> notes and temporary folders go
 
 Each step can be done again, so it does not matter at which of them a process was killed.
@@ -20,7 +21,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines import storage
+from pipelines.connectors import registry
 from pipelines.connectors.files.publishing import lock, manifest, shards
+from pipelines.connectors.files.publishing.delivery import DeliveryError, DeliveryOrder, DeliveryRefusedError
 from pipelines.connectors.files.publishing.manifest import Manifest
 
 _MOST_BYTES = 256 << 20
@@ -76,12 +79,14 @@ class Commit(_Record):
       run: id of the run.
       name: its name, from its config.
       parts: the output's, and the dead letters' if the run has any of its own. The record lies beside the first.
+      order: of an output that a service takes over: what is delivered, beside the first part.
     """
 
     version: Literal[1] = 1
     run: str
     name: str
     parts: tuple[PrefixCommit, ...]
+    order: DeliveryOrder | None = None
 
 
 class PublishNote(_Record):
@@ -139,7 +144,11 @@ def publish(commit: Commit) -> None:
             raise PublishError("the run was stopped")
         _check(commit)
         path = _write_down(commit)
-        complete(Pending(path, commit))
+        try:
+            complete(Pending(path, commit))
+        except DeliveryRefusedError:
+            discard(Pending(path, commit))
+            raise
 
 
 def _check(commit: Commit) -> None:
@@ -277,9 +286,10 @@ def complete(pending: Pending) -> None:
     """Does what a record says, or what is left of it.
 
     Raises:
-      PublishError: a shard is gone.
+      PublishError: a shard is gone, or a service does not answer.
+      DeliveryRefusedError: a service refuses the output; nothing was changed.
     """
-    commit = pending.commit
+    commit = _delivered(pending.commit)
     for part in commit.parts:
         kept = {move.name for move in part.moves}
         folder, _ = shards.split_prefix(part.prefix)
@@ -292,11 +302,38 @@ def complete(pending: Pending) -> None:
             storage.delete([manifest.path_of(part.prefix)])
         else:
             manifest.write(part.prefix, part.manifest)
+    discard(Pending(pending.path, commit))
+
+
+def discard(pending: Pending) -> None:
+    """Removes a record, of which all is done or nothing, its notes, and the run's temporary folders."""
+    parts = pending.commit.parts
     storage.delete([pending.path])
     storage.sync_folder(os.path.dirname(pending.path))
-    storage.delete([record_path(part.prefix) for part in commit.parts[1:] if record_path(part.prefix) != pending.path])
-    for part in commit.parts:
-        remove_temporary(part.prefix, commit.run)
+    storage.delete([record_path(part.prefix) for part in parts[1:] if record_path(part.prefix) != pending.path])
+    if pending.commit.order is not None:
+        storage.delete([_delivery_note(parts[0].prefix)])
+    for part in parts:
+        remove_temporary(part.prefix, pending.commit.run)
+
+
+def _delivery_note(prefix: str) -> str:
+    return shards.hidden_path(prefix, "delivery.json")
+
+
+def _delivered(commit: Commit) -> Commit:
+    """Has a service take over the output, if one is to; returns the commit with what it says in the manifest."""
+    output = commit.parts[0]
+    if commit.order is None or output.manifest is None or output.manifest.delivered is None:
+        return commit
+    order, folder = commit.order, shards.temporary_folder(output.prefix, commit.run)
+    try:
+        rows = registry.delivery(order.service).deliver(order, folder, _delivery_note(output.prefix))
+    except DeliveryError as error:
+        raise PublishError(str(error)) from None
+    delivered = output.manifest.delivered.model_copy(update={"rows": rows})
+    after = output.manifest.model_copy(update={"delivered": delivered})
+    return commit.model_copy(update={"parts": (output.model_copy(update={"manifest": after}), *commit.parts[1:])})
 
 
 def _move(part: PrefixCommit, run: str, record: str) -> None:

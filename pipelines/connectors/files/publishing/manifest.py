@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipelines import storage
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.files.publishing import shards
+from pipelines.connectors.files.publishing.delivery import Delivered
 
 _MOST_BYTES = 64 << 20
 
@@ -46,6 +47,7 @@ class Manifest(BaseModel):
       rows_dead_lettered: of these, in the dead letters.
       shards: of this run, and those of earlier ones that it left (a replay adds to what is there).
       notes: what a person should know of what the last run wrote, one line each.
+      delivered: what was delivered to a service in place of shards.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +60,7 @@ class Manifest(BaseModel):
     rows_dead_lettered: int
     shards: tuple[Shard, ...]
     notes: tuple[str, ...] = ()
+    delivered: Delivered | None = None
 
     def of_run(self, run: str) -> list[Shard]:
         """Lists the shards that a run wrote."""
@@ -88,7 +91,7 @@ def read(prefix: str) -> Manifest | None:
 
 def write(prefix: str, manifest: Manifest) -> None:
     """Writes the manifest of a prefix, whole and durable."""
-    storage.write_whole(path_of(prefix), manifest.model_dump_json(indent=1).encode())
+    storage.write_whole(path_of(prefix), manifest.model_dump_json(indent=1, exclude_none=True).encode())
 
 
 def listed(prefix: str, manifest: Manifest | None) -> list[Shard]:

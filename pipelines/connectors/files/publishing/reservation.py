@@ -17,6 +17,7 @@ from pipelines import storage
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.files.publishing import commit, lock, manifest, shards
 from pipelines.connectors.files.publishing.commit import Pending, PublishError
+from pipelines.connectors.files.publishing.delivery import DeliveryRefusedError
 from pipelines.connectors.files.publishing.lock import Holder, InUseError, Lock
 from pipelines.connectors.files.publishing.manifest import Manifest
 from pipelines.storage import FileInfo
@@ -160,6 +161,23 @@ class Reservation:
             os.mkdir(folder)
             self._folders.append(folder)
 
+    def unreported(self, fingerprint: str) -> Manifest | None:
+        """Returns the manifest of an earlier run of the same config over the same input whose delivery was completed,
+        and whose account nobody has given; None if there is none.
+        """
+        found = manifest.read(self.places[0].prefix)
+        if found is None or found.delivered is None or found.delivered.is_reported:
+            return None
+        return found if found.delivered.fingerprint == fingerprint else None
+
+    def reported(self) -> None:
+        """Notes that the account of the last delivery was given: the next run is a run of its own."""
+        prefix = self.places[0].prefix
+        found = manifest.read(prefix)
+        if found is not None and found.delivered is not None:
+            delivered = found.delivered.model_copy(update={"is_reported": True})
+            manifest.write(prefix, found.model_copy(update={"delivered": delivered}))
+
     def outcome(self) -> Outcome:
         """Looks whether everything that this run published is there, with its size."""
         problems: list[str] = []
@@ -183,6 +201,11 @@ class Reservation:
             problems.append(f"{manifest.path_of(self.places[0].prefix)}: this run's is not there any more")
         elif output.rows_dead_lettered and dead is None:
             problems.append(f"{manifest.path_of(self.places[1].prefix)}: this run's is not there any more")
+        elif output.delivered is not None and output.delivered.rows != output.rows_written:
+            problems.append(
+                f"{output.delivered.what} took {output.delivered.rows:,} rows of this run, and {output.rows_written:,} "
+                "were written for it; look at the table before you use it"
+            )
         return Outcome(output, counts[0], counts[1], tuple(problems))
 
 
@@ -297,20 +320,25 @@ def _complete(prefixes: Sequence[str], holder: Holder) -> list[str]:
         for prefix in prefixes:
             pending = commit.find(prefix)
             if pending is not None:
-                _complete_one(pending, held, holder)
-                notes.append(_described(pending))
+                notes.append(_complete_one(pending, held, holder))
     except PublishError as error:
         raise ConfigError([str(error)]) from None
     return notes
 
 
-def _complete_one(pending: Pending, held: set[tuple[str, str]], holder: Holder) -> None:
+def _complete_one(pending: Pending, held: set[tuple[str, str]], holder: Holder) -> str:
+    """Completes what one record says, or gives it up if a service refuses it; tells which, on one line."""
     others = [prefix for prefix in pending.prefixes if shards.identity(prefix) not in held]
     locks = []
     try:
         for prefix in others:
             locks.append(_lock(Place(f"{pending.path}, which a stopped run left", prefix, ""), holder))
         commit.complete(pending)
+        return _described(pending)
+    except DeliveryRefusedError as error:
+        commit.discard(pending)
+        made = pending.commit
+        return f"run '{made.name}' ({made.run}) was stopped while it published, and nothing of it was: {error}"
     finally:
         for each in locks:
             each.release()
@@ -318,6 +346,11 @@ def _complete_one(pending: Pending, held: set[tuple[str, str]], holder: Holder) 
 
 def _described(pending: Pending) -> str:
     made = pending.commit
+    if made.order is not None:
+        return (
+            f"run '{made.name}' ({made.run}) was stopped while it published {made.order.rows:,} rows to "
+            f"{made.order.what}; that is completed now"
+        )
     count = sum(len(part.moves) for part in made.parts)
     return (
         f"run '{made.name}' ({made.run}) was stopped while it published {count:,} file{'s' * (count != 1)} at "

@@ -12,6 +12,7 @@ from apache_beam.metrics import Metrics
 from pipelines import storage
 from pipelines.connectors.files.publishing import commit, manifest, shards
 from pipelines.connectors.files.publishing.commit import Commit, Move, PrefixCommit
+from pipelines.connectors.files.publishing.delivery import Delivered, DeliveryOrder, StagedShard
 from pipelines.connectors.files.publishing.manifest import Manifest, Shard
 from pipelines.formats.base import Writer
 from pipelines.telemetry.accounting import DEAD_LETTERS, NAMESPACE, OUTPUT, Account, Receipt, ShardWritten, balance
@@ -33,6 +34,7 @@ class PublishTarget:
       shards: prefix of the output's shards: that of `output`, or of a replay.
       dead_letters: prefix of the dead letters' shards; None if the run has none of its own.
       replaced: names of files, besides earlier shards, that the dead letters take the place of.
+      order: of an output that a service takes over: what to deliver, without the shards yet.
     """
 
     run: str
@@ -41,6 +43,7 @@ class PublishTarget:
     shards: str
     dead_letters: str | None
     replaced: tuple[str, ...] = ()
+    order: DeliveryOrder | None = None
 
     @property
     def is_replay(self) -> bool:
@@ -93,14 +96,28 @@ class Publish(beam.DoFn):  # type: ignore[misc]
             output = [self._empty_shard(*self._empty)]
         dead_letters = sorted((shard for shard in written if shard.kind == DEAD_LETTERS), key=lambda shard: shard.path)
         lost = _lost(target.output, target.run, output)
-        parts = [self._part(account, target.output, target.shards, output, self._writer.extension, ())]
+        parts = [self._output_part(account, output)]
         if target.dead_letters is not None:
             prefix = target.dead_letters
             lost += _lost(prefix, target.run, dead_letters)
             parts.append(self._part(account, prefix, prefix, dead_letters, "jsonl", target.replaced))
         if lost:
             raise UnbalancedError("; ".join(lost[:5]))
-        commit.publish(Commit(run=target.run, name=target.name, parts=tuple(parts)))
+        order = _filled(target.order, output)
+        commit.publish(Commit(run=target.run, name=target.name, order=order, parts=tuple(parts)))
+
+    def _output_part(self, account: Account, written: Sequence[ShardWritten]) -> PrefixCommit:
+        """Returns what happens to the output: its shards get names, or a service takes them over."""
+        target = self._target
+        if target.order is None:
+            return self._part(account, target.output, target.shards, written, self._writer.extension, ())
+        delivered = Delivered(what=target.order.what, fingerprint=target.order.fingerprint, rows=0)
+        constants = [shard.constants for shard in written]
+        part = self._part(account, target.output, target.shards, (), self._writer.extension, ())
+        assert part.manifest is not None
+        notes = notes_on(in_all(constants), account.rows_written)
+        after = part.manifest.model_copy(update={"delivered": delivered, "notes": notes})
+        return part.model_copy(update={"manifest": after})
 
     def _part(
         self,
@@ -153,6 +170,14 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         file = storage.open_output(path)
         self._writer(file, schema, options).close()
         return ShardWritten(OUTPUT, path, 0, storage.close_durably(file))
+
+
+def _filled(order: DeliveryOrder | None, written: Sequence[ShardWritten]) -> DeliveryOrder | None:
+    """Returns an order with its shards."""
+    if order is None:
+        return None
+    staged = [StagedShard(name=s.path.rpartition("/")[2], size=s.size, rows=s.rows) for s in written]
+    return order.model_copy(update={"shards": tuple(staged)})
 
 
 def _lost(prefix: str, run: str, written: Sequence[ShardWritten]) -> list[str]:

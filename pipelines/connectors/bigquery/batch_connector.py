@@ -1,0 +1,55 @@
+"""BigQuery as a batch run asks for it: the files to write, the order to load them, and what speaks against it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from pipelines.config.bigquery import BigQueryOutput
+from pipelines.connectors.base import BatchSinkConnector
+from pipelines.connectors.bigquery import batch_table, tables
+from pipelines.connectors.bigquery.parquet import BigQueryParquetWriter
+from pipelines.connectors.bigquery.settings import DeliverySettings
+from pipelines.connectors.files.publishing.delivery import DeliveryOrder
+from pipelines.formats.base import Writer
+from pipelines.plan import OutputColumn, Plan
+
+
+class BigQueryBatchSinkConnector(BatchSinkConnector):
+    """Has BigQuery take over Parquet files as rows of a table."""
+
+    def __init__(self, plan: Plan, output: BigQueryOutput) -> None:
+        self._plan = plan
+        self._output = output
+
+    def check(self) -> None:
+        batch_table.check(self._output, tables.table_schema(self.columns(), None))
+
+    def columns(self) -> tuple[OutputColumn, ...]:
+        return tables.table_columns(self._plan)
+
+    def writer(self) -> type[Writer]:
+        return BigQueryParquetWriter
+
+    def order(self) -> DeliveryOrder:
+        schema = tables.table_schema(self.columns(), None)
+        settings = DeliverySettings.of(self._output, [tables.column_of(field) for field in schema])
+        return DeliveryOrder(
+            service="bigquery",
+            what=self.describe(),
+            fingerprint=fingerprint(self._plan),
+            settings=settings.model_dump(mode="json"),
+            run=self._plan.run_id,
+            name=self._plan.config.name,
+        )
+
+    def describe(self) -> str:
+        return self._output.describe()
+
+
+def fingerprint(plan: Plan) -> str:
+    """Returns a text that is equal for runs of one config over the same input: files, or a table of the same extent."""
+    config = plan.config.model_dump(mode="json", exclude={"schema_"})
+    files = sorted((file.path, file.size, file.modified) for file in plan.files)
+    extent = None if plan.extent is None else (plan.extent.rows, plan.extent.nbytes)
+    return hashlib.sha256(json.dumps([config, files, extent], sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,92 @@
+"""Where a bucket is, held against where a dataset is: a load job reads only from buckets near the dataset."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pipelines.connectors.preflight import asked
+
+_EMULATOR = "STORAGE_EMULATOR_HOST"
+_DUAL = {
+    "ASIA1": ("ASIA-NORTHEAST1", "ASIA-NORTHEAST2"),
+    "EUR4": ("EUROPE-NORTH1", "EUROPE-WEST4"),
+    "EUR5": ("EUROPE-WEST1", "EUROPE-WEST2"),
+    "EUR7": ("EUROPE-WEST2", "EUROPE-WEST3"),
+    "EUR8": ("EUROPE-WEST3", "EUROPE-WEST6"),
+    "NAM4": ("US-CENTRAL1", "US-EAST1"),
+}
+_MULTI = {"EU": "EUROPE-", "US": "US-", "ASIA": "ASIA-"}
+
+
+def problems(path: str, dataset: str, location: str) -> list[str]:
+    """Lists what is wrong with the bucket of a staging folder, one line each.
+
+    Args:
+      path: of the folder, gs://.
+      dataset: its name, for the message.
+      location: where it is.
+
+    Raises:
+      ConfigError: Cloud Storage does not answer, or not to us.
+    """
+    if not path.startswith("gs://"):
+        scheme = path.partition("://")[0]
+        return [
+            f"output.staging: BigQuery does not load from {scheme}://; give a gs:// prefix, or a local folder, whose "
+            "files are uploaded"
+        ]
+    bucket = path.removeprefix("gs://").partition("/")[0]
+    found = asked("output.staging", "Cloud Storage", _EMULATOR, lambda: _bucket(bucket))
+    if found is None:
+        return [f"output.staging: there is no bucket {bucket}; check the name, or create it in {location}"]
+    place, parts = found
+    if is_near(place, parts, location):
+        return []
+    return [
+        f"output.staging: the bucket {bucket} is in {place}, and the dataset {dataset} in {location}: BigQuery loads "
+        f"from buckets in {location} only; choose such a bucket, or a local folder"
+    ]
+
+
+def is_near(bucket: str, parts: tuple[str, ...], dataset: str) -> bool:
+    """Tells whether a load job into a dataset may read from a bucket.
+
+    >>> is_near("EUROPE-WEST1", (), "EU"), is_near("EU", (), "europe-west1"), is_near("US-EAST1", (), "europe-west1")
+    (True, True, False)
+
+    Args:
+      bucket: location of the bucket.
+      parts: regions of a bucket in two of them.
+      dataset: location of the dataset.
+    """
+    bucket, dataset = bucket.upper(), dataset.upper()
+    if not bucket or not dataset or dataset == "US" or bucket == dataset:
+        return True
+    within = {part.upper() for part in parts or _DUAL.get(bucket, ())}
+    begin = _MULTI.get(dataset)
+    if begin is not None:
+        return bucket.startswith(begin) or (bool(within) and all(part.startswith(begin) for part in within))
+    return dataset in within or (bucket in _MULTI and dataset.startswith(_MULTI[bucket]))
+
+
+def _bucket(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Returns the location of a bucket, and the regions of one in two; None if there is none."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        with _client() as client:
+            found = client.get_bucket(name, retry=None, timeout=7)
+            return str(found.location or ""), tuple(found.data_locations or ())
+    except NotFound:
+        return None
+
+
+def _client() -> Any:
+    from google.cloud import storage  # type: ignore[attr-defined]
+
+    if os.environ.get(_EMULATOR):
+        from google.auth.credentials import AnonymousCredentials
+
+        return storage.Client(project="emulator", credentials=AnonymousCredentials())
+    return storage.Client()
