@@ -75,7 +75,8 @@ def _look_at_places(plan: Any) -> list[str]:
     """Completes what a stopped run left; tells what else a run would find where it publishes."""
     from pipelines.config.errors import ConfigError
     from pipelines.connectors import registry
-    from pipelines.connectors.files.publishing.reservation import in_the_way, look_after
+    from pipelines.connectors.files.publishing.completion import look_after
+    from pipelines.connectors.files.publishing.reservation import in_the_way
     from pipelines.planning.output_places import places
 
     output, dead_letters = places(plan.config)

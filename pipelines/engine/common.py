@@ -25,7 +25,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.model import SavedModelConfig
 from pipelines.connectors.files import source as file_source
 from pipelines.connectors.files.publishing import step
-from pipelines.connectors.files.publishing.commit import PublishError
+from pipelines.connectors.files.publishing.commit_record import PublishError
 from pipelines.connectors.files.publishing.delivery import DeliveryRefusedError
 from pipelines.engine.options import is_here, is_remote_runner
 from pipelines.formats import row_reader_class, writer_class

@@ -17,7 +17,8 @@ from inference.coders import typed
 from pipelines import storage
 from pipelines.config.files import FileOutput
 from pipelines.connectors.files.publishing import commit, manifest, shards
-from pipelines.connectors.files.publishing.reservation import Place, held_to_publish, in_the_way
+from pipelines.connectors.files.publishing.place import Place
+from pipelines.connectors.files.publishing.reservation import held_to_publish, in_the_way
 from pipelines.connectors.files.publishing.step import Publish, PublishTarget
 from pipelines.connectors.files.sink import ShardWriter
 from pipelines.connectors.writing.rows import WriteRows

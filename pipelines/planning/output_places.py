@@ -11,7 +11,7 @@ from pipelines.config.files import DeadLetters, FileSource
 from pipelines.config.model import SavedModelConfig
 from pipelines.config.run import RunConfig
 from pipelines.connectors.files.publishing import shards
-from pipelines.connectors.files.publishing.reservation import Place
+from pipelines.connectors.files.publishing.place import Place
 from pipelines.formats import writer_class
 from pipelines.plan import PlannedModel
 from pipelines.rows.origin import text_of

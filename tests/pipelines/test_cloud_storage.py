@@ -260,8 +260,9 @@ from apache_beam.io.gcp.gcsfilesystem import GCSFileSystem
 from pipelines import storage as files
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.files.publishing import lock
-from pipelines.connectors.files.publishing.commit import PublishError
-from pipelines.connectors.files.publishing.reservation import Reservation, look_after
+from pipelines.connectors.files.publishing.commit_record import PublishError
+from pipelines.connectors.files.publishing.completion import look_after
+from pipelines.connectors.files.publishing.reservation import Reservation
 from tests.support import publishing_run
 
 class Killed(BaseException):

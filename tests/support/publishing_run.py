@@ -12,9 +12,10 @@ from typing import Any
 from pipelines import storage
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.files.publishing import commit, manifest, shards
-from pipelines.connectors.files.publishing.commit import Commit, Move, PrefixCommit, PublishError
+from pipelines.connectors.files.publishing.commit_record import Commit, Move, PrefixCommit, PublishError
 from pipelines.connectors.files.publishing.manifest import Manifest, Shard
-from pipelines.connectors.files.publishing.reservation import Place, Reservation
+from pipelines.connectors.files.publishing.place import Place
+from pipelines.connectors.files.publishing.reservation import Reservation
 
 ACCOUNTED = threading.Event()
 """The account was given: what becomes of the files is nobody's business any more."""

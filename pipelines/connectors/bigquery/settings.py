@@ -12,7 +12,7 @@ from pipelines.connectors.bigquery.tables import Column, Table
 
 
 class ColumnSettings(BaseModel):
-    """A column of the table: see tables.Column."""
+    """Describes a column of the table, as tables.Column does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,7 +22,7 @@ class ColumnSettings(BaseModel):
 
 
 class DeliverySettings(BaseModel):
-    """Where rows go, and how.
+    """Says where rows go, and how.
 
     Attributes:
       table: its name.

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.config.errors import ConfigError
-from pipelines.connectors.files.publishing.reservation import Reservation, look_after
+from pipelines.connectors.files.publishing.completion import look_after
+from pipelines.connectors.files.publishing.reservation import Reservation
 from tests.support import publishing_run
 
 _MOST_STEPS = 100

@@ -21,7 +21,7 @@ class DeliveryError(RuntimeError):
 
 
 class StagedShard(BaseModel):
-    """A finished shard in the temporary folder of its run.
+    """Describes a finished shard in the temporary folder of its run.
 
     Attributes:
       name: without the folder.
@@ -37,7 +37,7 @@ class StagedShard(BaseModel):
 
 
 class DeliveryOrder(BaseModel):
-    """What is to be delivered, and where to.
+    """Says what is to be delivered, and where to.
 
     Attributes:
       service: which service, as the registry of connectors names it.
@@ -66,7 +66,7 @@ class DeliveryOrder(BaseModel):
 
 
 class Delivered(BaseModel):
-    """What a manifest says of a delivery.
+    """Holds what a manifest says of a delivery.
 
     Attributes:
       what: the place in words.

@@ -15,27 +15,13 @@ from typing_extensions import Self
 
 from pipelines import storage
 from pipelines.config.errors import ConfigError
-from pipelines.connectors.files.publishing import commit, lock, manifest, shards
-from pipelines.connectors.files.publishing.commit import Pending, PublishError
-from pipelines.connectors.files.publishing.delivery import DeliveryRefusedError
-from pipelines.connectors.files.publishing.lock import Holder, InUseError, Lock
+from pipelines.connectors.files.publishing import commit, manifest, shards
+from pipelines.connectors.files.publishing.commit_record import PublishError
+from pipelines.connectors.files.publishing.completion import complete
+from pipelines.connectors.files.publishing.lock import Holder, Lock
 from pipelines.connectors.files.publishing.manifest import Manifest
+from pipelines.connectors.files.publishing.place import Place, lock_place
 from pipelines.storage import FileInfo
-
-
-@dataclass(frozen=True)
-class Place:
-    """Tells where shards go.
-
-    Attributes:
-      where: its path in the config, for messages.
-      prefix: of the shards.
-      extension: of the shards of this run.
-    """
-
-    where: str
-    prefix: str
-    extension: str
 
 
 @dataclass(frozen=True)
@@ -87,8 +73,8 @@ class Reservation:
                 folder, _ = shards.split_prefix(place.prefix)
                 if folder and not storage.is_remote(folder):
                     self._make_for(place, folder.rstrip("/") or "/")
-                self._locks.append(_lock(place, self._holder))
-            self.notes += _complete([place.prefix for place in self.places], self._holder)
+                self._locks.append(lock_place(place, self._holder))
+            self.notes += complete([place.prefix for place in self.places], self._holder)
         except BaseException:
             self.release()
             raise
@@ -226,9 +212,9 @@ def held_to_publish(place: Place, run: str, name: str) -> Iterator[None]:
     if folder and not storage.is_remote(folder):
         os.makedirs(folder, exist_ok=True)
     holder = Holder.this_process(run, name)
-    held = _lock(place, holder)
+    held = lock_place(place, holder)
     try:
-        _complete([place.prefix], holder)
+        complete([place.prefix], holder)
         if problems := in_the_way(place):
             raise ConfigError(problems)
         commit.remove_left_behind(place.prefix, but=run)
@@ -270,89 +256,3 @@ def in_the_way(place: Place, replaced: Sequence[FileInfo] = (), begin: str = "")
         f"changed since ({manifest.path_of(place.prefix)} does not list it so); move it away{replay_them}, or choose "
         f"another {place.where}"
     ]
-
-
-def _lock(place: Place, holder: Holder) -> Lock:
-    try:
-        return lock.acquire(place.prefix, holder)
-    except InUseError as error:
-        raise ConfigError(
-            [f"{place.where}: {place.prefix} is in use by {error}; wait until it has ended, or choose another path"]
-        ) from None
-    except OSError as error:
-        raise ConfigError([f"{place.where}: {place.prefix} cannot be locked: {error}"]) from None
-
-
-def look_after(output: Place, dead_letters: Place, run: str, name: str) -> list[str]:
-    """Completes what a stopped run left half published; tells what was found, one line each.
-
-    Raises:
-      ConfigError: it cannot be completed.
-    """
-    places = [place for place in (output, dead_letters) if _is_there(place)]
-    locks = []
-    holder = Holder.this_process(run, name)
-    try:
-        for place in places:
-            try:
-                locks.append(lock.acquire(place.prefix, holder))
-            except InUseError as error:
-                return [f"{place.prefix} is in use by {error}; a run would be refused until it has ended"]
-            except OSError as error:
-                raise ConfigError([f"{place.where}: {place.prefix} cannot be locked: {error}"]) from None
-        return _complete([place.prefix for place in places], holder)
-    finally:
-        for each in locks:
-            each.release()
-
-
-def _is_there(place: Place) -> bool:
-    """Tells whether a stopped run can have left something: records and temporary folders are hidden files."""
-    folder, stem = shards.split_prefix(place.prefix)
-    return bool(storage.entries(folder, f".{stem}"))
-
-
-def _complete(prefixes: Sequence[str], holder: Holder) -> list[str]:
-    """Completes what stopped runs left half published, under prefixes whose locks are held."""
-    notes = []
-    held = {shards.identity(prefix) for prefix in prefixes}
-    try:
-        for prefix in prefixes:
-            pending = commit.find(prefix)
-            if pending is not None:
-                notes.append(_complete_one(pending, held, holder))
-    except PublishError as error:
-        raise ConfigError([str(error)]) from None
-    return notes
-
-
-def _complete_one(pending: Pending, held: set[tuple[str, str]], holder: Holder) -> str:
-    """Completes what one record says, or gives it up if a service refuses it; tells which, on one line."""
-    others = [prefix for prefix in pending.prefixes if shards.identity(prefix) not in held]
-    locks = []
-    try:
-        for prefix in others:
-            locks.append(_lock(Place(f"{pending.path}, which a stopped run left", prefix, ""), holder))
-        commit.complete(pending)
-        return _described(pending)
-    except DeliveryRefusedError as error:
-        commit.discard(pending)
-        made = pending.commit
-        return f"run '{made.name}' ({made.run}) was stopped while it published, and nothing of it was: {error}"
-    finally:
-        for each in locks:
-            each.release()
-
-
-def _described(pending: Pending) -> str:
-    made = pending.commit
-    if made.order is not None:
-        return (
-            f"run '{made.name}' ({made.run}) was stopped while it published {made.order.rows:,} rows to "
-            f"{made.order.what}; that is completed now"
-        )
-    count = sum(len(part.moves) for part in made.parts)
-    return (
-        f"run '{made.name}' ({made.run}) was stopped while it published {count:,} file{'s' * (count != 1)} at "
-        f"{made.parts[0].prefix}; that is completed now"
-    )

@@ -11,7 +11,7 @@ from apache_beam.metrics import Metrics
 
 from pipelines import storage
 from pipelines.connectors.files.publishing import commit, manifest, shards
-from pipelines.connectors.files.publishing.commit import Commit, Move, PrefixCommit
+from pipelines.connectors.files.publishing.commit_record import Commit, Move, PrefixCommit
 from pipelines.connectors.files.publishing.delivery import Delivered, DeliveryOrder, StagedShard
 from pipelines.connectors.files.publishing.manifest import Manifest, Shard
 from pipelines.formats.base import Writer
