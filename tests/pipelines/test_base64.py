@@ -106,10 +106,10 @@ def test_objects_of_json(command: Command, tmp_path: Path, model: str, words: fl
     result = command("batch", "--config", write_config(tmp_path, model, source), "--json")
     assert result.code == 0, result
     books = ledger.books_of(tmp_path)
-    assert {letter["key"] for letter in books.letters} == bad
+    assert {dead_letter["key"] for dead_letter in books.dead_letters} == bad
     assert len(bad) > 10
     payloads = {row["id"]: json.dumps(row).encode() for row in rows}
-    assert all(letter["payload"] == payloads[letter["key"]] for letter in books.letters)
+    assert all(dead_letter["payload"] == payloads[dead_letter["key"]] for dead_letter in books.dead_letters)
     images, pairs = (hashed([value[place] for value in good.values()]) for place in (0, 1))
     wanted = dict(zip(good, zip(images, pairs, strict=True), strict=True))
     assert {row["id"]: (row["image_hash"], row["pair_hash"]) for row in books.output} == wanted
@@ -154,8 +154,8 @@ def test_columns_of_base64(command: Command, tmp_path: Path, one_input_model: st
     for run in ("batch", "replay"):
         assert command(run, "--config", config).code == 0
         books = ledger.books_of(tmp_path)
-        assert {letter["key"] for letter in books.letters} == {"r7", "r50", "r51"}
-        assert all("is not base64" in letter["message"] for letter in books.letters)
+        assert {dead_letter["key"] for dead_letter in books.dead_letters} == {"r7", "r50", "r51"}
+        assert all("is not base64" in dead_letter["message"] for dead_letter in books.dead_letters)
     found = {row["id"]: (row["image"], int(row["image_hash"])) for row in books.output}
     hashes = hashed(list(raws.values()))
     assert found == {name: (text(raw), h) for (name, raw), h in zip(raws.items(), hashes, strict=True)}

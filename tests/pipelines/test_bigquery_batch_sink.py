@@ -112,7 +112,7 @@ def test_the_table_has_the_predictions_and_the_dead_letters_are_files(
     assert command("batch", "--config", files).code == 0
     expected = pq.read_table(sorted((tmp_path / "files" / "out").glob("p-*.parquet"))).to_pylist()
     assert sorted(map(str, found)) == sorted(map(str, expected))
-    assert Counter(letter["key"] for letter in ledger.letters(tmp_path / "out" / "dead")) == Counter(
+    assert Counter(dead_letter["key"] for dead_letter in ledger.dead_letters(tmp_path / "out" / "dead")) == Counter(
         row[ledger.KEY] for row in bad
     )
     assert left_in(tmp_path) == {f"{table}.manifest.json"}
@@ -228,7 +228,7 @@ def test_values_of_each_type(
     Path(config).write_text(json.dumps(found))
     result = command("batch", "--config", config, "--json")
     assert result.code == 0, result
-    assert result.summary["rows_written"] == 3, ledger.letters(tmp_path / "out" / "dead")
+    assert result.summary["rows_written"] == 3, ledger.dead_letters(tmp_path / "out" / "dead")
     with emulator.client() as client:
         made = {each.name: each for each in client.get_table(f"{DATASET}.{table}").schema}
     rows = sorted(emulator.rows(table), key=lambda row: row["source_id"])

@@ -49,9 +49,9 @@ def test_a_text_that_is_repeated_in_the_output(tmp_path: Path, strict_model: str
     assert done.code == 0, done.err[-2000:]
     summary = json.loads(done.out)
     assert summary["rows_read"] == 20_000 == summary["rows_written"] + summary["rows_dead_lettered"]
-    (letter,) = ledger.letters(tmp_path / "out" / "dead")
-    assert letter["rows"] == summary["rows_dead_lettered"]
-    assert "1000 times" in letter["message"]
+    (dead_letter,) = ledger.dead_letters(tmp_path / "out" / "dead")
+    assert dead_letter["rows"] == summary["rows_dead_lettered"]
+    assert "1000 times" in dead_letter["message"]
     assert done.peak < BASE_BYTES + 2 * (1 << 30)
 
 
@@ -71,6 +71,6 @@ def test_rows_that_cannot_be_read_are_one_dead_letter_also_when_it_is_run_again(
     result = command("replay", "--config", settings, "--json")
     assert result.code == 0, result
     assert result.summary["rows_dead_lettered"] == rows
-    (letter,) = ledger.letters(tmp_path / "out" / "dead")
-    assert (letter["rows"], letter["attempts"], letter["payload_truncated"]) == (rows, 2, True)
-    assert f"{rows:,} rows" in letter["message"]
+    (dead_letter,) = ledger.dead_letters(tmp_path / "out" / "dead")
+    assert (dead_letter["rows"], dead_letter["attempts"], dead_letter["payload_truncated"]) == (rows, 2, True)
+    assert f"{rows:,} rows" in dead_letter["message"]

@@ -390,7 +390,7 @@ for _ in range(2):
         batches, dead = p | ReadRecordBatches("gs://bucket/own/in/*.csv", key="source_id").with_exception_handling()
         written = batches | WriteRecordBatches("gs://bucket/own/out/p", "csv")
         _ = written | "path" >> beam.Map(print)
-        _ = dead | "key" >> beam.Map(lambda letter: print("dead", letter.payload))
+        _ = dead | "key" >> beam.Map(lambda dead_letter: print("dead", dead_letter.payload))
 """
 
 

@@ -93,7 +93,7 @@ def test_files(command: Command, tmp_path: Path, model: str, format: str, key: s
     assert result.code == 0, result
     books = ledger.books_of(tmp_path)
     assert sorted(books.output, key=str) == sorted(wanted(rows, columns), key=str)
-    assert {letter["key"]: letter["stage"] for letter in books.letters} == {
+    assert {dead_letter["key"]: dead_letter["stage"] for dead_letter in books.dead_letters} == {
         f"{key}-7": "predict",
         f"{key}-30": "coerce",
     }
@@ -113,8 +113,8 @@ def test_streams(command: Command, tmp_path: Path, model: str) -> None:
     assert {row["__row"]: row["__error"] for row in shown} == {
         row["__row"]: row["__error"] for row in wanted(rows, columns)
     }
-    letters = [json.loads(line) for path in (tmp_path / "out").glob("dead-*") for line in path.open()]
-    assert {letter["key"] for letter in letters} == {"__row-7", "__row-30"}
+    dead_letters = [json.loads(line) for path in (tmp_path / "out").glob("dead-*") for line in path.open()]
+    assert {dead_letter["key"] for dead_letter in dead_letters} == {"__row-7", "__row-30"}
 
 
 def test_inputs_and_outputs_of_a_model_on_a_server() -> None:

@@ -56,7 +56,7 @@ def test_dead_letters_of_the_run_before_go(command: Command, tmp_path: Path) -> 
     rows = births(50, 4)
     bad = [{**row, "mother_age": None} for row in rows[:5]]
     run(command, tmp_path, bad + rows[5:])
-    assert len(ledger.letters(tmp_path / "out" / "dead")) == 5
+    assert len(ledger.dead_letters(tmp_path / "out" / "dead")) == 5
     run(command, tmp_path, rows)
     assert shards(tmp_path / "out" / "dead") == []
     assert_balanced(books_of(tmp_path), rows, {})
@@ -181,8 +181,8 @@ def test_only_their_owner_reads_dead_letters(command: Command, tmp_path: Path) -
     old = os.umask(0o022)
     try:
         for permissions, expected in ((None, 0o600), ("0640", 0o640), ("666", 0o666)):
-            letters = {"permissions": permissions} if permissions else {}
-            run(command, tmp_path, [{**rows[0], "is_male": None}, *rows[1:]], dead_letters=letters)
+            dead_letters = {"permissions": permissions} if permissions else {}
+            run(command, tmp_path, [{**rows[0], "is_male": None}, *rows[1:]], dead_letters=dead_letters)
             (path,) = shards(tmp_path / "out" / "dead")
             assert stat.S_IMODE(path.stat().st_mode) == expected
             (output,) = shards(tmp_path / "out" / "p")
@@ -212,10 +212,10 @@ def same_place(folder: Path) -> list[tuple[str, str]]:
 def test_output_and_dead_letters_in_the_same_place(
     command: Command, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output, letters = same_place(tmp_path)[number]
+    output, dead_letters = same_place(tmp_path)[number]
     monkeypatch.chdir(tmp_path)
     file = write_rows(tmp_path / "in.csv", "csv", births(10, 3))
-    config = write_config(tmp_path, "csv", str(file), output={"path": output}, dead_letters={"path": letters})
+    config = write_config(tmp_path, "csv", str(file), output={"path": output}, dead_letters={"path": dead_letters})
     for module in ("check", "batch"):
         result = command(module, "--config", config)
         assert result.code == 2, result

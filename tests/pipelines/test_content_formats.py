@@ -70,8 +70,8 @@ def run(command: Command, folder: Path, model: str, **source: Any) -> tuple[Resu
     books = ledger.books_of(folder)
     summary = result.summary
     assert summary["rows_written"] == len(books.output) == ledger.recounted(folder / "out" / "p")
-    assert summary["rows_dead_lettered"] == len(books.letters)
-    assert summary["rows_read"] == len(books.output) + len(books.letters)
+    assert summary["rows_dead_lettered"] == len(books.dead_letters)
+    assert summary["rows_read"] == len(books.output) + len(books.dead_letters)
     return result, books
 
 
@@ -116,12 +116,12 @@ def test_text(command: Command, tmp_path: Path, measuring_model: str, small_piec
     (tmp_path / f"in-empty.txt{'.gz' if packed else ''}").write_bytes(gzip.compress(b"") if packed else b"")
     _, books = run(command, tmp_path, measuring_model, format="text", path=str(tmp_path / "in-*"))
     bad = {key: line for key, line in expected.items() if line.startswith(b"BAD") or b"\xff" in line}
-    assert {letter["key"]: letter["payload"] for letter in books.letters} == bad
+    assert {dead_letter["key"]: dead_letter["payload"] for dead_letter in books.dead_letters} == bad
     assert len(bad) > 200
     good = {key: line for key, line in expected.items() if key not in bad}
     found = {row["key"]: row["hash"] for row in books.output}
     assert found == dict(zip(good, hashed(list(good.values())), strict=True))
-    stages = {letter["stage"] for letter in books.letters}
+    stages = {dead_letter["stage"] for dead_letter in books.dead_letters}
     assert stages == {"decode", "predict"}
 
 
@@ -133,8 +133,8 @@ def test_text_is_replayed(command: Command, tmp_path: Path, measuring_model: str
     (tmp_path / "in.txt").unlink()
     assert command("replay", "--config", str(tmp_path / "config.json")).code == 0
     books = ledger.books_of(tmp_path)
-    assert len(books.letters) == bad
-    assert all(letter["attempts"] == 2 for letter in books.letters)
+    assert len(books.dead_letters) == bad
+    assert all(dead_letter["attempts"] == 2 for dead_letter in books.dead_letters)
     assert len(books.output) == len(before.output)
 
 
@@ -170,9 +170,9 @@ def test_text_of_a_long_line_and_very_many_short_ones(command: Command, tmp_path
     ]
     assert result.summary["rows_read"] == 1_300_003
     assert result.summary["rows_dead_lettered"] == 1
-    (letter,) = ledger.letters(tmp_path / "out" / "dead")
-    assert letter["payload"] == giant
-    assert letter["key"] == f"{tmp_path / 'in.txt'}:6"
+    (dead_letter,) = ledger.dead_letters(tmp_path / "out" / "dead")
+    assert dead_letter["payload"] == giant
+    assert dead_letter["key"] == f"{tmp_path / 'in.txt'}:6"
 
 
 @pytest.mark.parametrize("format", ["text", "tfrecord"])
@@ -197,7 +197,7 @@ def test_broken_copies(command: Command, tmp_path: Path, measuring_model: str, f
     assert right >= 8
     if format == "tfrecord":  # it has checksums
         assert right == len(books.output)
-    assert len(books.letters) > 50
+    assert len(books.dead_letters) > 50
 
 
 @pytest.mark.parametrize("format", ["csv", "json", "parquet", "avro", "tfrecord"])
@@ -228,7 +228,7 @@ def test_raw_records(command: Command, tmp_path: Path, measuring_model: str, sma
         command, tmp_path, measuring_model, format="tfrecord", record="raw", path=str(tmp_path / "in.tfrecord")
     )
     bad = [record for record in records if record.startswith(b"BAD")]
-    assert [letter["payload"] for letter in books.letters] == bad
+    assert [dead_letter["payload"] for dead_letter in books.dead_letters] == bad
     assert sorted(row["hash"] for row in books.output) == sorted(hashed([r for r in records if r not in bad]))
 
 
@@ -298,9 +298,9 @@ def test_images_at_the_first_try(command: Command, tmp_path: Path, image_model: 
     books = ledger.books_of(tmp_path)
     found = {row["path"]: row["mean"] for row in books.output}
     assert found == {str(path): float(int(path.stem) % 200) for path in images.rglob("*.png") if path.stem != "77"}
-    (letter,) = books.letters
-    assert (letter["key"], letter["payload"]) == (str(images / "cat" / "77.png"), b"no image")
-    assert letter["source"] == f"{images}/cat/77.png:0"
+    (dead_letter,) = books.dead_letters
+    assert (dead_letter["key"], dead_letter["payload"]) == (str(images / "cat" / "77.png"), b"no image")
+    assert dead_letter["source"] == f"{images}/cat/77.png:0"
 
 
 def test_files_of_every_kind(
@@ -322,8 +322,8 @@ def test_files_of_every_kind(
     assert result.code == 0, result
     books = ledger.books_of(tmp_path)
     bad = {str(folder / name) for name in ("BAD", "giant")}
-    assert {letter["key"] for letter in books.letters} == bad
-    giant = next(letter for letter in books.letters if letter["key"].endswith("giant"))
+    assert {dead_letter["key"] for dead_letter in books.dead_letters} == bad
+    giant = next(dead_letter for dead_letter in books.dead_letters if dead_letter["key"].endswith("giant"))
     assert giant["payload"] == b""
     assert giant["payload_truncated"]
     assert "3,001 bytes" in giant["message"]
@@ -338,7 +338,7 @@ def test_files_of_every_kind(
     # What the model refused is run again from the dead letter alone, its columns included.
     shutil.rmtree(tmp_path / "in")
     assert command("replay", "--config", config, "--set", columns, "--set", "source.path=in").code == 0
-    again = {letter["key"]: letter["attempts"] for letter in ledger.books_of(tmp_path).letters}
+    again = {dead_letter["key"]: dead_letter["attempts"] for dead_letter in ledger.books_of(tmp_path).dead_letters}
     assert again == dict.fromkeys(bad, 2)
 
 

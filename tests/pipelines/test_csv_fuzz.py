@@ -154,8 +154,8 @@ def test_other_delimiters_quotes_and_encodings(
 ) -> None:
     """The same files, written in other ways, have the same rows; dead letters and positions are the file's own."""
     encoding, delimiter, quote = other
-    letters = {"é": "¥", "☃": "¥"} if encoding != "shift_jis" else {"é": "表", "☃": "能"}
-    table = str.maketrans({",": delimiter, '"': quote, **letters})
+    dead_letters = {"é": "¥", "☃": "¥"} if encoding != "shift_jis" else {"é": "表", "☃": "能"}
+    table = str.maketrans({",": delimiter, '"': quote, **dead_letters})
     raw = file[0].decode("utf-8-sig").translate(table).encode(encoding)
     path.write_bytes(raw)
     options = {"encoding": encoding, "delimiter": delimiter, "quote": quote}

@@ -52,7 +52,7 @@ def shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., str
         assert {"DEBUG", "INFO"} <= {record.levelname for record in caplog.records}
         said = [text for result in results for text in (result.out, result.err)]
         written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file() and "out" in path.parts]
-        payloads = [repr(letter) for letter in books_of(tmp_path).letters]
+        payloads = [repr(dead_letter) for dead_letter in books_of(tmp_path).dead_letters]
         return "\n".join([*said, caplog.text, *written, *payloads])
 
     return collect
@@ -108,7 +108,7 @@ def test_a_server_that_repeats_the_credentials(
     assert result.code == (2 if ends else 0), result
     text = shown(result)
     assert leaks(text) == []
-    messages = result.errors if ends else [letter["message"] for letter in books_of(tmp_path).letters]
+    messages = result.errors if ends else [dead_letter["message"] for dead_letter in books_of(tmp_path).dead_letters]
     assert len(messages) == (1 if ends else 4)
     if not (status == 200 and form == "html"):
         assert ["***" in message for message in messages] == [True] * len(messages)

@@ -89,7 +89,7 @@ def lines_of(folder: Path) -> list[tuple[bytes, bytes]]:
 def facts(books: Books) -> list[tuple[Any, ...]]:
     """Dead letters, but for the model, which differs."""
     names = ("key", "payload", "stage", "error", "message", "attempts", "source")
-    return sorted(tuple(letter[name] for name in names) for letter in books.letters)
+    return sorted(tuple(dead_letter[name] for name in names) for dead_letter in books.dead_letters)
 
 
 # The same as without a server ---------------------------------------------------------------------------------------
@@ -123,8 +123,8 @@ def test_only_the_model_of_the_config_changes(
     run(command, config)
     direct, direct_letters = lines_of(tmp_path), facts(books_of(tmp_path))
     assert len(direct_letters) == 6
-    assert set(missing) < {letter[0] for letter in direct_letters}
-    assert {letter[2] for letter in direct_letters} == {"decode", "coerce"}
+    assert set(missing) < {dead_letter[0] for dead_letter in direct_letters}
+    assert {dead_letter[2] for dead_letter in direct_letters} == {"decode", "coerce"}
 
     summary = run(command, config, using(endpoint(server, way))).summary
     assert (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"]) == (806 - 3, 797, 6)
@@ -135,7 +135,7 @@ def test_only_the_model_of_the_config_changes(
     assert {last for _, last in found} == {b"model_version", b"1"}
     books = books_of(tmp_path)
     assert facts(books) == direct_letters
-    assert len({letter["model"] for letter in books.letters}) == 1
+    assert len({dead_letter["model"] for dead_letter in books.dead_letters}) == 1
     assert_predictions(books, good)
 
 
@@ -164,12 +164,18 @@ def test_rows_that_the_server_refuses(
     books = books_of(tmp_path)
     assert books.letter_keys == direct_books.letter_keys == Counter(row[KEY] for row in bad)
     payloads = {row[KEY]: ledger.csv_row(row) for row in bad}
-    for letter in books.letters:
-        assert letter["payload"] == payloads[letter["key"]]
-        assert (letter["stage"], letter["error"], letter["attempts"]) == ("predict", "RequestRefusedError", 1)
-        assert "a negative age" in letter["message"]
-        assert letter["model"].startswith(name)
-    assert {(letter["stage"], letter["attempts"]) for letter in direct_books.letters} == {("predict", 1)}
+    for dead_letter in books.dead_letters:
+        assert dead_letter["payload"] == payloads[dead_letter["key"]]
+        assert (dead_letter["stage"], dead_letter["error"], dead_letter["attempts"]) == (
+            "predict",
+            "RequestRefusedError",
+            1,
+        )
+        assert "a negative age" in dead_letter["message"]
+        assert dead_letter["model"].startswith(name)
+    assert {(dead_letter["stage"], dead_letter["attempts"]) for dead_letter in direct_books.dead_letters} == {
+        ("predict", 1)
+    }
 
 
 def test_a_server_that_was_down_then_a_replay(command: Command, tmp_path: Path, server: Serving) -> None:
@@ -187,7 +193,7 @@ def test_a_server_that_was_down_then_a_replay(command: Command, tmp_path: Path, 
             books = books_of(tmp_path)
             assert books.output == []
             assert books.letter_keys == Counter(row[KEY] for row in rows)
-            found = {(s["stage"], s["error"], s["message"], s["attempts"], s["model"]) for s in books.letters}
+            found = {(s["stage"], s["error"], s["message"], s["attempts"], s["model"]) for s in books.dead_letters}
             name = f"tf_serving_rest:{proxy.url}/default"
             assert found == {("predict", "TransientError", "503: no healthy upstream", attempts, name)}
         assert proxy.log["passed"] == 0

@@ -181,7 +181,7 @@ def test_a_small_run_has_its_dead_letters_to_look_at(command: Command, tmp_path:
     result = command("batch", "--config", config(tmp_path, strict_model, source), "--json")
     assert result.code == 3, result
     assert result.summary["rows_dead_lettered"] == 200
-    assert len(ledger.letters(tmp_path / "out" / "dead")) == 200
+    assert len(ledger.dead_letters(tmp_path / "out" / "dead")) == 200
 
 
 # At an endpoint -----------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def test_a_file_whose_column_has_a_type_that_cannot_be_converted(command: Comman
     assert result.code == 0, result
     books = books_of(tmp_path)
     assert_balanced(books, rows[:20], {row[ledger.KEY]: None for row in rows[20:]})
-    assert all("mother_age" in letter["message"] for letter in books.letters)
+    assert all("mother_age" in dead_letter["message"] for dead_letter in books.dead_letters)
 
 
 def test_delimiter_null_values_and_column_names(command: Command, tmp_path: Path) -> None:

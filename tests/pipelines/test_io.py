@@ -59,9 +59,9 @@ def read_apart(folder: Path, read: ReadRecordBatches) -> tuple[list[Row], list[D
     """The rows, and the dead letters."""
     good, dead = Kept(folder), Kept(folder)
     with pipeline() as p:
-        batches, letters = p | read.with_exception_handling()
+        batches, dead_letters = p | read.with_exception_handling()
         _ = batches | "Good" >> beam.Map(good)
-        _ = letters | "Dead" >> beam.Map(dead)
+        _ = dead_letters | "Dead" >> beam.Map(dead)
     return good.rows(), dead.elements()
 
 
@@ -170,9 +170,9 @@ def test_files_with_different_types_give_batches_of_one_type(tmp_path: Path) -> 
 def test_folders_are_columns(tmp_path: Path) -> None:
     for year in (2001, 2002):
         write_rows(tmp_path / "in" / f"year={year}" / "x.csv", "csv", births(5, year))
-    rows, letters = read_apart(tmp_path, ReadRecordBatches(tmp_path / "in", "csv", columns=["year", KEY]))
+    rows, dead_letters = read_apart(tmp_path, ReadRecordBatches(tmp_path / "in", "csv", columns=["year", KEY]))
     assert Counter(row["year"] for row in rows) == {2001: 5, 2002: 5}
-    assert letters == []
+    assert dead_letters == []
 
 
 def test_rows_that_cannot_be_decoded_come_beside_the_others(
@@ -184,14 +184,14 @@ def test_rows_that_cannot_be_decoded_come_beside_the_others(
     content = [line for pair in zip(good[:150], bad, strict=True) for line in pair] + good[150:]
     path = tmp_path / "in.csv"
     path.write_bytes(ledger.lines(content, ledger.HEADER))
-    found, letters = read_apart(tmp_path, ReadRecordBatches(path, key=KEY))
+    found, dead_letters = read_apart(tmp_path, ReadRecordBatches(path, key=KEY))
     assert counted(found) == counted(as_read(row, "csv") for row in rows)
-    assert Counter(letter.payload.rstrip(b"\n") for letter in letters) == Counter(bad)
-    for letter in letters:
-        assert letter.stage == "decode"
-        assert letter.source.startswith(f"{path}:")
-        assert "expected" in letter.message.lower()
-        assert DeadLetter.from_json(letter.to_json()) == letter
+    assert Counter(dead_letter.payload.rstrip(b"\n") for dead_letter in dead_letters) == Counter(bad)
+    for dead_letter in dead_letters:
+        assert dead_letter.stage == "decode"
+        assert dead_letter.source.startswith(f"{path}:")
+        assert "expected" in dead_letter.message.lower()
+        assert DeadLetter.from_json(dead_letter.to_json()) == dead_letter
 
 
 def test_values_that_are_none_of_the_type_asked_for(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_values_that_are_none_of_the_type_asked_for(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["c", "d"], "n": [2.0, 2.5]}), tmp_path / "in.parquet")
     wanted = pa.schema([("id", pa.string()), ("n", pa.int64())])
     for name, good, bad in (("in.csv", {"id": "a", "n": 1}, "b"), ("in.parquet", {"id": "c", "n": 2}, "d")):
-        rows, letters = read_apart(tmp_path, ReadRecordBatches(tmp_path / name, columns=wanted, key="id"))
+        rows, dead_letters = read_apart(tmp_path, ReadRecordBatches(tmp_path / name, columns=wanted, key="id"))
         assert rows == [good]
-        assert [(letter.key, letter.stage) for letter in letters] == [(bad, "coerce")]
+        assert [(dead_letter.key, dead_letter.stage) for dead_letter in dead_letters] == [(bad, "coerce")]
 
 
 def test_a_row_that_cannot_be_decoded_fails_the_pipeline_unless_it_is_asked_for(tmp_path: Path) -> None:

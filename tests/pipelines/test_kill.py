@@ -71,8 +71,8 @@ def prepare(folder: Path, large: Path) -> str:
 def assert_old_output(folder: Path) -> None:
     (shard,) = shards(folder / "out" / "p")
     assert shard.read_text() == OLD
-    (letters,) = shards(folder / "out" / "dead")
-    assert letters.read_text() == "{}\n"
+    (dead_letters,) = shards(folder / "out" / "dead")
+    assert dead_letters.read_text() == "{}\n"
 
 
 def assert_complete(folder: Path) -> None:
@@ -80,7 +80,7 @@ def assert_complete(folder: Path) -> None:
     for shard in shards(folder / "out" / "p"):
         with shard.open() as file:
             keys.update(row[0] for row in list(csv.reader(file))[1:])
-    dead = Counter(letter["key"] for letter in ledger.letters(folder / "out" / "dead"))
+    dead = Counter(dead_letter["key"] for dead_letter in ledger.dead_letters(folder / "out" / "dead"))
     assert dead == Counter(str(n) for n in range(7, ROWS, 10_000))
     assert max(keys.values()) == 1
     assert len(keys) == ROWS - len(dead)
@@ -168,15 +168,15 @@ def test_a_second_run_into_the_same_place(command: Command, tmp_path: Path, larg
     process.send_signal(signal.SIGSTOP)
     (tmp_path / "second").mkdir()
     small = ledger.write_rows(tmp_path / "small.csv", "csv", births(3, 1))
-    for output, letters in (("p", "dead"), ("p", "other"), ("other", "dead"), ("../out/./p", "other")):
+    for output, dead_letters in (("p", "dead"), ("p", "other"), ("other", "dead"), ("../out/./p", "other")):
         changes = {
             "output": {"path": f"{tmp_path}/out/{output}"},
-            "dead_letters": {"path": f"{tmp_path}/out/{letters}"},
+            "dead_letters": {"path": f"{tmp_path}/out/{dead_letters}"},
         }
         config = write_config(tmp_path / "second", "csv", str(small), name="second", **changes)
         for module in ("batch", "replay"):
             result = command(module, "--config", config)
-            assert result.code == (0 if module == "replay" and letters == "other" else 2), result
+            assert result.code == (0 if module == "replay" and dead_letters == "other" else 2), result
             assert result.code == 0 or "'births' (" in result.errors[0]
     assert "is in use by run 'births'" in command("check", "--config", config).out
     process.send_signal(signal.SIGCONT)

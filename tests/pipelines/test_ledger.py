@@ -100,7 +100,7 @@ def test_a_row_of_50_mb(command: Command, tmp_path: Path, format: str) -> None:
     file.write_bytes(ledger.lines(lines, ledger.HEADER if format == "csv" else None))
     run(command, tmp_path, format, str(file))
     books = books_of(tmp_path)
-    key = books.letters[0]["key"]
+    key = books.dead_letters[0]["key"]
     if format == "json":  # its key may be anywhere in 50 MB
         assert key in (rows[200][KEY], f"{file}:{len(ledger.lines(lines[:200]))}")
     else:
@@ -116,7 +116,7 @@ def test_a_file_whose_header_cannot_be_used(command: Command, tmp_path: Path) ->
     twins.write_bytes(write_rows(twins, "csv", rows[20:]).read_bytes().replace(b"is_male", b"mother_race", 1))
     run(command, tmp_path, "csv", str(tmp_path / "in-*.csv"))
     assert_balanced(books_of(tmp_path), rows[:20], {f"{twins}:0": twins.read_bytes()})
-    assert "twice" in books_of(tmp_path).letters[0]["message"]
+    assert "twice" in books_of(tmp_path).dead_letters[0]["message"]
 
 
 def break_json(row: Row, kind: str, rng: random.Random) -> tuple[bytes, bool]:

@@ -45,8 +45,8 @@ def test_a_model_that_fails_on_whole_batches(
     books = books_of(tmp_path)
     good = [row for row in rows if row[KEY] not in bad_keys]
     assert_balanced(books, good, {row[KEY]: as_bytes(row) for row in bad}, strict_model)
-    assert {letter["stage"] for letter in books.letters} == {"predict"}
-    assert all("a negative age" in letter["message"] for letter in books.letters)
+    assert {dead_letter["stage"] for dead_letter in books.dead_letters} == {"predict"}
+    assert all("a negative age" in dead_letter["message"] for dead_letter in books.dead_letters)
 
 
 @pytest.mark.parametrize("max_rows", [1, 50, 4096])
@@ -76,7 +76,7 @@ def test_keys_are_places_where_the_source_has_none(command: Command, tmp_path: P
     books = books_of(tmp_path)
     assert books.keys == Counter(key for key, (number, _) in wanted.items() if number % 50)
     assert books.letter_keys == Counter(key for key, (number, _) in wanted.items() if not number % 50)
-    assert {letter["key"]: letter["payload"] for letter in books.letters} == {
+    assert {dead_letter["key"]: dead_letter["payload"] for dead_letter in books.dead_letters} == {
         key: raw[number] for key, (number, _) in wanted.items() if not number % 50
     }
     good = {key: row for key, (number, row) in wanted.items() if number % 50}
@@ -96,7 +96,7 @@ def test_a_row_without_a_key_is_named_by_its_place(command: Command, tmp_path: P
     named = Counter(row[KEY] for row in rows if row[KEY])
     assert books.keys == named + Counter([f"{file}:{offsets[7]}"])
     assert books.letter_keys == Counter([f"{file}:{offsets[9]}"])
-    assert books.letters[0]["payload"] == raw[9]
+    assert books.dead_letters[0]["payload"] == raw[9]
 
 
 def test_equal_keys_are_rows_of_their_own(command: Command, tmp_path: Path) -> None:
@@ -135,6 +135,6 @@ def test_text_that_cannot_be_encoded_leaves_its_neighbours(command: Command, tmp
     run(command, tmp_path, "parquet", str(tmp_path / "in.parquet"), output={"columns": columns})
     books = books_of(tmp_path)
     assert_balanced(books, rows[:-1], {rows[-1][KEY]: None})
-    assert books.letters[0]["stage"] == "encode"
-    (row,) = pq.read_table(io.BytesIO(books.letters[0]["payload"])).to_pylist()
+    assert books.dead_letters[0]["stage"] == "encode"
+    (row,) = pq.read_table(io.BytesIO(books.dead_letters[0]["payload"])).to_pylist()
     assert row["raw"] == b"\xff\xfe"

@@ -79,8 +79,8 @@ def test_tables(command: Command, tmp_path: Path, format: str, small_pieces: Cut
     assert_balanced(books, good, {row[KEY]: None for row in bad})
     assert_summary(result, books)
     originals = {row[KEY]: row for row in bad}
-    for letter in books.letters:
-        assert ledger.document(format, letter["payload"]) == [originals[letter["key"]]]
+    for dead_letter in books.dead_letters:
+        assert ledger.document(format, dead_letter["payload"]) == [originals[dead_letter["key"]]]
 
 
 @pytest.mark.parametrize("format", TABLES)
@@ -104,8 +104,8 @@ def test_bad_text_in_tables(command: Command, tmp_path: Path, format: str, small
     lost = books.letter_keys
     assert set(lost) == bad_keys or sum(lost.values()) == len(bad)
     assert_balanced(books, [row for row in rows if row[KEY] not in bad_keys], dict.fromkeys(lost))
-    for letter in books.letters:
-        assert b"\xff\xfe\xfa\xfb" in letter["payload"]
+    for dead_letter in books.dead_letters:
+        assert b"\xff\xfe\xfa\xfb" in dead_letter["payload"]
 
 
 @pytest.mark.parametrize("format", [*TABLES, "tfrecord"])
@@ -119,9 +119,9 @@ def test_a_truncated_file_among_good_ones(command: Command, tmp_path: Path, form
     assert_partly_read(tmp_path, good, cut, broken, some=format in ("avro", "tfrecord"))
     assert_summary(result, books_of(tmp_path))
     if format in ("parquet", "orc"):
-        (letter,) = books_of(tmp_path).letters
-        assert letter["key"] == f"{broken}:0"
-        assert letter["payload"] == broken.read_bytes()
+        (dead_letter,) = books_of(tmp_path).dead_letters
+        assert dead_letter["key"] == f"{broken}:0"
+        assert dead_letter["payload"] == broken.read_bytes()
 
 
 @pytest.mark.parametrize("format", [*TABLES, "tfrecord"])
@@ -138,7 +138,7 @@ def test_a_damaged_middle(command: Command, tmp_path: Path, format: str, small_p
     result = run(command, tmp_path, format, str(file))
     books = books_of(tmp_path)
     assert_summary(result, books)
-    assert books.letters
+    assert books.dead_letters
     assert len(books.output) < len(rows)
     if format in ("parquet", "orc"):  # these say elsewhere how many rows there are
         assert len(books.output) + books.letter_rows == len(rows)
@@ -183,6 +183,8 @@ def test_tfrecords_that_are_no_examples_or_have_a_wrong_checksum(
     books = books_of(tmp_path)
     keys = {f"{file}:{offsets[100]}": None, f"{file}:{offsets[200]}": None}
     assert_balanced(books, [row for n, row in enumerate(rows) if n not in (100, 200)], keys)
-    payloads = [letter["payload"] for letter in sorted(books.letters, key=lambda letter: letter["key"])]
+    payloads = [
+        dead_letter["payload"] for dead_letter in sorted(books.dead_letters, key=lambda dead_letter: dead_letter["key"])
+    ]
     assert records[100] in payloads[0]
     assert bytes(content[offsets[200] + 12 : offsets[201] - 4]) in payloads[1]

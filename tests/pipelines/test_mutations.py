@@ -66,13 +66,13 @@ def test_broken_copies(command: Command, tmp_path: Path, monkeypatch: pytest.Mon
     assert result.code == 0, result
     assert "Traceback" not in result.err
     found = [row for path in shards(tmp_path / "out" / "p") for row in read_shard(path)]
-    dead = ledger.letters(tmp_path / "out" / "dead")
+    dead = ledger.dead_letters(tmp_path / "out" / "dead")
     summary = result.summary
     assert summary["rows_written"] == len(found) == ledger.recounted(tmp_path / "out" / "p")
-    assert summary["rows_dead_lettered"] == sum(letter.get("rows", 1) for letter in dead)
+    assert summary["rows_dead_lettered"] == sum(dead_letter.get("rows", 1) for dead_letter in dead)
     assert summary["rows_read"] == len(found) + summary["rows_dead_lettered"]
     assert len({row["key"] for row in found}) == len(found), "a row was written twice"
-    assert not {row["key"] for row in found} & {letter["key"] for letter in dead}
+    assert not {row["key"] for row in found} & {dead_letter["key"] for dead_letter in dead}
     assert len(found) > MUTATIONS / 8, "many rows are as they were"
     by_file: dict[str, list[dict[str, Any]]] = {}
     for row in found:

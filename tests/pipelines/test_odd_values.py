@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.formats.tfrecord.writer import examples
 from tests.support.commands import Command, save
-from tests.support.ledger import letters, shards, write_records
+from tests.support.ledger import dead_letters, shards, write_records
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def run(command: Command, folder: Path, model: str, format: str, **source: Any) 
     rows = [
         json.loads(line) for shard in shards(folder / "out" / "p") for line in shard.read_bytes().splitlines() if line
     ]
-    dead = [letter["key"] for letter in letters(folder / "out" / "dead")]
+    dead = [dead_letter["key"] for dead_letter in dead_letters(folder / "out" / "dead")]
     good = {str(row["id"]): row for row in rows}
     assert len(good) == len(rows)
     assert len(set(dead)) == len(dead)

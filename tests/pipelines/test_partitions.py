@@ -81,7 +81,7 @@ def test_a_folders_value_identifies_rows_bad_ones_too(command: Command, tmp_path
     books = books_of(tmp_path)
     assert sorted(books.keys) == [row[KEY] for row in rows[1:]]
     assert sorted(books.letter_keys) == ["broken", rows[0][KEY]]
-    assert {letter["format"]["partition"][KEY] for letter in books.letters} == {"broken", rows[0][KEY]}
+    assert {dead_letter["format"]["partition"][KEY] for dead_letter in books.dead_letters} == {"broken", rows[0][KEY]}
 
 
 @pytest.mark.parametrize("format", FORMATS_IN)

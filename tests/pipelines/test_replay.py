@@ -92,20 +92,20 @@ def test_what_fails_again_is_counted_and_kept(command: Command, tmp_path: Path) 
     (tmp_path / "in.csv").write_bytes(content)
     config = write_config(tmp_path, "csv", str(tmp_path / "in.csv"))
     run(command, config)
-    first = books_of(tmp_path).letters
+    first = books_of(tmp_path).dead_letters
     for attempt in (2, 3, 4):
         summary = run(command, config, "replay").summary
         assert summary["rows_written"] == 0
         assert summary["rows_dead_lettered"] == len(bad) + 1
-        letters = books_of(tmp_path).letters
-        assert {letter["attempts"] for letter in letters} == {attempt}
-        strip = [{**letter, "attempts": 0, "message": ""} for letter in (*first, *letters)]
+        dead_letters = books_of(tmp_path).dead_letters
+        assert {dead_letter["attempts"] for dead_letter in dead_letters} == {attempt}
+        strip = [{**dead_letter, "attempts": 0, "message": ""} for dead_letter in (*first, *dead_letters)]
         assert Counter(map(str, strip[: len(first)])) == Counter(map(str, strip[len(first) :]))
         assert replays(tmp_path) == []
     run(command, config, "replay", FIX)
-    key = next(letter["key"] for letter in first if letter["payload"] == odd)
+    key = next(dead_letter["key"] for dead_letter in first if dead_letter["payload"] == odd)
     assert_balanced(books_of(tmp_path), good + [mended(row) for row in bad], {key: odd})
-    assert [letter["attempts"] for letter in books_of(tmp_path).letters] == [5]
+    assert [dead_letter["attempts"] for dead_letter in books_of(tmp_path).dead_letters] == [5]
 
 
 def test_mended_in_two_steps(command: Command, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_mended_model(command: Command, tmp_path: Path, strict_model: str) -> 
     file = write_rows(tmp_path / "in.csv", "csv", rows)
     changes: dict[str, Any] = {"model": {"path": strict_model}, "source": {"defaults": {}}}
     run(command, write_config(tmp_path, "csv", str(file), **changes))
-    assert len(books_of(tmp_path).letters) == 10
+    assert len(books_of(tmp_path).dead_letters) == 10
     config = write_config(tmp_path, "csv", str(file))
     run(command, config, "replay")
     books = books_of(tmp_path)
@@ -172,11 +172,11 @@ def test_keys_of_rows_without_a_key_column_stay(command: Command, tmp_path: Path
     file = write_rows(tmp_path / "in.csv", "csv", good + bad)
     config = write_config(tmp_path, "csv", str(file), source={"key": None})
     run(command, config)
-    letters = books_of(tmp_path).letter_keys
+    dead_letters = books_of(tmp_path).letter_keys
     run(command, config, "replay", FIX)
     books = books_of(tmp_path)
     assert len(books.keys) == len(good + bad)
-    assert letters.keys() <= books.keys.keys()
+    assert dead_letters.keys() <= books.keys.keys()
     offset = len(ledger.lines(map(ledger.csv_row, good), ledger.HEADER))
     assert books.predictions[f"{file}:{offset}"] == ledger.direct([mended(bad[0])])[0]
 
@@ -191,17 +191,17 @@ def test_what_cannot_be_replayed_is_kept(command: Command, tmp_path: Path, forma
     config = write_config(tmp_path, format, str(tmp_path / "in-*"))
     run(command, config)
     first = books_of(tmp_path)
-    assert first.letters
+    assert first.dead_letters
     for _ in range(2):
         run(command, config, "replay")
         books = books_of(tmp_path)
         assert books.keys == first.keys
         assert books.letter_keys == first.letter_keys
-        assert sorted(map(_essence, books.letters)) == sorted(map(_essence, first.letters))
+        assert sorted(map(_essence, books.dead_letters)) == sorted(map(_essence, first.dead_letters))
 
 
-def _essence(letter: Row) -> str:
-    return str((letter["key"], letter["payload"], letter["source"], letter["format"]))
+def _essence(dead_letter: Row) -> str:
+    return str((dead_letter["key"], dead_letter["payload"], dead_letter["source"], dead_letter["format"]))
 
 
 def test_dead_letters_that_are_none(command: Command, tmp_path: Path) -> None:

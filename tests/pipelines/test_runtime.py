@@ -42,7 +42,7 @@ def with_python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_run_tells_what_ran_its_model(command: Command, tmp_path: Path, strict: str) -> None:
-    letters = []
+    dead_letters = []
     for given, runs in (({}, "native"), ({"runtime": "native"}, "native"), ({"runtime": "python"}, "python")):
         path = config(tmp_path, {"path": strict, **given})
         checked = command("check", "--config", path)
@@ -53,11 +53,11 @@ def test_a_run_tells_what_ran_its_model(command: Command, tmp_path: Path, strict
         summary = result.summary
         assert summary["runtime"] == runs
         assert (summary["rows_written"], summary["rows_dead_lettered"]) == (2, 1)
-        letter = json.loads((tmp_path / "dead-00000-of-00001.jsonl").read_text())
-        letters.append((letter["error"], letter["message"], letter["stage"]))
-    assert letters[0] == letters[1] == letters[2]
-    assert "a negative age" in letters[0][1]
-    assert letters[0][0] == "InvalidArgumentError"
+        dead_letter = json.loads((tmp_path / "dead-00000-of-00001.jsonl").read_text())
+        dead_letters.append((dead_letter["error"], dead_letter["message"], dead_letter["stage"]))
+    assert dead_letters[0] == dead_letters[1] == dead_letters[2]
+    assert "a negative age" in dead_letters[0][1]
+    assert dead_letters[0][0] == "InvalidArgumentError"
 
 
 def test_python_takes_over_with_one_line(command: Command, tmp_path: Path, with_python: str) -> None:

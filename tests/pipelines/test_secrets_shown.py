@@ -146,9 +146,9 @@ def test_a_server_that_repeats_what_it_got(
     with stand_in(echo(status, form)) as server:
         url = f"{server.url}/v1/models/m:predict?key={urllib.parse.quote(key, safe='')}&alt=json"
         result = command("batch", "--json", "--config", config_of(tmp_path, endpoint(url, headers=headers)))
-    letters = books_of(tmp_path).letters
-    assert len(letters) == (0 if status == 401 else 3)
-    text = "\n".join([result.out, result.err, caplog.text, *(str(letter) for letter in letters)])
+    dead_letters = books_of(tmp_path).dead_letters
+    assert len(dead_letters) == (0 if status == 401 else 3)
+    text = "\n".join([result.out, result.err, caplog.text, *(str(dead_letter) for dead_letter in dead_letters)])
     for secret in (key, urllib.parse.quote(key, safe=""), VALUE, headers["Authorization"][6:], "alt=json"):
         assert secret not in text
     assert "***" in text
@@ -160,9 +160,9 @@ def test_a_key_in_the_path_of_an_address(command: Command, tmp_path: Path, monke
         config = config_of(tmp_path, endpoint(f"{server.url}/${{GATEWAY}}"))
         results = [command(module, "--json", "--config", config) for module in ("check", "batch")]
         assert {seen.path.split("/")[1] for seen in server.seen} == {"gw-7fa31b"}
-    letters = books_of(tmp_path).letters
-    assert len(letters) == 3
-    assert "gw-7fa31b" not in "".join(str(each) for each in [*results, *letters])
+    dead_letters = books_of(tmp_path).dead_letters
+    assert len(dead_letters) == 3
+    assert "gw-7fa31b" not in "".join(str(each) for each in [*results, *dead_letters])
     assert json.loads(results[0].out)["model"].endswith("/***/default")
 
 

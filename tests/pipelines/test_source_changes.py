@@ -191,7 +191,7 @@ def test_dead_letters_that_change_while_they_are_run_again_fail_the_replay(
     bad = [{**row, "mother_age": None} for row in rows[:5]]
     config = write_config(tmp_path, "csv", str(write_rows(tmp_path / "in.csv", "csv", bad + rows[5:])))
     assert command("batch", "--config", config).code == 0
-    letters = {path: path.read_bytes() for path in ledger.shards(tmp_path / "out" / "dead")}
+    dead_letters = {path: path.read_bytes() for path in ledger.shards(tmp_path / "out" / "dead")}
     from pipelines.connectors.files import replay_source
 
     identity = replay_source.current
@@ -205,4 +205,4 @@ def test_dead_letters_that_change_while_they_are_run_again_fail_the_replay(
     result = command("replay", "--config", config)
     assert result.code == 1, result
     assert not list((tmp_path / "out").glob("p-replay-*"))
-    assert letters
+    assert dead_letters

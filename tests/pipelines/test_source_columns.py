@@ -153,7 +153,7 @@ def test_every_value_comes_out_whatever_the_first_files_types_are(
     result = command("batch", "--config", config, "--json")
     assert result.code == 0, result
     books = books_of(tmp_path)
-    assert [letter["message"] for letter in books.letters] == []
+    assert [dead_letter["message"] for dead_letter in books.dead_letters] == []
     found = {row[KEY]: row for row in books.output}
     assert len(found) == 12
     for number, row in enumerate(rows):

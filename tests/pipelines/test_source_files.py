@@ -157,7 +157,10 @@ def test_a_name_that_is_not_utf8_names_rows(command: Command, tmp_path: Path, fo
     books = books_of(tmp_path)
     name = f"{tmp_path}/in/caf\\xe9.{format}:"
     assert all(row["key"].startswith(name) for row in books.output)
-    assert all(letter["key"].startswith(name) and letter["source"].startswith(name) for letter in books.letters)
+    assert all(
+        dead_letter["key"].startswith(name) and dead_letter["source"].startswith(name)
+        for dead_letter in books.dead_letters
+    )
     fixed = json.dumps({**ledger.DEFAULTS, "is_male": "True"})
     again = command("replay", "--config", config, "--json", f"--set=source.defaults={fixed}")
     assert again.summary["rows_written"] == 2, again
@@ -172,9 +175,9 @@ def test_a_file_that_cannot_be_read_and_whose_name_is_not_utf8_is_a_dead_letter(
     Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/caf\xe9.parquet")).write_bytes(b"PAR1, no more")
     config = write_config(tmp_path, "parquet", str(tmp_path / "in"))
     assert command("batch", "--config", config, "--json").code == 0
-    (letter,) = books_of(tmp_path).letters
-    assert "caf\\xe9.parquet" in letter["message"]
-    assert letter["payload"] == b"PAR1, no more"
+    (dead_letter,) = books_of(tmp_path).dead_letters
+    assert "caf\\xe9.parquet" in dead_letter["message"]
+    assert dead_letter["payload"] == b"PAR1, no more"
 
 
 def test_a_path_that_is_not_utf8_in_the_config_is_said(command: Command, tmp_path: Path) -> None:

@@ -165,7 +165,9 @@ def test_decimal_commas(command: Command, tmp_path: Path, strict_model: str) -> 
     out = (*out, "--set", "source.decimal=,")
     assert command("batch", "--config", str(config), *out).code == 0
     books = ledger.books_of(tmp_path)
-    assert {letter["key"]: letter["stage"] for letter in ledger.letters(tmp_path / "out" / "dead")} == {
+    assert {
+        dead_letter["key"]: dead_letter["stage"] for dead_letter in ledger.dead_letters(tmp_path / "out" / "dead")
+    } == {
         "c": "coerce",
         "d": "predict",
         "e": "coerce",

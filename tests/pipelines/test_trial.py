@@ -66,9 +66,11 @@ def test_rows_that_a_server_refuses_are_named(command: Command, tmp_path: Path, 
         ran = command("batch", "--config", config)
     assert (result.code, shown.code, ran.code) == (0, 0, 0), result
     found = result.summary["trial"]
-    letters = books_of(tmp_path).letters
-    assert len(letters) == 2
-    assert found["failed"] == [{"row": letter["source"], "reason": letter["message"]} for letter in letters]
+    dead_letters = books_of(tmp_path).dead_letters
+    assert len(dead_letters) == 2
+    assert found["failed"] == [
+        {"row": dead_letter["source"], "reason": dead_letter["message"]} for dead_letter in dead_letters
+    ]
     assert all("two at once" in each["reason"] for each in found["failed"])
     assert [row["predictions"] for row in found["outputs"]] == [7.5] * 3
     assert f"of the {ROWS} rows that the model was tried with, 2 would become dead letters:\n" in shown.out

@@ -60,12 +60,12 @@ def run(command: Command, tmp_path: Path, model: str) -> Run:
         (tmp_path / "config.json").write_text(json.dumps(config))
         result = command(module, "--config", str(tmp_path / "config.json"))
         rows = [row for shard in sorted((tmp_path / "out").glob("p-*")) for row in _read(shard, output)]
-        letters = [
+        dead_letters = [
             json.loads(line)
             for shard in sorted((tmp_path / "out").glob("dead-*"))
             for line in shard.read_text().splitlines()
         ]
-        return rows, letters, result
+        return rows, dead_letters, result
 
     (tmp_path / "in").mkdir()
     return runs
@@ -111,8 +111,8 @@ def test_a_column_of_every_type_that_parquet_has(run: Run, tmp_path: Path, outpu
     keys = pa.array([uuid.UUID(int=number) for number in range(ROWS)], pa.uuid())
     numbers = pa.array([1.0, 2.0, None])
     pq.write_table(pa.table({"id": keys, "n": numbers, **names}), tmp_path / "in" / "a.parquet")
-    rows, letters, result = run("parquet", output, key="id", defaults={"n": 0}, written=["id", *names, "twice"])
-    assert (result.code, letters) == (0, []), result
+    rows, dead_letters, result = run("parquet", output, key="id", defaults={"n": 0}, written=["id", *names, "twice"])
+    assert (result.code, dead_letters) == (0, []), result
     if output in ("csv", "json", "parquet"):
         assert [row["id"] for row in rows] == [str(uuid.UUID(int=number)) for number in range(ROWS)]
     assert len(arrays) > (40 if output == "tfrecord" else 250)
@@ -137,14 +137,14 @@ def test_what_polars_writes_takes_defaults_nulls_and_dead_letters(run: Run, tmp_
     }
     write(tmp_path / "in" / "a.parquet", pa.table(data, pa.schema(list(kinds.items()))))
     pl.DataFrame({**data, "id": ["e", "f", "g", "h"]}).write_parquet(tmp_path / "in" / "b.parquet")
-    rows, letters, result = run("parquet", key="id", defaults={"n": 0}, written=["id", "raw", "tags", "twice"])
+    rows, dead_letters, result = run("parquet", key="id", defaults={"n": 0}, written=["id", "raw", "tags", "twice"])
     assert result.code == 0, result
     by_key = {row["id"]: (row["tags"], row["raw"], row["twice"]) for row in rows}
     unnamed = f"{tmp_path}/in/a.parquet:2"
     values = [(["u", "v"], "1", 2.0), (None, None, 6.0), (["w" * 40], "4", 0.0)]
     assert by_key == dict(zip(["a", unnamed, "d", "e", "g", "h"], values * 2, strict=True))
-    assert {letter["key"] for letter in letters} == {"b", "f"}
-    payload = next(letter["payload"] for letter in letters if letter["key"] == "b")
+    assert {dead_letter["key"] for dead_letter in dead_letters} == {"b", "f"}
+    payload = next(dead_letter["payload"] for dead_letter in dead_letters if dead_letter["key"] == "b")
     row = pq.read_table(io.BytesIO(base64.b64decode(payload))).to_pylist()
     assert row == [{"id": "b", "n": "x", "raw": b"2", "tags": []}]
 
@@ -178,12 +178,12 @@ def test_columns_of_one_name_are_said(run: Run, tmp_path: Path, format: str, mod
 def test_a_later_file_with_columns_of_one_name_is_a_dead_letter(run: Run, tmp_path: Path, format: str) -> None:
     write(tmp_path / "in" / f"a.{format}", pa.table({"id": ["a"], "n": [1.0]}))
     write_twice(tmp_path / "in" / f"b.{format}")
-    rows, letters, result = run(format, key="id")
+    rows, dead_letters, result = run(format, key="id")
     assert result.code == 0, result
     assert [row["id"] for row in rows] == ["a"]
-    (letter,) = letters
-    assert "column 'n' appears twice" in letter["message"]
-    assert str(tmp_path / "in" / f"b.{format}") in letter["source"]
+    (dead_letter,) = dead_letters
+    assert "column 'n' appears twice" in dead_letter["message"]
+    assert str(tmp_path / "in" / f"b.{format}") in dead_letter["source"]
 
 
 NEW_YORK = pa.timestamp("us", "America/New_York")
@@ -228,12 +228,12 @@ def test_the_types_of_the_first_file_change_no_later_value(run: Run, tmp_path: P
         before += len(values)
     rows = pa.array(range(len(expected)))
     write(tmp_path / "in" / "b.parquet", pa.table({"row": rows, "n": rows.cast(pa.float64()), **columns}))
-    written, letters, result = run("parquet", key="row", written=["row", *names, "twice"])
+    written, dead_letters, result = run("parquet", key="row", written=["row", *names, "twice"])
     assert result.code == 0, result
     kept = {row["row"]: [(name, row[name]) for name in names if row[name] is not None] for row in written}
     del kept[-1]
     assert kept == {row: [pair] for row, pair in enumerate(expected) if pair[1] is not None}
-    said = {int(letter["key"]): letter["message"].partition(":")[0] for letter in letters}
+    said = {int(dead_letter["key"]): dead_letter["message"].partition(":")[0] for dead_letter in dead_letters}
     assert said == {row: f"column '{name}'" for row, (name, value) in enumerate(expected) if value is None}
 
 
@@ -243,11 +243,11 @@ def test_the_types_of_the_first_file_change_no_key(run: Run, tmp_path: Path, wha
     write(tmp_path / "in" / "a.parquet", pa.table({"id": first, "n": pa.array([-1.0])}))
     places = pa.array([float(place) for place in range(len(second))])
     write(tmp_path / "in" / "b.parquet", pa.table({"id": second, "n": places}))
-    rows, letters, result = run("parquet", key="id")
+    rows, dead_letters, result = run("parquet", key="id")
     assert result.code == 0, result
     kept = {row["twice"] / 2: row["id"] for row in rows if row["twice"] >= 0}
     assert kept == {row: value for row, value in enumerate(expected) if value is not None}
-    assert {letter["key"] for letter in letters} == {
+    assert {dead_letter["key"] for dead_letter in dead_letters} == {
         str(value) for value, wanted in zip(second.to_pylist(), expected, strict=True) if wanted is None
     }
 
@@ -255,8 +255,8 @@ def test_the_types_of_the_first_file_change_no_key(run: Run, tmp_path: Path, wha
 @pytest.mark.parametrize("format", ["parquet", "orc", "avro"])
 def test_a_number_that_is_too_large_for_the_model_is_a_dead_letter(run: Run, tmp_path: Path, format: str) -> None:
     write(tmp_path / "in" / f"a.{format}", pa.table({"id": ["a", "b"], "n": [1e300, 1.0]}))
-    rows, letters, _ = run(format, key="id")
-    assert ([row["id"] for row in rows], [letter["key"] for letter in letters]) == (["b"], ["a"])
+    rows, dead_letters, _ = run(format, key="id")
+    assert ([row["id"] for row in rows], [dead_letter["key"] for dead_letter in dead_letters]) == (["b"], ["a"])
 
 
 @pytest.mark.parametrize("output", ["csv", "json", "tfrecord"])
@@ -268,10 +268,10 @@ def test_a_time_that_python_does_not_know_ends_nothing(run: Run, tmp_path: Path,
     write(tmp_path / "in" / "a.parquet", table)
     _, _, checked = run("parquet", output, module="check", key="id", written=["id", "t", "twice"])
     assert checked.code == 0, checked
-    _, letters, result = run("parquet", output, key="id", written=["id", "t", "twice"])
+    _, dead_letters, result = run("parquet", output, key="id", written=["id", "t", "twice"])
     assert result.code == 0, result
     assert "Traceback" not in result.err
-    assert "1970-01-01" in {letter["key"] for letter in letters}
+    assert "1970-01-01" in {dead_letter["key"] for dead_letter in dead_letters}
 
 
 def test_times_of_any_year_come_out_as_they_are(run: Run, tmp_path: Path) -> None:
@@ -279,8 +279,8 @@ def test_times_of_any_year_come_out_as_they_are(run: Run, tmp_path: Path) -> Non
     times = [datetime.datetime(year, 1, 1, 1, 2, 3, 456_789) for year in (1000, 1677, 2024, 2262, 2500, 9999)]
     table = pa.table({"id": pa.array(range(6)), "n": pa.array([1.0] * 6), "t": pa.array(times, pa.timestamp("us"))})
     pq.write_table(table, tmp_path / "in" / "a.parquet", use_deprecated_int96_timestamps=True)
-    rows, letters, result = run("parquet", "parquet", key="id", written=["id", "t", "twice"])
-    assert (result.code, letters) == (0, []), result
+    rows, dead_letters, result = run("parquet", "parquet", key="id", written=["id", "t", "twice"])
+    assert (result.code, dead_letters) == (0, []), result
     assert [row["t"] for row in rows] == times
 
 
@@ -290,13 +290,13 @@ def test_only_a_time_that_the_first_file_cannot_hold_is_refused(run: Run, tmp_pa
     for name, times in (("a", [NOON, NOON]), ("b", [far, NOON])):
         table = pa.table({"id": [f"{name}1", f"{name}2"], "n": [1.0, 2.0], "t": pa.array(times, pa.timestamp("us"))})
         write(tmp_path / "in" / f"{name}.orc", table)
-    rows, letters, result = run("orc", "parquet", key="id", written=["id", "t", "twice"])
+    rows, dead_letters, result = run("orc", "parquet", key="id", written=["id", "t", "twice"])
     assert result.code == 0, result
     assert {row["id"]: row["t"] for row in rows} == dict.fromkeys(["a1", "a2", "b2"], NOON)
-    (letter,) = letters
-    assert letter["key"] == "b1"
-    assert "timestamp[ns]" in letter["message"]
-    row = orc.ORCFile(io.BytesIO(base64.b64decode(letter["payload"])))
+    (dead_letter,) = dead_letters
+    assert dead_letter["key"] == "b1"
+    assert "timestamp[ns]" in dead_letter["message"]
+    row = orc.ORCFile(io.BytesIO(base64.b64decode(dead_letter["payload"])))
     assert row.nrows == 1
 
 
@@ -308,14 +308,14 @@ def test_nanoseconds_are_not_cut_off(run: Run, tmp_path: Path) -> None:
     for name, values in times.items():
         table = pa.table({"id": [name + "1", name + "2"], "n": [1.0, 2.0], "t": values})
         pq.write_table(table, tmp_path / "in" / f"{name}.parquet", use_deprecated_int96_timestamps=True)
-    rows, letters, result = run("parquet", "json", key="id", written=["id", "t", "twice"])
+    rows, dead_letters, result = run("parquet", "json", key="id", written=["id", "t", "twice"])
     assert result.code == 0, result
     noon = "2024-01-02 12:00:00"
     start = "2023-11-14 22:13:20.1234567"
     assert {row["id"]: row["t"] for row in rows} == {
         "a1": f"{start}89", "a2": f"{start}90", "b1": noon, "b2": None, "c2": noon
     }  # fmt: skip
-    assert [letter["key"] for letter in letters] == ["c1"]
+    assert [dead_letter["key"] for dead_letter in dead_letters] == ["c1"]
 
 
 @pytest.mark.parametrize("type", [pa.int64(), pa.timestamp("us"), pa.string()], ids=str)
@@ -323,8 +323,8 @@ def test_a_row_without_a_key_is_written(run: Run, tmp_path: Path, type: pa.DataT
     """With null where a key is no text, with its place in its file where it is."""
     keys = pa.array([0, None, 1], pa.int64()).cast(type)
     write(tmp_path / "in" / "a.parquet", pa.table({"id": keys, "n": pa.array([1.0, 2.0, 3.0])}))
-    rows, letters, result = run("parquet", "parquet", key="id")
-    assert (result.code, letters) == (0, []), result
+    rows, dead_letters, result = run("parquet", "parquet", key="id")
+    assert (result.code, dead_letters) == (0, []), result
     missing = f"{tmp_path}/in/a.parquet:1" if type == pa.string() else None
     assert [row["id"] for row in rows] == [keys[0].as_py(), missing, keys[2].as_py()]
 
@@ -343,9 +343,9 @@ def test_a_dead_letter_has_the_key_that_a_csv_would_have(run: Run, tmp_path: Pat
     keys, expected = KEYS[kind]
     for name, numbers in (("a", ["1", "x"]), ("b", ["1", "2"])):
         write(tmp_path / "in" / f"{name}.parquet", pa.table({"id": keys, "n": numbers}))
-    rows, letters, result = run("parquet", "csv", key="id")
+    rows, dead_letters, result = run("parquet", "csv", key="id")
     assert result.code == 0, result
-    (letter,) = letters
-    assert letter["key"] == expected.replace("{file}", f"{tmp_path}/in/a.parquet")
+    (dead_letter,) = dead_letters
+    assert dead_letter["key"] == expected.replace("{file}", f"{tmp_path}/in/a.parquet")
     if kind != "null":
         assert sum(row["id"] == expected for row in rows) == 1

@@ -238,14 +238,14 @@ def _records(path: Path) -> Iterable[Row]:
         yield row
 
 
-def letters(prefix: str | Path) -> list[Row]:
+def dead_letters(prefix: str | Path) -> list[Row]:
     """The dead letters under a prefix, payloads as bytes."""
     found = []
     for path in shards(prefix):
         for line in path.read_bytes().splitlines():
-            letter = json.loads(line)
-            letter["payload"] = base64.b64decode(letter["payload"], validate=True)
-            found.append(letter)
+            dead_letter = json.loads(line)
+            dead_letter["payload"] = base64.b64decode(dead_letter["payload"], validate=True)
+            found.append(dead_letter)
     return found
 
 
@@ -255,11 +255,11 @@ class Books:
 
     Attributes:
       output: rows of all shards, replays' too.
-      letters: dead letters.
+      dead_letters: dead letters.
     """
 
     output: list[Row]
-    letters: list[Row]
+    dead_letters: list[Row]
 
     @property
     def keys(self) -> Counter[str]:
@@ -269,12 +269,12 @@ class Books:
     @property
     def letter_keys(self) -> Counter[str]:
         """Keys of the dead letters."""
-        return Counter(letter["key"] for letter in self.letters)
+        return Counter(dead_letter["key"] for dead_letter in self.dead_letters)
 
     @property
     def letter_rows(self) -> int:
         """Rows that the dead letters stand for: a range that cannot be read is one of them."""
-        return sum(letter.get("rows", 1) for letter in self.letters)
+        return sum(dead_letter.get("rows", 1) for dead_letter in self.dead_letters)
 
     @property
     def predictions(self) -> dict[str, np.float32]:
@@ -282,10 +282,10 @@ class Books:
         return {str(row.get(KEY, row.get("key"))): np.float32(row["predictions"]) for row in self.output}
 
 
-def read_books(output: str | Path, dead_letters: str | Path) -> Books:
+def read_books(output: str | Path, dead_letters_at: str | Path) -> Books:
     """Reads what a run left."""
     rows = [row for path in shards(output, replays=True) for row in read_shard(path)]
-    return Books(rows, letters(dead_letters))
+    return Books(rows, dead_letters(dead_letters_at))
 
 
 def assert_balanced(books: Books, good: Sequence[Row], bad: Mapping[str, bytes | None], model: str = MODEL) -> None:
@@ -302,14 +302,14 @@ def assert_balanced(books: Books, good: Sequence[Row], bad: Mapping[str, bytes |
     assert expected - books.keys == Counter(), "rows missing from the output"
     assert books.letter_keys == Counter(list(bad)), "the dead letters are not the bad rows"
     assert not set(books.keys) & set(books.letter_keys)
-    for letter in books.letters:
-        payload = bad[letter["key"]]
+    for dead_letter in books.dead_letters:
+        payload = bad[dead_letter["key"]]
         if payload is not None:
-            assert letter["payload"] == payload, letter["key"]
-        assert letter["message"], letter
-        assert letter["stage"] in ("decode", "coerce", "predict", "encode", "write")
-        assert letter["attempts"] >= 1
-        assert model in letter["model"]
+            assert dead_letter["payload"] == payload, dead_letter["key"]
+        assert dead_letter["message"], dead_letter
+        assert dead_letter["stage"] in ("decode", "coerce", "predict", "encode", "write")
+        assert dead_letter["attempts"] >= 1
+        assert model in dead_letter["model"]
     assert_predictions(books, good, model)
 
 

@@ -37,5 +37,5 @@ def assert_partly_read(folder: Path, good: list[Row], cut: list[Row], broken: Pa
     assert some is None or bool(readable) == some
     assert books.keys == Counter(row[KEY] for row in good + readable)
     ledger.assert_predictions(books, good + readable)
-    assert books.letters
-    assert all(letter["source"].startswith(f"{broken}:") for letter in books.letters)
+    assert books.dead_letters
+    assert all(dead_letter["source"].startswith(f"{broken}:") for dead_letter in books.dead_letters)

@@ -31,7 +31,7 @@ def written(folder: Path) -> list[dict[str, str]]:
     return [row for path in sorted((folder / "out").glob("p-*.csv")) for row in csv.DictReader(path.open())]
 
 
-def letters(folder: Path) -> list[dict[str, Any]]:
+def dead_letters(folder: Path) -> list[dict[str, Any]]:
     """Returns the published dead letters."""
     return [json.loads(line) for path in sorted((folder / "out").glob("d-*.jsonl")) for line in path.open()]
 

@@ -184,8 +184,8 @@ def test_dead_letters_of_a_split_keep_a_bounded_number_of_bytes(monkeypatch: pyt
     schema = record("long") | {"doc": "x" * 10_000}
     _, rejected = read(document(schema, "deflate", *[(5, b"junk")] * 50))
     assert len(rejected) == 50
-    assert sum(len(letter.payload) for letter in rejected) < 120_000
-    assert [letter.truncated for letter in rejected] == [False] * 10 + [True] * 40
+    assert sum(len(dead_letter.payload) for dead_letter in rejected) < 120_000
+    assert [dead_letter.truncated for dead_letter in rejected] == [False] * 10 + [True] * 40
 
 
 @pytest.fixture
@@ -283,8 +283,8 @@ def test_bombs_take_a_bounded_memory() -> None:
     done = processes.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=400, stdout=subprocess.PIPE)
     found = json.loads(done.stdout)
     rows = {"many": 12, "rows": 100_000, "nulls": 50_000}
-    letters = {name: 0 if name in rows else 2 if name == "deflate" else 1 for name in BOMBS}
+    dead_letters = {name: 0 if name in rows else 2 if name == "deflate" else 1 for name in BOMBS}
     assert {name: counts[1:] for name, counts in found.items()} == {
-        name: [rows.get(name, 0), letters[name]] for name in BOMBS
+        name: [rows.get(name, 0), dead_letters[name]] for name in BOMBS
     }
     assert {name: peak >> 20 for name, (peak, *_) in found.items() if peak > 1 << 30} == {}

@@ -39,7 +39,7 @@ class Bomb:
     columns: pa.Schema
     rows: int
     message: str = ""
-    letters: int = 1
+    dead_letters: int = 1
 
 
 def text(head: bytes, piece: bytes, times: int) -> Callable[[Path], Path]:
@@ -100,7 +100,7 @@ def test_a_small_file_takes_bounded_memory_and_all_its_rows_are_accounted_for(tm
     assert done.code == 0, done.err[-2000:]
     found = done.result
     assert found["good"] + found["rejected"] == bomb.rows
-    assert found["letters"] <= bomb.letters
+    assert found["letters"] <= bomb.dead_letters
     assert found["letters"] if bomb.message else not found["letters"]
     assert bomb.message in "".join(found["messages"])
     assert done.peak - done.before < MOST_BYTES

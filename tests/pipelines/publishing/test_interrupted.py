@@ -88,8 +88,8 @@ def test_killed_at_each_step(tmp_path: Path, recover: Callable[[str], None]) -> 
     found = []
     for place, step in steps(tmp_path, killed):
         recover(str(place))
-        output, letters = publishing_run.seen(str(place))
-        assert output == letters, step
+        output, dead_letters = publishing_run.seen(str(place))
+        assert output == dead_letters, step
         assert output in ({"old"}, {"new"}), step
         found.append(output == {"new"})
         if recover is recover_by_run:
@@ -160,10 +160,10 @@ def test_two_runs_held_up_at_each_step(tmp_path: Path) -> None:
             assert first in (0, 2), step
         else:
             assert (first, second) == (0, 2), step
-        output, letters = publishing_run.seen(str(place))
+        output, dead_letters = publishing_run.seen(str(place))
         last = {"slow"} if first == 0 and (second == 2 or output == {"slow"}) else {"fast"}
         assert output == last, step
-        assert letters == (last if last == {"slow"} else set()), step
+        assert dead_letters == (last if last == {"slow"} else set()), step
     assert sum(refused) > 15
 
 

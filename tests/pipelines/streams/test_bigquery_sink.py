@@ -28,7 +28,7 @@ from tests.servers.grpc_proxy import LostError, Proxy, proxy_to
 from tests.servers.pubsub_emulator import SUBSCRIPTION, pubsub_emulator
 from tests.support import outputs_model, processes
 from tests.support.commands import ROOT, Command
-from tests.support.streams import births, letters, sets
+from tests.support.streams import births, dead_letters, sets
 from tests.support.waiting import wait_until
 
 COLUMNS = [
@@ -206,11 +206,11 @@ def test_a_row_that_the_table_refuses_becomes_a_dead_letter_alone(
     assert result.code == 0, result
     assert (result.summary["rows_written"], result.summary["rows_dead_lettered"]) == (195, 5)
     assert keys(hosts.rows(table)) == births_keys(200) - Counter(bad)
-    found = letters(tmp_path)
-    assert Counter(letter["key"] for letter in found) == Counter(bad)
-    assert {letter["stage"] for letter in found} == {"write"}
-    assert {json.loads(base64.b64decode(letter["payload"]))["source_id"] for letter in found} == bad
-    assert all(("is bad" if tells_rows else "Errors found") in letter["message"] for letter in found)
+    found = dead_letters(tmp_path)
+    assert Counter(dead_letter["key"] for dead_letter in found) == Counter(bad)
+    assert {dead_letter["stage"] for dead_letter in found} == {"write"}
+    assert {json.loads(base64.b64decode(dead_letter["payload"]))["source_id"] for dead_letter in found} == bad
+    assert all(("is bad" if tells_rows else "Errors found") in dead_letter["message"] for dead_letter in found)
     # One request for each batch, and one for what is good of it.
     assert not tells_rows or refusing.requests == 4
 

@@ -23,7 +23,7 @@ from tests.servers.bigtable_emulator import INSTANCE, Emulator, bigtable_emulato
 from tests.servers.grpc_proxy import LostError, Proxy, proxy_to
 from tests.support import outputs_model, processes
 from tests.support.commands import ROOT, Command
-from tests.support.streams import births, letters, sets
+from tests.support.streams import births, dead_letters, sets
 from tests.support.waiting import wait_until
 
 NAMES = ["source_id", "weight", "count", "label", "parts", "many"]
@@ -170,7 +170,7 @@ def test_rows_that_cannot_be_written_become_dead_letters_alone(
     result = command("stream", "--max-messages", "200", *settings(tmp_path, model, table, **changes), "--json")
     assert result.code == 0, result
     assert set(host.rows(table)) == {races[n] for n in range(200) if n not in (3, 90, 91, 120)}
-    found = {letter["key"]: letter["message"] for letter in letters(tmp_path)}
+    found = {dead_letter["key"]: dead_letter["message"] for dead_letter in dead_letters(tmp_path)}
     assert set(found) == {f"b{n:09d}" for n in (3, 90, 91, 120)}
     assert "4,100 bytes" in found["b000000003"]
     assert "is null" in found["b000000090"]
@@ -232,9 +232,9 @@ def test_a_row_that_can_be_tried_again_is_tried_again_alone(
     assert result.code == 0, result
     refused = {"births#b000000011", "births#b000000013"}
     assert set(host.rows(table)) == births_keys(100) - refused
-    found = letters(tmp_path)
-    assert {f"births#{letter['key']}" for letter in found} == refused
-    assert {letter["message"] for letter in found} == {"INVALID_ARGUMENT: so it is"}
+    found = dead_letters(tmp_path)
+    assert {f"births#{dead_letter['key']}" for dead_letter in found} == refused
+    assert {dead_letter["message"] for dead_letter in found} == {"INVALID_ARGUMENT: so it is"}
     times = {b"births#b000000007": 4, b"births#b000000009": 2, b"births#b000000011": 1, b"births#b000000013": 2}
     assert {key: count for key, count in answering.sent.items() if times.get(key, 1) != count} == {}
 

@@ -19,7 +19,7 @@ from tests.servers.bigquery_emulator import DATASET, bigquery_emulator
 from tests.servers.kafka import Broker
 from tests.servers.pubsub_emulator import Emulator, pubsub_emulator
 from tests.support.commands import Command
-from tests.support.streams import births, keys, letters, sets, written
+from tests.support.streams import births, dead_letters, keys, sets, written
 
 CONFIG = ["--config", "configs/natality-pubsub.json"]
 Read = Callable[[], list[DeadLetter]]
@@ -127,21 +127,26 @@ def test_the_letters_are_those_of_files(
     assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(good)
     assert {each.acks for id, each in emulator.counts().items() if id in ids} == {1}
     found = read()
-    assert Counter(letter.payload for letter in found) == Counter(payloads[n] for n in bad)
-    assert letters(tmp_path) == []
+    assert Counter(dead_letter.payload for dead_letter in found) == Counter(payloads[n] for n in bad)
+    assert dead_letters(tmp_path) == []
 
     emulator.publish(payloads)
     changes = {"dead_letters__max_fraction": 0.2}
     result = command("stream", *CONFIG, "--max-messages", "1000", *sets(tmp_path / "2", **changes))
     assert result.code == 0, result
     # Where a message stood among those pulled differs from one run to the next.
-    [files] = [{each["payload"]: each for each in letters(tmp_path / "2")}]
-    for letter in found:
-        same = files[base64.b64encode(letter.payload).decode()]
-        theirs = {"stage": letter.stage, "error": letter.error, "message": letter.message, "format": letter.format}
+    [files] = [{each["payload"]: each for each in dead_letters(tmp_path / "2")}]
+    for dead_letter in found:
+        same = files[base64.b64encode(dead_letter.payload).decode()]
+        theirs = {
+            "stage": dead_letter.stage,
+            "error": dead_letter.error,
+            "message": dead_letter.message,
+            "format": dead_letter.format,
+        }
         assert {name: same[name] for name in theirs} == theirs
-        assert (same["attempts"], same["model"]) == (letter.attempts, letter.model)
-    assert len({letter.stage for letter in found}) >= 2
+        assert (same["attempts"], same["model"]) == (dead_letter.attempts, dead_letter.model)
+    assert len({dead_letter.stage for dead_letter in found}) >= 2
 
 
 def test_nothing_is_acknowledged_while_the_letters_topic_is_away(
@@ -155,7 +160,7 @@ def test_nothing_is_acknowledged_while_the_letters_topic_is_away(
     send = buffered.BufferedWriter._send_all
 
     def slow(self: buffered.BufferedWriter) -> None:
-        if self._letters and not stalled.is_set():
+        if self._dead_letters and not stalled.is_set():
             broker.pause()
             stalled.set()
         send(self)
@@ -194,8 +199,8 @@ def test_a_letter_that_is_too_large_loses_the_end_of_its_payload_and_says_so(
     result = command("stream", *CONFIG, "--max-messages", "32", *settings(tmp_path, to), "--json")
     assert result.code == 0, result
     found = [DeadLetter.from_json(message.value() or b"") for message in broker.consume_all(topic)]
-    by_size = sorted(found, key=lambda letter: len(letter.payload))
-    assert [letter.payload_truncated for letter in by_size] == [False, True]
+    by_size = sorted(found, key=lambda dead_letter: len(dead_letter.payload))
+    assert [dead_letter.payload_truncated for dead_letter in by_size] == [False, True]
     assert len(by_size[1].payload) > 5_000
     assert large.startswith(by_size[1].payload)
 
@@ -230,13 +235,13 @@ def test_letters_in_a_streams_own_files_are_replayed(command: Command, emulator:
     emulator.publish(payloads)
     given = sets(tmp_path, dead_letters__max_fraction=0.2)
     assert command("stream", *CONFIG, "--max-messages", "40", *given).code == 0
-    assert len(letters(tmp_path)) == 2
+    assert len(dead_letters(tmp_path)) == 2
     mended = ["--set", 'source.defaults={"mother_age": 30}']
     result = command("replay", *CONFIG, *given, *mended, "--json")
     assert result.code == 0, result
     assert (result.summary["rows_written"], result.summary["rows_dead_lettered"]) == (1, 1)
     assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(keys(40) - {"b000000005"})
-    [left] = letters(tmp_path)
+    [left] = dead_letters(tmp_path)
     assert (base64.b64decode(left["payload"]), left["attempts"]) == (b"no json", 2)
 
 

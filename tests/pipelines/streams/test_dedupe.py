@@ -14,7 +14,7 @@ from pipelines.config.run import Window
 from pipelines.connectors.simulated.natality import births_at
 from pipelines.flows.dedupe import Seen, forget, seen
 from tests.support.commands import Command
-from tests.support.streams import letters, sets, written
+from tests.support.streams import dead_letters, sets, written
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,7 @@ def test_a_row_that_became_a_dead_letter_is_not_tried_again(command: Command, tm
     for _ in range(2):
         result = command("stream", "--max-messages", "12", *sets(tmp_path, **changes), "--json")
         assert result.code == 0, result
-    assert sorted(letter["key"] for letter in letters(tmp_path)) == ["k1", "k3"]
+    assert sorted(dead_letter["key"] for dead_letter in dead_letters(tmp_path)) == ["k1", "k3"]
     rows = [json.loads(line) for path in (tmp_path / "out").glob("p-*.jsonl") for line in path.open()]
     assert sorted(row["source_id"] for row in rows) == ["k0", "k2"]
 

@@ -25,7 +25,7 @@ from tests.servers.pubsub_emulator import Emulator, pubsub_emulator
 from tests.support import processes
 from tests.support.commands import ROOT
 from tests.support.serving_process import serving
-from tests.support.streams import births, hidden, keys, letters, sets, wait_for_rows, written
+from tests.support.streams import births, dead_letters, hidden, keys, sets, wait_for_rows, written
 from tests.support.waiting import wait_until
 
 ENGINES = ("FnApiRunner", "PrismRunner", "FlinkRunner")
@@ -160,7 +160,7 @@ def test_a_killed_stream_loses_nothing_and_its_successor_ends_in_order(
         process.wait()
     wait_until_gone(started)
     acknowledged = emulator.acknowledged()
-    before = letters(tmp_path)
+    before = dead_letters(tmp_path)
     assert acknowledged < 3_000
     with running("stream", *arguments, PUBSUB_EMULATOR_HOST=emulator.host) as process:
         emulator.publish(payloads[3_000:])
@@ -170,7 +170,7 @@ def test_a_killed_stream_loses_nothing_and_its_successor_ends_in_order(
     rows = Counter(row["source_id"] for row in written(tmp_path))
     assert set(rows) == keys(4_000) - {f"b{n:09d}" for n in bad}
     assert set(rows.values()) <= {1, 2}
-    dead = [base64.b64decode(letter["payload"]) for letter in letters(tmp_path)]
+    dead = [base64.b64decode(dead_letter["payload"]) for dead_letter in dead_letters(tmp_path)]
     assert set(dead) == {payloads[n] for n in bad}
     assert before == []
     assert summary["rows_read"] == summary["rows_written"] + summary["rows_dead_lettered"]

@@ -22,7 +22,7 @@ from tests.support import processes
 from tests.support.commands import ROOT, Command
 from tests.support.kafka_streams import CONFIG, end, records, source, start
 from tests.support.message_samples import poisoned
-from tests.support.streams import births, hidden, keys, letters, sets, wait_for_rows, written
+from tests.support.streams import births, dead_letters, hidden, keys, sets, wait_for_rows, written
 from tests.support.waiting import wait_until
 
 
@@ -40,7 +40,7 @@ def test_every_message_once_and_all_committed(command: Command, broker: Broker, 
     result = command("stream", *CONFIG, *sets(tmp_path, source=read, batching__max_rows=300), "--json")
     assert result.code == 0, result
     assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(keys(5_000) - {f"b{n:09d}" for n in bad})
-    found = {base64.b64decode(letter["payload"]): letter["source"] for letter in letters(tmp_path)}
+    found = {base64.b64decode(dead_letter["payload"]): dead_letter["source"] for dead_letter in dead_letters(tmp_path)}
     assert found == {sent[n][1]: made[sent[n][1]] for n in bad}
     assert sum(broker.committed(read["group"], topic).values()) == 5_000
     assert broker.members(read["group"]) == 0
@@ -59,7 +59,7 @@ def test_poison_is_a_dead_letter_and_the_stream_goes_on(command: Command, broker
     assert result.code == 0, result
     wanted = keys(200) - {f"b{n:09d}" for n in bad}
     assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(wanted)
-    found = Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path))
+    found = Counter(base64.b64decode(dead_letter["payload"]) for dead_letter in dead_letters(tmp_path))
     assert found == Counter(bad.values())
     assert sum(broker.committed(read["group"], topic).values()) == 200
 
@@ -78,7 +78,7 @@ def test_poison_of_csv_is_a_dead_letter_and_not_a_number_is_none(
     read = source(broker, topic, messages=60, format="csv", column_names=names)
     result = command("stream", *CONFIG, *sets(tmp_path, source=read, dead_letters__max_fraction=1), "--json")
     assert result.code == 0, result
-    assert Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path)) == Counter(
+    assert Counter(base64.b64decode(dead_letter["payload"]) for dead_letter in dead_letters(tmp_path)) == Counter(
         lines[n] for n in (5, 30, 40)
     )
     wanted = keys(60) - {f"b{n:09d}" for n in (5, 30, 40)}
@@ -165,7 +165,7 @@ def test_ledger_of_a_stream_that_is_killed_twice(broker: Broker, tmp_path: Path)
     broker.wait_for_committed(read["group"], topic, total, within_s=120)
     end(process)
     rows = Counter(row["source_id"] for row in written(tmp_path))
-    dead = Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path))
+    dead = Counter(base64.b64decode(dead_letter["payload"]) for dead_letter in dead_letters(tmp_path))
     assert set(rows) == {f"b{n:09d}" for n in range(20_000) if n not in malformed}
     assert set(dead) == {sent[n][1] for n in malformed}
     # Again is only what was not committed when the stream was killed, and what was sent twice.
@@ -250,7 +250,9 @@ def test_records_without_a_key_field(command: Command, broker: Broker, tmp_path:
     result = command("stream", *CONFIG, *sets(tmp_path, **changes), "--json")
     assert result.code == 0, result
     assert sorted(row["key"] for row in written(tmp_path)) == sorted(["a", f"{topic}[0]:1", "ff01"])
-    found = {letter["key"]: (letter["source"], letter["message"]) for letter in letters(tmp_path)}
+    found = {
+        dead_letter["key"]: (dead_letter["source"], dead_letter["message"]) for dead_letter in dead_letters(tmp_path)
+    }
     assert found["gone"] == (f"{topic}[0]:3", "the message has no payload")
     assert found["e"][0] == f"{topic}[0]:4"
 
@@ -265,7 +267,7 @@ def test_malformed_messages_at_the_same_offset_of_two_partitions_are_not_repeats
     result = command("stream", *CONFIG, *sets(tmp_path, **changes, dead_letters__max_fraction=1), "--json")
     assert result.code == 0, result
     places = {f"{topic}[{partition}]:{offset}" for partition in (0, 1) for offset in (0, 1)}
-    assert Counter(letter["source"] for letter in letters(tmp_path)) == Counter(places)
+    assert Counter(dead_letter["source"] for dead_letter in dead_letters(tmp_path)) == Counter(places)
 
 
 def test_several_topics(command: Command, broker: Broker, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.servers.kafka import PASSWORD, USER, Broker, kafka_broker
 from tests.support.commands import Command
 from tests.support.kafka_streams import CONFIG, source
 from tests.support.ledger import DEFAULTS, MODEL
-from tests.support.streams import births, keys, letters
+from tests.support.streams import births, dead_letters, keys
 from tests.support.waiting import wait_until
 
 
@@ -95,9 +95,9 @@ def test_a_row_that_is_too_large_is_a_dead_letter_alone(
     assert result.summary["rows_written"] == messages - len(large)
     found = Counter((message.key() or b"").decode() for message in broker.consume_all(second))
     assert found == Counter(keys(messages) - {f"b{n:09d}" for n in large})
-    assert Counter(letter["key"] for letter in letters(tmp_path)) == Counter(f"b{n:09d}" for n in large)
-    assert {letter["stage"] for letter in letters(tmp_path)} == {"write"}
-    assert all("larger than the 2,000 bytes" in letter["message"] for letter in letters(tmp_path))
+    assert Counter(dead_letter["key"] for dead_letter in dead_letters(tmp_path)) == Counter(f"b{n:09d}" for n in large)
+    assert {dead_letter["stage"] for dead_letter in dead_letters(tmp_path)} == {"write"}
+    assert all("larger than the 2,000 bytes" in dead_letter["message"] for dead_letter in dead_letters(tmp_path))
 
 
 def test_large_micro_batches_are_committed_when_the_topic_has_their_rows(

@@ -15,7 +15,7 @@ from tests.servers.pubsub_emulator import SUBSCRIPTION, Emulator, pubsub_emulato
 from tests.support.commands import Command
 from tests.support.message_samples import AVRO_BIRTH, datum, message_class, written_files
 from tests.support.pubsub_streams import CONFIG
-from tests.support.streams import births, keys, letters, sets, written
+from tests.support.streams import births, dead_letters, keys, sets, written
 
 
 @pytest.fixture
@@ -61,17 +61,17 @@ def test_predictions_are_those_of_json_and_bad_messages_are_replayed(
     found = {row["source_id"]: float(row["predictions"]) for row in written(tmp_path)}
     wanted = keys(1_200) - {f"b{n:09d}" for n in torn}
     assert found == pytest.approx({key: expected[key] for key in wanted}, rel=1e-5)
-    assert Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path)) == Counter(
+    assert Counter(base64.b64decode(dead_letter["payload"]) for dead_letter in dead_letters(tmp_path)) == Counter(
         payloads[n] for n in torn
     )
-    assert {letter["format"]["type"] for letter in letters(tmp_path)} == {format}
-    assert {letter["stage"] for letter in letters(tmp_path)} == {"decode"}
+    assert {dead_letter["format"]["type"] for dead_letter in dead_letters(tmp_path)} == {format}
+    assert {dead_letter["stage"] for dead_letter in dead_letters(tmp_path)} == {"decode"}
     assert set(emulator.counts().values()) == {(1, 1)}
 
     result = command("replay", *CONFIG, *sets(tmp_path, **changes), "--json")
     assert result.code == 0, result
     assert (result.summary["rows_written"], result.summary["rows_dead_lettered"]) == (0, len(torn))
-    assert {letter["attempts"] for letter in letters(tmp_path)} == {2}
+    assert {dead_letter["attempts"] for dead_letter in dead_letters(tmp_path)} == {2}
 
 
 @pytest.mark.parametrize("format", ["avro", "protobuf"])
@@ -84,7 +84,7 @@ def test_dead_letters_that_the_model_refused_are_mended_by_a_replay(
     wrong = {**changes, "source__columns": {"mother_age": "mother_race"}}
     result = command("stream", *CONFIG, "--max-messages", "50", *sets(tmp_path, **wrong), "--json")
     assert result.code == 0, result
-    assert len(letters(tmp_path)) == 50
+    assert len(dead_letters(tmp_path)) == 50
     result = command("replay", *CONFIG, *sets(tmp_path, **changes), "--json")
     assert result.code == 0, result
     assert result.summary["rows_written"] == 50

@@ -23,7 +23,7 @@ from tests.support import processes
 from tests.support.commands import ROOT, Command
 from tests.support.message_samples import poisoned
 from tests.support.pubsub_streams import CONFIG, SOURCE, start
-from tests.support.streams import births, hidden, keys, letters, sets, wait_for_rows, written
+from tests.support.streams import births, dead_letters, hidden, keys, sets, wait_for_rows, written
 from tests.support.waiting import wait_until
 
 
@@ -45,7 +45,7 @@ def test_every_message_once_and_all_acknowledged(command: Command, emulator: Emu
     assert result.code == 0, result
     wanted = keys(5_000) - {f"b{n:09d}" for n in bad}
     assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(wanted)
-    assert Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path)) == Counter(
+    assert Counter(base64.b64decode(dead_letter["payload"]) for dead_letter in dead_letters(tmp_path)) == Counter(
         payloads[n] for n in bad
     )
     counts = emulator.counts()
@@ -65,7 +65,7 @@ def test_poison_is_a_dead_letter_and_the_stream_goes_on(command: Command, emulat
     assert result.code == 0, result
     wanted = keys(200) - {f"b{n:09d}" for n in bad}
     assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(wanted)
-    found = Counter(base64.b64decode(letter["payload"]) for letter in letters(tmp_path))
+    found = Counter(base64.b64decode(dead_letter["payload"]) for dead_letter in dead_letters(tmp_path))
     assert found == Counter(bad.values())
     assert set(emulator.counts().values()) == {(1, 1)}
 
@@ -192,7 +192,7 @@ def test_keys_and_times_are_attributes(command: Command, emulator: Emulator, tmp
     result = command("stream", *CONFIG, *sets(tmp_path, **changes), "--json")
     assert result.code == 0, result
     assert Counter(row["key"] for row in written(tmp_path)) == Counter(f"o{n}" for n in range(100) if n != 9)
-    assert [letter["key"] for letter in letters(tmp_path)] == ["o9"]
+    assert [dead_letter["key"] for dead_letter in dead_letters(tmp_path)] == ["o9"]
     assert result.summary["stage_latency_ms"]["lag"]["p50"] > 4_900
 
 

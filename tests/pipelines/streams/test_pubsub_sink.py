@@ -29,7 +29,7 @@ from tests.servers.pubsub_emulator import SUBSCRIPTION, Emulator, pubsub_emulato
 from tests.support import processes
 from tests.support.commands import ROOT, Command
 from tests.support.ledger import DEFAULTS, MODEL
-from tests.support.streams import letters, sets
+from tests.support.streams import dead_letters, sets
 
 CONFIG = ["--config", "configs/natality-pubsub.json"]
 COLUMNS = ["source_id", "predictions", "model_version"]
@@ -139,10 +139,14 @@ def test_a_row_that_is_too_large_becomes_a_dead_letter_alone(
     to = output(name, columns=["source_id", "note", "predictions"])
     result = command("stream", *CONFIG, "--max-messages", "200", *settings(tmp_path, to), "--json")
     assert result.code == 0, result
-    [letter] = letters(tmp_path)
-    assert (letter["key"], letter["stage"], letter["error"]) == ("b000000077", "write", "RowRefusedError")
-    assert "bytes; a message of Pub/Sub may have 50,000" in letter["message"]
-    assert base64.b64decode(letter["payload"]) == encoded(messages)[77]
+    [dead_letter] = dead_letters(tmp_path)
+    assert (dead_letter["key"], dead_letter["stage"], dead_letter["error"]) == (
+        "b000000077",
+        "write",
+        "RowRefusedError",
+    )
+    assert "bytes; a message of Pub/Sub may have 50,000" in dead_letter["message"]
+    assert base64.b64decode(dead_letter["payload"]) == encoded(messages)[77]
     keys = Counter(message.attributes["source_id"] for message in emulator.taken(subscription))
     assert keys == Counter(each["source_id"] for n, each in enumerate(messages) if n != 77)
 

@@ -15,7 +15,7 @@ from inference import SavedModelHandler
 from tests.support.commands import Command
 from tests.support.ledger import DEFAULTS, MODEL
 from tests.support.serving_process import serving
-from tests.support.streams import hidden, letters, sets, start, wait_for_rows, written
+from tests.support.streams import dead_letters, hidden, sets, start, wait_for_rows, written
 
 
 def test_every_message_once_with_the_prediction_of_a_direct_call(command: Command, tmp_path: Path) -> None:
@@ -64,11 +64,11 @@ def test_bad_messages_become_dead_letters_and_no_neighbour_changes(command: Comm
     assert Counter(row["source_id"] for row in written(tmp_path)) == Counter(
         f"m{n}" for n in range(100) if n not in bad
     )
-    found = letters(tmp_path)
+    found = dead_letters(tmp_path)
     import base64
 
-    assert Counter(base64.b64decode(letter["payload"]) for letter in found) == Counter(lines[n] for n in bad)
-    assert Counter(letter["stage"] in ("decode", "coerce") for letter in found) == {True: 4}
+    assert Counter(base64.b64decode(dead_letter["payload"]) for dead_letter in found) == Counter(lines[n] for n in bad)
+    assert Counter(dead_letter["stage"] in ("decode", "coerce") for dead_letter in found) == {True: 4}
     assert result.summary["rows_dead_lettered"] == 4
     assert hidden(tmp_path) == []
     changes["dead_letters__max_fraction"] = 0.03
@@ -85,8 +85,8 @@ def test_rows_are_shown_on_the_console(command: Command, tmp_path: Path) -> None
     assert shown[0]["source_id"] == "b000000000"
     assert "latency, total" in result.out
     output = '{"type": "console", "show": 2}'
-    letters = ["--set", f"dead_letters.path={tmp_path}/d"]
-    result = command("stream", "--max-messages", "50", "--set", f"output={output}", *letters, "--json")
+    dead_letters = ["--set", f"dead_letters.path={tmp_path}/d"]
+    result = command("stream", "--max-messages", "50", "--set", f"output={output}", *dead_letters, "--json")
     assert result.code == 0, result
     assert (result.summary["rows_written"], result.summary["output"]) == (50, "the console")
     assert '"source_id"' in result.err

@@ -30,7 +30,7 @@ from tests.support import processes
 from tests.support.commands import ROOT
 from tests.support.ledger import MODEL
 from tests.support.serving_process import serving
-from tests.support.streams import hidden, letters, sets, wait_for_rows, written
+from tests.support.streams import dead_letters, hidden, sets, wait_for_rows, written
 
 MESSAGES = 50_000
 MALFORMED = 120
@@ -200,5 +200,5 @@ def test_nothing_is_lost_and_nothing_comes_twice(engine: list[str], feed: Feed, 
     assert json.loads(out)["rows_repeated"] > 0
     rows = Counter(row["key"] for row in written(tmp_path))
     assert rows == Counter(good)
-    assert Counter(letter["key"] for letter in letters(tmp_path)) == Counter(malformed)
+    assert Counter(dead_letter["key"] for dead_letter in dead_letters(tmp_path)) == Counter(malformed)
     assert hidden(tmp_path) == []
