@@ -40,7 +40,7 @@ class Endpoint:
       max_in_flight: requests at a time, of one worker process.
       timeout_s: for a whole request.
       connect_timeout_s: for a connection to be made.
-      patience: when to give up on a row.
+      retry_limits: when to give up on a row.
       max_request_bytes: largest body; None for what the service takes.
       headers: sent with each request, for example an API key.
       google_credentials: whether to send a token of Google's default credentials; None to do so if the host is
@@ -57,7 +57,7 @@ class Endpoint:
     max_in_flight: int = 8
     timeout_s: float = 60
     connect_timeout_s: float = 10
-    patience: ModelServerRetries = field(default_factory=ModelServerRetries)
+    retry_limits: ModelServerRetries = field(default_factory=ModelServerRetries)
     max_request_bytes: int | None = None
     headers: Mapping[str, Secret] = field(default_factory=dict)
     google_credentials: bool | None = None
@@ -133,7 +133,7 @@ class Client:
         self._headers = _headers(endpoint, host)
         self._transport = _connect(endpoint, self.protocol, host, self._headers)
         self.throttle = Throttle(clock, sleep)
-        self.retries = Retries(endpoint.patience, self.throttle, clock, sleep)
+        self.retries = Retries(endpoint.retry_limits, self.throttle, clock, sleep)
         self.pool = ThreadPoolExecutor(endpoint.max_in_flight, "request")
         self._limit = endpoint.max_request_bytes or self.protocol.max_request_bytes
         self._lock = threading.Lock()

@@ -51,7 +51,7 @@ class Retries:
     20 s (0.5 s after a refusal for quota, which slows all threads down); it is not shorter than the server asks for.
 
     Args:
-      patience: when to give up.
+      retry_limits: when to give up.
       throttle: paces all requests.
       clock: seconds, monotonic.
       sleep: waits that many seconds.
@@ -59,12 +59,12 @@ class Retries:
 
     def __init__(
         self,
-        patience: ModelServerRetries,
+        retry_limits: ModelServerRetries,
         throttle: Throttle,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.patience = patience
+        self.retry_limits = retry_limits
         self.throttle = throttle
         self._clock = clock
         self._sleep = sleep
@@ -76,7 +76,7 @@ class Retries:
 
     def deadline(self) -> float:
         """Returns until when rows that arrive now may be tried, by the clock."""
-        return self._clock() + self.patience.deadline_s
+        return self._clock() + self.retry_limits.deadline_s
 
     def counts(self) -> dict[str, int]:
         """Returns how many requests were sent, how many of them again, and how many were refused for quota."""
@@ -102,7 +102,7 @@ class Retries:
 
         def give_up(state: tenacity.RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome else None
-            tries = self.record.tries(error, rows, self.patience.max_attempts)
+            tries = self.record.tries(error, rows, self.retry_limits.max_attempts)
             return state.attempt_number >= tries or self._clock() + state.upcoming_sleep > deadline
 
         def pause(state: tenacity.RetryCallState) -> float:

@@ -3,6 +3,9 @@
 A stream is one stage, and nothing leaves it but what its sink writes. Prism waits for the end of a bundle and for the
 end of its data by turns: where there are no data, it asks for their end again and again and keeps a core busy until the
 bundle ends. With a way out, which nothing ever takes, their end comes with the end of the bundle.
+
+Seen with Prism of Beam 2.77; test_prism_waits_without_working of tests/pipelines/streams/test_engines.py fails without
+this.
 """
 
 from __future__ import annotations

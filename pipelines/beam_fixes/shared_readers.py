@@ -3,6 +3,7 @@
 Beam 2.77 keeps a reader between two bundles in the DoFn that had the first. A bundle whose checkpoint is not finalized
 yet keeps its DoFn too, and the next bundle gets a new one, which knows of no reader: it opens another, while the first
 holds on to messages that it has fetched ahead. Flink finalizes at its own checkpoints, many bundles later.
+tests/pipelines/streams/test_readers.py has it.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class RowFinder:
 
     Args:
       file: the raw file, seekable. A local one is searched for its next quote as far as a row may reach, a remote one
-        only as far as one window, lest all of it be read twice.
+        only as far as one window, so that not all of it is read twice.
       dialect: of the file.
     """
 

@@ -128,7 +128,7 @@ def endpoint(config: EndpointConfig) -> Endpoint:
         max_in_flight=config.max_in_flight,
         timeout_s=config.timeout_s,
         connect_timeout_s=config.connect_timeout_s,
-        patience=ModelServerRetries(config.max_attempts, config.deadline_s),
+        retry_limits=ModelServerRetries(config.max_attempts, config.deadline_s),
         max_request_bytes=config.max_request_bytes,
         headers={name: Secret(value.get_secret_value()) for name, value in config.headers.items()},
         google_credentials=None if config.credentials is None else config.credentials == "google",
@@ -166,7 +166,7 @@ def _signature(config: EndpointConfig, found: Endpoint) -> Signature:
         with quiet_imports():
             found.make_protocol()
         # A person waits for the answer.
-        signature = ask_signature(replace(found, patience=ModelServerRetries(max_attempts=3, deadline_s=20)))
+        signature = ask_signature(replace(found, retry_limits=ModelServerRetries(max_attempts=3, deadline_s=20)))
     from inference.endpoint.remote_signature import check_inputs
 
     check_inputs(signature)

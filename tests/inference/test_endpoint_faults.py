@@ -55,7 +55,7 @@ def keyed(rows: int) -> list[pa.RecordBatch]:
 
 
 def handler(protocol: str, url: str, max_batch_size: int = 100, **settings: Any) -> EndpointHandler:
-    defaults = {"timeout_s": TIMEOUT_S, "patience": ModelServerRetries(40, 300), "max_in_flight": 8}
+    defaults = {"timeout_s": TIMEOUT_S, "retry_limits": ModelServerRetries(40, 300), "max_in_flight": 8}
     return EndpointHandler(
         Endpoint(protocol, Target(url=url), **{**defaults, **settings}),
         SavedModelHandler(MODEL).signature,
@@ -131,7 +131,7 @@ def assert_all_faults_happened(proxy: Proxy, kinds: dict[str, str]) -> None:
 
 def test_a_server_that_never_answers_leaves_every_row_in_the_dead_letters(server: Serving) -> None:
     with faulty_http(server.rest, Faults(rate=1.0, kinds=("unavailable",))) as proxy:
-        asked = handler("tf_serving_rest", proxy.url, patience=ModelServerRetries(3, 60))
+        asked = handler("tf_serving_rest", proxy.url, retry_limits=ModelServerRetries(3, 60))
         found = ask(asked, keyed(2_000), Hurried(asked.endpoint))
     for result in found:
         failures = failures_of(result)
@@ -143,7 +143,7 @@ def test_a_server_that_never_answers_leaves_every_row_in_the_dead_letters(server
 @pytest.mark.parametrize("kind", ["truncated", "misaligned"])
 def test_an_answer_that_is_none_is_a_clear_error_of_each_row(kind: str, server: Serving) -> None:
     with faulty_http(server.rest, Faults(rate=1.0, kinds=(kind,))) as proxy:
-        asked = handler("tf_serving_rest", proxy.url, patience=ModelServerRetries(2, 60))
+        asked = handler("tf_serving_rest", proxy.url, retry_limits=ModelServerRetries(2, 60))
         [found] = ask(asked, [keyed(1_234)[0].slice(0, 3)], Hurried(asked.endpoint))
     said = {"truncated": "breaks off", "misaligned": "for 1 row"}[kind]
     failures = failures_of(found)
@@ -153,7 +153,7 @@ def test_an_answer_that_is_none_is_a_clear_error_of_each_row(kind: str, server: 
 
 def test_a_page_from_a_server_that_has_never_predicted_is_an_error_of_the_config(server: Serving) -> None:
     with faulty_http(server.rest, Faults(rate=1.0, kinds=("html",))) as proxy:
-        asked = handler("tf_serving_rest", proxy.url, patience=ModelServerRetries(8, 60))
+        asked = handler("tf_serving_rest", proxy.url, retry_limits=ModelServerRetries(8, 60))
         with pytest.raises(EndpointConfigError, match="an HTML page, perhaps a sign-in page.*no request has succeeded"):
             ask(asked, [keyed(1_234)[0].slice(0, 3)], Hurried(asked.endpoint))
         assert proxy.requests == 3
@@ -200,7 +200,7 @@ def test_most_of_a_quota_is_used_and_few_requests_are_refused(protocol: str) -> 
     with serving(MODEL, "--quota-qps", str(quota)) as server:
         url = server.grpc if protocol == "tf_serving_grpc" else server.rest
         asked = EndpointHandler(
-            Endpoint(protocol, Target(url=url), patience=ModelServerRetries(100, 300), max_in_flight=16),
+            Endpoint(protocol, Target(url=url), retry_limits=ModelServerRetries(100, 300), max_in_flight=16),
             SavedModelHandler(MODEL).signature,
             defaults=DEFAULTS,
             max_batch_size=rows,

@@ -137,7 +137,10 @@ def test_a_server_that_tells_its_signature_slowly(protocol: str) -> None:
     with raw_server(drips(OK, b"a: b\r\n")) as server, pytest.raises(TransientError, match="no answer in time"):
         ask_signature(
             Endpoint(
-                protocol, Target(url=f"http://{server}", model="m"), timeout_s=0.3, patience=ModelServerRetries(2, 60)
+                protocol,
+                Target(url=f"http://{server}", model="m"),
+                timeout_s=0.3,
+                retry_limits=ModelServerRetries(2, 60),
             )
         )
 
@@ -145,7 +148,9 @@ def test_a_server_that_tells_its_signature_slowly(protocol: str) -> None:
 def test_a_signature_without_end() -> None:
     body = b'{"metadata": {"signature_def": {}, "x": "' + b"x" * (17 << 20) + b'"}}'
     with raw_server(sends(answer(OK, body))) as server, pytest.raises(ResponseError, match="more than 16 MiB"):
-        ask_signature(Endpoint("tf_serving_rest", Target(url=f"http://{server}"), patience=ModelServerRetries(1, 60)))
+        ask_signature(
+            Endpoint("tf_serving_rest", Target(url=f"http://{server}"), retry_limits=ModelServerRetries(1, 60))
+        )
 
 
 def test_a_cloud_service_that_answers_slowly(monkeypatch: pytest.MonkeyPatch) -> None:

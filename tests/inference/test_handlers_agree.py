@@ -52,7 +52,7 @@ Handler = SavedModelHandler | EndpointHandler
 def endpoint(way: str, server: Serving, **target: Any) -> Endpoint:
     protocol, settings = WAYS[way]
     url = server.grpc if protocol == "tf_serving_grpc" else server.rest
-    return Endpoint(protocol, Target(url=url, **{**settings, **target}), patience=ModelServerRetries(4, 60))
+    return Endpoint(protocol, Target(url=url, **{**settings, **target}), retry_limits=ModelServerRetries(4, 60))
 
 
 def ask(handler: Handler, *batches: pa.RecordBatch) -> list[pa.RecordBatch]:

@@ -58,7 +58,7 @@ def rows() -> pa.RecordBatch:
 def endpoint(spoken: tuple[str, str], server: Server, **target: Any) -> Endpoint:
     protocol = "kserve_v2" if spoken[1] == "binary" else spoken[1]
     address = Target(url=server.url, model=server.model, binary=spoken[1] == "binary")
-    return Endpoint(protocol, Target(**{**vars(address), **target}), patience=ModelServerRetries(3, 30))
+    return Endpoint(protocol, Target(**{**vars(address), **target}), retry_limits=ModelServerRetries(3, 30))
 
 
 def ask(handler: EndpointHandler | SavedModelHandler, batch: pa.RecordBatch) -> pa.RecordBatch:

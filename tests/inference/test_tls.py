@@ -136,7 +136,7 @@ def grpcs(identity: Identity) -> Iterator[str]:
 def ask(protocol: str, url: str, ca_file: str | None) -> pa.RecordBatch:
     patience = ModelServerRetries(max_attempts=2, deadline_s=10)
     handler = EndpointHandler(
-        Endpoint(protocol, Target(url=url), patience=patience, ca_file=ca_file, timeout_s=5), SIGNATURE
+        Endpoint(protocol, Target(url=url), retry_limits=patience, ca_file=ca_file, timeout_s=5), SIGNATURE
     )
     client = handler.load_model()
     try:

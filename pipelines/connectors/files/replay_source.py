@@ -1,5 +1,5 @@
-"""Dead letters -> (Origin, record batch), one batch a letter. A letter keeps its key, source and payload, and its
-attempts go on counting. A file of letters that changes while it is read fails the run.
+"""Dead letters -> (Origin, record batch), one batch each. A dead letter keeps its key, source and payload, and its
+attempts go on counting. A file of dead letters that changes while it is read fails the run.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _ReadShard(DeadLetterDoFn):
             return [], dead_letter.message
         try:
             pieces = list(self._reader.replay(dead_letter.payload, dead_letter.format, dead_letter.source))
-        except Exception as error:  # of any class: the letter stays one
+        except Exception as error:  # of any class: the dead letter stays one
             return [], f"the payload cannot be decoded with the present config: {error}"[:500]
         blocks = [piece for piece in pieces if isinstance(piece, Block)]
         refused = [piece for piece in pieces if not isinstance(piece, Block)]

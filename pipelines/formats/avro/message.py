@@ -159,7 +159,7 @@ class AvroMessageReader(MessageReader):
         return Framing(CONFLUENT, CONFLUENT_ID_BYTES) if self.framing == "confluent" else Framing()
 
     def _reader_of(self, context: Mapping[str, Any]) -> AvroMessageReader | None:
-        """A reader as it was when a letter was written, if it was another."""
+        """Returns a reader as it was when a dead letter was written, if it was another."""
         then = {key: context[key] for key in ("schema", "framing") if key in context}
         if all(self.spec.options.get(key) == value for key, value in then.items()):
             return None
