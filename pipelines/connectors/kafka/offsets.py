@@ -79,6 +79,12 @@ class Offsets:
         """Returns the number of the last messages that were taken; 0 before the first."""
         return self._number
 
+    @property
+    def partitions(self) -> set[Partition]:
+        """Returns the partitions that this consumer has."""
+        with self.changed:
+            return set(self._tenures)
+
     def reached(self) -> dict[Partition, int]:
         """Returns the number of the next message of each of our partitions that anything was taken of."""
         with self.changed:
