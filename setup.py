@@ -47,6 +47,7 @@ setup(
             "natality-kafka.json",
             "natality-pubsub.json",
             "natality-stream.json",
+            "prices.json",
             "schema.json",
         ],
         "model.packaged.data": ["births-nc-2001.csv", "README.md"],

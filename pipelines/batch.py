@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     started = time.monotonic()
     parser = command.parser("batch", _DESCRIPTION)
+    parser.add_argument("--prices", metavar="FILE", help="prices of Dataflow, instead of configs/prices.json")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     arguments, flags = parser.parse_known_args(argv)
     return command.guarded(lambda: _run(arguments, flags, started))

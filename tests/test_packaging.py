@@ -36,6 +36,7 @@ MAPPED = {
         "natality-kafka.json",
         "natality-pubsub.json",
         "natality-stream.json",
+        "prices.json",
         "schema.json",
     ),
     "data": ("births-nc-2001.csv", "README.md"),

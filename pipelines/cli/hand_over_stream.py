@@ -64,6 +64,10 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
 
     given = options.options_from([*flags, "--streaming"])
     dry_run = options.is_dry_run(given)
+    if options.is_remote_runner(given):
+        from pipelines.engine import dataflow
+
+        dataflow.set_defaults(given, flags, plan)
     problems = options.check_options(given)
     unreachable = options.unreachable_paths(plan) if options.is_on_other_machines(given) else []
     for problem in unreachable if dry_run else []:

@@ -15,6 +15,7 @@ from pipelines.config.run import RunConfig
 from pipelines.connectors import registry
 from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.files.publishing.reservation import Reservation
+from pipelines.cost.prices import load as load_prices
 from pipelines.engine import job_server
 from pipelines.plan import Plan
 from pipelines.planning import model as models
@@ -53,6 +54,7 @@ def execute(
     """
     process_state.reset()
     job_server.check_flags(flags)
+    prices = load_prices(getattr(arguments, "prices", None))
     out, err = command.consoles()
     for note in (*plan.notes, *(reserved.notes if reserved else ())):
         err.print(note if note.startswith("warning: ") else f"note: {note}")
@@ -66,6 +68,11 @@ def execute(
     dry_run = options.is_dry_run(given)
     problems = options.check_options(given)
     if options.is_remote_runner(given):
+        from pipelines.engine import dataflow
+
+        dataflow.set_defaults(given, flags, plan)
+        for note in [] if dry_run or problems else dataflow.region_notes(given, plan):
+            err.print(note)
         unreachable = options.unreachable_paths(plan)
         problems += [] if dry_run else unreachable
         for problem in unreachable if dry_run else []:
@@ -80,7 +87,7 @@ def execute(
         common.import_libraries(given, plan)
     err.print(f"running on {options.runner_name(given)}")
     try:
-        summary = engine.run(plan, given, build, output, reserved, err, started)
+        summary = engine.run(plan, given, build, output, reserved, err, started, prices)
     except common.RunFailedError as error:
         if error.details:
             terminal.print_text(error.details, stderr=True)

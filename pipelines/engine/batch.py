@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -21,14 +22,15 @@ from model import terminal
 from pipelines.connectors import registry
 from pipelines.connectors.files.publishing import commit, shards
 from pipelines.connectors.files.publishing.reservation import Reservation
-from pipelines.engine import runners
+from pipelines.cost.prices import Prices
+from pipelines.engine import dataflow, runners
 from pipelines.engine.common import (
     failed,
     make_pipeline,
     runtime_used,
     said_once,
 )
-from pipelines.engine.options import is_here, runner_name
+from pipelines.engine.options import is_here, is_remote_runner, runner_name
 from pipelines.formats import writer_class
 from pipelines.plan import Plan
 from pipelines.planning import model as models
@@ -47,6 +49,7 @@ def run(
     reserved: Reservation,
     console: Any,
     started: float,
+    prices: Prices,
 ) -> Summary:
     """Builds and runs a pipeline.
 
@@ -58,6 +61,7 @@ def run(
       reserved: the places that it publishes to; the temporary files there are removed if the run fails.
       console: for progress.
       started: time.monotonic() at the start of the command.
+      prices: what a job of Dataflow costs.
 
     Raises:
       RunFailedError: the pipeline failed; nothing was published.
@@ -78,7 +82,17 @@ def run(
         except Exception as error:
             raise failed(error, reserved.abandon()) from error
         seconds = time.monotonic() - begun
-        return _summary(plan, options, output, reserved, result, seconds, begun - started)
+        summary = _summary(plan, options, output, reserved, result, seconds, begun - started)
+        return _with_cost(summary, result, prices) if is_remote_runner(options) else summary
+
+
+def _with_cost(summary: Summary, result: Any, prices: Prices) -> Summary:
+    """Returns the summary of a job of Dataflow with its id and cost."""
+    cost = dataflow.job_cost(result, prices)
+    job = str(result.job_id())
+    if cost is None:
+        return replace(summary, job=job)
+    return replace(summary, job=job, cost=cost.findings(), cost_in_words=cost.in_words())
 
 
 class _Interruptible:

@@ -158,6 +158,8 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
         if f"{kind.__name__}:" in text:
             return RunFailedError(f"{_said(text, kind)}; {consequence}", "")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(" ")]
+    if len(lines) > 1 and lines[0].startswith("Dataflow pipeline failed"):
+        lines = lines[1:] if lines[1:] != ["None"] else ["the job failed, and Dataflow does not say why: see its log"]
     said = next(
         (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
     )

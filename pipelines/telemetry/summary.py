@@ -37,6 +37,9 @@ class Summary:
       batching: of a stream with a latency budget: what was chosen at the end, `max_rows` and `max_wait_ms`.
       latency_ms: of a stream, from the event to its row being written: percentiles by name.
       stage_latency_ms: likewise of each stage, see telemetry/latency.py.
+      job: of a job of Dataflow: its id.
+      cost: of a job of Dataflow: what it has used, and what that costs.
+      cost_in_words: the same for people.
     """
 
     name: str
@@ -62,10 +65,13 @@ class Summary:
     batching: dict[str, float] | None = None
     latency_ms: dict[str, float] | None = None
     stage_latency_ms: dict[str, dict[str, float]] | None = None
+    job: str | None = None
+    cost: dict[str, Any] | None = None
+    cost_in_words: str | None = None
 
     def to_json(self) -> str:
         """Writes the summary as one JSON object on one line."""
-        found = {name: value for name, value in asdict(self).items() if value is not None}
+        found = {name: value for name, value in asdict(self).items() if value is not None and name != "cost_in_words"}
         return json.dumps({k: round(v, 3) if isinstance(v, float) else _shown(v) for k, v in found.items()})
 
     @property
@@ -149,6 +155,10 @@ def print_summary(console: Any, summary: Summary) -> None:
         rows.insert(-2, (f"latency, {stage}", ", ".join(f"{name} {value:,.1f} ms" for name, value in found.items())))
     if summary.requests:
         rows.insert(5, ("requests", f"{summary.requests:,} ({summary.requests_repeated:,} of them repeated)"))
+    if summary.job:
+        rows.append(("job", masked(summary.job)))
+    if summary.cost_in_words:
+        rows.append(("cost", summary.cost_in_words))
     if summary.dead_letters:
         rows.append(("dead letters", masked(summary.dead_letters)))
     if not console.is_terminal:

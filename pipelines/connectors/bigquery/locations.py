@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from pipelines.config.errors import ConfigError
 from pipelines.connectors.preflight import asked
 
 _EMULATOR = "STORAGE_EMULATOR_HOST"
@@ -47,6 +48,38 @@ def problems(path: str, dataset: str, location: str) -> list[str]:
         f"output.staging: the bucket {bucket} is in {place}, and the dataset {dataset} in {location}: BigQuery loads "
         f"from buckets in {location} only; choose such a bucket, or a local folder"
     ]
+
+
+def of_bucket(bucket: str, where: str) -> tuple[str, tuple[str, ...]]:
+    """Returns the location of a bucket, and the regions of one in two.
+
+    Args:
+      bucket: name of the bucket.
+      where: the config's path, or the flag, that names it.
+
+    Raises:
+      ConfigError: it is not there, or Cloud Storage does not answer, or not to us.
+    """
+    found = asked(where, "Cloud Storage", _EMULATOR, lambda: _bucket(bucket))
+    if found is None:
+        raise ConfigError([f"{where}: there is no bucket {bucket}; check the name, or create it"])
+    return found
+
+
+def serves(bucket: str, parts: tuple[str, ...], region: str) -> bool:
+    """Tells whether a bucket has its objects in a region.
+
+    >>> serves("EU", (), "europe-west1"), serves("US-EAST1", (), "us-central1"), serves("NAM4", (), "us-central1")
+    (True, False, True)
+
+    Args:
+      bucket: location of the bucket.
+      parts: regions of a bucket in two of them.
+      region: the region.
+    """
+    bucket, region = bucket.upper(), region.upper()
+    within = {part.upper() for part in parts or _DUAL.get(bucket, ())}
+    return not bucket or bucket == region or region in within or region.startswith(_MULTI.get(bucket, "-"))
 
 
 def is_near(bucket: str, parts: tuple[str, ...], dataset: str) -> bool:

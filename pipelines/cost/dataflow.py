@@ -1,0 +1,96 @@
+"""What a batch job of Dataflow has used, from the metrics of the service, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.cost.prices import Prices
+
+_ORIGIN = "dataflow/v1b3"
+_HOUR_S = 3600.0
+_METRICS = {
+    "TotalVcpuTime": ("dataflow_batch_vcpu_hour", _HOUR_S),
+    # Megabytes times seconds.
+    "TotalMemoryUsage": ("dataflow_batch_memory_gb_hour", _HOUR_S * 1024),
+    "TotalPdUsage": ("dataflow_disk_gb_hour", _HOUR_S),
+    "BillableShuffleDataProcessed": ("dataflow_shuffle_gb", float(1 << 30)),
+}
+"""Metric of the service -> name of the price, and how much of the metric is one unit of it."""
+_SHOWN = {
+    "dataflow_batch_vcpu_hour": "vcpu_hours",
+    "dataflow_batch_memory_gb_hour": "memory_gb_hours",
+    "dataflow_disk_gb_hour": "disk_gb_hours",
+    "dataflow_shuffle_gb": "shuffled_gb",
+}
+
+
+@dataclass(frozen=True)
+class JobCost:
+    """Describes what a job has used, and what it costs.
+
+    Attributes:
+      used: amounts by the names of their prices.
+      amount: the cost; None if a price is missing.
+      currency: its currency.
+      dates: the dates of the prices.
+      missing: the names of prices that are missing.
+    """
+
+    used: dict[str, float]
+    amount: float | None
+    currency: str
+    dates: str
+    missing: tuple[str, ...] = ()
+
+    def findings(self) -> dict[str, Any]:
+        """Returns the cost for --json."""
+        found: dict[str, Any] = {_SHOWN[name]: round(amount, 6) for name, amount in self.used.items()}
+        found |= {"currency": self.currency, "prices_of": self.dates}
+        found["amount"] = None if self.amount is None else round(self.amount, 6)
+        return found
+
+    def in_words(self) -> str:
+        """Returns the cost on one line."""
+        used = ", ".join(
+            f"{amount:,.3f} {label}"
+            for name, label in (
+                ("dataflow_batch_vcpu_hour", "vCPU-h"),
+                ("dataflow_batch_memory_gb_hour", "GB-h of memory"),
+                ("dataflow_disk_gb_hour", "GB-h of disk"),
+                ("dataflow_shuffle_gb", "GB shuffled"),
+            )
+            if (amount := self.used.get(name))
+        )
+        if self.amount is None:
+            return f"{used}; no price for {', '.join(self.missing)}: add it to the file of --prices"
+        return f"{self.amount:,.4f} {self.currency} ({used}; prices of {self.dates})"
+
+
+def cost_of(metrics: Iterable[Any], prices: Prices) -> JobCost | None:
+    """Adds up the metrics of a job.
+
+    Args:
+      metrics: MetricUpdates of the service.
+      prices: the prices.
+
+    Returns:
+      The cost; None if the service tells nothing of what the job has used.
+    """
+    used: dict[str, float] = {}
+    for each in metrics:
+        name, context = each.name.name, dict(each.name.context)
+        if each.name.origin != _ORIGIN or name not in _METRICS or "tentative" in context or "step" in context:
+            continue
+        price, unit = _METRICS[name]
+        used[price] = float(_number(each.scalar)) / unit
+    if not used:
+        return None
+    amount, missing = prices.of(used)
+    return JobCost(used, None if missing else amount, prices.currency, prices.dates(list(used)), tuple(missing))
+
+
+def _number(scalar: Any) -> float:
+    """The number in a metric's value: the client gives a Value of protobuf, or what it holds."""
+    return float(getattr(scalar, "number_value", scalar) or 0)

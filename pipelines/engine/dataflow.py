@@ -1,0 +1,94 @@
+"""What is set for jobs of Dataflow where the command line says nothing, and what a job has cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
+
+from pipelines.config.model import EndpointConfig
+from pipelines.connectors.bigquery import locations
+from pipelines.cost.dataflow import JobCost, cost_of
+from pipelines.cost.prices import Prices
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+
+_LOG = logging.getLogger(__name__)
+_ONE_PROCESS = "no_use_multiple_sdk_containers"
+_THREADS = "number_of_worker_harness_threads"
+_MOST_NAME = 63
+
+
+def set_defaults(options: PipelineOptions, flags: Sequence[str], plan: Plan) -> None:
+    """Sets what a job should have and the command line does not give.
+
+    One process a machine, so that there is one copy of the model; as many threads as an endpoint may have requests
+    under way; a job name and labels that tell of the run.
+
+    Args:
+      options: the options of the job, changed in place.
+      flags: the command line, for Beam.
+      plan: the plan of the run.
+    """
+    given = {flag.partition("=")[0].lstrip("-") for flag in flags}
+    debug, cloud = options.view_as(DebugOptions), options.view_as(GoogleCloudOptions)
+    experiments = {each.partition("=")[0] for each in debug.experiments or ()}
+    if not experiments & {_ONE_PROCESS, "use_multiple_sdk_containers", "sdk_worker_parallelism"}:
+        debug.add_experiment(_ONE_PROCESS)
+    model = plan.model.config
+    if isinstance(model, EndpointConfig) and _THREADS not in given and "experiments" not in given:
+        options.view_as(DebugOptions).number_of_worker_harness_threads = max(model.max_in_flight, 12)
+    if "job_name" not in given and not cloud.update:
+        # A stream keeps its name, so that --update finds it; two jobs of one name cannot run at the same time.
+        run = "" if options.view_as(StandardOptions).streaming else f"-{plan.run_id}"
+        name = plan.config.name.lower().replace("_", "-")
+        cloud.job_name = f"{name[: _MOST_NAME - len(run)]}{run}"
+    if not any(label.startswith("app=") for label in cloud.labels or ()):
+        cloud.labels = [*(cloud.labels or ()), "app=beam-tf-predict"]
+
+
+def region_notes(options: PipelineOptions, plan: Plan) -> list[str]:
+    """Lists the buckets of a job that are not in its region, one line each: traffic between regions is slow and costs.
+
+    Raises:
+      ConfigError: a bucket is not there, or may not be looked at.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
+    region = str(cloud.region)
+    config = plan.config
+    sources = getattr(config.source, "path", None) or []
+    named = [("source.path", path) for path in ([sources] if isinstance(sources, str) else sources)]
+    named += [(config.output_path_key, config.output_path), ("dead_letters.path", config.dead_letters_path)]
+    named += [("model.path", plan.model.path), ("--temp_location", str(cloud.temp_location))]
+    seen: set[str] = set()
+    notes = []
+    for where, path in named:
+        bucket = path.removeprefix("gs://").partition("/")[0]
+        if not path.startswith("gs://") or bucket in seen:
+            continue
+        seen.add(bucket)
+        place, parts = locations.of_bucket(bucket, where)
+        if not locations.serves(place, parts, region):
+            notes.append(
+                f"warning: {where}: the bucket {bucket} is in {place}, and the workers are in {region}: what they read "
+                "and write there travels, which is slow and is billed; choose --region, or a bucket near it"
+            )
+    return notes
+
+
+def job_cost(result: Any, prices: Prices) -> JobCost | None:
+    """Asks Dataflow what a job has used; returns what that costs, or None if it does not tell."""
+    try:
+        metrics = result._runner.dataflow_client.get_job_metrics(result.job_id()).metrics
+    except Exception as error:  # the job has ended well: it does not fail for this
+        _LOG.warning("Dataflow does not tell what the job has used: %s", error)
+        return None
+    return cost_of(metrics, prices)
