@@ -49,9 +49,11 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
         err.print(note if note.startswith("warning: ") else f"note: {note}")
     err.print(f"{plan.config.name}: {description}; loading Beam ...")
     with quiet_imports():
+        from pipelines.beam_fixes import shared_readers
         from pipelines.engine import common, options
         from pipelines.flows import stream as flow
 
+    shared_readers.share()
     given = options.options_from([*flags, "--streaming"])
     dry_run = options.is_dry_run(given)
     if options.is_remote_runner(given):
@@ -75,6 +77,8 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
 
     if dry_run:
         return common.dry_run(given, build, out)
+    for line in run.recover():
+        err.print(f"note: {line}")
     try:
         job = common.hand_over(given, build)
     except common.RunFailedError as error:

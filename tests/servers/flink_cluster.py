@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from tests.servers import tools
 from tests.servers.flink import POM
 from tests.support import processes
 from tests.support.waiting import wait_until
 
-WORKER = tools.ROOT / "examples" / "flink" / "worker.sh"
+WORKER = tools.ROOT / "examples" / "flink" / "worker.py"
 _READY_WITHIN_S = 120.0
 _JOB_PORT, _REST_PORT, _POOL_PORT = 8099, 8081, 50000
 _OPENED = (
@@ -137,15 +138,21 @@ class FlinkCluster:
         wait_until(lambda: bool(running()), "a job runs", _READY_WITHIN_S)
         return running()[0]
 
+    def tasks_of(self, job: str) -> list[dict[str, Any]]:
+        """Returns what Flink says of each task of a job."""
+        vertices = self.ask(f"/jobs/{job}")["vertices"]
+        asked = (self.ask(f"/jobs/{job}/vertices/{vertex['id']}")["subtasks"] for vertex in vertices)
+        return [task for tasks in asked for task in tasks]
+
     def hosts_of(self, job: str) -> set[str]:
         """Returns the task managers that run a task of a job."""
-        vertices = self.ask(f"/jobs/{job}")["vertices"]
-        found = set()
-        for vertex in vertices:
-            for task in self.ask(f"/jobs/{job}/vertices/{vertex['id']}")["subtasks"]:
-                if task["status"] == "RUNNING":
-                    found.add(task["taskmanager-id"])
-        return found
+        return {task["taskmanager-id"] for task in self.tasks_of(job) if task["status"] == "RUNNING"}
+
+    def number_of(self, host: str) -> int:
+        """Returns which of the processes a task manager is, by the port in its name."""
+        port = int(host.partition("-")[0].rpartition(":")[2])
+        listening = [psutil.Process(process.pid).net_connections("tcp") for process in self.task_managers]
+        return next(n for n, found in enumerate(listening) if port in {each.laddr.port for each in found})
 
     def cancel(self, job: str) -> None:
         """Cancels a job, and waits for its end."""
@@ -207,15 +214,8 @@ def flink_cluster(job_port: int = 0, rest_port: int = 0, pool_port: int = 0, slo
         server = [*java, "-Xmx512m", "org.apache.beam.runners.flink.FlinkJobServerDriver"]
         server += [f"--flink-master=127.0.0.1:{rest_port}", f"--flink-conf-dir={folder}", f"--job-port={job_port}"]
         server += [f"--artifacts-dir={folder}/artifacts", "--artifact-port=0", "--expansion-port=-1"]
-        cluster = FlinkCluster(
-            f"localhost:{job_port}",
-            f"http://127.0.0.1:{rest_port}",
-            f"127.0.0.1:{pool_port}",
-            [],
-            worker,
-            env,
-            f"{jars}/jsr305-3.0.2.jar",
-        )
+        job, rest, pool = f"localhost:{job_port}", f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{pool_port}"
+        cluster = FlinkCluster(job, rest, pool, [], worker, env)
         started = [
             _start([*manager, "--configDir", folder, "--host", "127.0.0.1"], env),
             _start([sys.executable, "-m", "tests.servers.worker_pool", str(pool_port)], env, folder),
