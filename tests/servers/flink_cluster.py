@@ -218,7 +218,7 @@ def flink_cluster(job_port: int = 0, rest_port: int = 0, pool_port: int = 0, slo
         cluster = FlinkCluster(job, rest, pool, [], worker, env)
         started = [
             _start([*manager, "--configDir", folder, "--host", "127.0.0.1"], env),
-            _start([sys.executable, "-m", "tests.servers.worker_pool", str(pool_port)], env, folder),
+            _start([sys.executable, "-m", "tests.servers.worker_pool", str(pool_port), str(WORKER)], env, folder),
             _start(server, env),
         ]
         stack.callback(lambda: [_end(process) for process in (*started, *cluster.task_managers)])

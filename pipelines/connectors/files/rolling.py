@@ -9,7 +9,6 @@ A name is `<prefix>-<begin of the window, UTC>-<8 hex digits>.<extension>`.
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import os
 import stat
@@ -134,7 +133,6 @@ class RollingFile:
             _open_files.discard(self)
 
 
-@atexit.register
 def close_all() -> None:
     """Publishes what is open in this process, at the end of a run, and of a worker that is a process of its own."""
     with _lock:
