@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ledger check bench bench-endpoint bench-stream serve prism flink lock schema model docs picture clean
+.PHONY: help setup demo test ledger check bench bench-endpoint bench-stream serve prism flink flink-cluster lock schema model docs picture clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ prism: setup  ## Build Beam's Prism into .tools, for --runner PrismRunner (needs
 
 flink: setup  ## Start a Flink job server on this machine, for --runner FlinkRunner (needs Java and Maven).
 	@$(BIN)/python -m tests.servers.flink
+
+flink-cluster: setup  ## Start a Flink cluster of two task managers with a worker pool (needs Java and Maven).
+	@$(BIN)/python -m tests.servers.flink_cluster
 
 schema: setup  ## Regenerate configs/schema.json from pipelines/config/.
 	@$(BIN)/python -m pipelines.config --write

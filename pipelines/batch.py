@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.cli import command
-from pipelines.cli.beam_flags import beam_flags, is_set
+from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set
 
 _DESCRIPTION = """\
 Reads files, predicts every row with a TensorFlow model, writes files; what fails goes to dead letters.
@@ -39,7 +39,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.planning.planner import make_plan
 
     flags = beam_flags(flags)
-    config = load(arguments.config, arguments.set)
+    config = load(arguments.config, arguments.set, absolute=has_other_processes(flags))
     run_batch.refuse_streams(config)
     dry_run = is_set(flags, "dry_run")
     plan = make_plan(config, offline=dry_run)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import terminal
 from pipelines.cli import command
-from pipelines.cli.beam_flags import beam_flags, is_set
+from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set
 
 if TYPE_CHECKING:
     from pipelines.config.run import RunConfig
@@ -46,7 +46,8 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
 
     flags = beam_flags(flags)
     # Rows that fail again were too many before; only a row that is lost makes a replay fail.
-    config = load(arguments.config, [*arguments.set, "dead_letters.max_fraction=1"])
+    changes = [*arguments.set, "dead_letters.max_fraction=1"]
+    config = load(arguments.config, changes, absolute=has_other_processes(flags))
     _refuse_services(config)
     folder, stem = shards.split_prefix(config.dead_letters_path)
     if not _dead_letters(config) and not storage.entries(folder, f".{stem}"):

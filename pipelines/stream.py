@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.cli import command
-from pipelines.cli.beam_flags import beam_flags
+from pipelines.cli.beam_flags import beam_flags, has_other_processes
 
 _APPENDED = ("csv", "json")
 _DESCRIPTION = """\
@@ -48,7 +48,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     given = {name: value for name, value in limits.items() if value is not None}
     if any(value <= 0 for value in given.values()):
         raise ConfigError(["--max-messages and --duration: must be more than 0"])
-    config = load(arguments.config or PACKAGED_STREAM, arguments.set)
+    config = load(arguments.config or PACKAGED_STREAM, arguments.set, absolute=has_other_processes(flags))
     problems = []
     if config.is_batch:
         problems.append(f"source.type: {config.source.type} has an end: run python -m pipelines.batch")

@@ -17,8 +17,8 @@ _Cache = unbounded_source._ReaderCache
 
 
 def share() -> None:
-    """Makes all DoFns of this process keep their readers in one place, for good. May be called again."""
-    unbounded_source._ReaderCache = SharedReaders
+    """Has the pipelines that this process builds keep their readers in one place a worker. May be called again."""
+    unbounded_source._ReadFromUnboundedSourceDoFn = SharingDoFn
 
 
 class SharedReaders:
@@ -47,3 +47,10 @@ class SharedReaders:
             last = not SharedReaders._users
         if last:
             self._cache.close_all()
+
+
+class SharingDoFn(unbounded_source._ReadFromUnboundedSourceDoFn):  # type: ignore[misc]  # Beam's classes are untyped
+    """Reads a source as Beam's DoFn does. Workers find it by its name, so it does the same in other processes."""
+
+    def setup(self) -> None:
+        self._reader_cache = SharedReaders()

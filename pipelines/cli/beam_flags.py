@@ -27,6 +27,21 @@ def is_set(flags: Sequence[str], name: str) -> bool:
     return any(flag in (f"--{name}", f"--{name}=True", f"--{name}=true") for flag in flags)
 
 
+def has_other_processes(flags: Sequence[str]) -> bool:
+    """Tells whether flags have the workers of a job server run as processes other than this one."""
+    return value_of(flags, "environment_type") not in ("", "loopback")
+
+
+def value_of(flags: Sequence[str], wanted: str) -> str:
+    """Returns the value of a flag in small letters; empty if it is not given."""
+    found = ""
+    for flag, after in zip(flags, [*flags[1:], ""], strict=False):
+        name, equals, value = flag.partition("=")
+        if name == f"--{wanted}":
+            found = value if equals else after
+    return found.lower()
+
+
 def _refuse_strays(flags: Sequence[str]) -> None:
     """Refuses words that are the value of no option."""
     for before, flag in zip(["", *flags], flags, strict=False):

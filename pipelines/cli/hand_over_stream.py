@@ -9,7 +9,7 @@ from typing import Any
 from model import terminal
 from model.quiet import quiet_imports
 from pipelines.cli import command
-from pipelines.cli.beam_flags import is_set
+from pipelines.cli.beam_flags import has_other_processes, is_set, value_of
 from pipelines.config.console import ConsoleOutput
 from pipelines.config.errors import ConfigError
 from pipelines.config.pubsub import PubSubSource
@@ -22,21 +22,11 @@ from pipelines.plan import Plan
 
 def is_elsewhere(flags: Sequence[str]) -> bool:
     """Tells whether Beam's flags name a runner, or workers, of other processes."""
-    return _is_dataflow(flags) or _value(flags, "environment_type") not in ("", "loopback")
+    return _is_dataflow(flags) or has_other_processes(flags)
 
 
 def _is_dataflow(flags: Sequence[str]) -> bool:
-    return "dataflow" in _value(flags, "runner")
-
-
-def _value(flags: Sequence[str], wanted: str) -> str:
-    """Returns the value of a flag in small letters; empty if it is not given."""
-    found = ""
-    for flag, after in zip(flags, [*flags[1:], ""], strict=False):
-        name, equals, value = flag.partition("=")
-        if name == f"--{wanted}":
-            found = value if equals else after
-    return found.lower()
+    return "dataflow" in value_of(flags, "runner")
 
 
 def launch(plan: Plan, source: StreamSource, flags: list[str]) -> int:
@@ -59,9 +49,11 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
         err.print(note if note.startswith("warning: ") else f"note: {note}")
     err.print(f"{plan.config.name}: {description}; loading Beam ...")
     with quiet_imports():
+        from pipelines.beam_fixes import shared_readers
         from pipelines.engine import common, options
         from pipelines.flows import stream as flow
 
+    shared_readers.share()
     given = options.options_from([*flags, "--streaming"])
     dry_run = options.is_dry_run(given)
     if options.is_remote_runner(given):
@@ -85,6 +77,8 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
 
     if dry_run:
         return common.dry_run(given, build, out)
+    for line in run.recover():
+        err.print(f"note: {line}")
     try:
         job = common.hand_over(given, build)
     except common.RunFailedError as error:

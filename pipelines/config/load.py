@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from model import packaged
 from pipelines.config import environment, home
+from pipelines.config.absolute import with_absolute_paths
 from pipelines.config.base import Strict
 from pipelines.config.errors import ConfigError
 from pipelines.config.explain import (
@@ -28,7 +29,7 @@ PACKAGED = "configs/natality.json"
 PACKAGED_STREAM = "configs/natality-stream.json"
 
 
-def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
+def load(path: str | None, overrides: Sequence[str] = (), absolute: bool = False) -> RunConfig:
     """Reads a config file, applies `--set` overrides and environment variables, and checks it.
 
     A packaged config reads packaged data, wherever it is run from, unless the working directory has files of that name.
@@ -37,6 +38,7 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
       path: the file, or the name of a packaged one such as configs/natality-stream.json; None for the packaged natality
         example.
       overrides: `KEY=VALUE` each, as from `--set`.
+      absolute: relative paths are completed, for workers that have another working directory.
 
     Raises:
       ConfigError: with every mistake found.
@@ -48,8 +50,9 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> RunConfig:
         _read_packaged_data(content)
     problems = [problem for override in overrides if (problem := _override(content, override))]
     written, content = content, environment.filled(content, problems)
+    content = home.with_home(content)
     try:
-        config = RunConfig.model_validate(home.with_home(content))
+        config = RunConfig.model_validate(with_absolute_paths(content) if absolute else content)
     except ValidationError as error:
         explained = [explain(details, written) for details in error.errors()]
         # A value that suits neither arm of a union is one mistake.

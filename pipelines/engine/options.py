@@ -62,6 +62,8 @@ _FLINK_DEFAULTS = {
     "parallelism": "1",
 }
 """Of streams."""
+_KEPT_WORKER_MS = 20_000
+"""How long Flink keeps a worker that no stage of its job needs: else it starts a new one for each stage."""
 
 
 def options_from(flags: Sequence[str]) -> PipelineOptions:
@@ -80,9 +82,14 @@ def options_from(flags: Sequence[str]) -> PipelineOptions:
     elif runner in _PORTABLE:
         options = _portable(options, flags)
     setup = options.view_as(SetupOptions)
-    if not is_here(options) and not setup.setup_file:
+    if not is_here(options) and not _is_installed_there(options) and not setup.setup_file:
         worker_packages.add_to(setup)
     return options
+
+
+def _is_installed_there(options: PipelineOptions) -> bool:
+    """Tells whether workers run in an environment that has this project: that of a worker pool, or of a program."""
+    return options.view_as(PortableOptions).environment_type in ("EXTERNAL", "PROCESS")
 
 
 def _parsed(flags: Sequence[str]) -> PipelineOptions:
@@ -107,6 +114,8 @@ def _portable(options: PipelineOptions, flags: Sequence[str]) -> PipelineOptions
         missing = {name: value for name, value in _FLINK_DEFAULTS.items() if name not in given}
         options = _parsed([*flags, *(f"--{name}={value}" if value else f"--{name}" for name, value in missing.items())])
         portable = options.view_as(PortableOptions)
+    if not is_prism(options) and portable.environment_type not in (None, "LOOPBACK"):
+        portable.environment_cache_millis = portable.environment_cache_millis or _KEPT_WORKER_MS
     flink = options.view_as(FlinkRunnerOptions)
     if _runner(options) == "flinkrunner" and flink.flink_master == "[auto]" and not flink.flink_job_server_jar:
         portable.job_endpoint = portable.job_endpoint or FLINK_JOB_ENDPOINT

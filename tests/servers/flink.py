@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.servers import tools
 from tests.support import processes
 
-_POM = Path(__file__).resolve().parent / "flink" / "pom.xml"
+POM = Path(__file__).resolve().parent / "flink" / "pom.xml"
 _READY_WITHIN_S = 60.0
 _PORT = 8099
 _FLAGS = """\
@@ -37,7 +37,7 @@ def flink_job_server(port: int = 0) -> Iterator[str]:
       port: where it listens; 0 for a free one.
     """
     tools.needs("Flink", "java")
-    jars = tools.jars("flink", _POM, "150 MB")
+    jars = tools.jars("flink", POM, "150 MB")
     with tempfile.TemporaryDirectory(prefix="flink-") as folder:
         port = port or tools.free_ports(1)[0]
         # A job whose workers are gone is to end.

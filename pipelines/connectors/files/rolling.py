@@ -134,7 +134,7 @@ class RollingFile:
 
 
 def close_all() -> None:
-    """Publishes what is open in this process, at the end of a run."""
+    """Publishes what is open in this process, at the end of a run, and of a worker that is a process of its own."""
     with _lock:
         left = list(_open_files)
     for file in left:

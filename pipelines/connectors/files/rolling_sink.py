@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.connectors.files.rolling import RollingFile
+from pipelines.connectors.files.rolling import RollingFile, recover
 from pipelines.connectors.writing.row_writer import OutputRows, RowWriter
 from pipelines.formats.base import Writer
 from pipelines.plan import OutputColumn
@@ -42,6 +42,8 @@ class RollingWriter(RowWriter):
         self._window_s = window_s
 
     def open(self) -> None:
+        # A worker that was killed while its stream goes on elsewhere has left whole rows.
+        recover(self._output, self._format.extension)
         self._rolling = RollingFile(self._output, self._format.extension, self._window_s)
 
     def begin_bundle(self) -> None:
