@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from pipelines.cli import command
 from pipelines.cli.beam_flags import beam_flags, has_other_processes
 
 _APPENDED = ("csv", "json")
+_OLDEST_BEAM = (2, 77)
+"""The first with sources of streams in Python."""
 _DESCRIPTION = """\
 Takes messages, predicts each with a TensorFlow model in micro-batches, writes the predictions; what fails goes to dead
 letters. Without --config: configs/natality-stream.json, 10,000 simulated messages at 500 a second.
@@ -43,6 +46,9 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.config.load import PACKAGED_STREAM, load
     from pipelines.planning.planner import make_plan
 
+    version = importlib.metadata.version("apache-beam")
+    if tuple(map(int, version.split(".")[:2])) < _OLDEST_BEAM:
+        raise ConfigError([f"streams need Apache Beam 2.77, and so Python 3.11; here is Apache Beam {version}"])
     flags = beam_flags(flags)
     limits = {"messages": arguments.max_messages, "duration_s": arguments.duration}
     given = {name: value for name, value in limits.items() if value is not None}

@@ -99,6 +99,10 @@ class OrcOrigin(RereadOrigin):
         return sink.getvalue()
 
 
+_WRAPS = int(pa.__version__.split(".")[0]) < 25
+"""Whether pyarrow reads times that nanoseconds do not hold as other times, and does not say so."""
+
+
 class OrcReader(Reader):
     """Reads the columns wanted, a stripe (64 MiB in most files) at a time."""
 
@@ -234,30 +238,42 @@ def _stripe(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a stripe in batches; times are in more than one unit if they need it. Raises READ_ERRORS."""
     nbytes = tail.stripes[index].nbytes
+    if _WRAPS and any(column in names for column in timestamps(file_footer(file))):
+        yield from _with_own_times(file, index, names, name, content, nbytes, "pyarrow before 25 may change its times")
+        return
     try:
         yield from file.read_stripe(index, nbytes, names)
     except pa.ArrowInvalid as error:
-        footer = file_footer(file)
-        numbers = {column: number for column, number in timestamps(footer).items() if column in names}
-        if not numbers or "out of range for nanosecond" not in str(error):
+        if "out of range for nanosecond" not in str(error):
             raise
-        try:
+        yield from _with_own_times(file, index, names, name, content, nbytes, str(error))
 
-            def read(start: int, count: int) -> bytes:
-                return read_range(name, start, start + count) if content is None else content[start : start + count]
 
-            stripe = StripeTimes(read, file.compression, footer.stripes[index])
-            zones = {column: file.schema.field(column).type.tz for column in numbers}
-            times = {column: stripe.column(number, zones[column]) for column, number in numbers.items()}
-            others = [column for column in names if column not in numbers]
-            rest = pa.concat_batches(list(file.read_stripe(index, nbytes, others))) if others else None
-            batches = with_times(rest, times)
-        except (IndexError, OverflowError, ValueError, DecodeError, zlib.error) as failure:
-            raise FormatError(f"{error}; one by one: {failure}") from error
-        for batch in batches:
-            step = batch_rows(batch.num_rows, batch.nbytes)
-            for begin in range(0, batch.num_rows, step):
-                yield batch.slice(begin, step)
+def _with_own_times(
+    file: OrcFile, index: int, names: list[str], name: str, content: bytes | None, nbytes: int, reason: str
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a stripe, whose times pyarrow does not read. Raises FormatError with the reason why it does not."""
+    footer = file_footer(file)
+    numbers = {column: number for column, number in timestamps(footer).items() if column in names}
+    if not numbers:
+        raise FormatError(reason)
+    try:
+
+        def read(start: int, count: int) -> bytes:
+            return read_range(name, start, start + count) if content is None else content[start : start + count]
+
+        stripe = StripeTimes(read, file.compression, footer.stripes[index])
+        zones = {column: file.schema.field(column).type.tz for column in numbers}
+        times = {column: stripe.column(number, zones[column]) for column, number in numbers.items()}
+        others = [column for column in names if column not in numbers]
+        rest = pa.concat_batches(list(file.read_stripe(index, nbytes, others))) if others else None
+        batches = with_times(rest, times)
+    except (IndexError, OverflowError, ValueError, DecodeError, zlib.error) as failure:
+        raise FormatError(f"{reason}; one by one: {failure}") from failure
+    for batch in batches:
+        step = batch_rows(batch.num_rows, batch.nbytes)
+        for begin in range(0, batch.num_rows, step):
+            yield batch.slice(begin, step)
 
 
 def _footer(file: str) -> tuple[pa.Schema, int]:
