@@ -47,6 +47,10 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
     out, err = command.consoles()
     for note in plan.notes:
         err.print(note if note.startswith("warning: ") else f"note: {note}")
+    if plan.config.batching.latency_budget_ms is not None:
+        err.print(
+            "warning: batching.latency_budget_ms: workers of other processes go by batching.max_rows and max_wait_ms"
+        )
     err.print(f"{plan.config.name}: {description}; loading Beam ...")
     with quiet_imports():
         from pipelines.beam_fixes import shared_readers

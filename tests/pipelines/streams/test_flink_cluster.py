@@ -58,13 +58,13 @@ def test_a_batch_outlasts_a_task_manager(cluster: FlinkCluster, tmp_path: Path) 
     """All paths are relative to the command's working directory, which no worker has."""
     count = 200_000
     (tmp_path / "births.jsonl").write_bytes(b"\n".join(births(count)))
-    with serving(PACKAGED, "--latency-ms", "700") as server, httpx.Client(base_url=server.rest) as client:
+    with serving(PACKAGED, "--latency-ms", "1000") as server, httpx.Client(base_url=server.rest) as client:
         config = {
             "name": "births",
             "source": {"type": "file", "format": "json", "path": "births.jsonl", "key": "source_id"},
             "model": {
                 "type": "endpoint", "protocol": "tf_serving_rest", "url": f"{server.rest}/v1/models/default:predict",
-                "signature_from": str(PACKAGED),
+                "signature_from": str(PACKAGED), "max_in_flight": 2,
             },
             "batching": {"max_rows": 5_000},
             "output": {"type": "file", "format": "csv", "path": "out/p"},

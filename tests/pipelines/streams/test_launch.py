@@ -10,13 +10,18 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.io.gcp.pubsub import PubsubMessage
+from apache_beam.options.pipeline_options import PortableOptions, SetupOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.utils.timestamp import Timestamp
 
 from pipelines.cli.hand_over_stream import is_elsewhere
+from pipelines.config.files import FileSource
+from pipelines.config.load import load
+from pipelines.config.model import SavedModelConfig
 from pipelines.config.pubsub import PubSubSource
 from pipelines.connectors.pubsub.dataflow_source import Form, Note, ReadPubSubNative
+from pipelines.engine.options import options_from
 from tests.servers.pubsub_emulator import SUBSCRIPTION
 from tests.support.commands import ROOT, Command
 
@@ -89,6 +94,35 @@ def test_flags_that_send_a_stream_elsewhere() -> None:
     assert is_elsewhere(["--runner", "PortableRunner", "--environment_type", "DOCKER"])
     assert not is_elsewhere([])
     assert not is_elsewhere(["--runner", "FlinkRunner", "--environment_type=LOOPBACK"])
+
+
+def test_workers_of_other_processes_get_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    changes = ["output.path=out/", "model.path=own", "source.path=gs://bucket/births.csv", 'dead_letters={"path": "d"}']
+    found = load(None, changes, absolute=True)
+    assert isinstance(found.model, SavedModelConfig)
+    assert isinstance(found.source, FileSource)
+    paths = (found.output_path, found.model.path, found.source.path, found.dead_letters_path)
+    assert paths == (f"{tmp_path}/out/", f"{tmp_path}/own", "gs://bucket/births.csv", f"{tmp_path}/d")
+    packaged = load(None, ["source.columns={}", "output.path=/o/p"], absolute=True)
+    assert isinstance(packaged.model, SavedModelConfig)
+    assert packaged.model.path == str(ROOT / "model" / "trained" / "v1")
+    assert load(None, ["output.path=out/"]).output_path == "out/"
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_staged"), [("EXTERNAL", False), ("PROCESS", False), ("DOCKER", True), ("LOOPBACK", False)]
+)
+def test_only_workers_without_the_project_are_sent_it(environment: str, is_staged: bool) -> None:
+    flags = ["--runner", "FlinkRunner", "--job_endpoint", "localhost:8099", "--environment_type", environment]
+    found = options_from(flags)
+    assert bool(found.view_as(SetupOptions).setup_file) == is_staged
+    # Flink would start a worker for each stage; those of this process are threads.
+    assert bool(found.view_as(PortableOptions).environment_cache_millis) == (environment != "LOOPBACK")
+    assert (
+        options_from([*flags, "--environment_cache_millis=7"]).view_as(PortableOptions).environment_cache_millis == "7"
+    )
 
 
 def test_messages_keep_ids_times_and_attributes() -> None:
