@@ -8,6 +8,7 @@ from typing import cast
 from pipelines.formats.base import FormatError, Reader, ReadSpec, RowReader, Split, Writer, is_mixed
 
 __all__ = [
+    "EXTENSIONS",
     "WRITERS",
     "FormatError",
     "ReadSpec",
@@ -37,6 +38,8 @@ _ROW_READERS = {
     "avro_message": "avro.message.AvroMessageReader",
     "protobuf": "protobuf.message.ProtobufReader",
 }
+EXTENSIONS = {"csv": "csv", "json": "jsonl", "avro": "avro", "parquet": "parquet", "tfrecord": "tfrecord"}
+"""Format -> extension of the files that its writer writes, which is the writer's own."""
 WRITERS = {
     "csv": "csv.writer.CsvWriter",
     "json": "json.JsonWriter",

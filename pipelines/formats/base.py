@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import pyarrow as pa
 
@@ -112,9 +112,11 @@ class RowReader(ABC):
 
     Attributes:
       libraries: modules that are imported only when rows are decoded; a run imports them before its clock starts.
+      has_own_types: the format carries the types of its columns, which are then decoded as they are.
     """
 
     libraries: tuple[str, ...] = ()
+    has_own_types: ClassVar[bool] = False
 
     def __init__(self, spec: ReadSpec) -> None:
         self.spec = spec

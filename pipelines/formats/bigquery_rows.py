@@ -212,6 +212,8 @@ class BigQueryOrigin(Origin):
 class BigQueryRowReader(RowReader):
     """Decodes rows of BigQuery out of dead letters."""
 
+    has_own_types = True
+
     libraries = (
         "google.cloud.bigquery",
         "google.cloud.bigquery_storage_v1.services.big_query_read.transports",

@@ -11,9 +11,8 @@ from inference.columns.bound import Binding
 from inference.columns.coercion import is_text
 from model.specs import Signature
 from pipelines.config.run import RunConfig
-from pipelines.formats import ReadSpec, is_mixed
+from pipelines.formats import ReadSpec, is_mixed, row_reader_class
 
-_SELF_DESCRIBING = ("avro", "avro_message", "bigquery", "orc", "parquet", "protobuf")
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -85,7 +84,7 @@ def _decoded_type(format: str, natural: pa.DataType, wanted: pa.DataType, depth:
         return natural
     if is_text(wanted):
         return _WORDS if pa.types.is_string(natural) and format not in ("text", "tfrecord") else natural
-    if format in _SELF_DESCRIBING or format == "tfrecord":
+    if format == "tfrecord" or row_reader_class(format).has_own_types:
         return natural
     if format == "csv" or pa.types.is_null(natural):
         return pa.float32() if pa.types.is_float16(wanted) else wanted

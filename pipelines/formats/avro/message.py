@@ -60,6 +60,7 @@ class AvroMessageReader(MessageReader):
     Options: `schema`, parsed, and `framing`.
     """
 
+    has_own_types = True
     kind = "avro"
     libraries = ("polars", "fastavro")
 

@@ -35,6 +35,7 @@ __all__ = ["AvroReader", "AvroWriter"]
 class AvroReader(Reader):
     """Reads the columns wanted from blocks of any codec: null, deflate, snappy, zstandard, bzip2, xz."""
 
+    has_own_types = True
     libraries = ("polars",)
 
     def may_grow(self, file: str, size: int) -> bool:

@@ -106,6 +106,7 @@ _WRAPS = int(pa.__version__.split(".")[0]) < 25
 class OrcReader(Reader):
     """Reads the columns wanted, a stripe (64 MiB in most files) at a time."""
 
+    has_own_types = True
     unit = "stripes"
 
     @classmethod

@@ -72,6 +72,7 @@ class ParquetOrigin(RereadOrigin):
 class ParquetReader(Reader):
     """Reads the columns wanted, row group by row group, in batches of bounded size."""
 
+    has_own_types = True
     unit = "row groups"
 
     @classmethod

@@ -52,6 +52,7 @@ class ProtobufReader(MessageReader):
     Options: `descriptor`, a serialized FileDescriptorSet; `message`, the full name of the type; `framing`.
     """
 
+    has_own_types = True
     kind = "protobuf"
     libraries = ("ptars", "google.protobuf.message_factory")
 

@@ -13,8 +13,9 @@ import uuid
 from typing import IO
 
 from pipelines import storage
+from pipelines.formats import EXTENSIONS as FILE_EXTENSIONS
 
-EXTENSIONS = ("avro", "csv", "jsonl", "parquet", "tfrecord")
+EXTENSIONS = tuple(sorted({*FILE_EXTENSIONS.values(), "jsonl"}))
 """Of the files that this project writes."""
 
 _ROLLING = r"\d{8}T\d{6}Z-[0-9a-f]{8}"
