@@ -138,7 +138,8 @@ def _summary(
     config = plan.config
     dead_letters = outcome.dead_letter_shards
     extension = writer_class(config.output.shard_format).extension
-    pattern = shards.pattern(output, outcome.output_shards, extension)
+    shard_count = outcome.output_shards
+    pattern = shards.pattern(output, shard_count, extension) if shard_count else "none: no row was written"
     fraction = dead / read if read else 0.0
     return Summary(
         name=config.name,
