@@ -15,7 +15,8 @@ _METRICS = {
     # Megabytes times seconds.
     "TotalMemoryUsage": ("dataflow_batch_memory_gb_hour", _HOUR_S * 1024),
     "TotalPdUsage": ("dataflow_disk_gb_hour", _HOUR_S),
-    "BillableShuffleDataProcessed": ("dataflow_shuffle_gb", float(1 << 30)),
+    # Gigabytes: its own original_name in the service ends with chargeable_gb.
+    "BillableShuffleDataProcessed": ("dataflow_shuffle_gb", 1.0),
 }
 """Metric of the service -> name of the price, and how much of the metric is one unit of it."""
 _SHOWN = {

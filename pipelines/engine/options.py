@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
     StandardOptions,
     TestOptions,
+    WorkerOptions,
 )
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
@@ -88,7 +89,9 @@ def options_from(flags: Sequence[str]) -> PipelineOptions:
 
 
 def _is_installed_there(options: PipelineOptions) -> bool:
-    """Tells whether workers run in an environment that has this project: that of a worker pool, or of a program."""
+    """Tells whether workers run in an environment that has this project: of a worker pool, a program or an image."""
+    if is_remote_runner(options):
+        return options.view_as(WorkerOptions).sdk_container_image is not None
     return options.view_as(PortableOptions).environment_type in ("EXTERNAL", "PROCESS")
 
 

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import SetupOptions
 
+from pipelines.engine.options import options_from
 from tests.support import ledger, processes
 from tests.support.commands import ROOT, Command
 from tests.support.ledger import births, write_config, write_rows
@@ -82,3 +84,12 @@ def test_dry_run_here(command: Command, tmp_path: Path) -> None:
         assert result.code == 0, result
         assert "nothing was started" in result.out
         assert not (tmp_path / "out").exists()
+
+
+def test_an_image_has_the_project_in_it() -> None:
+    image = options_from([*DATAFLOW, *CLOUD, "--sdk_container_image", "example.com/image"]).view_as(SetupOptions)
+    assert not image.setup_file
+    assert not image.extra_packages
+    assert options_from([*DATAFLOW, *CLOUD]).view_as(SetupOptions).setup_file == str(ROOT / "setup.py")
+    both = [*DATAFLOW, *CLOUD, "--sdk_container_image", "example.com/image", "--setup_file", "mine.py"]
+    assert options_from(both).view_as(SetupOptions).setup_file == "mine.py"

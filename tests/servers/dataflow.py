@@ -28,7 +28,7 @@ USED = {
     "TotalVcpuTime": 7_200.0,
     "TotalMemoryUsage": 3_600.0 * 1024 * 8,
     "TotalPdUsage": 3_600.0 * 50,
-    "BillableShuffleDataProcessed": float(1 << 30),
+    "BillableShuffleDataProcessed": 1.0,
 }
 """What each job has used, by Dataflow's own metrics: 2 vCPU-h, 8 GB-h, 50 GB-h of disk, 1 GB shuffled."""
 
