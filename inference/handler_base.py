@@ -43,7 +43,7 @@ class Columnar:
       max_bytes: most bytes in a call of the model, see `call_size`; None: calls are bounded by rows alone.
 
     Attributes:
-      signature: the same.
+      signature: the model's inputs and outputs.
       outputs: names and types of the columns that are added to a batch.
     """
 

@@ -151,7 +151,7 @@ def folder_names(folder: str, begin: str) -> list[str]:
 def remove_folder(path: str, is_ours: Callable[[str], bool]) -> None:
     """Removes the files of a local folder that are ours by name, then the folder, if nothing else is in it.
 
-    A folder of another user is let be, links are not followed.
+    A folder of another user stays, links are not followed.
     """
     try:
         number = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -62,7 +62,7 @@ class Connection:
     """Describes how to connect to a server.
 
     Attributes:
-      headers: who asks.
+      headers: headers that identify the caller.
       connect_timeout_s: for a connection to be made.
       timeout_s: for a whole request.
       connections: most at a time.

@@ -113,7 +113,7 @@ class DryApi(Api):
 
     Args:
       root: as for `Api`.
-      calls: where to.
+      calls: list that the calls are added to.
     """
 
     def __init__(self, root: str, calls: list[Call]) -> None:

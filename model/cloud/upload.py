@@ -31,8 +31,8 @@ class ModelFile:
 
     Attributes:
       name: below the model's folder, with slashes.
-      path: on this machine.
-      bytes: size.
+      path: path on this machine.
+      bytes: size in bytes.
       crc32c: of its content, as Cloud Storage writes it: base64.
     """
 
@@ -48,7 +48,7 @@ class ModelFolder:
 
     Attributes:
       path: as it was named.
-      files: all of them, saved_model.pb last: a copy that is broken off is then none that could be loaded.
+      files: the files, saved_model.pb last: a copy that is broken off is then none that could be loaded.
       sha256: of names and contents, hexadecimal.
       signatures: by name.
     """

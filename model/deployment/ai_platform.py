@@ -27,13 +27,13 @@ class AiPlatformSettings:
     """Describes the model and version to create on AI Platform.
 
     Attributes:
-      project: whose.
-      name: the model's.
+      project: the Google Cloud project.
+      name: name of the model.
       version: its version's name.
       region: where the model is.
       runtime_version: of AI Platform, which has TensorFlow's number.
       python_version: of that runtime.
-      machine_type: of the nodes.
+      machine_type: machine type of the nodes.
       default: make the version the model's default.
     """
 
@@ -64,7 +64,7 @@ class AiPlatform:
 
     Args:
       api: the service.
-      settings: what.
+      settings: the model and version to create or delete.
       did: takes what was done: ("version v1", "created").
     """
 

@@ -22,13 +22,13 @@ class VertexSettings:
     """Describes the model and endpoint to create on Vertex AI.
 
     Attributes:
-      project: whose.
+      project: the Google Cloud project.
       location: region of model and endpoint.
       name: the model's display name.
       version: what this version is called in descriptions; Vertex AI numbers versions itself.
       endpoint: the endpoint's display name.
       image: container that serves the model.
-      machine_type: of the nodes.
+      machine_type: machine type of the nodes.
       min_replicas: number of nodes at least.
       max_replicas: number of nodes at most.
       traffic: percentage of the endpoint's requests that go to this version.
@@ -56,7 +56,7 @@ class VertexDeployment:
 
     Args:
       api: the service.
-      settings: what.
+      settings: the model and endpoint to create or delete.
       sha256: of the SavedModel's content: how a version is recognised.
       did: takes what was done: ("endpoint births", "created").
     """
@@ -252,7 +252,7 @@ class VertexDeployment:
         return found[0]
 
     def _split(self, endpoint: Json | None, deployed: Json | None) -> dict[str, int]:
-        """The traffic as it shall be: by id, "0" for what is not deployed yet."""
+        """Returns the traffic to set: by id, "0" for what is not deployed yet."""
         split = (endpoint or {}).get("trafficSplit") or {}
         return add(split, str(deployed["id"]) if deployed else "0", self._settings.traffic, self._settings.endpoint)
 

@@ -72,7 +72,7 @@ class ClientConnection(H11Protocol):
     It is h11's whatever else is installed: it bounds the size of a request's head, and refuses what is ambiguous.
 
     Args:
-      connections: all of them.
+      connections: the connections of the server, to add this one to.
     """
 
     transports: ClassVar["WeakValueDictionary[tuple[str, int], asyncio.Transport]"] = WeakValueDictionary()

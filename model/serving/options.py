@@ -50,7 +50,7 @@ class Options:
       max_batch_wait_s: how long a request waits for others although the model is free.
       max_request_rows: most rows of a request.
       max_queue_rows: how many rows may wait for the model.
-      max_body_bytes: of a request.
+      max_body_bytes: most bytes of a request body.
       max_connections: how many connections of REST are kept, and of gRPC.
       request_s: how long a request may take to arrive, and an answer to be taken.
       idle_s: how long a connection without a request is kept.

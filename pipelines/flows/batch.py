@@ -62,7 +62,7 @@ def connect(
     """Adds source -> Predict -> sink and the account of it.
 
     Args:
-      pipeline: where to.
+      pipeline: the pipeline to add to.
       plan: what to do.
       read: gives (Origin, record batch), and receipts.
       target: what is published, and where; an output without rows is a file too, but for a replay's.

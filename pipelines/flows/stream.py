@@ -124,7 +124,7 @@ def build(pipeline: beam.Pipeline, run: StreamRun, read: beam.PTransform, reader
     """Adds the flow of a stream to a pipeline.
 
     Args:
-      pipeline: where to.
+      pipeline: the pipeline to add to.
       run: the plan, and what is written to.
       read: gives Messages.
       reader: of the messages' format.

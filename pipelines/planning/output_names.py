@@ -38,7 +38,7 @@ def without_rows(config: RunConfig, signature: Signature, names: Sequence[str], 
 
     Args:
       config: the config.
-      signature: the model's.
+      signature: signature of the model.
       names: of the columns to write.
       by_default: of the columns that are written where the config lists none.
     """

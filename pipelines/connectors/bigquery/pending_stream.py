@@ -37,7 +37,7 @@ def write(order: DeliveryOrder, settings: DeliverySettings, folder: str, note: s
 
     Args:
       order: what to write.
-      settings: where to.
+      settings: the table, and how it is written.
       folder: the folder of the shards; ends in a slash.
       note: path of the file with the name of the stream that is to be committed.
 

@@ -142,7 +142,7 @@ def close_all() -> None:
 
 
 def recover(prefix: str, extension: str) -> int:
-    """Publishes what a killed run left. Files that another run has open are let be.
+    """Publishes what a killed run left. Files that another run has open stay.
 
     So is what no run has left: links (also hard ones), other users' files, and names that no stream gives.
 

@@ -51,8 +51,8 @@ class Subscriber:
       timestamp: see `decoded`.
       pullers: threads that pull.
       attributes: see `decoded`.
-      most_bytes: pulled ahead, about: the pulls under way may exceed it.
-      most_messages: the same.
+      most_bytes: bytes pulled ahead, about: the pulls under way may exceed it.
+      most_messages: messages pulled ahead, about.
     """
 
     subscription: str
