@@ -71,12 +71,13 @@ def execute(
         from pipelines.engine import dataflow
 
         dataflow.set_defaults(given, flags, plan)
-        for note in [] if dry_run or problems else dataflow.region_notes(given, plan):
-            err.print(note)
         unreachable = options.unreachable_paths(plan)
         problems += [] if dry_run else unreachable
         for problem in unreachable if dry_run else []:
             err.print(f"warning: {problem}")
+        # Not before all is right that can be known without the cloud.
+        for note in [] if dry_run or problems else dataflow.region_notes(given, plan):
+            err.print(note)
     if problems:
         raise ConfigError(problems)
     build, output = _flow(plan, replayed)
