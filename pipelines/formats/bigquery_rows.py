@@ -26,28 +26,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from inference.columns.coercion import is_list
 from pipelines.formats.base import RowReader
+from pipelines.formats.bigquery_types import arrow_type, type_name
 from pipelines.formats.readable import readable, readable_type
 from pipelines.formats.table import conform
 from pipelines.rows.origin import Block, Origin, Positions, RejectedRow
 
-_ARROW = {
-    "INT64": pa.int64(),
-    "FLOAT64": pa.float64(),
-    "NUMERIC": pa.decimal128(38, 9),
-    "BIGNUMERIC": pa.decimal256(76, 38),
-    "BOOL": pa.bool_(),
-    "STRING": pa.string(),
-    "BYTES": pa.binary(),
-    "DATE": pa.date32(),
-    "DATETIME": pa.timestamp("us"),
-    "TIME": pa.time64("us"),
-    "TIMESTAMP": pa.timestamp("us", "UTC"),
-    "JSON": pa.string(),
-    "GEOGRAPHY": pa.string(),
-}
-_SAME = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "BIGDECIMAL": "BIGNUMERIC", "DECIMAL": "NUMERIC"}
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "INT64": int,
     "FLOAT64": float,
@@ -59,34 +43,6 @@ _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "TIME": time.fromisoformat,
     "TIMESTAMP": datetime.fromisoformat,
 }
-
-
-def arrow_type(name: str) -> pa.DataType | None:
-    """Returns the Arrow type of a BigQuery type by its name, such as INT64, INTEGER or ARRAY<STRING>; None if there is
-    none.
-    """
-    if name.startswith("ARRAY<"):
-        inner = arrow_type(name[6:-1])
-        return None if inner is None else pa.list_(inner)
-    return _ARROW.get(_SAME.get(name, name))
-
-
-def type_name(type: pa.DataType) -> str | None:
-    """Returns BigQuery's name of a type that its Arrow batches have; None for types that no column here has.
-
-    >>> type_name(pa.list_(pa.timestamp("us", "UTC")))
-    'ARRAY<TIMESTAMP>'
-    """
-    if is_list(type):
-        inner = None if is_list(type.value_type) else type_name(type.value_type)
-        return None if inner is None else f"ARRAY<{inner}>"
-    if pa.types.is_decimal(type):
-        return "NUMERIC" if pa.types.is_decimal128(type) and type.scale <= 9 else "BIGNUMERIC"
-    if pa.types.is_timestamp(type):
-        return "DATETIME" if type.tz is None else "TIMESTAMP"
-    if pa.types.is_large_string(type):
-        return "STRING"
-    return next((name for name, known in _ARROW.items() if known == type), None)
 
 
 def leaves(schema: pa.Schema) -> tuple[pa.Schema, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pyarrow as pa
@@ -13,13 +12,13 @@ from pipelines.config.errors import ConfigError
 from pipelines.connectors.bigquery import locations
 from pipelines.connectors.bigquery.settings import partitioning
 from pipelines.connectors.bigquery.tables import (
-    GRPC_EMULATOR,
     REST_EMULATOR,
     Table,
     column_of,
     columns_of,
     make_client,
     mismatches,
+    require_both_emulators,
 )
 from pipelines.connectors.preflight import ANSWER_WITHIN_S, asked
 
@@ -42,8 +41,8 @@ def check(output: BigQueryOutput, schema: pa.Schema) -> None:
     problems = _names(schema) + _layout(output, schema)
     if problems:
         raise ConfigError(problems)
-    if output.method == "stream" and bool(os.environ.get(REST_EMULATOR)) != bool(os.environ.get(GRPC_EMULATOR)):
-        raise ConfigError([f"output.table: {REST_EMULATOR} and {GRPC_EMULATOR} belong together: set both, or neither"])
+    if output.method == "stream":
+        require_both_emulators("output.table")
     target = Table.parse(output.table)
     location, problems = asked("output.table", "BigQuery", REST_EMULATOR, lambda: _look(output, target, schema))
     if not problems and output.method == "load" and storage.is_remote(output.staging_prefix):

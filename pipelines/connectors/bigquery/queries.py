@@ -12,7 +12,7 @@ from inference.log_throttle import first_line
 from pipelines.config.bigquery import BigQuerySource
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.bigquery.tables import Table
-from pipelines.formats.bigquery_rows import arrow_type
+from pipelines.formats.bigquery_types import arrow_type
 
 READABLE_TABLES = ("TABLE", "SNAPSHOT", "CLONE")
 """Types of tables that the Storage Read API reads as they are."""
@@ -131,6 +131,5 @@ def result_of(client: Any, source: BigQuerySource, sql: str, name: str) -> Table
 
 def _said(error: Exception) -> str:
     """Returns what an error of the REST API says, without the address that was asked."""
-    return first_line(getattr(error, "message", None) or error).partition("?prettyPrint=false: ")[2] or first_line(
-        getattr(error, "message", None) or error
-    )
+    line = first_line(getattr(error, "message", None) or error)
+    return line.partition("?prettyPrint=false: ")[2] or line

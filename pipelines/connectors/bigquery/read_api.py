@@ -7,7 +7,6 @@ stream here gives up after some attempts without a row between them.
 from __future__ import annotations
 
 import logging
-import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -19,16 +18,9 @@ from typing import Any
 import grpc
 import pyarrow as pa
 
-from pipelines.connectors.bigquery.tables import GRPC_EMULATOR
-from pipelines.connectors.bigquery.write_api import told
+from pipelines.connectors.bigquery.transport import connected_to, told
 
 _LOG = logging.getLogger(__name__)
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.keepalive_time_ms", 60_000),
-]
 _ANSWER_WITHIN_S = 60.0
 _ATTEMPTS = 8
 """Attempts to read on without a row between them."""
@@ -94,13 +86,9 @@ class StreamRows:
 
 def make_transport() -> Any:
     """Makes a transport to BigQuery, or to the emulator that BIGQUERY_STORAGE_EMULATOR_HOST names."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 
-    emulator = os.environ.get(GRPC_EMULATOR)
-    if emulator:
-        return BigQueryReadGrpcTransport(channel=grpc.insecure_channel(emulator, _OPTIONS))
-    return BigQueryReadGrpcTransport(channel=BigQueryReadGrpcTransport.create_channel(options=_OPTIONS))
+    return connected_to(BigQueryReadGrpcTransport)
 
 
 @contextmanager

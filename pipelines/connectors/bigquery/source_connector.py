@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,8 +12,15 @@ from pipelines.config.bigquery import BigQuerySource
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.base import BoundedSourceConnector, SourceContents
 from pipelines.connectors.bigquery import queries, read_api
-from pipelines.connectors.bigquery.tables import GRPC_EMULATOR, REST_EMULATOR, Table, missing_of, source_client
-from pipelines.connectors.bigquery.write_api import told
+from pipelines.connectors.bigquery.tables import (
+    GRPC_EMULATOR,
+    REST_EMULATOR,
+    Table,
+    missing_of,
+    require_both_emulators,
+    source_client,
+)
+from pipelines.connectors.bigquery.transport import told
 from pipelines.connectors.preflight import ANSWER_WITHIN_S, asked
 from pipelines.dead_letters.limit import DeadLetterLimit
 from pipelines.dead_letters.place import DeadLetterPlace
@@ -38,8 +44,7 @@ class BigQuerySourceConnector(BoundedSourceConnector):
         self._source = source
 
     def look_at(self) -> SourceContents:
-        if bool(os.environ.get(REST_EMULATOR)) != bool(os.environ.get(GRPC_EMULATOR)):
-            raise ConfigError([f"source: {REST_EMULATOR} and {GRPC_EMULATOR} belong together: set both, or neither"])
+        require_both_emulators("source")
         notes: list[str] = []
         table = self._rest("source.table", self._table) if self._source.table else None
         if table is not None and table.table_type in queries.READABLE_TABLES:

@@ -14,6 +14,7 @@ from inference.columns.bound import did_you_mean
 from inference.columns.coercion import is_list
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.preflight import ANSWER_WITHIN_S, asked
+from pipelines.formats.bigquery_types import standard_name, type_name
 
 if TYPE_CHECKING:
     from pipelines.config.bigquery import BigQuerySource
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 REST_EMULATOR = "BIGQUERY_EMULATOR_HOST"
 GRPC_EMULATOR = "BIGQUERY_STORAGE_EMULATOR_HOST"
-_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 _MOST_DIGITS, _MOST_DECIMALS = 38, 9
 _Answer = TypeVar("_Answer")
 
@@ -112,19 +112,10 @@ def table_schema(columns: tuple[OutputColumn, ...], event_time: str | None) -> p
 
 def column_of(field: pa.Field) -> Column:
     """Returns the column that takes a field whose type is one of `table_type`'s."""
-    if is_list(field.type):
-        return Column(field.name, _scalar_name(field.type.value_type), "REPEATED")
-    return Column(field.name, _scalar_name(field.type), "NULLABLE")
-
-
-def _scalar_name(type: pa.DataType) -> str:
-    if pa.types.is_timestamp(type):
-        return "DATETIME" if type.tz is None else "TIMESTAMP"
-    if pa.types.is_decimal(type):
-        return "NUMERIC"
-    names = {pa.int64(): "INT64", pa.float64(): "FLOAT64", pa.bool_(): "BOOL", pa.binary(): "BYTES"}
-    names |= {pa.date32(): "DATE", pa.time64("us"): "TIME"}
-    return names.get(type, "STRING")
+    is_repeated = is_list(field.type)
+    name = type_name(field.type.value_type if is_repeated else field.type)
+    assert name is not None, field.type
+    return Column(field.name, name, "REPEATED" if is_repeated else "NULLABLE")
 
 
 def make_client(project: str | None) -> Any:
@@ -161,6 +152,16 @@ def source_client(source: BigQuerySource) -> Any:
         ) from None
 
 
+def require_both_emulators(where: str) -> None:
+    """Raises ConfigError if one of BigQuery's APIs would be an emulator's, and the other the cloud's.
+
+    Args:
+      where: the config's path of what needs both.
+    """
+    if bool(os.environ.get(REST_EMULATOR)) != bool(os.environ.get(GRPC_EMULATOR)):
+        raise ConfigError([f"{where}: {REST_EMULATOR} and {GRPC_EMULATOR} belong together: set both, or neither"])
+
+
 def ready_table(table: Table, schema: pa.Schema, where: str, create: bool) -> None:
     """Sees to it that a table is there and takes rows of a schema, and that rows can be sent.
 
@@ -173,8 +174,7 @@ def ready_table(table: Table, schema: pa.Schema, where: str, create: bool) -> No
     Raises:
       ConfigError: with every mistake found.
     """
-    if bool(os.environ.get(REST_EMULATOR)) != bool(os.environ.get(GRPC_EMULATOR)):
-        raise ConfigError([f"{where}.table: {REST_EMULATOR} and {GRPC_EMULATOR} belong together: set both, or neither"])
+    require_both_emulators(f"{where}.table")
     there = _ask(where, lambda: _columns(table, schema if create else None, where))
     problems = mismatches(table, there, schema, where)
     if problems:
@@ -213,7 +213,7 @@ def _columns(table: Table, wanted: pa.Schema | None, where: str) -> list[Column]
 
 def columns_of(table: Any) -> list[Column]:
     """Returns the columns of a table that the client has found."""
-    return [Column(each.name, _NAMES.get(each.field_type, each.field_type), each.mode) for each in table.schema]
+    return [Column(each.name, standard_name(each.field_type), each.mode) for each in table.schema]
 
 
 def _create(client: Any, table: Table, schema: pa.Schema, once: dict[str, Any]) -> Any:
@@ -269,12 +269,13 @@ def _knock(table: Table) -> None:
     import grpc
 
     from pipelines.connectors.bigquery import write_api
+    from pipelines.connectors.bigquery.transport import told
 
     transport = write_api.make_transport()
     try:
         write_api.look_at(transport, table.path, ANSWER_WITHIN_S - 1)
     except grpc.RpcError as error:
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            raise ConnectionError(write_api.told(error)) from None
+            raise ConnectionError(told(error)) from None
     finally:
         transport.close()

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from typing import Any
 
 import grpc
 
-_EMULATOR = "BIGQUERY_STORAGE_EMULATOR_HOST"
-_OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.keepalive_time_ms", 60_000),
-]
+from pipelines.connectors.bigquery.transport import connected_to, told
+
 _ANSWER_WITHIN_S = 60.0
 
 
@@ -34,13 +27,9 @@ class WriteApiError(RuntimeError):
 
 def make_transport() -> Any:
     """Returns a transport to BigQuery, or to the emulator that BIGQUERY_STORAGE_EMULATOR_HOST names."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
 
-    emulator = os.environ.get(_EMULATOR)
-    if emulator:
-        return BigQueryWriteGrpcTransport(channel=grpc.insecure_channel(emulator, _OPTIONS))
-    return BigQueryWriteGrpcTransport(channel=BigQueryWriteGrpcTransport.create_channel(options=_OPTIONS))
+    return connected_to(BigQueryWriteGrpcTransport)
 
 
 def look_at(transport: Any, table: str, timeout_s: float) -> None:
@@ -138,11 +127,6 @@ def _make_stream(transport: Any, table: str, kind: str) -> str:
         return str(transport.create_write_stream(request, timeout=_ANSWER_WITHIN_S, metadata=routing).name)
     except grpc.RpcError as error:
         raise WriteApiError(error.code(), told(error)) from None
-
-
-def told(error: grpc.RpcError) -> str:
-    """Returns what an error of gRPC says, on one line."""
-    return f"{error.code().name}: {' '.join((error.details() or '').split())[:300]}"
 
 
 def code_of(number: int) -> grpc.StatusCode:

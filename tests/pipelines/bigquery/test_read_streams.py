@@ -21,7 +21,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pipelines.formats.bigquery_rows import row_json, row_of_json, type_name
+from pipelines.formats.bigquery_rows import row_json, row_of_json
+from pipelines.formats.bigquery_types import type_name
 from tests.servers.bigquery_read import StandIn, StoredTable, bigquery_stand_in
 from tests.support import outputs_model
 from tests.support.commands import ROOT, Command
