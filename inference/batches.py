@@ -113,7 +113,7 @@ def _predict_rows(
     good = np.setdiff1d(np.arange(rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
     order: list[Rows] = []
     pieces: list[dict[str, pa.Array]] = []
-    for group in _groups(arrays, good, binding):
+    for group in shape_groups(arrays, good, binding):
         taken = [array.take(pa.array(group)) for array in arrays]
         done = call_in_slices(taken, len(group), call, max_rows, explain, pool, outlook, failures, call_size)
         failures.update({int(group[row]): failure for row, failure in done.failures.items()})
@@ -144,8 +144,10 @@ def _open_sizes(shape: tuple[int | None, ...] | None) -> bool:
     return shape is None or None in shape[1:]
 
 
-def _groups(arrays: list[pa.Array], rows: Rows, binding: Binding) -> list[Rows]:
-    """Rows that may stand in one dense tensor together: a list whose length is open must have one length."""
+def shape_groups(arrays: list[pa.Array], rows: Rows, binding: Binding) -> list[Rows]:
+    """Returns rows that may stand in one dense tensor together: a list whose length is open must have one length."""
+    if not _needs_grouping(arrays, binding):
+        return [rows] if len(rows) else []
     keys = [
         shape_key(array)[rows]
         for bound, array in zip(binding.inputs, arrays, strict=True)

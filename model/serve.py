@@ -25,6 +25,7 @@ from model import packaged, terminal
 from model.errors import ModelError
 from model.imports import uncollected, without_unused
 from model.quiet import swallowed_stderr
+from model.serving.jobs import options as job_options
 from model.serving.options import ERROR_KINDS, Options, ServedModel
 from model.serving.ports import bind, choose_grpc_port
 from model.version import add_version
@@ -226,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the faults (default: %(default)s)")
     add("--quota-qps", type=_positive, metavar="Q", help="requests a second; more get 429")
     add("--retry-after", type=_amount, metavar="SECONDS", help="what 429 and 503 say (default: nothing)")
+    job_options.add_arguments(parser, {"count": _count, "amount": _amount, "share": _share})
     return parser
 
 
@@ -264,6 +266,7 @@ def _options(parsed: argparse.Namespace, more: tuple[ServedModel, ...]) -> Optio
         runtime=parsed.runtime,
         op_libraries=tuple(parsed.op_library),
         json=parsed.json,
+        jobs=job_options.options_of(parsed),
     )
 
 

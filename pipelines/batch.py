@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from pipelines.cli import command
 from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set
 
+_STEPS = ("prepare", "submit", "wait", "join")
 _DESCRIPTION = """\
 Reads files, predicts every row with a TensorFlow model, writes files; what fails goes to dead letters.
 
@@ -29,12 +31,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command.parser("batch", _DESCRIPTION)
     parser.add_argument("--prices", metavar="FILE", help="prices of Dataflow, instead of configs/prices.json")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    _add_job_arguments(parser)
     arguments, flags = parser.parse_known_args(argv)
     return command.guarded(lambda: _run(arguments, flags, started))
 
 
+def _add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("batch prediction jobs (model.type batch_job)")
+    add = group.add_argument
+    add("--step", choices=_STEPS, help="do this one step; each is done once, however often it is run")
+    add("--detach", action="store_true", help="end once the job is submitted; the same command without it goes on")
+    add("--cancel", action="store_true", help="cancel the job that this config has submitted")
+    add("--resubmit", action="store_true", help="submit a new job where the last one has failed or was cancelled")
+
+
+def _job_options(arguments: Any) -> list[str]:
+    """The options of jobs that were given."""
+    given = {"--step": arguments.step, "--detach": arguments.detach, "--cancel": arguments.cancel}
+    return [name for name, value in {**given, "--resubmit": arguments.resubmit}.items() if value]
+
+
 def _run(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.cli import run_batch
+    from pipelines.config.batch_job import BatchJobConfig
+    from pipelines.config.errors import ConfigError
     from pipelines.config.load import load
     from pipelines.planning.planner import make_plan
 
@@ -42,6 +62,12 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     config = load(arguments.config, arguments.set, absolute=has_other_processes(flags))
     run_batch.refuse_streams(config)
     dry_run = is_set(flags, "dry_run")
+    if isinstance(config.model, BatchJobConfig):
+        from pipelines.cli import run_batch_job
+
+        return run_batch_job.execute(make_plan(config), arguments, flags, started)
+    if given := _job_options(arguments):
+        raise ConfigError([f"{given[0]}: is for batch prediction jobs; model.type is {config.model.type}"])
     plan = make_plan(config, offline=dry_run)
     if dry_run:
         return run_batch.execute(plan, arguments, flags, started, None)

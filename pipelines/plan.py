@@ -13,6 +13,7 @@ from model import rows
 from model.outside import OutsideOperation, describe
 from model.runtime.load import Name, takes_over
 from model.specs import Signature
+from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.model import EndpointConfig, SavedModelConfig
 from pipelines.config.run import RunConfig
 from pipelines.formats import ReadSpec
@@ -42,18 +43,18 @@ class OutputColumn:
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """Calls a loaded SavedModel with arrays through one of its signatures, whatever runtime it is in.
+    """Describes the model that a run calls, as it was found.
 
     Attributes:
       config: what the config says.
-      path: a SavedModel's folder, its version settled; else the endpoint's name.
+      path: a SavedModel's folder, its version settled; else the name of the endpoint, or of the job's model.
       signature: what it takes and gives.
       outside: what a SavedModel's graph does beside computing, such as reading files.
-      runtime: of a SavedModel: what is to run it, native or python; None for an endpoint.
+      runtime: of a SavedModel: what is to run it, native or python; None elsewhere.
       runtime_reason: why it is not native, if nobody asked for python; else empty.
     """
 
-    config: SavedModelConfig | EndpointConfig
+    config: SavedModelConfig | EndpointConfig | BatchJobConfig
     path: str
     signature: Signature
     outside: tuple[OutsideOperation, ...] = ()

@@ -25,6 +25,7 @@ from model.serving import metrics, rest_google, rest_kserve, rest_tf
 from model.serving.connections import Connections
 from model.serving.errors import brief, note
 from model.serving.hosts import AllowedHosts
+from model.serving.jobs.routes import routes as job_routes
 from model.serving.model_config import read_model_config
 from model.serving.models import Models
 from model.serving.options import Options
@@ -75,6 +76,7 @@ def create_app(service: Service, grpc_address: str) -> Starlette:
         Route("/healthz", health, methods=["GET"]),
         *(Route(path, counters, methods=["GET"]) for path in _METRICS),
         *rest_google.routes(service),
+        *job_routes(service, service.jobs),
         *rest_kserve.routes(service),
         *rest_tf.routes(service),
     ]

@@ -93,7 +93,7 @@ def prediction(service: Service, path: str, api: HttpProtocol) -> Route:
             except Exception as error:
                 note(f"a request failed: {type(error).__name__}: {error}")
                 response = api.response(RequestError(Status.INTERNAL, f"{type(error).__name__} in the server"))
-            outcome.code = "reset" if isinstance(response, _Reset) else str(response.status_code)
+            outcome.code = "reset" if isinstance(response, ResetResponse) else str(response.status_code)
             return response
 
     return Route(path, endpoint, methods=["POST"])
@@ -102,7 +102,7 @@ def prediction(service: Service, path: str, api: HttpProtocol) -> Route:
 async def _answer(service: Service, api: HttpProtocol, request: Request, body: bytes) -> Response:
     fault = await service.admit()
     if fault == "reset":
-        return _Reset()
+        return ResetResponse()
     if fault == "html":
         return Response(_HTML, 200, media_type="text/html")
     query, render = await service.apart(len(body), lambda: api.parse(service, request, body))
@@ -188,8 +188,8 @@ def _too_large(limit: int) -> RequestError:
     )
 
 
-class _Reset(Response):
-    """No answer: the connection is reset."""
+class ResetResponse(Response):
+    """Gives no answer: the connection is reset."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport = ClientConnection.of(scope)

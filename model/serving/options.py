@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from model.errors import ModelError
+from model.serving.jobs.options import JobOptions
 
 ERROR_KINDS = ("429", "500", "503", "reset", "stall", "truncated", "misaligned", "html")
 
@@ -66,6 +67,7 @@ class Options:
       runtime: what runs the model, native or python; None: native where that can.
       op_libraries: libraries of further operations that its graph uses.
       json: whether to say in JSON that the server is ready.
+      jobs: how batch prediction jobs are run.
     """
 
     model: str | None
@@ -101,6 +103,7 @@ class Options:
     runtime: Literal["native", "python"] | None = None
     op_libraries: tuple[str, ...] = ()
     json: bool = False
+    jobs: JobOptions = field(default_factory=JobOptions)
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.models]

@@ -12,6 +12,7 @@ from model.errors import ModelError
 from model.serving.batcher import Batcher
 from model.serving.errors import RequestError, Status, invalid
 from model.serving.faults import Faults, Quota
+from model.serving.jobs.queue import JobQueue
 from model.serving.limits import HELD_BODIES, Limits
 from model.serving.metrics import Metrics
 from model.serving.models import Models
@@ -89,6 +90,7 @@ class Service:
     def __post_init__(self) -> None:
         options = self.options
         self.limits = Limits.of(options)
+        self.jobs = JobQueue(options.jobs, self.limits)
         self.batcher = Batcher(
             options.threads,
             options.max_batch_rows,
@@ -206,5 +208,6 @@ class Service:
 
     def close(self) -> None:
         """Ends the threads that have nothing to do; the others end with what they do."""
+        self.jobs.close()
         self.batcher.close()
         self._readers.shutdown(wait=False, cancel_futures=True)

@@ -24,7 +24,9 @@ from pipelines.storage import FileInfo
 
 if TYPE_CHECKING:
     import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
 
+    from pipelines.engine.common import RunFailedError
     from pipelines.telemetry.summary import Summary
 
 
@@ -58,11 +60,44 @@ def execute(
     out, err = command.consoles()
     for note in (*plan.notes, *(reserved.notes if reserved else ())):
         err.print(note if note.startswith("warning: ") else f"note: {note}")
-    err.print(f"{plan.config.name}: {_amount(plan, bool(replayed))}; loading Beam and TensorFlow ...")
+    err.print(f"{plan.config.name}: {amount(plan, bool(replayed))}; loading Beam and TensorFlow ...")
     with quiet_imports():
         models.open_library_ahead(plan.model)
         from pipelines.engine import batch as engine
         from pipelines.engine import common, options
+
+    given = checked_options(plan, flags, err)
+    dry_run = options.is_dry_run(given)
+    build, output = _flow(plan, replayed)
+    if dry_run or reserved is None:
+        return common.dry_run(given, build, out)
+    reserved.claim(replayed or (), output if replayed else "")
+    with quiet_imports():
+        common.import_libraries(given, plan)
+    err.print(f"running on {options.runner_name(given)}")
+    try:
+        summary = engine.run(plan, given, build, output, reserved, err, started, prices)
+    except common.RunFailedError as error:
+        return failed(error)
+    code = show(summary, arguments, out)
+    if registry.batch_sink(plan) is not None:
+        reserved.reported()
+    return code
+
+
+def checked_options(plan: Plan, flags: list[str], err: Any) -> PipelineOptions:
+    """Returns the options of a job for a runner, with what Dataflow should have.
+
+    Args:
+      plan: what to do.
+      flags: of the command line, for Beam.
+      err: console for warnings.
+
+    Raises:
+      ConfigError: they are wrong, or workers do not reach what the config names.
+    """
+    with quiet_imports():
+        from pipelines.engine import options
 
     given = options.options_from(flags)
     dry_run = options.is_dry_run(given)
@@ -80,27 +115,18 @@ def execute(
             err.print(note)
     if problems:
         raise ConfigError(problems)
-    build, output = _flow(plan, replayed)
-    if dry_run or reserved is None:
-        return common.dry_run(given, build, out)
-    reserved.claim(replayed or (), output if replayed else "")
-    with quiet_imports():
-        common.import_libraries(given, plan)
-    err.print(f"running on {options.runner_name(given)}")
-    try:
-        summary = engine.run(plan, given, build, output, reserved, err, started, prices)
-    except common.RunFailedError as error:
-        if error.details:
-            terminal.print_text(error.details, stderr=True)
-        terminal.print_error(str(error))
-        return command.INCOMPLETE if error.incomplete else command.FAILED
-    code = _show(summary, arguments, out)
-    if registry.batch_sink(plan) is not None:
-        reserved.reported()
-    return code
+    return given
 
 
-def _show(summary: Summary, arguments: Any, out: Any) -> int:
+def failed(error: RunFailedError) -> int:
+    """Says why a pipeline failed; returns the exit code."""
+    if error.details:
+        terminal.print_text(error.details, stderr=True)
+    terminal.print_error(str(error))
+    return command.INCOMPLETE if error.incomplete else command.FAILED
+
+
+def show(summary: Summary, arguments: Any, out: Any) -> int:
     """Gives the account of a run; returns the exit code."""
     from pipelines.telemetry.summary import print_summary
 
@@ -113,7 +139,7 @@ def _show(summary: Summary, arguments: Any, out: Any) -> int:
     return command.OK if summary.ok else command.INCOMPLETE
 
 
-def _amount(plan: Plan, is_replay: bool) -> str:
+def amount(plan: Plan, is_replay: bool) -> str:
     """Returns what is read, and how much it is, in words."""
     if plan.extent is not None and not is_replay:
         source: Any = plan.config.source
@@ -166,7 +192,7 @@ def prepare_sink(plan: Plan, arguments: Any, reserved: Reservation) -> int | Non
         err.print(f"note: {note}")
     dead_letters = shards.pattern(plan.config.dead_letters_path, 1, "jsonl") if earlier.rows_dead_lettered else ""
     summary = of_earlier_run(earlier, sink.describe(), dead_letters, plan.config.dead_letters.max_fraction)
-    code = _show(summary, arguments, out)
+    code = show(summary, arguments, out)
     reserved.reported()
     return code
 

@@ -13,6 +13,7 @@ _PATHS = (
     ("source", "security", "certificate_file"),
     ("source", "security", "key_file"),
     ("model", "path"),
+    ("model", "folder"),
     ("model", "signature_from"),
     ("model", "op_libraries"),
     ("model", "ca_file"),

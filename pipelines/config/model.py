@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, Tag, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from pipelines.config.base import Name, Strict, variant
+from pipelines.config.base import Name, Strict
 
 
 class SavedModelConfig(Strict):
@@ -150,9 +150,3 @@ class EndpointConfig(Strict):
         if self.body is not None and self.body not in suitable:
             raise ValueError(f"body: {self.protocol} takes {' or '.join(suitable) or 'one kind only; leave it out'}")
         return self
-
-
-ModelConfig = Annotated[
-    Annotated[SavedModelConfig, Tag("saved_model")] | Annotated[EndpointConfig, Tag("endpoint")],
-    variant("saved_model"),
-]

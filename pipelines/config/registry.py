@@ -7,12 +7,13 @@ from typing import Annotated, Any, get_args
 from pydantic import Tag
 
 from pipelines.config.base import Strict, variant
+from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.bigquery import BigQueryDeadLetters, BigQueryOutput, BigQuerySource
 from pipelines.config.bigtable import BigtableOutput
 from pipelines.config.console import ConsoleOutput
 from pipelines.config.files import DeadLetters, FileOutput, FileSource
 from pipelines.config.kafka import KafkaDeadLetters, KafkaOutput, KafkaSource
-from pipelines.config.model import ModelConfig
+from pipelines.config.model import EndpointConfig, SavedModelConfig
 from pipelines.config.pubsub import PubSubDeadLetters, PubSubOutput, PubSubSource
 from pipelines.config.simulated import SimulatedSource
 
@@ -25,6 +26,12 @@ SourceConfig = Annotated[
     | Annotated[PubSubSource, Tag("pubsub")]
     | Annotated[KafkaSource, Tag("kafka")],
     variant("file"),
+]
+ModelConfig = Annotated[
+    Annotated[SavedModelConfig, Tag("saved_model")]
+    | Annotated[EndpointConfig, Tag("endpoint")]
+    | Annotated[BatchJobConfig, Tag("batch_job")],
+    variant("saved_model"),
 ]
 OutputConfig = Annotated[
     Annotated[FileOutput, Tag("file")]

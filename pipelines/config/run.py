@@ -13,8 +13,7 @@ from pydantic import Field
 from pipelines.config.base import Strict
 from pipelines.config.bigquery import BigQueryOutput
 from pipelines.config.files import DeadLetters, FileOutput
-from pipelines.config.model import ModelConfig
-from pipelines.config.registry import DeadLettersConfig, OutputConfig, SourceConfig
+from pipelines.config.registry import DeadLettersConfig, ModelConfig, OutputConfig, SourceConfig
 
 _PULLED_WHEN_SINGLE = 64
 _BOUNDED = ("file", "bigquery")

@@ -30,6 +30,7 @@ from model import packaged
 from model.hosts import is_loopback
 from pipelines import storage
 from pipelines.beam_fixes.prism_outlet import is_prism
+from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.errors import ConfigError
 from pipelines.config.model import EndpointConfig
 from pipelines.engine import worker_packages
@@ -259,6 +260,8 @@ def unreachable_paths(plan: Plan) -> list[str]:
         host = address(model.url or "").hostname
         if host and is_loopback(host):
             problems.append(f"model.url: {host} is this machine, and the workers are not; give an address they reach")
+    elif isinstance(model, BatchJobConfig):
+        named.append(("model.folder", model.folder))
     elif packaged.name_of(str(Path(plan.model.path).resolve())) is None:
         named.append(("model.path", plan.model.path))
     return problems + [

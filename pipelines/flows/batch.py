@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import apache_beam as beam
 
 from inference.predict import Keyed, Predict
@@ -45,12 +48,31 @@ def dead_letters_of(plan: Plan) -> ShardedDeadLetters:
 def build(pipeline: beam.Pipeline, plan: Plan) -> None:
     """Adds the flow of a batch run to a pipeline."""
     read = bounded_source(plan.config.source).read(plan, dead_letters_of(plan), limit_of(plan))
+    connect(pipeline, plan, read, target_of(plan))
+
+
+def target_of(plan: Plan) -> PublishTarget:
+    """Returns what a run publishes, and where."""
     output = plan.config.output_path
     sink = registry.batch_sink(plan)
     order = sink.order() if sink else None
     dead_letters = plan.config.dead_letters_path
-    target = PublishTarget(plan.run_id, plan.config.name, output, output, dead_letters, order=order)
-    connect(pipeline, plan, read, target)
+    return PublishTarget(plan.run_id, plan.config.name, output, output, dead_letters, order=order)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Holds what is left to do of a flow: rows with and without predictions, and receipts.
+
+    Attributes:
+      predicted: (Origin, record batch) with the outputs.
+      rejected: `Rejected` rows.
+      receipts: of what came before.
+    """
+
+    predicted: beam.PCollection
+    rejected: beam.PCollection
+    receipts: Sequence[beam.PCollection]
 
 
 def connect(
@@ -67,11 +89,7 @@ def connect(
       read: gives (Origin, record batch), and receipts.
       target: what is published, and where; an output without rows is a file too, but for a replay's.
     """
-    dead_letters = dead_letters_of(plan)
     limit = limit_of(plan)
-    taken_over = registry.batch_sink(plan)
-    writer = taken_over.writer() if taken_over else writer_class(plan.config.output.shard_format)
-    columns = taken_over.columns() if taken_over else plan.output
     handler = make_handler(
         plan.model,
         columns=plan.config.source.columns,
@@ -83,17 +101,35 @@ def connect(
         outputs=plan.model_outputs,
         gather=not reads_large_blocks(plan),
     ).limited_by(limit)
-
     batches, read_receipts = pipeline | "Source" >> read
     predicted, rejected = batches | "Predict" >> Predict(Keyed(handler)).with_exception_handling()
-    unpredicted = rejected | "DeadLetters" >> beam.ParDo(
+    connect_ends(pipeline, plan, Ends(predicted, rejected, read_receipts), target, limit)
+
+
+def connect_ends(
+    pipeline: beam.Pipeline, plan: Plan, ends: Ends, target: PublishTarget, limit: DeadLetterLimit
+) -> None:
+    """Adds sink, dead letters and the account to rows that are predicted.
+
+    Args:
+      pipeline: the pipeline to add to.
+      plan: what to do.
+      ends: what was done before.
+      target: what is published, and where.
+      limit: how many dead letters there may be.
+    """
+    dead_letters = dead_letters_of(plan)
+    taken_over = registry.batch_sink(plan)
+    writer = taken_over.writer() if taken_over else writer_class(plan.config.output.shard_format)
+    columns = taken_over.columns() if taken_over else plan.output
+    unpredicted = ends.rejected | "DeadLetters" >> beam.ParDo(
         RejectUnpredicted(dead_letters, plan.model.id, plan.key_column).limited_by(limit)
     ).with_outputs(RECEIPTS)
     options = output_options(plan)
     shards = ShardWriter(writer, columns, options, target.output, plan.run_id)
     sink = WriteRows(shards, plan.key_column, dead_letters, plan.model.id)
-    written = predicted | "Sink" >> beam.ParDo(sink.limited_by(limit)).with_outputs(RECEIPTS, main="shards")
+    written = ends.predicted | "Sink" >> beam.ParDo(sink.limited_by(limit)).with_outputs(RECEIPTS, main="shards")
 
-    receipts = (*read_receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
+    receipts = (*ends.receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
     publish = Publish(target, writer, None if target.is_replay else (shards.schema, options))
     _ = pipeline | "End" >> beam.Create([None]) | "Publish" >> beam.ParDo(publish, beam.pvalue.AsList(receipts))

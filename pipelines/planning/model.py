@@ -19,10 +19,12 @@ from model.hosts import is_loopback
 from model.outside import outside_operations
 from model.quiet import quiet_imports
 from model.runtime.load import planned
-from model.signature import choose_signature, read_meta_graph, read_signature, signatures_of
+from model.signature import choose_signature, read_meta_graph, signatures_of
 from model.specs import Signature
-from pipelines.config.model import DeclaredTensor, EndpointConfig, SavedModelConfig
+from pipelines.config.batch_job import BatchJobConfig
+from pipelines.config.model import EndpointConfig, SavedModelConfig
 from pipelines.plan import PlannedModel
+from pipelines.planning.told_signature import told_signature
 
 if TYPE_CHECKING:
     from inference.endpoint.client import Endpoint
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
     from inference.saved_model.loader import ModelLoader
 
 
-def find(
-    config: SavedModelConfig | EndpointConfig, problems: list[str], *, offline: bool = False
-) -> PlannedModel | None:
+ModelConfig = SavedModelConfig | EndpointConfig | BatchJobConfig
+
+
+def find(config: ModelConfig, problems: list[str], *, offline: bool = False) -> PlannedModel | None:
     """Looks at a model; what is wrong with it is added to `problems`.
 
     Args:
@@ -56,6 +59,11 @@ def find(
         except ModelError as error:
             problems.append(f"model: {error}")
             return None
+    if isinstance(config, BatchJobConfig):
+        # Imported only for jobs: its HTTP client takes a while.
+        from pipelines.planning import batch_job
+
+        return batch_job.find(config, problems, offline=offline)
     return _find_endpoint(config, problems, offline)
 
 
@@ -136,9 +144,9 @@ def endpoint(config: EndpointConfig) -> Endpoint:
     )
 
 
-def exposed(config: SavedModelConfig | EndpointConfig) -> list[str]:
+def exposed(config: ModelConfig) -> list[str]:
     """Returns what to say of credentials that go to a server on another machine unencrypted."""
-    if isinstance(config, SavedModelConfig):
+    if not isinstance(config, EndpointConfig):
         return []
     try:
         found = endpoint(config)
@@ -152,15 +160,10 @@ def exposed(config: SavedModelConfig | EndpointConfig) -> list[str]:
 
 
 def _signature(config: EndpointConfig, found: Endpoint) -> Signature:
-    from inference.endpoint.declared_signature import declared_signature
     from inference.endpoint.retries import ModelServerRetries
 
-    if config.signature_from is not None:
-        path = model_files.resolve(config.signature_from)
-        signature = read_signature(path, config.signature, read_bytes=model_files.read_bytes)
-    elif config.inputs is not None:
-        signature = declared_signature(_plain(config.inputs), _plain(config.outputs or {}), config.signature)
-    else:
+    signature = told_signature(config)
+    if signature is None:
         from inference.endpoint.remote_signature import ask_signature
 
         with quiet_imports():
@@ -171,10 +174,6 @@ def _signature(config: EndpointConfig, found: Endpoint) -> Signature:
 
     check_inputs(signature)
     return signature
-
-
-def _plain(tensors: dict[str, str | DeclaredTensor]) -> dict[str, Any]:
-    return {name: value if isinstance(value, str) else value.model_dump() for name, value in tensors.items()}
 
 
 def _unreachable(found: Endpoint) -> list[str]:
@@ -246,6 +245,7 @@ def make_handler(
             options |= {"version": model_files.LATEST, "follow_s": model.config.refresh_s}
             return SavedModelHandler(model.config.path, model.signature.name, **options)
         return SavedModelHandler(model.path, model.signature.name, **options)
+    assert isinstance(model.config, EndpointConfig), "a batch prediction job has no handler"
     from inference.endpoint.handler import EndpointHandler
 
     wanted = tuple(

@@ -66,7 +66,22 @@ class ShardWritten:
     constants: Mapping[str, Constant] = field(default_factory=dict)
 
 
-Receipt = FilePlanned | PieceRead | ShardWritten
+@dataclass(frozen=True)
+class Misfits:
+    """Tells of results that belong to no row, or to one that has another.
+
+    Attributes:
+      what: they are, in words.
+      count: how many.
+      example: the key of one.
+    """
+
+    what: str
+    count: int
+    example: str
+
+
+Receipt = FilePlanned | PieceRead | ShardWritten | Misfits
 
 
 @dataclass(frozen=True)
@@ -96,15 +111,21 @@ def balance(receipts: Iterable[Receipt]) -> Account:
     planned: Counter[tuple[str, tuple[int, int]]] = Counter()
     read: Counter[tuple[str, tuple[int, int]]] = Counter()
     rows: Counter[str] = Counter()
+    misfits: dict[str, list[Misfits]] = {}
     for receipt in receipts:
         if isinstance(receipt, FilePlanned):
             planned.update((receipt.file, piece) for piece in receipt.pieces)
         elif isinstance(receipt, PieceRead):
             read[receipt.file, receipt.piece] += 1
             rows["read"] += receipt.rows
+        elif isinstance(receipt, Misfits):
+            misfits.setdefault(receipt.what, []).append(receipt)
         else:
             rows[receipt.kind] += receipt.rows
-    problems = [f"{file}, piece {piece}: was not read" for file, piece in planned - read]
+    problems = [
+        f"{sum(each.count for each in found):,} {what}, such as {found[0].example}" for what, found in misfits.items()
+    ]
+    problems += [f"{file}, piece {piece}: was not read" for file, piece in planned - read]
     problems += [f"{file}, piece {piece}: was read more than once" for file, piece in read - planned]
     missing = rows["read"] - rows[OUTPUT] - rows[DEAD_LETTERS]
     if missing:

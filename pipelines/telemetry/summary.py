@@ -40,6 +40,8 @@ class Summary:
       job: of a job of Dataflow: its id.
       cost: of a job of Dataflow: what it has used, and what that costs.
       cost_in_words: the same for people.
+      batch_job: of a batch prediction job: its name, state, counts and costs, and how long each step took.
+      batch_job_in_words: the same for people: names and values.
     """
 
     name: str
@@ -68,10 +70,13 @@ class Summary:
     job: str | None = None
     cost: dict[str, Any] | None = None
     cost_in_words: str | None = None
+    batch_job: dict[str, Any] | None = None
+    batch_job_in_words: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> str:
         """Writes the summary as one JSON object on one line."""
-        found = {name: value for name, value in asdict(self).items() if value is not None and name != "cost_in_words"}
+        of_people = ("cost_in_words", "batch_job_in_words")
+        found = {name: value for name, value in asdict(self).items() if value is not None and name not in of_people}
         return json.dumps({k: round(v, 3) if isinstance(v, float) else _shown(v) for k, v in found.items()})
 
     @property
@@ -155,6 +160,7 @@ def print_summary(console: Any, summary: Summary) -> None:
         rows.insert(-2, (f"latency, {stage}", ", ".join(f"{name} {value:,.1f} ms" for name, value in found.items())))
     if summary.requests:
         rows.insert(5, ("requests", f"{summary.requests:,} ({summary.requests_repeated:,} of them repeated)"))
+    rows += [(name, masked(value)) for name, value in summary.batch_job_in_words]
     if summary.job:
         rows.append(("job", masked(summary.job)))
     if summary.cost_in_words:

@@ -45,13 +45,31 @@ def rows_json(arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec], non_fini
     """
     if not len(arrays[0]):
         return b"[]"
+    joined = _rows(arrays, inputs, non_finite, "},")
+    return b"".join([b"[", memoryview(joined.buffers()[2])[:-1], b"]"])
+
+
+def row_lines(
+    arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec], non_finite: Sequence[str] = TOKENS
+) -> pa.StringArray:
+    """Returns `{"a": 1.0, "b": "x"}` and a line end for each row.
+
+    Raises:
+      RowError: lists of different lengths.
+    """
+    return _rows(arrays, inputs, non_finite, "}\n")
+
+
+def _rows(
+    arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec], non_finite: Sequence[str], end: str
+) -> pa.StringArray:
+    """One text a row: its object, closed by `end`."""
     pieces: list[Any] = []
     for array, spec in zip(arrays, inputs, strict=True):
         key = f"{',' if pieces else '{'}{orjson.dumps(spec.name).decode()}:"
         values, sizes = flatten(array, spec)
         pieces += [key, _lists(_texts(values, non_finite), sizes)]
-    joined = pc.binary_join_element_wise(*pieces, "},", "")
-    return b"".join([b"[", memoryview(joined.buffers()[2])[:-1], b"]"])
+    return pc.binary_join_element_wise(*pieces, end, "")
 
 
 def columns_json(arrays: Sequence[pa.Array], inputs: Sequence[TensorSpec], non_finite: Sequence[str] = TOKENS) -> bytes:

@@ -1,0 +1,124 @@
+"""AI Platform's `projects.jobs`, version 1: for parity with systems of its time. Google ended it on 31 January 2025."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from inference.job.result_lines import AiPlatformForm, ResultForm
+from inference.job.service import LABEL, BatchJobService, JobOrder, JobState, JobStatus, hours_in, number_in
+from model.cloud.api import Api, Json
+from model.specs import TensorSpec
+
+_RESOURCE = re.compile(r"(projects/[\w.:-]+)/models/\w+(/versions/\w+)?", re.ASCII)
+_STATES = {
+    "SUCCEEDED": JobState.SUCCEEDED,
+    "FAILED": JobState.FAILED,
+    "CANCELLED": JobState.CANCELLED,
+    "RUNNING": JobState.RUNNING,
+    "CANCELLING": JobState.RUNNING,
+}
+
+
+@dataclass(frozen=True)
+class AiPlatformJobSettings:
+    """Describes the model and the machines of a job on AI Platform.
+
+    Attributes:
+      model: projects/P/models/M[/versions/V].
+      region: where the job runs.
+      key_output: output of the model that gives the key back.
+      max_workers: number of nodes at most.
+      batch_size: instances in a call of the model.
+      signature: the one to call.
+      runtime_version: of the service's TensorFlow; None for the model version's own.
+    """
+
+    model: str
+    region: str
+    key_output: str
+    max_workers: int
+    batch_size: int = 64
+    signature: str = "serving_default"
+    runtime_version: str | None = None
+
+
+def project_of(model: str) -> str:
+    """Returns the project of a model. Raises ValueError: the name is not a model's.
+
+    >>> project_of("projects/p/models/births/versions/v1")
+    'projects/p'
+    """
+    found = _RESOURCE.fullmatch(model)
+    if not found:
+        raise ValueError(f"resource: '{model}' is not projects/P/models/M or projects/P/models/M/versions/V")
+    return found[1]
+
+
+class AiPlatformJobs(BatchJobService):
+    """Runs jobs on AI Platform. A job's id is the caller's, so the service itself refuses a second one.
+
+    Args:
+      api: the service.
+      settings: the model and the machines.
+    """
+
+    name = "ai_platform"
+    price = "ai_platform_batch_node_hour"
+
+    def __init__(self, api: Api, settings: AiPlatformJobSettings) -> None:
+        super().__init__(api)
+        self._settings = settings
+        self._jobs = f"{project_of(settings.model)}/jobs"
+
+    def form(self, outputs: tuple[TensorSpec, ...]) -> ResultForm:
+        return AiPlatformForm(self._settings.key_output, outputs)
+
+    def look(self) -> None:
+        self.api.list_all(self._jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL.replace('-', '_')}"})
+
+    def find(self, order: JobOrder) -> JobStatus | None:
+        found = self.api.get(f"{self._jobs}/{order.name}")
+        return None if found is None else self._status(found)
+
+    def get(self, resource: str) -> JobStatus:
+        return self._status(self._got(resource))
+
+    def create(self, order: JobOrder) -> JobStatus:
+        return self._status(self.api.send("POST", self._jobs, self._body(order)))
+
+    def cancel(self, resource: str) -> None:
+        self.api.send("POST", f"{resource}:cancel", {}, repeatable=True)
+
+    def _body(self, order: JobOrder) -> Json:
+        made = self._settings
+        told: Json = {
+            "dataFormat": "JSON",
+            "inputPaths": [order.instances],
+            "outputPath": order.output,
+            "region": made.region,
+            "maxWorkerCount": str(made.max_workers),
+            "batchSize": str(made.batch_size),
+            "signatureName": made.signature,
+            ("versionName" if "/versions/" in made.model else "modelName"): made.model,
+        }
+        if made.runtime_version:
+            told["runtimeVersion"] = made.runtime_version
+        return {"jobId": order.name, "labels": {**order.labels, LABEL: order.identity}, "predictionInput": told}
+
+    def _status(self, found: Json) -> JobStatus:
+        said = str(found.get("state") or "QUEUED")
+        output: Any = found.get("predictionOutput") or {}
+        name = str(found.get("jobId") or "")
+        return JobStatus(
+            resource=f"{self._jobs}/{name}",
+            name=name,
+            state=_STATES.get(said, JobState.WAITING),
+            said=said,
+            message=str(found.get("errorMessage") or ""),
+            output=str(output.get("outputPath") or ""),
+            succeeded=number_in(output, "predictionCount"),
+            failed=number_in(output, "errorCount"),
+            node_hours=hours_in(output, "nodeHours"),
+        )

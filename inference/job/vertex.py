@@ -1,0 +1,157 @@
+"""Vertex AI's `batchPredictionJobs`.
+
+Reference: https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.batchPredictionJobs
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from inference.job.result_lines import ResultForm, VertexForm
+from inference.job.service import LABEL, BatchJobService, JobOrder, JobState, JobStatus, hours_in, number_in
+from model.cloud.api import Api, Json
+from model.specs import TensorSpec
+
+_RESOURCE = re.compile(r"(projects/[\w.:-]+/locations/([\w-]+))/models/[\w.@-]+", re.ASCII)
+_STATES = {
+    "JOB_STATE_SUCCEEDED": JobState.SUCCEEDED,
+    "JOB_STATE_PARTIALLY_SUCCEEDED": JobState.PARTIAL,
+    "JOB_STATE_FAILED": JobState.FAILED,
+    "JOB_STATE_EXPIRED": JobState.FAILED,
+    "JOB_STATE_CANCELLED": JobState.CANCELLED,
+    "JOB_STATE_RUNNING": JobState.RUNNING,
+    "JOB_STATE_CANCELLING": JobState.RUNNING,
+    "JOB_STATE_UPDATING": JobState.RUNNING,
+}
+
+
+@dataclass(frozen=True)
+class VertexJobSettings:
+    """Describes the model and the machines of a job on Vertex AI.
+
+    Attributes:
+      model: projects/P/locations/L/models/M[@version].
+      key_field: member of an instance that holds its key.
+      machine_type: of the nodes.
+      starting_replicas: number of nodes at the beginning.
+      max_replicas: number of nodes at most.
+      accelerator_type: of the nodes, if they have any.
+      accelerator_count: accelerators of a node.
+      batch_size: instances in a call of the model.
+      service_account: that the job runs as; None for the project's own.
+    """
+
+    model: str
+    key_field: str
+    machine_type: str
+    starting_replicas: int
+    max_replicas: int
+    accelerator_type: str | None = None
+    accelerator_count: int = 0
+    batch_size: int = 64
+    service_account: str | None = None
+
+
+def parent_of(model: str) -> str:
+    """Returns the project and location of a model. Raises ValueError: the name is not a model's.
+
+    >>> parent_of("projects/p/locations/us-central1/models/7@2")
+    'projects/p/locations/us-central1'
+    """
+    found = _RESOURCE.fullmatch(model)
+    if not found:
+        raise ValueError(f"resource: '{model}' is not projects/P/locations/L/models/M")
+    return found[1]
+
+
+def region_of(model: str) -> str:
+    """Returns the location of a model. Raises ValueError: the name is not a model's."""
+    return parent_of(model).rpartition("/")[2]
+
+
+class VertexJobs(BatchJobService):
+    """Runs jobs on Vertex AI. A job's id is the service's own, so a job is found by its name and label.
+
+    Args:
+      api: the service.
+      settings: the model and the machines.
+    """
+
+    name = "vertex"
+    price = "vertex_batch_node_hour"
+
+    def __init__(self, api: Api, settings: VertexJobSettings) -> None:
+        super().__init__(api)
+        self._settings = settings
+        self._jobs = f"{parent_of(settings.model)}/batchPredictionJobs"
+
+    def form(self, outputs: tuple[TensorSpec, ...]) -> ResultForm:
+        # Whatever the key is called in an instance, results call it so.
+        return VertexForm("key", outputs)
+
+    def look(self) -> None:
+        self.api.list_all(self._jobs, "batchPredictionJobs", {"pageSize": "1", "filter": f'displayName="{LABEL}"'})
+
+    def find(self, order: JobOrder) -> JobStatus | None:
+        query = {"filter": f'labels.{LABEL}="{order.identity}"', "pageSize": "100"}
+        for found in self.api.list_all(self._jobs, "batchPredictionJobs", query):
+            if found.get("displayName") == order.name:
+                return _status(found)
+        return None
+
+    def get(self, resource: str) -> JobStatus:
+        return _status(self._got(resource))
+
+    def create(self, order: JobOrder) -> JobStatus:
+        return _status(self.api.send("POST", self._jobs, self._body(order)))
+
+    def cancel(self, resource: str) -> None:
+        self.api.send("POST", f"{resource}:cancel", {}, repeatable=True)
+
+    def _body(self, order: JobOrder) -> Json:
+        made = self._settings
+        machine: Json = {"machineType": made.machine_type}
+        if made.accelerator_type:
+            machine |= {"acceleratorType": made.accelerator_type, "acceleratorCount": made.accelerator_count or 1}
+        body: Json = {
+            "displayName": order.name,
+            "labels": {**order.labels, LABEL: order.identity},
+            "model": made.model,
+            "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": [order.instances]}},
+            "instanceConfig": {"instanceType": "object", "keyField": made.key_field},
+            "outputConfig": {
+                "predictionsFormat": "jsonl",
+                "gcsDestination": {"outputUriPrefix": order.output.rstrip("/")},
+            },
+            "dedicatedResources": {
+                "machineSpec": machine,
+                "startingReplicaCount": made.starting_replicas,
+                "maxReplicaCount": made.max_replicas,
+            },
+            "manualBatchTuningParameters": {"batchSize": made.batch_size},
+        }
+        return body | ({"serviceAccount": made.service_account} if made.service_account else {})
+
+
+def _status(found: Json) -> JobStatus:
+    said = str(found.get("state") or "JOB_STATE_PENDING")
+    error: Any = found.get("error") or {}
+    output: Any = found.get("outputInfo") or {}
+    stats: Any = found.get("completionStats") or {}
+    partial: Any = found.get("partialFailures") or []
+    version = found.get("modelVersionId")
+    return JobStatus(
+        resource=str(found.get("name") or ""),
+        name=str(found.get("displayName") or ""),
+        state=_STATES.get(said, JobState.WAITING),
+        said=said,
+        message=str(error.get("message") or ""),
+        output=str(output.get("gcsOutputDirectory") or ""),
+        succeeded=number_in(stats, "successfulCount"),
+        failed=number_in(stats, "failedCount"),
+        node_hours=hours_in(found.get("resourcesConsumed") or {}, "replicaHours"),
+        partial_failures=tuple(str(each.get("message") or "") for each in partial if isinstance(each, dict)),
+        model_version=str(version) if version else None,
+    )

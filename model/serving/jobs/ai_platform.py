@@ -1,0 +1,66 @@
+"""AI Platform's `projects.jobs`: what is submitted, and how a job is told.
+
+Taken are JSON lines; the numbers of workers and rows in a batch are told again and change nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+from model.serving.errors import RequestError, Status, invalid
+from model.serving.jobs.job import Job, JobOrder, State
+from model.serving.jobs.queue import JobQueue
+from model.serving.jobs.told import Json, part, timestamp
+from model.serving.service import Service
+
+_JOB_ID = re.compile(r"[A-Za-z]\w{0,127}", re.ASCII)
+_MODEL = re.compile(r"projects/[\w.:-]+/models/(\w+)(?:/versions/v?([0-9]{1,18}))?", re.ASCII)
+
+
+def order_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobOrder, str]:
+    """Returns what a body says, and the job's id. Raises RequestError."""
+    job_id = part(body, "jobId", str)
+    if not _JOB_ID.fullmatch(job_id):
+        raise invalid(f"Field: job.job_id Error: {job_id} is not a letter, then letters, digits and underscores.")
+    version = part(body, "predictionInput.versionName", str, "")
+    resource = version or part(body, "predictionInput.modelName", str)
+    named = _MODEL.fullmatch(resource)
+    if named is None:
+        raise invalid(f"Field: prediction_input.model_name Error: {resource} is not projects/P/models/M.")
+    try:
+        found = service.models.find(named[1], int(named[2]) if named[2] else None)
+    except RequestError as error:
+        raise RequestError(Status.NOT_FOUND, f"Field: prediction_input Error: {resource} was not found.") from error
+    if part(body, "predictionInput.dataFormat", str) != "JSON":
+        raise invalid("Field: prediction_input.data_format Error: this server takes JSON only.")
+    paths = part(body, "predictionInput.inputPaths", list)
+    if not paths or not all(isinstance(path, str) for path in paths):
+        raise invalid("Field: prediction_input.input_paths Error: it is empty.")
+    part(body, "predictionInput.region", str)
+    output = part(body, "predictionInput.outputPath", str)
+    queue.files.check_output(output)
+    name = part(body, "predictionInput.signatureName", str, service.options.signature)
+    return JobOrder(found.servable(name), tuple(paths), output, None, names_outputs=True, body=body), job_id
+
+
+def told(job: Job) -> Json:
+    """Returns a job as the service tells it."""
+    state = "SUCCEEDED" if job.state is State.PARTIAL else job.state.name
+    found: Json = {
+        **job.order.body,
+        "state": state,
+        "createTime": timestamp(job.created),
+        "predictionOutput": {
+            "outputPath": job.order.output,
+            "predictionCount": str(job.succeeded),
+            "errorCount": str(job.failed),
+            "nodeHours": job.hours,
+        },
+    }
+    if job.started:
+        found["startTime"] = timestamp(job.started)
+    if job.state.is_final:
+        found["endTime"] = timestamp(job.ended)
+    if job.message:
+        found["errorMessage"] = job.message
+    return found

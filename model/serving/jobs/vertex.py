@@ -1,0 +1,78 @@
+"""Vertex AI's `batchPredictionJobs`: what is submitted, and how a job is told.
+
+Taken are JSON lines of objects, from files; `machineSpec`, replica counts and `batchSize` are told again and change
+nothing: a call of the model has as many rows as a piece of the input.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from model.serving.errors import RequestError, Status, invalid
+from model.serving.jobs.job import Job, JobOrder, State
+from model.serving.jobs.queue import JobQueue
+from model.serving.jobs.told import Json, part, timestamp
+from model.serving.service import Service
+
+_MODEL = re.compile(r"projects/[\w.:-]+/locations/[\w-]+/models/([\w.-]+)(?:@[\w-]+)?", re.ASCII)
+_STATES = {
+    State.QUEUED: "JOB_STATE_QUEUED",
+    State.PREPARING: "JOB_STATE_PENDING",
+    State.PARTIAL: "JOB_STATE_PARTIALLY_SUCCEEDED",
+}
+
+
+def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobOrder:
+    """Returns what a body says. Raises RequestError."""
+    part(body, "displayName", str)
+    resource = part(body, "model", str)
+    named = _MODEL.fullmatch(resource)
+    if named is None or not resource.startswith(f"{parent}/"):
+        raise invalid(f"Field: model; Message: {resource} is not a model in {parent}")
+    try:
+        version = service.models.find(named[1])
+    except RequestError as error:
+        raise RequestError(Status.NOT_FOUND, f"The Model {resource} does not exist.") from error
+    if part(body, "inputConfig.instancesFormat", str) != "jsonl":
+        raise invalid("Field: inputConfig.instancesFormat; Message: this server takes jsonl only")
+    uris = part(body, "inputConfig.gcsSource.uris", list)
+    if not uris or not all(isinstance(uri, str) for uri in uris):
+        raise invalid("Field: inputConfig.gcsSource.uris; Message: Required field is not set.")
+    prefix = part(body, "outputConfig.gcsDestination.outputUriPrefix", str)
+    for field in ("includedFields", "excludedFields"):
+        if part(body, f"instanceConfig.{field}", list, []):
+            raise invalid(f"Field: instanceConfig.{field}; Message: this server does not know it")
+    queue.files.check_output(prefix)
+    started = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    output = f"{prefix.rstrip('/')}/prediction-{version.model_name}-{started}"
+    key = part(body, "instanceConfig.keyField", str, "") or None
+    servable = version.servable(service.options.signature)
+    return JobOrder(servable, tuple(uris), output, key, names_outputs=False, body=body)
+
+
+def told(job: Job) -> Json:
+    """Returns a job as the service tells it."""
+    found: Json = {
+        **job.order.body,
+        "name": job.name,
+        "state": _STATES.get(job.state, f"JOB_STATE_{job.state.name}"),
+        "createTime": timestamp(job.created),
+        "updateTime": timestamp(time.time()),
+        "modelVersionId": str(job.order.servable.version.number),
+        "completionStats": {
+            "successfulCount": str(job.succeeded),
+            "failedCount": str(job.failed),
+            "incompleteCount": str(job.untried),
+        },
+        "resourcesConsumed": {"replicaHours": job.hours},
+    }
+    if job.started:
+        found["startTime"] = timestamp(job.started)
+    if job.state.is_final:
+        found["endTime"] = timestamp(job.ended)
+    if job.message:
+        found["error"] = {"code": 3, "message": job.message}
+    if job.state in (State.SUCCEEDED, State.PARTIAL):
+        found["outputInfo"] = {"gcsOutputDirectory": job.order.output}
+    return found

@@ -1,0 +1,274 @@
+"""The work of a job: lines are read, predicted by several threads, and their results written to several files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import IO, Any
+
+import orjson
+
+from model.serving.errors import RequestError, invalid, note
+from model.serving.jobs.files import AnyFiles, Piece
+from model.serving.jobs.job import Job, State
+from model.serving.jobs.options import JobOptions
+from model.serving.limits import Limits
+from model.serving.servable import Servable
+from model.serving.tensors import row_count
+from model.serving.tf_json import read_inputs, write_rows
+
+_UNTRIED_SHARE = 0.3
+_PAUSE_S = 0.05
+
+
+def run(job: Job, options: JobOptions, limits: Limits, files: AnyFiles) -> None:
+    """Takes a job through its states to its end."""
+    try:
+        for state in (State.QUEUED, State.PREPARING):
+            job.move(state)
+            job.stop.wait(options.state_s)
+        if not job.stop.is_set():
+            job.move(State.RUNNING)
+            _Work(job, options, limits, files).do()
+    except Exception as error:  # the job fails, and the server goes on
+        if not isinstance(error, RequestError):
+            note(f"job {job.name} failed: {type(error).__name__}: {error}")
+        job.move(State.FAILED, str(error) or type(error).__name__)
+    if job.stop.is_set():
+        job.move(State.CANCELLED)
+
+
+class _Work:
+    def __init__(self, job: Job, options: JobOptions, limits: Limits, files: AnyFiles) -> None:
+        self._job = job
+        self._options = options
+        self._limits = limits
+        self._files = files
+        self._errors: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._problem: Exception | None = None
+
+    def do(self) -> None:
+        job, options = self._job, self._options
+        begun = time.monotonic()
+        pieces = self._pieces()
+        with tempfile.TemporaryDirectory(prefix="job-") as folder:
+            self._shards = [_Shard(os.path.join(folder, f"{index}")) for index in range(options.shards)]
+            threads = [
+                threading.Thread(target=self._predict, args=(pieces,), daemon=True) for _ in range(options.workers)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            if self._problem is not None:
+                raise self._problem
+            while not job.stop.is_set() and time.monotonic() - begun < options.run_s:
+                time.sleep(_PAUSE_S)
+            if job.stop.is_set():
+                return
+            if options.outcome == "failed":
+                raise invalid(options.message)
+            self._publish(folder)
+        untried = options.outcome == "partial" and job.untried
+        job.move(State.PARTIAL if untried else State.SUCCEEDED)
+
+    def _pieces(self) -> Iterator[tuple[int, Piece]]:
+        """The work, numbered; from several threads."""
+        options = self._options
+        found = [file for pattern in self._job.order.inputs for file in self._files.matching(pattern)]
+        if not found:
+            raise invalid(f"The input patterns match no files: {', '.join(self._job.order.inputs)}")
+        self._lost_files = {file for file in found if self._drawn("shard", file.encode(), options.shard_error_rate)}
+        pieces = (piece for file in found for piece in self._files.pieces(file))
+        ordered = reversed(list(pieces)) if options.order == "reversed" else pieces
+        return _shared(enumerate(ordered))
+
+    def _predict(self, pieces: Iterator[tuple[int, Piece]]) -> None:
+        try:
+            for number, piece in pieces:
+                if self._job.stop.is_set() or self._problem is not None:
+                    return
+                lines = self._files.read(piece.file, piece.start, piece.end).split(b"\n")
+                self._predict_lines(number, piece.file, [line for line in lines if line.strip()])
+        except Exception as error:  # it ends the job, not only this thread
+            self._problem = error
+
+    def _predict_lines(self, number: int, file: str, lines: list[bytes]) -> None:
+        job, options = self._job, self._options
+        if file in self._lost_files:
+            self._note("the worker was lost, on purpose", len(lines))
+            job.count(failed=len(lines))
+            return
+        if options.outcome == "partial" and self._drawn("untried", b"%d" % number, _UNTRIED_SHARE):
+            job.count(untried=len(lines))
+            return
+        if options.order == "reversed":
+            lines.reverse()
+        results: list[bytes] = []
+        refused: list[tuple[Any, str]] = []
+        instances: list[Any] = []
+        for line in lines:
+            try:
+                instance = _instance(line)
+            except (ValueError, RecursionError) as error:
+                refused.append((line.decode("utf-8", "replace"), f"the line is not JSON: {error}"))
+                continue
+            if self._drawn("row", line, options.row_error_rate):
+                refused.append((instance, "refused on purpose"))
+            else:
+                instances.append(instance)
+        if instances:
+            self._call(instances, results, refused)
+        for _, message in refused:
+            self._note(message, 1)
+        if options.errors != "beside":
+            results += [
+                _line({**self._named(i), "error": {"status": "INVALID_ARGUMENT", "message": m}}) for i, m in refused
+            ]
+        results += self._spoiled(number, results)
+        self._shards[number % len(self._shards)].write(results)
+        job.count(succeeded=len(lines) - len(refused), failed=len(refused))
+
+    def _call(self, instances: list[Any], results: list[bytes], refused: list[tuple[Any, str]]) -> None:
+        """Predicts instances together; those that the model refuses are found by halves."""
+        order = self._job.order
+        key = order.key_field
+        shown = instances
+        if key is not None and all(isinstance(instance, dict) for instance in instances):
+            shown = [{name: value for name, value in instance.items() if name != key} for instance in instances]
+        try:
+            found = _predicted(order.servable, shown, self._limits)
+        except RequestError as error:
+            if len(instances) == 1:
+                refused.append((instances[0], str(error)))
+                return
+            half = len(instances) // 2
+            self._call(instances[:half], results, refused)
+            self._call(instances[half:], results, refused)
+            return
+        if order.names_outputs:
+            outputs = [spec.name for spec in order.servable.signature.outputs]
+            results += [_line(each if len(outputs) > 1 else {outputs[0]: each}) for each in found]
+        else:
+            pairs = zip(instances, found, strict=True)
+            results += [_line({**self._named(instance), "prediction": each}) for instance, each in pairs]
+
+    def _named(self, instance: Any) -> dict[str, Any]:
+        """What a result line says of its instance."""
+        key = self._job.order.key_field
+        if key is not None and isinstance(instance, dict) and key in instance:
+            return {"key": instance[key]}
+        return {"instance": instance}
+
+    def _spoiled(self, number: int, results: list[bytes]) -> list[bytes]:
+        """Results that should not be there, where they are wanted."""
+        options = self._options
+        draw = random.Random(f"{options.seed}/{number}")
+        more = [line for line in results if options.duplicate_rate and draw.random() < options.duplicate_rate]
+        foreign = [line for line in results if options.foreign_rate and draw.random() < options.foreign_rate]
+        return more + [_with_foreign_key(line, draw) for line in foreign]
+
+    def _drawn(self, what: str, content: bytes, rate: float) -> bool:
+        """Decides by chance, but always alike for the same content."""
+        if rate <= 0:
+            return False
+        digest = hashlib.blake2b(content, digest_size=8, key=f"{what}/{self._options.seed}".encode()).digest()
+        return int.from_bytes(digest, "big") < rate * 2**64
+
+    def _note(self, message: str, rows: int) -> None:
+        with self._lock:
+            self._errors[message] += rows
+
+    def _publish(self, folder: str) -> None:
+        names = self._options.file_names
+        output = self._job.order.output.rstrip("/")
+        count = len(self._shards)
+        for index, shard in enumerate(self._shards):
+            shard.close()
+            numbered = f"prediction.results-{index:05d}-of-{count:05d}"
+            self._files.put(
+                shard.path, f"{output}/{numbered if names == 'results' else f'predictions_{index + 1:04d}.jsonl'}"
+            )
+        errors = os.path.join(folder, "errors")
+        with open(errors, "wb") as file:
+            if self._options.errors != "inline":
+                file.writelines(orjson.dumps([message, rows]) + b"\n" for message, rows in self._errors.items())
+        numbered = "prediction.errors_stats-00000-of-00001"
+        self._files.put(errors, f"{output}/{numbered if names == 'results' else 'errors_0001.jsonl'}")
+
+
+class _Shard:
+    """Collects results, from several threads."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115 - closed by close()
+
+    def write(self, lines: list[bytes]) -> None:
+        with self._lock:
+            self._file.writelines(lines)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _instance(line: bytes) -> Any:
+    """An instance, which may have NaN, as TensorFlow Serving takes it."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)
+
+
+def _predicted(servable: Servable, instances: list[Any], limits: Limits) -> list[Any]:
+    arrays, _ = read_inputs({"instances": instances}, servable, limits, columns=False)
+    rows = row_count(arrays, servable.signature.inputs)
+    found: list[Any] = orjson.loads(_without_tokens(write_rows(servable(arrays))))
+    if len(found) != rows or rows != len(instances):
+        raise invalid(f"{len(instances)} instances gave {len(found)} predictions")
+    return found
+
+
+def _without_tokens(text: bytes) -> bytes:
+    """JSON without NaN and infinities, which a strict reader does not know: they become text."""
+    if b"NaN" not in text and b"Infinity" not in text:
+        return text
+    return orjson.dumps(json.loads(text, parse_constant=str))
+
+
+def _line(value: Any) -> bytes:
+    return orjson.dumps(value) + b"\n"
+
+
+def _with_foreign_key(line: bytes, draw: random.Random) -> bytes:
+    """A result whose key nobody has sent: its hexadecimal digits are others."""
+    found = orjson.loads(line)
+    for name, value in found.items():
+        if isinstance(value, str) and len(value) > 12:
+            found[name] = f"{draw.getrandbits(48):012x}{value[12:]}"
+    return _line(found)
+
+
+def _shared(work: Iterator[tuple[int, Piece]] | Any) -> Iterator[tuple[int, Piece]]:
+    """An iterator that several threads may use."""
+    lock = threading.Lock()
+
+    class _Shared:
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> tuple[int, Piece]:
+            with lock:
+                found: tuple[int, Piece] = next(work)
+                return found
+
+    return iter(_Shared())

@@ -1,0 +1,36 @@
+"""What a command says when Ctrl-C or SIGTERM ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from model import terminal
+
+_AFTER_SIGNAL = 128
+
+
+@contextmanager
+def ended_by_signal(words: str) -> Iterator[None]:
+    """While the block runs, Ctrl-C and SIGTERM end the process at once, with words on standard error.
+
+    Args:
+      words: what becomes of what was begun.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        terminal.print_text(f"\nstopped: {words}", stderr=True)
+        os._exit(_AFTER_SIGNAL + number)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,375 @@
+"""From a plan to an exit code, where a batch prediction job calls the model: prepare, submit, wait, join."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from inference.job.service import BatchJobService, JobStatus
+from model import terminal
+from model.quiet import quiet_imports
+from model.secrets import masked
+from model.signals import ended_by_signal
+from pipelines import process_state
+from pipelines.cli import command, run_batch
+from pipelines.config.batch_job import BatchJobConfig
+from pipelines.config.errors import ConfigError
+from pipelines.connectors import registry
+from pipelines.connectors.batch_job import client, steps
+from pipelines.connectors.batch_job.folder import Prepared, folder_of
+from pipelines.connectors.files.publishing import lock
+from pipelines.connectors.files.publishing.reservation import in_the_way
+from pipelines.cost import batch_job as costs
+from pipelines.cost.prices import Prices
+from pipelines.cost.prices import load as load_prices
+from pipelines.plan import Plan
+from pipelines.planning.output_places import places
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+_STEPS = ("prepare", "submit", "wait", "join")
+
+
+def execute(plan: Plan, arguments: Any, flags: list[str], started: float) -> int:
+    """Runs the steps of a job, all or the one that is asked for, and prints what was done.
+
+    Args:
+      plan: what to do.
+      arguments: of the command line, parsed.
+      flags: the rest of the command line, for Beam.
+      started: time.monotonic() at the start of the command.
+    """
+    run = _JobRun(plan, arguments, flags, started)
+    try:
+        return run.cancel() if arguments.cancel else run.steps()
+    except client.JobServiceError as error:
+        terminal.print_error(masked(str(error)))
+        return command.FAILED
+
+
+class _JobRun:
+    """Does the steps of one job.
+
+    Args:
+      plan: what to do.
+      arguments: of the command line, parsed.
+      flags: the rest of the command line, for Beam.
+      started: time.monotonic() at the start of the command.
+    """
+
+    def __init__(self, plan: Plan, arguments: Any, flags: list[str], started: float) -> None:
+        assert isinstance(plan.config.model, BatchJobConfig)
+        self._config = plan.config.model
+        self._plan = plan
+        self._arguments = arguments
+        self._flags = flags
+        self._started = started
+        self._out, self._err = command.consoles()
+        self._folder = folder_of(plan)
+        self._seconds: dict[str, float] = {}
+        self._wanted = (arguments.step,) if arguments.step else _STEPS[: 2 if arguments.detach else 4]
+
+    def cancel(self) -> int:
+        """Asks the service to end the job."""
+        submitted = self._folder.submitted()
+        if submitted is None or not submitted.resource:
+            raise ConfigError([f"--cancel: no job of this config over this input was submitted ({self._folder.path})"])
+        with client.explained(self._config):
+            service = self._service()
+            status = service.get(submitted.resource)
+            if not status.state.is_final:
+                service.cancel(submitted.resource)
+                status = service.get(submitted.resource)
+        self._report("cancel", job=status, line=f"the job {status.resource} is told to end; it is {status.said}")
+        return command.OK
+
+    def steps(self) -> int:
+        """Does the steps that are wanted, and are not done."""
+        for note in self._plan.notes:
+            self._err.print(note if note.startswith("warning: ") else f"note: {note}")
+        self._look_at_places()
+        self._folder.make()
+        with self._held():
+            return self._steps()
+
+    def _steps(self) -> int:
+        prepared = self._folder.prepared()
+        if prepared is None:
+            if self._wanted[0] != "prepare":
+                raise ConfigError(
+                    [f"--step {self._wanted[0]}: nothing is prepared for this config; --step prepare first"]
+                )
+            code = self._prepare()
+            if code is not None:
+                return code
+            prepared = self._folder.prepared()
+            assert prepared is not None
+        elif "prepare" in self._wanted:
+            self._err.print(f"{prepared.instances:,} instances are prepared already: {self._folder.path}")
+        if self._wanted == ("prepare",):
+            self._report("prepare", prepared, line=f"{prepared.instances:,} instances are in {self._folder.instances}")
+        code = self._too_many(prepared)
+        if code is not None or self._wanted == ("prepare",):
+            return code or command.OK
+        status = None
+        if prepared.instances:
+            try:
+                status = self._job(prepared)
+            except (steps.JobEndedError, steps.JobRunningError) as error:
+                terminal.print_error(masked(str(error)))
+                return command.FAILED
+        if self._wanted[-1] != "join":
+            step = self._wanted[-1]
+            line = f"the job {status.resource} is {status.said}" if status else "there are no rows: no job is needed"
+            self._report(step, prepared, status, line=line)
+            return command.OK
+        return self._join(prepared, status)
+
+    def _prepare(self) -> int | None:
+        """Prepares; returns the exit code if that failed."""
+        process_state.reset()
+        plan = replace(self._plan, run_id=uuid.uuid4().hex[:8])
+        self._err.print(f"{plan.config.name}: {run_batch.amount(plan, False)}; loading Beam ...")
+        options = self._options(plan)
+        with quiet_imports():
+            from pipelines.engine import batch_job as engine
+            from pipelines.engine import common
+        self._err.print("step prepare: rows become instances")
+        with self._timed("prepare"):
+            try:
+                prepared = engine.prepare(plan, options, self._folder, self._err)
+            except common.RunFailedError as error:
+                return run_batch.failed(error)
+        self._err.print(
+            f"{prepared.instances:,} instances, {prepared.instance_bytes / 1e6:,.1f} MB, in {self._folder.instances}; "
+            f"{prepared.rows_dead_lettered:,} rows dead-lettered"
+        )
+        return None
+
+    def _too_many(self, prepared: Prepared) -> int | None:
+        """Ends the run before it is paid for, if too many rows were refused."""
+        fraction = prepared.rows_dead_lettered / prepared.rows_read if prepared.rows_read else 0.0
+        most = self._plan.config.dead_letters.max_fraction
+        if fraction <= most:
+            return None
+        terminal.print_error(
+            f"{fraction:.2%} of the rows were dead-lettered while they were prepared, and dead_letters.max_fraction "
+            f"allows {most:.2%}, so no job is submitted; see why in {self._folder.dead_letters}, mend, then run again"
+        )
+        return command.INCOMPLETE
+
+    def _job(self, prepared: Prepared) -> JobStatus:
+        """Submits the job, or finds it, and waits for it, as far as that is wanted."""
+        service = self._service()
+        submitted = self._folder.submitted()
+        known = submitted is not None and bool(submitted.resource)
+        if "submit" not in self._wanted and not known:
+            raise ConfigError([f"--step {self._wanted[0]}: no job was submitted for this config; --step submit first"])
+        if "submit" in self._wanted:
+            if not known or self._arguments.resubmit:
+                self._check_cost(prepared)
+            with self._timed("submit"):
+                status, is_new = steps.submit(
+                    self._config, self._plan.config.name, self._folder, service, self._arguments.resubmit
+                )
+            self._err.print(
+                f"step submit: the job {status.resource} {'is submitted' if is_new else 'was there already'}"
+            )
+        else:
+            assert submitted is not None
+            with client.explained(self._config):
+                status = service.get(submitted.resource)
+        if "wait" in self._wanted:
+            with self._timed("wait"), _waiting(status.resource):
+                return steps.wait(self._config, status.resource, service, self._tell, self._note)
+        if "join" in self._wanted and not status.state.has_results:
+            if status.state.is_final:
+                raise steps.JobEndedError(steps.why_ended(status))
+            raise steps.JobRunningError(f"the job {status.resource} is {status.said}; --step wait waits for its end")
+        return status
+
+    def _join(self, prepared: Prepared, status: JobStatus | None) -> int:
+        with quiet_imports():
+            from pipelines.engine import batch as batch_engine
+            from pipelines.engine import batch_job as engine
+            from pipelines.engine import common
+            from pipelines.engine.options import runner_name
+            from pipelines.flows import batch as batch_flow
+            from pipelines.flows.batch_job import join as join_flow
+        process_state.reset()
+        plan = engine.joined_plan(replace(self._plan, run_id=uuid.uuid4().hex[:8]), prepared)
+        with run_batch.reservation(plan) as reserved:
+            code = run_batch.prepare_sink(self._plan, self._arguments, reserved)
+            if code is not None:
+                return code
+            for note in reserved.notes:
+                self._err.print(f"note: {note}")
+            options = self._options(plan)
+            reserved.claim()
+            with quiet_imports():
+                common.import_libraries(options, plan)
+            form = self._service().form(tuple(s for s in plan.signature.outputs if s.name in plan.model_outputs))
+            try:
+                join = engine.make_join(plan, self._folder, prepared, status, form)
+            except steps.JobEndedError as error:
+                terminal.print_error(masked(str(error)))
+                return command.FAILED
+            self._err.print(f"step join: results to rows, on {runner_name(options)}")
+            engine.remove_sorted(self._folder)
+            output = plan.config.output_path
+            target = batch_flow.target_of(plan)
+            with self._timed("join"):
+                try:
+                    summary = batch_engine.run(
+                        plan,
+                        options,
+                        lambda pipeline: join_flow.build(pipeline, plan, join, target),
+                        output,
+                        reserved,
+                        self._err,
+                        self._started,
+                        self._prices,
+                    )
+                except common.RunFailedError as error:
+                    return run_batch.failed(error)
+                finally:
+                    engine.remove_sorted(self._folder)
+            code = run_batch.show(self._with_job(summary, status), self._arguments, self._out)
+            if registry.batch_sink(plan) is not None:
+                reserved.reported()
+            return code
+
+    def _with_job(self, summary: Any, status: JobStatus | None) -> Any:
+        """Returns the summary of all steps that this command did."""
+        seconds = sum(self._seconds.values())
+        startup = max(0.0, time.monotonic() - self._started - seconds)
+        rate = summary.rows_read / seconds if seconds else 0.0
+        found = self._findings(status) | {"steps_s": {k: round(v, 3) for k, v in self._seconds.items()}}
+        steps = ", ".join(f"{name} {taken:,.1f} s" for name, taken in self._seconds.items())
+        cost = costs.priced(self._config, status.node_hours, self._prices) if status and status.node_hours else None
+        words = [("steps", steps)]
+        if status is not None:
+            words.append(("batch job", f"{status.resource}, {status.said}"))
+        if cost is not None:
+            words.append(("job's cost", cost.in_words()))
+        partial = status is not None and status.state.name == "PARTIAL"
+        notes = (*summary.notes, *(["the job did not try all rows: those without a result are dead letters"] * partial))
+        return replace(
+            summary,
+            seconds=seconds,
+            startup_seconds=startup,
+            rows_per_second=rate,
+            batch_job=found,
+            batch_job_in_words=tuple(words),
+            notes=notes,
+        )
+
+    def _findings(self, status: JobStatus | None) -> dict[str, Any]:
+        """What is known of the job, for programs."""
+        if status is None:
+            return {"folder": self._folder.path, "resource": None}
+        found: dict[str, Any] = {
+            "folder": self._folder.path,
+            "resource": status.resource,
+            "state": status.said,
+            "succeeded": status.succeeded,
+            "failed": status.failed,
+            "node_hours": status.node_hours,
+        }
+        if status.node_hours:
+            cost = costs.priced(self._config, status.node_hours, self._prices)
+            found |= {"cost": cost.cost, "currency": cost.currency}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _report(
+        self, step: str, prepared: Prepared | None = None, job: JobStatus | None = None, *, line: str = ""
+    ) -> None:
+        """Says what a step has done, where the run does not go on to its end."""
+        if not self._arguments.json:
+            self._out.print(f"{self._plan.config.name}: {line}", highlight=False, soft_wrap=True)
+            return
+        found: dict[str, Any] = {"name": self._plan.config.name, "step": step}
+        if prepared is not None:
+            found |= {
+                "rows_read": prepared.rows_read,
+                "instances": prepared.instances,
+                "rows_dead_lettered": prepared.rows_dead_lettered,
+                "steps_s": {name: round(taken, 3) for name, taken in self._seconds.items()},
+            }
+        terminal.print_line(json.dumps(found | {"batch_job": self._findings(job)}))
+
+    def _check_cost(self, prepared: Prepared) -> None:
+        """Says what the job is expected to cost. Raises ConfigError: more than it may."""
+        estimate = costs.estimated(self._config, prepared.instances, self._prices)
+        self._err.print(f"estimated cost: {estimate.in_words()}")
+        problems = costs.over(self._config, estimate)
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def _prices(self) -> Prices:
+        return load_prices(getattr(self._arguments, "prices", None))
+
+    def _service(self) -> BatchJobService:
+        return client.service_of(self._config, self._note)
+
+    def _options(self, plan: Plan) -> PipelineOptions:
+        return run_batch.checked_options(plan, self._flags, self._err)
+
+    def _look_at_places(self) -> None:
+        """Raises ConfigError if the join could not publish: that should be known before anything is paid."""
+        output, dead_letters = places(self._plan.config)
+        problems = in_the_way(output) + in_the_way(dead_letters)
+        if problems:
+            raise ConfigError(problems)
+        sink = registry.batch_sink(self._plan)
+        if sink is not None:
+            sink.check()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Holds the folder: one command at a time prepares, submits, waits and joins."""
+        try:
+            held = lock.acquire(self._folder.path, lock.Holder.this_process(self._plan.run_id, self._plan.config.name))
+        except lock.InUseError as error:
+            raise ConfigError(
+                [f"model.folder: {error} is at work on the same job ({self._folder.path}); wait until it has ended"]
+            ) from None
+        except OSError as error:
+            raise ConfigError([f"model.folder: {self._folder.path} cannot be locked: {error}"]) from None
+        try:
+            yield
+        finally:
+            held.release()
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[step] = time.monotonic() - begun
+
+    def _tell(self, status: JobStatus) -> None:
+        counts = [(status.succeeded, "predicted"), (status.failed, "refused")]
+        said = "".join(f", {count:,} {what}" for count, what in counts if count)
+        self._err.print(f"step wait: {status.said}{said}", highlight=False)
+
+    def _note(self, line: str) -> None:
+        self._err.print(masked(line), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _waiting(resource: str) -> Iterator[None]:
+    """Says, when Ctrl-C or SIGTERM ends the command, that the job goes on."""
+    with ended_by_signal(
+        f"the job {resource} goes on: run the same command again to wait for it and to join its results, or with "
+        "--cancel to end it"
+    ):
+        yield

@@ -1,0 +1,218 @@
+"""The folder of a run's batch prediction job: what is prepared, what was submitted, where results are.
+
+    <model.folder>/<identity>/
+      instances/<shard>.jsonl       what the service reads
+      rows/<shard>.rows             the rows, kept until their results come
+      dead_letters/<name>.jsonl     rows that were refused while they were prepared
+      unfinished/                   instances of a preparation that goes on: the service must not read them
+      prepared.json                 all of that is complete
+      job.json                      the job that was submitted
+      results-<attempt>/            what the service writes
+
+A run with the same source, the same files and the same model has the same identity, and so the same folder: whoever
+comes later goes on where an earlier run was stopped. Each step is complete once its record is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines import storage
+from pipelines.config.batch_job import BatchJobConfig
+from pipelines.config.errors import ConfigError
+from pipelines.connectors.files.publishing import shards
+from pipelines.plan import Plan
+
+_MOST_BYTES = 1 << 30
+_FORMAT = 1
+_OF_THE_MODEL = (
+    "service", "resource", "signature", "signature_from", "inputs", "outputs", "key_field", "key_input", "key_output",
+    "max_instance_bytes",
+)  # fmt: skip
+"""Keys of the model that decide what is in the instances, and what the results mean."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+RecordT = TypeVar("RecordT", bound=_Record)
+
+
+class Group(_Record):
+    """Describes a group of prepared rows.
+
+    Attributes:
+      name: as keys have it.
+      offset: where it begins in its shard.
+      length: bytes.
+      rows: how many of them are instances.
+    """
+
+    name: str
+    offset: int
+    length: int
+    rows: int
+
+
+class DeadLetterFile(_Record):
+    """Describes a file of dead letters of the preparation.
+
+    Attributes:
+      name: in the folder of dead letters.
+      size: bytes.
+      rows: how many rows they stand for.
+    """
+
+    name: str
+    size: int
+    rows: int
+
+
+class Prepared(_Record):
+    """Says what was prepared, completely.
+
+    Attributes:
+      run: id of the run that did it.
+      rows_read: rows found in the source.
+      instances: rows that became instances.
+      instance_bytes: bytes of their files.
+      groups: the groups of prepared rows.
+      dead_letters: rows that were refused.
+    """
+
+    run: str
+    rows_read: int
+    instances: int
+    instance_bytes: int
+    groups: tuple[Group, ...]
+    dead_letters: tuple[DeadLetterFile, ...] = ()
+
+    @property
+    def rows_dead_lettered(self) -> int:
+        """Returns how many rows were refused."""
+        return sum(each.rows for each in self.dead_letters)
+
+
+class Submitted(_Record):
+    """Says which job was submitted last.
+
+    Attributes:
+      attempt: the first is 1.
+      resource: the job's name; empty while it is not known whether it was submitted.
+    """
+
+    attempt: int
+    resource: str = ""
+
+
+class JobFolder:
+    """Finds its way in the folder of a run's job.
+
+    Args:
+      path: of the folder; ends in a slash.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.instances = f"{path}instances/"
+        self.rows = f"{path}rows/"
+        self.dead_letters = f"{path}dead_letters/"
+        self.unfinished = f"{path}unfinished/"
+
+    @property
+    def identity(self) -> str:
+        """Returns the identity of the run."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    def results(self, attempt: int) -> str:
+        """Returns the folder that a job is told to write its results to."""
+        return f"{self.path}results-{attempt}/"
+
+    def shard_of(self, group: str) -> str:
+        """Returns the file that holds a group of prepared rows."""
+        return f"{self.rows}{group.partition('-')[0]}.rows"
+
+    def prepared(self) -> Prepared | None:
+        """Returns what was prepared; None if that is not complete. Raises ConfigError."""
+        return self._read("prepared.json", Prepared)
+
+    def submitted(self) -> Submitted | None:
+        """Returns the job that was submitted; None if none was. Raises ConfigError."""
+        return self._read("job.json", Submitted)
+
+    def write_prepared(self, prepared: Prepared) -> None:
+        """Notes that all is prepared."""
+        self._write("prepared.json", prepared)
+
+    def write_submitted(self, submitted: Submitted) -> None:
+        """Notes which job is submitted."""
+        self._write("job.json", submitted)
+
+    def make(self) -> None:
+        """Makes the folder."""
+        make_private(self.path)
+
+    def make_parts(self, run: str) -> None:
+        """Makes the folders that a preparation writes to."""
+        for folder in (self.rows, self.unfinished, shards.temporary_folder(self.dead_letters, run)):
+            make_private(folder)
+
+    def remove_unfinished(self, run: str) -> None:
+        """Removes what a preparation needed only while it went on."""
+        folders = (self.unfinished, shards.temporary_folder(self.dead_letters, run))
+        for folder in folders:
+            storage.delete([folder + entry.name for entry in storage.entries(folder, "") if entry.size is not None])
+            if not storage.is_remote(folder) and os.path.isdir(folder):
+                os.rmdir(folder)
+
+    def clear_prepared(self) -> None:
+        """Removes what a stopped preparation has left."""
+        for folder in (self.instances, self.rows, self.dead_letters, self.unfinished):
+            names = [entry.name for entry in storage.entries(folder, "") if entry.size is not None]
+            storage.delete([folder + name for name in names])
+
+    def _read(self, name: str, kind: type[RecordT]) -> RecordT | None:
+        path = self.path + name
+        try:
+            content = storage.read_small(path, _MOST_BYTES)
+            return None if content is None else kind.model_validate_json(content)
+        except (OSError, ValueError, ValidationError) as error:
+            reason = "it is not a record of this project" if isinstance(error, ValidationError) else str(error)
+            raise ConfigError([f"model.folder: {path} cannot be used: {reason}; remove it to begin anew"]) from None
+
+    def _write(self, name: str, record: _Record) -> None:
+        storage.write_whole(self.path + name, record.model_dump_json().encode())
+
+
+def make_private(path: str) -> None:
+    """Makes a local folder for its owner alone, as it holds original rows; elsewhere there are no folders."""
+    if not storage.is_remote(path):
+        os.makedirs(path, 0o700, exist_ok=True)
+
+
+def folder_of(plan: Plan) -> JobFolder:
+    """Returns the folder of a plan's job."""
+    config = plan.config.model
+    assert isinstance(config, BatchJobConfig)
+    return JobFolder(f"{config.folder.rstrip('/')}/{identity_of(plan)}/")
+
+
+def identity_of(plan: Plan) -> str:
+    """Returns what two runs have in common if the instances of one are those of the other: 12 hexadecimal digits."""
+    model = plan.config.model.model_dump(mode="json", include=set(_OF_THE_MODEL))
+    told = {
+        "format": _FORMAT,
+        "source": plan.config.source.model_dump(mode="json"),
+        "files": [(os.fsencode(file.path).hex(), file.size, file.modified) for file in plan.files],
+        "extent": None if plan.extent is None else (plan.extent.rows, plan.extent.nbytes),
+        "columns": plan.read.columns.to_string(),
+        "inputs": [repr(bound.spec) for bound in plan.binding.inputs],
+        "model": model,
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -1,0 +1,137 @@
+"""The steps of a batch prediction job that the service does: submit and wait. Each can be done again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from inference.job.service import BatchJobService, JobOrder, JobState, JobStatus
+from pipelines import storage
+from pipelines.config.batch_job import BatchJobConfig
+from pipelines.connectors.batch_job import client
+from pipelines.connectors.batch_job.folder import JobFolder, Submitted
+
+_FIRST_PAUSE_S = 0.25
+_SLOWER = 1.5
+
+
+class JobEndedError(Exception):
+    """Raised when a job has ended without results. The message is one line."""
+
+
+class JobRunningError(Exception):
+    """Raised when a job has not ended yet. The message is one line."""
+
+
+def submit(
+    config: BatchJobConfig, name: str, folder: JobFolder, service: BatchJobService, again: bool
+) -> tuple[JobStatus, bool]:
+    """Submits the job of a folder, or finds that it was.
+
+    Args:
+      config: of the model.
+      name: of the run.
+      folder: of the job.
+      service: that runs it.
+      again: whether a job that has failed or was cancelled is followed by another one.
+
+    Returns:
+      The job, and whether it was submitted now.
+
+    Raises:
+      ConfigError, JobServiceError: the service did not take it.
+      JobEndedError: it has ended without results, and is not to be submitted again.
+    """
+    before = folder.submitted()
+    attempt = before.attempt if before is not None else 1
+    with client.explained(config):
+        if before is not None and before.resource:
+            status = service.get(before.resource)
+            if status.state in (JobState.FAILED, JobState.CANCELLED):
+                if not again:
+                    raise JobEndedError(why_ended(status))
+                attempt += 1
+            else:
+                return status, False
+        # Written before: whoever comes after a crash looks for the same job.
+        folder.write_submitted(Submitted(attempt=attempt))
+        order = JobOrder(
+            name=f"beam_tf_predict_{folder.identity}_{attempt}",
+            identity=folder.identity,
+            instances=address_of(f"{folder.instances}*"),
+            output=address_of(folder.results(attempt)),
+            labels={**config.labels, "run": name.lower()[:63]},
+        )
+        status, is_new = service.submit(order)
+    folder.write_submitted(Submitted(attempt=attempt, resource=status.resource))
+    return status, is_new
+
+
+def wait(
+    config: BatchJobConfig,
+    resource: str,
+    service: BatchJobService,
+    tell: Callable[[JobStatus], None],
+    note: Callable[[str], None],
+) -> JobStatus:
+    """Waits until a job has results.
+
+    Args:
+      config: of the model.
+      resource: name of the job.
+      service: that runs it.
+      tell: takes each state that differs from the one before.
+      note: takes what goes wrong while the job is looked at, one line each.
+
+    Raises:
+      ConfigError: the service refuses the caller, or does not know the job.
+      JobEndedError: it has ended without results.
+      JobRunningError: it did not end in time.
+    """
+    until = time.monotonic() + config.deadline_s
+    pause, last = _FIRST_PAUSE_S, None
+    while True:
+        try:
+            with client.explained(config):
+                status = service.get(resource)
+        except client.JobServiceError as error:
+            note(str(error))
+        else:
+            if last != status:
+                tell(status)
+            last = status
+            if status.state.has_results:
+                return status
+            if status.state.is_final:
+                raise JobEndedError(why_ended(status))
+        left = until - time.monotonic()
+        if left <= 0:
+            raise JobRunningError(
+                f"the job {resource} did not end within {config.deadline_s:g} s (model.deadline_s); it goes on: run "
+                "the same command again to wait for it and to join its results"
+            )
+        time.sleep(min(pause, left))
+        pause = min(pause * _SLOWER, config.poll_s)
+
+
+def why_ended(status: JobStatus) -> str:
+    """Says why a job has no results, and what to do."""
+    said = f": {' '.join(status.message.split())[:500]}" if status.message else ""
+    partial = f" ({' '.join(status.partial_failures[0].split())[:200]})" if status.partial_failures else ""
+    return (
+        f"the job {status.resource} ended as {status.said}{said}{partial}; mend what is wrong, then run the same "
+        "command with --resubmit, which submits a new job over the same instances"
+    )
+
+
+def address_of(path: str) -> str:
+    """Returns a path as the service is told it."""
+    if storage.is_remote(path):
+        return path
+    return os.path.abspath(path) + ("/" if path.endswith("/") else "")
+
+
+def path_of(address: str) -> str:
+    """Returns what a service has told as a path."""
+    return address.removeprefix("file://")

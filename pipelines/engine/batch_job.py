@@ -1,0 +1,108 @@
+"""The steps of a batch prediction job that run on an engine: prepare and join.
+
+What is done is told by the job's folder, see `pipelines.connectors.batch_job.folder`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from inference.job.result_lines import ResultForm
+from inference.job.service import JobStatus
+from model.signals import ended_by_signal
+from pipelines import storage
+from pipelines.connectors.batch_job import results
+from pipelines.connectors.batch_job.folder import JobFolder, Prepared
+from pipelines.connectors.batch_job.steps import JobEndedError, address_of, path_of
+from pipelines.engine import runners
+from pipelines.engine.common import failed, make_pipeline, said_once
+from pipelines.flows import batch as batch_flow
+from pipelines.flows.batch_job import join as join_flow
+from pipelines.flows.batch_job import prepare as prepare_flow
+from pipelines.plan import Extent, Plan
+from pipelines.telemetry.tally import LiveProgress
+
+
+def prepare(plan: Plan, options: PipelineOptions, folder: JobFolder, console: Any) -> Prepared:
+    """Writes the instances of a plan's rows, and the rows beside them.
+
+    Args:
+      plan: what to do.
+      options: see `options.options_from`.
+      folder: of the job.
+      console: for progress.
+
+    Raises:
+      RunFailedError: the pipeline failed; nothing was submitted.
+    """
+    folder.make()
+    folder.clear_prepared()
+    folder.make_parts(plan.run_id)
+    limit = batch_flow.limit_of(plan)
+    with (
+        said_once(),
+        runners.started(options) as ready,
+        ended_by_signal("nothing was submitted; the same command begins anew"),
+    ):
+        pipeline = make_pipeline(ready)
+        prepare_flow.build(pipeline, plan, folder, limit)
+        try:
+            with LiveProgress(console, plan.nbytes):
+                pipeline.run().wait_until_finish()
+        except Exception as error:
+            raise failed(error, "nothing was submitted") from error
+        finally:
+            folder.remove_unfinished(plan.run_id)
+    done = folder.prepared()
+    if done is None:
+        raise RuntimeError(f"{folder.path}prepared.json was written, and is not there")
+    return done
+
+
+def make_join(
+    plan: Plan, folder: JobFolder, prepared: Prepared, status: JobStatus | None, form: ResultForm
+) -> join_flow.Join:
+    """Finds the results of a job.
+
+    Args:
+      plan: what to do.
+      folder: of the job.
+      prepared: what was prepared.
+      status: of the job; None if there was none to submit, as there were no instances.
+      form: of the result lines.
+
+    Raises:
+      JobEndedError: the job says that its results are elsewhere.
+    """
+    if status is None:
+        return join_flow.Join(folder, prepared, (), form, "there was no job", None)
+    submitted = folder.submitted()
+    told = folder.results(submitted.attempt if submitted else 1)
+    where = path_of(status.output) or told
+    if not path_of(where).startswith(path_of(address_of(told)).rstrip("/")):
+        raise JobEndedError(f"the job {status.resource} says that its results are in {where}, and was told {told}")
+    found = results.find(where)
+    said = results.what_went_wrong(found.errors) or list(status.partial_failures[:3])
+    missing = "the job gave no result for this row" + (
+        f"; it says of rows that failed: {'; '.join(said)}" if said else ""
+    )
+    return join_flow.Join(folder, prepared, results.pieces(found.results), form, missing[:500], status.model_version)
+
+
+def remove_sorted(folder: JobFolder) -> None:
+    """Removes sorted results, which only a join that goes on needs."""
+    for name in storage.folder_names(folder.path, "sorted-"):
+        inside = f"{folder.path}{name}/"
+        storage.delete([inside + entry.name for entry in storage.entries(inside, "") if entry.size is not None])
+        if not storage.is_remote(inside):
+            os.rmdir(inside)
+
+
+def joined_plan(plan: Plan, prepared: Prepared) -> Plan:
+    """Returns the plan of the join, as a run of its own."""
+    nbytes = prepared.instance_bytes
+    return replace(plan, files=(), extent=Extent(max(prepared.instances, 1), nbytes))

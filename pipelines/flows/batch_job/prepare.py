@@ -1,0 +1,227 @@
+"""Rows become instances for a batch prediction job: source -> coerce -> files of instances, and of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from inference.batches import shape_groups
+from inference.columns.binding import bind
+from inference.columns.bound import Binding
+from inference.columns.inputs import prepare
+from inference.errors import BindingError, Failure, RowError
+from inference.examples import encode_examples
+from inference.job.instances import instance_lines, rounded_rows
+from inference.job.keys import keys_of
+from inference.marks import make_batch
+from inference.sizes import bounded
+from model.specs import TensorSpec
+from pipelines import storage
+from pipelines.config.batch_job import BatchJobConfig
+from pipelines.config.registry import source_encodings
+from pipelines.connectors.batch_job.folder import DeadLetterFile, JobFolder, Prepared, make_private
+from pipelines.connectors.batch_job.shard_writer import PreparedShard, PreparedShardWriter, temporary_path
+from pipelines.connectors.files.dead_letters import ShardedDeadLetters
+from pipelines.connectors.files.publishing.step import UnbalancedError
+from pipelines.connectors.registry import bounded_source
+from pipelines.dead_letters.limit import DeadLetterLimit
+from pipelines.dead_letters.place import DeadLetterPlace
+from pipelines.dead_letters.step import RECEIPTS, DeadLetterDoFn, at_bundle_end
+from pipelines.formats.output_values import key_texts
+from pipelines.plan import Plan
+from pipelines.rows.origin import Origin
+from pipelines.telemetry.accounting import DEAD_LETTERS, OUTPUT, Receipt, ShardWritten, balance
+
+_GROUP_BYTES = 64 << 20
+"""Decoded bytes of a group of rows: one group is in memory while its results are joined."""
+_ENCODED_AT_ONCE = 64 << 20
+
+Rows = npt.NDArray[np.int64]
+
+
+def build(pipeline: beam.Pipeline, plan: Plan, folder: JobFolder, limit: DeadLetterLimit) -> None:
+    """Adds the flow to a pipeline; at its end the folder holds `prepared.json`.
+
+    Args:
+      pipeline: the pipeline to add to.
+      plan: what to do.
+      folder: of the job.
+      limit: how many dead letters there may be.
+    """
+    dead_letters = ShardedDeadLetters(folder.dead_letters, plan.run_id)
+    batches, read = pipeline | "Source" >> bounded_source(plan.config.source).read(plan, dead_letters, limit)
+    instances = WriteInstances(plan, folder, dead_letters).limited_by(limit)
+    written = batches | "Instances" >> beam.ParDo(instances).with_outputs(RECEIPTS, main="shards")
+    receipts = (*read, written[RECEIPTS]) | beam.Flatten()
+    complete = Complete(folder, plan.run_id)
+    sides = beam.pvalue.AsList(receipts), beam.pvalue.AsList(written.shards)
+    _ = pipeline | "End" >> beam.Create([None]) | "Complete" >> beam.ParDo(complete, *sides)
+
+
+class WriteInstances(DeadLetterDoFn):
+    """Writes rows as instances: (Origin, record batch) -> PreparedShard. Rows that the model cannot get are refused.
+
+    Args:
+      plan: what to do.
+      folder: of the job.
+      dead_letters: where rows go that cannot become instances.
+    """
+
+    def __init__(self, plan: Plan, folder: JobFolder, dead_letters: DeadLetterPlace) -> None:
+        super().__init__(dead_letters, plan.model.id)
+        config = plan.config
+        assert isinstance(config.model, BatchJobConfig)
+        self._signature = plan.signature
+        self._columns = config.source.columns
+        self._defaults = config.source.defaults
+        self._encodings = source_encodings(config.source)
+        self._key_column = plan.key_column
+        self._key_name = config.model.key_input or config.model.key_field
+        self._most_bytes = config.model.max_instance_bytes
+        self._folder = folder
+        self._bindings: dict[pa.Schema, Binding] = {}
+
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._writer = PreparedShardWriter(self._folder)
+
+    def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
+        origin, batch = element
+        low = 0
+        for part in bounded(batch, _GROUP_BYTES):
+            self._write(origin, part, np.arange(low, low + part.num_rows, dtype=np.int64))
+            low += part.num_rows
+
+    def finish_bundle(self) -> Iterator[Any]:
+        yield from super().finish_bundle()
+        for shard in self._writer.end():
+            yield at_bundle_end(shard)
+
+    def _write(self, origin: Origin, batch: pa.RecordBatch, numbers: Rows) -> None:
+        """Writes rows of an origin as one group, its bad rows among them, marked: they have no instance."""
+        try:
+            binding = self._binding(batch.schema)
+        except BindingError as error:
+            failure = Failure("coerce", type(error).__name__, str(error)[:500])
+            self._reject(origin, batch, numbers, dict.fromkeys(range(batch.num_rows), failure))
+            return
+        arrays, failures = prepare(batch, binding)
+        for row, message in rounded_rows(arrays, [bound.spec for bound in binding.inputs]).items():
+            failures.setdefault(row, Failure("coerce", "CoercionError", message))
+        good = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
+        keys = keys_of(self._writer.next_group(), batch.num_rows)
+        lines = []
+        for rows in shape_groups(arrays, good, binding):
+            lines += self._lines(keys, arrays, rows, binding, failures)
+        if lines:
+            self._writer.write(lines, origin, _marked(batch, failures), int(numbers[0]))
+        self._reject(origin, batch, numbers, failures)
+
+    def _lines(
+        self, keys: pa.Array, arrays: list[pa.Array], rows: Rows, binding: Binding, failures: dict[int, Failure]
+    ) -> list[pa.StringArray]:
+        """The instances of rows whose lists have the same lengths; rows that make none are added to `failures`."""
+        specs: list[TensorSpec] = [bound.spec for bound in binding.inputs]
+        is_all = len(rows) == len(keys)
+        chosen = arrays if is_all else [array.take(pa.array(rows)) for array in arrays]
+        try:
+            if binding.encode_examples:
+                chosen = [pa.array(encode_examples(chosen, binding), pa.binary())]
+                specs = [spec for spec in self._signature.inputs if spec.name == self._signature.examples_input]
+            lines = instance_lines(keys if is_all else keys.take(pa.array(rows)), self._key_name, chosen, specs)
+        except (RowError, pa.ArrowException, ValueError) as error:
+            if len(rows) == 1:
+                message = " ".join(str(error).split())[:500]
+                failures[int(rows[0])] = Failure("coerce", type(error).__name__, message)
+                return []
+            halves = np.array_split(rows, 2)
+            return [line for half in halves for line in self._lines(keys, arrays, half, binding, failures)]
+        too_long = pc.greater(pc.binary_length(lines), self._most_bytes)
+        if not pc.any(too_long).as_py():
+            return [lines]
+        for row in rows[too_long.to_numpy(zero_copy_only=False)].tolist():
+            failures[row] = Failure("predict", "RequestTooLargeError", self._too_long())
+        kept = lines.filter(pc.invert(too_long))
+        return [kept] if len(kept) else []
+
+    def _too_long(self) -> str:
+        return f"the instance has more than {self._most_bytes:,} bytes; leave columns out, or raise max_instance_bytes"
+
+    def _reject(self, origin: Origin, batch: pa.RecordBatch, numbers: Rows, failures: dict[int, Failure]) -> None:
+        for row, failure in sorted(failures.items()):
+            key = key_texts(batch[self._key_column].slice(row, 1))[0] if self._key_column else None
+            self.reject_row(origin, int(numbers[row]), key, failure.stage, failure.error, failure.message)
+
+    def _binding(self, schema: pa.Schema) -> Binding:
+        found = self._bindings.get(schema)
+        if found is None:
+            found = bind(self._signature, schema, self._columns, self._defaults, self._encodings)
+            self._bindings[schema] = found
+        return found
+
+
+def _marked(batch: pa.RecordBatch, failures: dict[int, Failure]) -> pa.RecordBatch:
+    return make_batch(dict(zip(batch.schema.names, batch.columns, strict=True)), failures) if failures else batch
+
+
+class Complete(beam.DoFn):  # type: ignore[misc]
+    """Balances the account of the preparation, gives the instances their names, and notes that all is there.
+
+    A runner may process this again.
+
+    Args:
+      folder: of the job.
+      run: id of the run.
+    """
+
+    def __init__(self, folder: JobFolder, run: str) -> None:
+        self._folder = folder
+        self._run = run
+
+    def process(self, _: Any, receipts: Iterable[Receipt], shards: Iterable[PreparedShard]) -> None:
+        folder, shards = self._folder, sorted(shards, key=lambda shard: shard.name)
+        receipts = list(receipts)
+        groups = tuple(group for shard in shards for group in shard.groups)
+        rows = sum(group.rows for group in groups)
+        account = balance([*receipts, ShardWritten(OUTPUT, "instances", rows, 0)])
+        if account.problems:
+            raise UnbalancedError("; ".join(account.problems[:5]))
+        done = folder.prepared()
+        if done is not None and done.run == self._run:
+            return
+        refused = [each for each in receipts if isinstance(each, ShardWritten) and each.kind == DEAD_LETTERS]
+        moves = [(temporary_path(folder, s.name), f"{folder.instances}{s.name}.jsonl", s.instances) for s in shards]
+        moves += [(each.path, folder.dead_letters + each.path.rpartition("/")[2], each.size) for each in refused]
+        _move(moves)
+        self._folder.write_prepared(
+            Prepared(
+                run=self._run,
+                rows_read=account.rows_read,
+                instances=rows,
+                instance_bytes=sum(shard.instances for shard in shards),
+                groups=groups,
+                dead_letters=tuple(
+                    DeadLetterFile(name=each.path.rpartition("/")[2], size=each.size, rows=each.rows)
+                    for each in sorted(refused, key=lambda each: each.path)
+                ),
+            )
+        )
+
+
+def _move(moves: list[tuple[str, str, int]]) -> None:
+    """Gives files their names: (from, to, bytes); those that have them already stay."""
+    present: dict[str, int | None] = {}
+    for folder in {path.rpartition("/")[0] + "/" for move in moves for path in move[:2]}:
+        present |= {folder + entry.name: entry.size for entry in storage.entries(folder, "")}
+    lost = [old for old, new, size in moves if present.get(old, present.get(new)) != size]
+    if lost:
+        raise UnbalancedError(f"{lost[0]} was removed or changed while the run went on")
+    for folder in {new.rpartition("/")[0] for _, new, _ in moves}:
+        make_private(folder)
+    storage.rename([(old, new) for old, new, _ in moves if old in present])
