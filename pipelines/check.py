@@ -57,6 +57,10 @@ def _check(arguments: Any) -> int:
     if not arguments.json:
         _show(plan, sample, looks)
         sample_view.show(out, _table, coerced)
+    if arguments.model and config.model.type == "batch_job":
+        problems.append("--model: a batch prediction job is not tried with single rows; leave it out")
+    if config.model.type == "batch_job" and not problems:
+        found["batch_job"] = _job(plan, err)
     if arguments.model and not problems:
         err.print(f"loading Beam and {plan.model.path} ...")
         with quiet_imports():
@@ -69,6 +73,30 @@ def _check(arguments: Any) -> int:
     if arguments.json and not problems:
         terminal.print_line(json.dumps(found, default=str))
     return command.fail(problems) if problems else command.OK
+
+
+def _job(plan: Any, err: Any) -> dict[str, Any]:
+    """What is known of a batch prediction job before it is submitted. Raises ConfigError: it would cost too much."""
+    from pipelines.config.errors import ConfigError
+    from pipelines.connectors.batch_job.folder import folder_of
+    from pipelines.cost import batch_job as costs
+    from pipelines.cost.prices import load as load_prices
+
+    folder = folder_of(plan)
+    prepared, submitted = folder.prepared(), folder.submitted()
+    err.print(f"the job's folder is {folder.path}")
+    known: dict[str, Any] = {"folder": folder.path, "prepared": prepared is not None}
+    if submitted is not None and submitted.resource:
+        err.print(f"the job {submitted.resource} is submitted already: a run joins its results")
+        return known | {"resource": submitted.resource}
+    if prepared is None:
+        err.print("what the job will cost is said when the rows are prepared, before it is submitted")
+        return known
+    estimate = costs.estimated(plan.config.model, prepared.instances, load_prices())
+    err.print(f"estimated cost: {estimate.in_words()}")
+    if problems := costs.over(plan.config.model, estimate):
+        raise ConfigError(problems)
+    return known | {"estimated_node_hours": estimate.node_hours, "estimated_cost": estimate.cost}
 
 
 def _look_at_places(plan: Any) -> list[str]:

@@ -19,6 +19,7 @@ from pipelines.config.run import RunConfig
 from pipelines.formats import ReadSpec
 from pipelines.storage import FileInfo
 
+_ENDED = "Google ended AI Platform on 31 January 2025: such jobs run on servers of one's own only"
 KEY = "key"
 """Name of the output column that identifies a row where the source has no key column."""
 
@@ -78,7 +79,8 @@ class PlannedModel:
         slower = takes_over(self.path, self.runtime_reason) if self.runtime_reason else ""
         missing = [p for p in getattr(self.config, "op_libraries", ()) if not os.path.isfile(p)]
         absent = [f"op_libraries: there is no file {path} on this machine" for path in missing]
-        return [line for line in (said, slower, rows.note(self.signature), *absent) if line]
+        ended = _ENDED if isinstance(self.config, BatchJobConfig) and self.config.service == "ai_platform" else ""
+        return [line for line in (said, slower, rows.note(self.signature), *absent, ended) if line]
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,11 @@ def _refuse_services(config: RunConfig) -> None:
     from pipelines.config.errors import ConfigError
 
     problems = []
+    if config.model.type == "batch_job":
+        problems.append(
+            "model.type: replay does not run a batch prediction job; call the same model another way for these rows: "
+            '--set \'model={"type": "saved_model", "path": ...}\', or an endpoint'
+        )
     if config.dead_letters.type != "file":
         problems.append(
             f"dead_letters.type: replay reads files, not {config.dead_letters.type}: save the letters as lines of "

@@ -58,6 +58,8 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     problems = []
     if config.is_batch:
         problems.append(f"source.type: {config.source.type} has an end: run python -m pipelines.batch")
+    if config.model.type == "batch_job":
+        problems.append("model.type: batch_job is for python -m pipelines.batch; give a saved_model or an endpoint")
     if config.output.type == "file" and config.output.format not in _APPENDED:
         problems.append(
             f"output.format: {config.output.format} files cannot be appended to; "

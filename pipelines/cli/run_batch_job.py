@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from model.secrets import masked
 from model.signals import ended_by_signal
 from pipelines import process_state
 from pipelines.cli import command, run_batch
+from pipelines.cli.job_report import JobReport
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.errors import ConfigError
 from pipelines.connectors import registry
@@ -25,8 +25,6 @@ from pipelines.connectors.batch_job.folder import Prepared, folder_of
 from pipelines.connectors.files.publishing import lock
 from pipelines.connectors.files.publishing.reservation import in_the_way
 from pipelines.cost import batch_job as costs
-from pipelines.cost.prices import Prices
-from pipelines.cost.prices import load as load_prices
 from pipelines.plan import Plan
 from pipelines.planning.output_places import places
 
@@ -72,7 +70,7 @@ class _JobRun:
         self._started = started
         self._out, self._err = command.consoles()
         self._folder = folder_of(plan)
-        self._seconds: dict[str, float] = {}
+        self._report = JobReport(plan, self._folder, arguments, started)
         self._wanted = (arguments.step,) if arguments.step else _STEPS[: 2 if arguments.detach else 4]
 
     def cancel(self) -> int:
@@ -86,7 +84,7 @@ class _JobRun:
             if not status.state.is_final:
                 service.cancel(submitted.resource)
                 status = service.get(submitted.resource)
-        self._report("cancel", job=status, line=f"the job {status.resource} is told to end; it is {status.said}")
+        self._report.step("cancel", job=status, line=f"the job {status.resource} is told to end; it is {status.said}")
         return command.OK
 
     def steps(self) -> int:
@@ -113,7 +111,9 @@ class _JobRun:
         elif "prepare" in self._wanted:
             self._err.print(f"{prepared.instances:,} instances are prepared already: {self._folder.path}")
         if self._wanted == ("prepare",):
-            self._report("prepare", prepared, line=f"{prepared.instances:,} instances are in {self._folder.instances}")
+            self._report.step(
+                "prepare", prepared, line=f"{prepared.instances:,} instances are in {self._folder.instances}"
+            )
         code = self._too_many(prepared)
         if code is not None or self._wanted == ("prepare",):
             return code or command.OK
@@ -127,7 +127,7 @@ class _JobRun:
         if self._wanted[-1] != "join":
             step = self._wanted[-1]
             line = f"the job {status.resource} is {status.said}" if status else "there are no rows: no job is needed"
-            self._report(step, prepared, status, line=line)
+            self._report.step(step, prepared, status, line=line)
             return command.OK
         return self._join(prepared, status)
 
@@ -234,87 +234,24 @@ class _JobRun:
                         reserved,
                         self._err,
                         self._started,
-                        self._prices,
+                        self._report.prices,
                     )
                 except common.RunFailedError as error:
                     return run_batch.failed(error)
                 finally:
                     engine.remove_sorted(self._folder)
-            code = run_batch.show(self._with_job(summary, status), self._arguments, self._out)
+            code = run_batch.show(self._report.with_job(summary, status), self._arguments, self._out)
             if registry.batch_sink(plan) is not None:
                 reserved.reported()
             return code
 
-    def _with_job(self, summary: Any, status: JobStatus | None) -> Any:
-        """Returns the summary of all steps that this command did."""
-        seconds = sum(self._seconds.values())
-        startup = max(0.0, time.monotonic() - self._started - seconds)
-        rate = summary.rows_read / seconds if seconds else 0.0
-        found = self._findings(status) | {"steps_s": {k: round(v, 3) for k, v in self._seconds.items()}}
-        steps = ", ".join(f"{name} {taken:,.1f} s" for name, taken in self._seconds.items())
-        cost = costs.priced(self._config, status.node_hours, self._prices) if status and status.node_hours else None
-        words = [("steps", steps)]
-        if status is not None:
-            words.append(("batch job", f"{status.resource}, {status.said}"))
-        if cost is not None:
-            words.append(("job's cost", cost.in_words()))
-        partial = status is not None and status.state.name == "PARTIAL"
-        notes = (*summary.notes, *(["the job did not try all rows: those without a result are dead letters"] * partial))
-        return replace(
-            summary,
-            seconds=seconds,
-            startup_seconds=startup,
-            rows_per_second=rate,
-            batch_job=found,
-            batch_job_in_words=tuple(words),
-            notes=notes,
-        )
-
-    def _findings(self, status: JobStatus | None) -> dict[str, Any]:
-        """What is known of the job, for programs."""
-        if status is None:
-            return {"folder": self._folder.path, "resource": None}
-        found: dict[str, Any] = {
-            "folder": self._folder.path,
-            "resource": status.resource,
-            "state": status.said,
-            "succeeded": status.succeeded,
-            "failed": status.failed,
-            "node_hours": status.node_hours,
-        }
-        if status.node_hours:
-            cost = costs.priced(self._config, status.node_hours, self._prices)
-            found |= {"cost": cost.cost, "currency": cost.currency}
-        return {name: value for name, value in found.items() if value is not None}
-
-    def _report(
-        self, step: str, prepared: Prepared | None = None, job: JobStatus | None = None, *, line: str = ""
-    ) -> None:
-        """Says what a step has done, where the run does not go on to its end."""
-        if not self._arguments.json:
-            self._out.print(f"{self._plan.config.name}: {line}", highlight=False, soft_wrap=True)
-            return
-        found: dict[str, Any] = {"name": self._plan.config.name, "step": step}
-        if prepared is not None:
-            found |= {
-                "rows_read": prepared.rows_read,
-                "instances": prepared.instances,
-                "rows_dead_lettered": prepared.rows_dead_lettered,
-                "steps_s": {name: round(taken, 3) for name, taken in self._seconds.items()},
-            }
-        terminal.print_line(json.dumps(found | {"batch_job": self._findings(job)}))
-
     def _check_cost(self, prepared: Prepared) -> None:
         """Says what the job is expected to cost. Raises ConfigError: more than it may."""
-        estimate = costs.estimated(self._config, prepared.instances, self._prices)
+        estimate = costs.estimated(self._config, prepared.instances, self._report.prices)
         self._err.print(f"estimated cost: {estimate.in_words()}")
         problems = costs.over(self._config, estimate)
         if problems:
             raise ConfigError(problems)
-
-    @property
-    def _prices(self) -> Prices:
-        return load_prices(getattr(self._arguments, "prices", None))
 
     def _service(self) -> BatchJobService:
         return client.service_of(self._config, self._note)
@@ -354,7 +291,7 @@ class _JobRun:
         try:
             yield
         finally:
-            self._seconds[step] = time.monotonic() - begun
+            self._report.seconds[step] = time.monotonic() - begun
 
     def _tell(self, status: JobStatus) -> None:
         counts = [(status.succeeded, "predicted"), (status.failed, "refused")]

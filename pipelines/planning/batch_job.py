@@ -41,11 +41,6 @@ def find(config: BatchJobConfig, problems: list[str], *, offline: bool = False) 
     return None if found or signature is None else PlannedModel(config, config.resource, signature)
 
 
-def notes(config: BatchJobConfig) -> list[str]:
-    """Returns what a person should know of a job, one line each."""
-    return [client.ENDED] if config.service == "ai_platform" else []
-
-
 def _unwritable(config: BatchJobConfig) -> list[str]:
     folder = config.folder
     if "://" in folder:

@@ -117,7 +117,7 @@ class _Work:
         instances: list[Any] = []
         for line in lines:
             try:
-                instance = _instance(line)
+                instance = _read(line)
             except (ValueError, RecursionError) as error:
                 refused.append((line.decode("utf-8", "replace"), f"the line is not JSON: {error}"))
                 continue
@@ -221,8 +221,8 @@ class _Shard:
         self._file.close()
 
 
-def _instance(line: bytes) -> Any:
-    """An instance, which may have NaN, as TensorFlow Serving takes it."""
+def _read(line: bytes) -> Any:
+    """A value of JSON, which may have NaN, as TensorFlow Serving takes it."""
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -232,26 +232,22 @@ def _instance(line: bytes) -> Any:
 def _predicted(servable: Servable, instances: list[Any], limits: Limits) -> list[Any]:
     arrays, _ = read_inputs({"instances": instances}, servable, limits, columns=False)
     rows = row_count(arrays, servable.signature.inputs)
-    found: list[Any] = orjson.loads(_without_tokens(write_rows(servable(arrays))))
+    # Which may have NaN, as TensorFlow Serving writes it.
+    found: list[Any] = _read(write_rows(servable(arrays)))
     if len(found) != rows or rows != len(instances):
         raise invalid(f"{len(instances)} instances gave {len(found)} predictions")
     return found
 
 
-def _without_tokens(text: bytes) -> bytes:
-    """JSON without NaN and infinities, which a strict reader does not know: they become text."""
-    if b"NaN" not in text and b"Infinity" not in text:
-        return text
-    return orjson.dumps(json.loads(text, parse_constant=str))
-
-
 def _line(value: Any) -> bytes:
-    return orjson.dumps(value) + b"\n"
+    """A line of JSON; NaN and the infinities are tokens in it, for which orjson would write null."""
+    line = orjson.dumps(value)
+    return (json.dumps(value).encode() if b"null" in line else line) + b"\n"
 
 
 def _with_foreign_key(line: bytes, draw: random.Random) -> bytes:
     """A result whose key nobody has sent: its hexadecimal digits are others."""
-    found = orjson.loads(line)
+    found = _read(line)
     for name, value in found.items():
         if isinstance(value, str) and len(value) > 12:
             found[name] = f"{draw.getrandbits(48):012x}{value[12:]}"

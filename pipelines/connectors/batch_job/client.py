@@ -18,7 +18,6 @@ from pipelines.config.errors import ConfigError
 
 _AI_PLATFORM = "https://ml.googleapis.com"
 _REFUSED = (400, 401, 403, 404)
-ENDED = "warning: model.service: Google ended AI Platform on 31 January 2025; jobs run on servers of your own only"
 
 
 class JobServiceError(Exception):

@@ -1,0 +1,35 @@
+"""What the tests of batch prediction jobs share: a server of both services, and the config of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.job_server import JobServer, job_server
+from tests.support.keyed_model import save_keyed
+from tests.support.ledger import write_config
+
+
+@pytest.fixture(scope="session")
+def keyed_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The packaged model with a key that goes through it."""
+    return save_keyed(tmp_path_factory.mktemp("keyed"))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[JobServer]:
+    """A server of jobs that all end well."""
+    with job_server(tmp_path) as server:
+        yield server
+
+
+def config_of(folder: Path, file: Path, model: dict[str, Any], format: str = "csv", **changes: Any) -> str:
+    """Writes the config of a run whose model is called by a job; returns its path."""
+    path = write_config(folder, format, str(file), **changes)
+    content = json.loads(Path(path).read_text())
+    Path(path).write_text(json.dumps({**content, "model": model}))
+    return path
