@@ -43,6 +43,7 @@ setup(
         "model.packaged.configs": [
             "natality.json",
             "natality-bigquery.json",
+            "natality-job.json",
             "natality-endpoint.json",
             "natality-kafka.json",
             "natality-pubsub.json",

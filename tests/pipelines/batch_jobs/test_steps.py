@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.pipelines.batch_jobs.conftest import config_of
 from tests.support import processes
 from tests.support.commands import ROOT, Command
-from tests.support.job_server import JobServer, job_server
+from tests.support.job_server import JobServer, config_of, job_server
 from tests.support.ledger import births, books_of, shards, write_rows
 from tests.support.waiting import wait_until
 
@@ -44,7 +42,7 @@ def test_one_step_after_the_other(command: Command, tmp_path: Path, server: JobS
         found = command("batch", "--config", config, "--step", "join", "--json").summary
         assert (found["rows_read"], found["rows_written"], found["ok"]) == (300, 300, True)
     assert len(books_of(tmp_path).output) == 300
-    assert os.listdir(tmp_path / "out") and not list(Path(folder).glob("sorted-*"))
+    assert not list(Path(folder).glob("sorted-*"))
 
 
 @pytest.mark.parametrize(("step", "said"), [("submit", "nothing is prepared"), ("wait", "nothing is prepared")])
@@ -119,7 +117,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], int, str]] = {
     "no such model": ({}, {"resource": "projects/p/locations/us-central1/models/nobody"}, 2, "does not exist"),
     "not a model": ({}, {"resource": "models/nobody"}, 2, "is not projects/P/locations/L/models/M"),
     "quota": ({"quota": 0}, {}, 1, "run the same command again later, or ask for more quota"),
-    "other folder": ({}, {"folder": "/proc/jobs"}, 2, "model.folder: cannot write to /proc/jobs"),
+    "other folder": ({}, {"folder": "/proc/version/jobs"}, 2, "model.folder: cannot write to /proc/version/jobs"),
     "nobody there": ({}, {"url": "http://127.0.0.1:9"}, 2, "start the server (make serve), or check model.url"),
     "no address": ({}, {"url": "ftp://x"}, 2, "model.url: it is not an address"),
     "key is an input": ({}, {"key_field": "plurality"}, 2, "model.key_field: the model has an input 'plurality'"),
