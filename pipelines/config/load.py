@@ -50,16 +50,15 @@ def load(path: str | None, overrides: Sequence[str] = (), absolute: bool = False
         _read_packaged_data(content)
     problems = [problem for override in overrides if (problem := _override(content, override))]
     written, content = content, environment.filled(content, problems)
-    content = home.with_home(content)
     try:
-        config = RunConfig.model_validate(with_absolute_paths(content) if absolute else content)
+        config = RunConfig.model_validate(content)
     except ValidationError as error:
         explained = [explain(details, written) for details in error.errors()]
         # A value that suits neither arm of a union is one mistake.
         problems += {explanation.split(":", 1)[0]: explanation for explanation in explained}.values()
     if problems:
         raise ConfigError([f"{file}: {problem}" for problem in problems])
-    return config
+    return with_absolute_paths(config) if absolute else config
 
 
 _Part = TypeVar("_Part", bound=Strict)
