@@ -1,4 +1,4 @@
-"""Runs whose source, model, output and dead letters are on Cloud Storage: an emulator on loopback."""
+"""Runs whose source, model, output and dead letters are on Cloud Storage or S3: emulators on loopback."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from tests.support.cloud_storage import cloud_storage
 from tests.support.commands import ROOT
 from tests.support.lacking_columns import write_without
 from tests.support.ledger import KEY, assert_balanced, births, write_config, write_rows
+from tests.support.s3 import s3
 
 
-@pytest.fixture(params=[cloud_storage], ids=["gs"])
+@pytest.fixture(params=[cloud_storage, s3], ids=["gs", "s3"])
 def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
     with request.param(tmp_path) as emulator:
         yield emulator
