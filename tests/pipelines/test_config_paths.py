@@ -26,8 +26,8 @@ NO_PATHS = {
     "encoding", "event_time", "family", "filter", "group", "instance", "key", "key_attribute", "key_field",
     "key_input", "key_output", "label",
     "location", "machine_type", "message", "model", "name", "null_values", "ordering_key", "permissions", "project",
-    "query", "quote", "region", "resource", "row_key", "runtime_version", "select", "service_account", "signature", "start",
-    "subscription", "table", "temporary_dataset", "timestamp_attribute", "topic", "url", "username", "version",
+    "query", "quote", "region", "resource", "row_key", "runtime_version", "select", "service_account", "signature",
+    "start", "subscription", "table", "temporary_dataset", "timestamp_attribute", "topic", "url", "username", "version",
 }  # fmt: skip
 """Keys that hold texts other than paths. A new key goes here, or gets a type of pipelines/config/paths.py."""
 
@@ -72,8 +72,8 @@ def test_every_text_of_a_config_is_a_path_or_known_not_to_be() -> None:
 
 def test_the_paths_of_a_config() -> None:
     assert {name for _, name in PATHS} == {
-        "path", "folder", "schema", "descriptor", "signature_from", "staging", "op_libraries", "ca_file", "certificate_file",
-        "key_file",
+        "path", "folder", "schema", "descriptor", "signature_from", "staging", "op_libraries", "ca_file",
+        "certificate_file", "key_file",
     }  # fmt: skip
 
 
