@@ -17,11 +17,13 @@ class Seen:
     """A request.
 
     Attributes:
+      method: such as GET.
       path: with the query.
       headers: names in lower case.
       body: whole body.
     """
 
+    method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
@@ -50,9 +52,9 @@ def stand_in(answer: Callable[[Seen], Answer]) -> Iterator[StandIn]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:
+        def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            seen = Seen(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            seen = Seen(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
             made.seen.append(seen)
             status, content = made.answer(seen)
             self.send_response(status)
@@ -61,7 +63,7 @@ def stand_in(answer: Callable[[Seen], Answer]) -> Iterator[StandIn]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST
+        do_GET = do_POST = do_PUT = _serve
 
         def log_message(self, *_: object) -> None:
             pass
