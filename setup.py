@@ -43,6 +43,7 @@ setup(
         "model.packaged.configs": [
             "natality.json",
             "natality-bigquery.json",
+            "natality-job.json",
             "natality-endpoint.json",
             "natality-kafka.json",
             "natality-pubsub.json",
@@ -92,6 +93,8 @@ setup(
         "prometheus-client>=0.20,<1",
     ],
     extras_require={
+        "aws": ["apache-beam[aws]>=2.69,<2.78", "boto3>=1.28,<2"],
+        "azure": ["apache-beam[azure]>=2.69,<2.78"],
         "dev": [
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
@@ -102,6 +105,10 @@ setup(
             "import-linter>=2.1,<3",
             "mypy>=1.15,<3",
             "gcp-storage-emulator",
+            "boto3>=1.28,<2",
+            "moto[s3]>=5,<6",
+            "flask>=3,<4",
+            "flask-cors>=6,<7",
             "psutil>=5.9,<8",
             "pip",
             "setuptools>=75",

@@ -16,7 +16,7 @@ _AFTER_SIGNAL = 128
 
 @contextmanager
 def ended_by_signal(words: str) -> Iterator[None]:
-    """While the block runs, Ctrl-C and SIGTERM end the process at once, with words on standard error.
+    """Lets Ctrl-C and SIGTERM end the process at once while the block runs, with words on standard error.
 
     Args:
       words: what becomes of what was begun.

@@ -66,7 +66,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     if isinstance(config.model, BatchJobConfig):
         from pipelines.cli import run_batch_job
 
-        return run_batch_job.execute(make_plan(config), arguments, flags, started)
+        return run_batch_job.execute(make_plan(config, offline=dry_run), arguments, flags, started)
     if given := _job_options(arguments):
         raise ConfigError([f"{given[0]}: is for batch prediction jobs; model.type is {config.model.type}"])
     plan = make_plan(config, offline=dry_run)

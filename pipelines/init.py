@@ -12,6 +12,7 @@ from typing import Any
 
 from model import terminal
 from model.version import add_version
+from pipelines import storage
 from pipelines.cli import command
 from pipelines.config import home
 
@@ -55,6 +56,7 @@ def _init(arguments: Any) -> int:
     import pyarrow as pa
 
     from inference.saved_model import files as model_files
+    from inference.stores.errors import StoreError
     from model import rows
     from model.errors import ModelError
     from model.signature import read_signature
@@ -62,10 +64,15 @@ def _init(arguments: Any) -> int:
     from pipelines.connectors.files import source_files
     from pipelines.connectors.files.partitions import partition_fields, with_columns
     from pipelines.formats import FormatError, detection
-    from pipelines.planning import fed_inputs
+    from pipelines.planning import fed_inputs, stores
 
     output, model = home.expanded(arguments.output), home.expanded(arguments.model)
-    if output != "-" and os.path.exists(output) and not arguments.force:
+    for option, path in (("--model", model), ("--source", home.expanded(arguments.source)), ("--output", output)):
+        try:
+            storage.look_at_store(path)
+        except OSError as error:
+            raise ConfigError([f"{option}: {error}"]) from None
+    if output != "-" and _exists(output) and not arguments.force:
         raise ConfigError([f"{output} exists; choose another --output, or --force to replace it"])
     try:
         version = _version_of(model)
@@ -80,6 +87,9 @@ def _init(arguments: Any) -> int:
     found = source.files
     if not found:
         raise ConfigError([problem.replace("source.path:", "--source:") for problem in source.problems])
+    refusals = stores.unreadable(found, "--source")
+    if refusals:
+        raise ConfigError(refusals)
     try:
         detected = detection.look_at(found[0].path, arguments.format)
         sample = detection.sample(found[0].path, detected, signature)
@@ -108,14 +118,27 @@ def _init(arguments: Any) -> int:
         terminal.print_text(text.rstrip())
     else:
         try:
-            Path(output).parent.mkdir(parents=True, exist_ok=True)
-            Path(output).write_text(text, "utf-8")
+            _write(output, text)
+        except StoreError as error:
+            raise ConfigError([f"--output: {error}"]) from None
         except OSError as error:
             raise ConfigError([f"--output: cannot write {output}: {error.strerror or error}"]) from None
         notes.append(f"wrote {output}; next: python -m pipelines.check --config {output}")
     for note in notes:
         terminal.print_line(note, stderr=True)
     return command.OK
+
+
+def _exists(path: str) -> bool:
+    return storage.size_of(path) is not None if storage.is_remote(path) else os.path.exists(path)
+
+
+def _write(path: str, text: str) -> None:
+    if storage.is_remote(path):
+        storage.write_whole(path, text.encode())
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text, "utf-8")
 
 
 def _version_of(model: str) -> str | None:

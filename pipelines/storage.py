@@ -12,9 +12,13 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any, cast
+
+from inference.stores.access import check_access
+from inference.stores.file_systems import file_systems
+from inference.stores.meanings import in_words
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 
@@ -41,10 +45,10 @@ def is_remote(path: str) -> bool:
     return bool(_SCHEME.match(path))
 
 
-def _filesystems() -> Any:
-    from apache_beam.io.filesystems import FileSystems
-
-    return FileSystems
+def look_at_store(path: str, *, to_write: bool = False) -> None:
+    """Makes sure that the store of a path lets this process see it, as `check_access` does; a local path has none."""
+    if is_remote(path):
+        check_access(path, to_write=to_write)
 
 
 def match(pattern: str, *, hidden: bool = False) -> list[FileInfo]:
@@ -54,7 +58,7 @@ def match(pattern: str, *, hidden: bool = False) -> list[FileInfo]:
     """
     if is_remote(pattern):
         wanted = pattern + "*" if pattern.endswith("/") else pattern
-        found = [_remote_info(f) for f in _filesystems().match([wanted])[0].metadata_list]
+        found = [_remote_info(f) for f in _matching(wanted)]
         return sorted(
             (f for f in found if hidden or f.path == pattern or not _is_hidden(f.path)), key=lambda file: file.path
         )
@@ -69,6 +73,11 @@ def match(pattern: str, *, hidden: bool = False) -> list[FileInfo]:
     ]
 
 
+def _matching(pattern: str) -> list[Any]:
+    with in_words(pattern, "list"):
+        return list(file_systems(pattern).match([pattern])[0].metadata_list)
+
+
 def _is_hidden(path: str) -> bool:
     return path.rpartition("/")[2].startswith((".", "_"))
 
@@ -77,13 +86,14 @@ def describe(path: str) -> FileInfo:
     """Looks at one file, whose path is taken literally. Raises FileNotFoundError."""
     if not is_remote(path):
         return _local_info(path)
-    filesystems = _filesystems()
-    try:
-        return _remote_info(filesystems.get_filesystem(path).metadata(path))
-    except Exception:  # a file system's own errors, of any class
-        if filesystems.exists(path):
-            raise
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    with in_words(path, "read"):
+        systems = file_systems(path)
+        try:
+            return _remote_info(systems.get_filesystem(path).metadata(path))
+        except Exception:  # a file system's own errors, of any class
+            if systems.exists(path):
+                raise
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
 
 def _local_info(path: str) -> FileInfo:
@@ -148,32 +158,11 @@ def folder_names(folder: str, begin: str) -> list[str]:
         return []
 
 
-def remove_folder(path: str, is_ours: Callable[[str], bool]) -> None:
-    """Removes the files of a local folder that are ours by name, then the folder, if nothing else is in it.
-
-    A folder of another user stays, links are not followed.
-    """
-    try:
-        number = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return
-    try:
-        if os.fstat(number).st_uid != os.geteuid():
-            return
-        for name in filter(is_ours, os.listdir(number)):
-            os.unlink(name, dir_fd=number)
-        os.rmdir(path)
-    except OSError:
-        pass  # something else is in it
-    finally:
-        os.close(number)
-
-
 def updated(prefix: str) -> list[tuple[str, float]]:
     """Lists the files whose path begins with `prefix`: (path, last change in seconds since 1970, by their store)."""
     if not is_remote(prefix):
         return [(path, os.lstat(path).st_mtime) for path in glob.glob(glob.escape(prefix) + "*")]
-    found = _filesystems().match([prefix + "*"])[0].metadata_list
+    found = _matching(prefix + "*")
     return [(file.path, float(file.last_updated_in_seconds or 0)) for file in found]
 
 
@@ -182,10 +171,11 @@ def open_input(path: str, start: int = 0) -> IO[bytes]:
     if is_remote(path):
         from apache_beam.io.filesystem import CompressionTypes
 
-        file = _filesystems().open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        if start:
-            file.seek(start)
-        return cast(IO[bytes], file)
+        with in_words(path, "read"):
+            file = file_systems(path).open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            if start:
+                file.seek(start)
+            return cast(IO[bytes], file)
     local = open(path, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
     if start:
         local.seek(start)
@@ -223,8 +213,9 @@ def open_output(path: str, mode: int = 0o666) -> IO[bytes]:
     if is_remote(path):
         from apache_beam.io.filesystem import CompressionTypes
 
-        created = _filesystems().create(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        return cast(IO[bytes], created)
+        with in_words(path, "write"):
+            created = file_systems(path).create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+            return cast(IO[bytes], created)
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     return create(path, mode)
 
@@ -262,7 +253,7 @@ def sync_folder(folder: str) -> None:
 def write_whole(path: str, content: bytes) -> None:
     """Writes a small file that readers see whole, durable when this returns; replaces what was there."""
     if is_remote(path):
-        with open_output(path) as remote:
+        with in_words(path, "write"), open_output(path) as remote:
             remote.write(content)
         return
     beside = f"{path}.{uuid.uuid4().hex[:8]}.new"
@@ -325,7 +316,9 @@ def rename(pairs: Sequence[tuple[str, str]]) -> None:
       pairs: all on one file system; what is gone already is left out by the caller.
     """
     if pairs and is_remote(pairs[0][1]):
-        _filesystems().rename([source for source, _ in pairs], [target for _, target in pairs])
+        first = pairs[0][1]
+        with in_words(first, "write"):
+            file_systems(first).rename([source for source, _ in pairs], [target for _, target in pairs])
         return
     for source, target in pairs:
         os.replace(source, target)
@@ -335,8 +328,9 @@ def delete(paths: Sequence[str]) -> None:
     """Deletes files; those that are gone already do not matter."""
     remote = [path for path in paths if is_remote(path)]
     if remote:
-        filesystems = _filesystems()
-        filesystems.delete([path for path in remote if filesystems.exists(path)])
+        with in_words(remote[0], "delete"):
+            systems = file_systems(remote[0])
+            systems.delete([path for path in remote if systems.exists(path)])
     for path in paths:
         if not is_remote(path):
             try:

@@ -32,6 +32,7 @@ MAPPED = {
     "configs": (
         "natality.json",
         "natality-bigquery.json",
+        "natality-job.json",
         "natality-endpoint.json",
         "natality-kafka.json",
         "natality-pubsub.json",
@@ -204,7 +205,7 @@ def test_the_wheel_checks_every_packaged_config(installed: Installed, name: str)
         ]
     else:
         # The table and the bucket are in the cloud.
-        offline = ["--offline"] if name == "natality-bigquery.json" else []
+        offline = ["--offline"] if name in ("natality-bigquery.json", "natality-job.json") else []
         done = installed.run(*check, *offline)
         assert done.returncode == 0, done.stderr
         assert f"config   {name.removesuffix('.json')}: valid" in done.stdout

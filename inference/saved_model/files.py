@@ -10,8 +10,12 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
+from inference.stores.errors import StoreError
+from inference.stores.file_systems import file_systems
+from inference.stores.kinds import is_remote
+from inference.stores.meanings import in_words
 from model import packaged
-from model.errors import ModelNotFoundError
+from model.errors import ModelFormatError, ModelNotFoundError
 from model.other_formats import SAVED_MODEL_FILE, is_address, why_none
 from model.signature import latest_version
 
@@ -19,11 +23,6 @@ LATEST = "latest"
 
 _copies: dict[str, str] = {}
 _lock = threading.Lock()
-
-
-def is_remote(path: str) -> bool:
-    """Tells whether the path has a scheme such as gs://."""
-    return "://" in path
 
 
 def resolve(path: str, version: str | None = None) -> str:
@@ -59,31 +58,36 @@ def _folder_names(folder: str) -> set[str]:
         if not os.path.isdir(folder):
             raise ModelNotFoundError(why_none(folder))
         return {entry.name for entry in os.scandir(folder) if entry.is_dir()}
-    found = _filesystems().match([f"{folder}/**"])[0].metadata_list
+    found = _files(folder)
     return {file.path[len(folder) + 1 :].split("/", 1)[0] for file in found if "/" in file.path[len(folder) + 1 :]}
 
 
-def _filesystems() -> Any:
-    from apache_beam.io.filesystems import FileSystems
-
-    return FileSystems
+def _files(folder: str) -> list[Any]:
+    try:
+        with in_words(folder, "list"):
+            return list(file_systems(folder).match([f"{folder}/**"])[0].metadata_list)
+    except StoreError as error:
+        raise ModelNotFoundError(str(error)) from None
 
 
 def read_bytes(path: str) -> bytes:
     """Returns a file of a model as bytes, on any file system. Raises FileNotFoundError."""
     if not is_remote(path):
         return Path(path).read_bytes()
-    filesystems = _filesystems()
-    if not filesystems.exists(path):
-        raise FileNotFoundError(path)
-    with _open_raw(path) as file:
-        return cast(bytes, file.read())
+    try:
+        with in_words(path, "read"):
+            if not file_systems(path).exists(path):
+                raise FileNotFoundError(path)
+            with _open_raw(path) as file:
+                return cast(bytes, file.read())
+    except StoreError as error:
+        raise ModelFormatError(str(error)) from None
 
 
 def _open_raw(path: str) -> Any:
     from apache_beam.io.filesystem import CompressionTypes
 
-    return _filesystems().open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return file_systems(path).open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def local_copy(path: str) -> str:
@@ -110,7 +114,7 @@ def name(path: str) -> str:
 
 
 def _copy(folder: str) -> str:
-    found = _filesystems().match([f"{folder}/**"])[0].metadata_list
+    found = _files(folder)
     if not found:
         raise ModelNotFoundError(f"{folder}: no files there; check model.path")
     target = tempfile.mkdtemp(prefix="model-")
@@ -121,6 +125,6 @@ def _copy(folder: str) -> str:
         if not local.startswith(target + os.sep):
             raise ModelNotFoundError(f"{file.path}: not inside the model's folder")
         os.makedirs(os.path.dirname(local), exist_ok=True)
-        with _open_raw(file.path) as source, open(local, "wb") as copy:
+        with in_words(file.path, "read"), _open_raw(file.path) as source, open(local, "wb") as copy:
             shutil.copyfileobj(source, copy)
     return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from inference.stores.file_systems import use_flags
 from pipelines.cli import command
 from pipelines.config.errors import ConfigError
 
@@ -11,15 +12,19 @@ from pipelines.config.errors import ConfigError
 def beam_flags(flags: Sequence[str]) -> list[str]:
     """Returns the rest of a command line as Beam takes it: its --dry_run wants a value.
 
+    What it says of stores counts from now on, also before there is a pipeline.
+
     Raises:
       ConfigError: a word belongs to no option.
     """
     _refuse_strays(flags)
     spelled = [f"--dry_run{flag[9:]}" if flag.startswith("--dry-run") else flag for flag in flags]
-    return [
+    found = [
         "--dry_run=True" if flag == "--dry_run" and (spelled[i + 1 :] or ["--"])[0].startswith("--") else flag
         for i, flag in enumerate(spelled)
     ]
+    use_flags(found)
+    return found
 
 
 def is_set(flags: Sequence[str], name: str) -> bool:

@@ -16,6 +16,7 @@ from model.secrets import masked
 from model.signals import ended_by_signal
 from pipelines import process_state
 from pipelines.cli import command, run_batch
+from pipelines.cli.beam_flags import is_set
 from pipelines.cli.job_report import JobReport
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.errors import ConfigError
@@ -81,20 +82,39 @@ class _JobRun:
         with client.explained(self._config):
             service = self._service()
             status = service.get(submitted.resource)
-            if not status.state.is_final:
+            was_final = status.state.is_final
+            if not was_final:
                 service.cancel(submitted.resource)
                 status = service.get(submitted.resource)
-        self._report.step("cancel", job=status, line=f"the job {status.resource} is told to end; it is {status.said}")
+        did = "has ended already" if was_final else "is told to end"
+        self._report.step("cancel", job=status, line=f"the job {status.resource} {did}; it is {status.said}")
         return command.OK
 
     def steps(self) -> int:
         """Does the steps that are wanted, and are not done."""
         for note in self._plan.notes:
             self._err.print(note if note.startswith("warning: ") else f"note: {note}")
+        if is_set(self._flags, "dry_run"):
+            return self._dry_run()
         self._look_at_places()
-        self._folder.make()
+        try:
+            self._folder.make()
+        except OSError as error:
+            raise ConfigError(
+                [f"model.folder: {self._folder.path} cannot be made: {error.strerror or error}"]
+            ) from None
         with self._held():
             return self._steps()
+
+    def _dry_run(self) -> int:
+        """Builds the preparation, without running it."""
+        options = self._options(self._plan)
+        with quiet_imports():
+            from pipelines.engine import common
+            from pipelines.flows.batch import limit_of
+            from pipelines.flows.batch_job import prepare
+        limit = limit_of(self._plan)
+        return common.dry_run(options, lambda p: prepare.build(p, self._plan, self._folder, limit), self._out)
 
     def _steps(self) -> int:
         prepared = self._folder.prepared()

@@ -6,55 +6,33 @@ import os
 from typing import Any
 
 from model import packaged
-
-_PATHS = (
-    ("source", "path"),
-    ("source", "security", "ca_file"),
-    ("source", "security", "certificate_file"),
-    ("source", "security", "key_file"),
-    ("model", "path"),
-    ("model", "folder"),
-    ("model", "signature_from"),
-    ("model", "op_libraries"),
-    ("model", "ca_file"),
-    ("output", "path"),
-    ("output", "security", "ca_file"),
-    ("output", "security", "certificate_file"),
-    ("output", "security", "key_file"),
-    ("dead_letters", "path"),
-    ("dead_letters", "security", "ca_file"),
-    ("dead_letters", "security", "certificate_file"),
-    ("dead_letters", "security", "key_file"),
-)
-"""What workers open."""
+from pipelines.config.bigquery import BigQueryOutput
+from pipelines.config.files import DeadLetters
+from pipelines.config.paths import with_paths
+from pipelines.config.run import RunConfig
 
 
-def with_absolute_paths(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns the content of a config with absolute paths, of what is in the working directory or packaged.
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Returns a config with absolute paths, of what is in the working directory or packaged.
 
-    >>> found = with_absolute_paths({"output": {"path": "out/p", "format": "csv"}, "source": {"path": "gs://b/x"}})
-    >>> found["output"]["path"] == os.path.abspath("out/p"), found["source"]["path"]
-    (True, 'gs://b/x')
+    Places that a config does not name, as they are by default, are named in it.
     """
-    for path in _PATHS:
-        content = _with(content, path)
-    return content
+    changed: dict[str, Any] = {}
+    if isinstance(config.dead_letters, DeadLetters) and config.dead_letters.path is None:
+        changed["dead_letters"] = config.dead_letters.model_copy(update={"path": config.dead_letters_path})
+    if isinstance(config.output, BigQueryOutput) and config.is_batch and config.output.staging is None:
+        changed["output"] = config.output.model_copy(update={"staging": config.output.staging_folder})
+    completed: RunConfig = with_paths(config.model_copy(update=changed), absolute)
+    return completed
 
 
-def _with(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    name, *others = path
-    if name not in content:
-        return content
-    value = content[name]
-    if not others:
-        return {**content, name: _absolute(value)}
-    return {**content, name: _with(value, tuple(others))} if isinstance(value, dict) else content
+def absolute(path: str) -> str:
+    """Returns the absolute path of what is in the working directory, or packaged; what ends in a slash stays a folder.
 
-
-def _absolute(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_absolute(item) for item in value]
-    if not isinstance(value, str) or not value or "://" in value:
-        return value
+    >>> absolute("out/") == os.path.abspath("out") + "/", absolute("gs://bucket/x")
+    (True, 'gs://bucket/x')
+    """
+    if not path or "://" in path:
+        return path
     # What ends in a slash is a folder, which abspath would forget.
-    return os.path.abspath(packaged.located(value)) + ("/" if value.endswith("/") else "")
+    return os.path.abspath(packaged.located(path)) + ("/" if path.endswith("/") else "")

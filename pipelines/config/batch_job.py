@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from pipelines.config.base import Name, Strict
 from pipelines.config.model import Tensors
+from pipelines.config.paths import AnyPath
 
 Label = Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,63}$")]
 
@@ -24,7 +25,7 @@ class BatchJobConfig(Strict):
         description="The model: projects/P/locations/L/models/M (vertex), projects/P/models/M[/versions/V] "
         "(ai_platform)."
     )
-    folder: Name = Field(
+    folder: AnyPath = Field(
         description="Folder for instances, prepared rows and results, gs:// (local only for a local server); each run "
         "has a folder of its own in it, which stays after the run."
     )
@@ -35,7 +36,7 @@ class BatchJobConfig(Strict):
         None, description="ai_platform: where the job runs. vertex: the resource says it; leave it out."
     )
     signature: Name = "serving_default"
-    signature_from: Name | None = Field(
+    signature_from: AnyPath | None = Field(
         None, description="Folder of a SavedModel to learn the inputs from; give it, or inputs."
     )
     inputs: Tensors | None = Field(

@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from pipelines.config.base import MAX_FRACTION, Columns, Fraction, Name, StreamOutput, Strict
 from pipelines.config.columns import ColumnsConfig, ColumnsField, DefaultsField, Encodings
+from pipelines.config.paths import AnyPath
 
 TableName = Annotated[str, Field(pattern=r"^[^\s./`]+([.:][^\s./`]+)?\.[A-Za-z0-9_]+\.[^\s./`]+$")]
 
@@ -165,7 +166,7 @@ class BigQueryOutput(StreamOutput):
         description="How a batch run delivers its rows. load: Parquet files and one load job. stream: one pending "
         "stream of the Storage Write API and one commit, for where load jobs are not allowed; it cannot truncate.",
     )
-    staging: Name | None = Field(
+    staging: AnyPath | None = Field(
         None,
         description="Folder that holds the Parquet files of a batch run until they are loaded: a gs:// prefix, or a "
         "local folder, whose files are uploaded; out/ by default.",
@@ -181,9 +182,14 @@ class BigQueryOutput(StreamOutput):
         return "parquet"
 
     @property
+    def staging_folder(self) -> str:
+        """Returns the folder of a batch run's Parquet files."""
+        return self.staging or _STAGING
+
+    @property
     def staging_prefix(self) -> str:
         """Returns the prefix of a batch run's Parquet files."""
-        return f"{(self.staging or _STAGING).rstrip('/')}/{self.table.replace(':', '_')}"
+        return f"{self.staging_folder.rstrip('/')}/{self.table.replace(':', '_')}"
 
     def unfit(self, is_batch: bool) -> list[str]:
         """Lists the keys that a batch run, or a stream, has no use for, one line each."""

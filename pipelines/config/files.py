@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from pipelines.config.base import MAX_FRACTION, Columns, Fraction, Name, Strict
 from pipelines.config.columns import ColumnsConfig, ColumnsField, DefaultsField, Encodings
+from pipelines.config.paths import AnyPath
 from pipelines.encodings import is_within, problem_of
 
 
@@ -21,10 +22,10 @@ class FileSource(Strict):
         "is a row, such as an image, with columns `path` and `bytes`. The one text input of a model takes the line, "
         "the bytes or the raw record without a word in `columns`."
     )
-    path: Name | Annotated[list[Name], Field(min_length=1)] = Field(
+    path: AnyPath | Annotated[list[AnyPath], Field(min_length=1)] = Field(
         description=(
-            "Path of the files to read: a path, a glob, a folder, or a list of them; local or gs://. Files ending "
-            "in .gz, .bz2 and .zst are decompressed where the format is csv, json or text."
+            "Path of the files to read: a path, a glob, a folder, or a list of them; local, gs:// or s3://. Files "
+            "ending in .gz, .bz2 and .zst are decompressed where the format is csv, json or text."
         )
     )
     key: Name | None = Field(
@@ -133,7 +134,7 @@ class FileOutput(Strict):
 
     type: Literal["file"] = "file"
     format: Literal["csv", "json", "parquet", "avro", "tfrecord"]
-    path: Name = Field(description="Prefix of the shards (<path>-00000-of-00002.csv); a folder if it ends in /.")
+    path: AnyPath = Field(description="Prefix of the shards (<path>-00000-of-00002.csv); a folder if it ends in /.")
     columns: Columns | None = Field(
         None,
         description="Input columns and model outputs to write, in order; * stands for all. By default the key, then "
@@ -176,7 +177,7 @@ class DeadLetters(Strict):
     """Writes rows that could not be processed to files, and says how many of them are too many."""
 
     type: Literal["file"] = "file"
-    path: Name | None = Field(
+    path: AnyPath | None = Field(
         None,
         description="Prefix of the dead letters' files; a folder if it ends in /; <output.path>-dead_letters by "
         "default.",

@@ -3,15 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
-
-_PATHS = (
-    ("source", "path"),
-    ("model", "path"),
-    ("model", "signature_from"),
-    ("output", "path"),
-    ("dead_letters", "path"),
-)
 
 
 def expanded(path: str) -> str:
@@ -21,19 +12,3 @@ def expanded(path: str) -> str:
     ('data/~.csv', 'gs://bucket/~/x')
     """
     return os.path.expanduser(path)
-
-
-def with_home(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns the content of a config with the home folder in its paths; what is no path there stays as it is."""
-    content = dict(content)
-    for part, name in _PATHS:
-        values = content.get(part)
-        if isinstance(values, dict) and name in values:
-            content[part] = {**values, name: _expanded(values[name])}
-    return content
-
-
-def _expanded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_expanded(item) for item in value]
-    return expanded(value) if isinstance(value, str) else value

@@ -11,6 +11,7 @@ from typing_extensions import Self
 from model.hosts import is_loopback
 from pipelines.config.base import MAX_FRACTION, Fraction, Name, StreamOutput, Strict
 from pipelines.config.messages import MessageSource
+from pipelines.config.paths import LocalPath
 
 Servers = Annotated[str, Field(pattern=r"^[^\s,/]+:\d+(,[^\s,/]+:\d+)*$")]
 """host:port, several with commas between them."""
@@ -28,15 +29,15 @@ class KafkaSecurity(Strict):
     )
     username: Name | None = Field(None, description="User to log in as, for sasl.")
     password: SecretStr | None = Field(None, description="Password of username, for sasl.")
-    ca_file: Name | None = Field(
+    ca_file: LocalPath | None = Field(
         None,
         description="File of certificates that sign the brokers' certificates, in PEM, for ssl; the system's by "
         "default.",
     )
-    certificate_file: Name | None = Field(
+    certificate_file: LocalPath | None = Field(
         None, description="File with this client's certificate, in PEM, for brokers that require one."
     )
-    key_file: Name | None = Field(None, description="File with the private key of certificate_file, in PEM.")
+    key_file: LocalPath | None = Field(None, description="File with the private key of certificate_file, in PEM.")
     key_password: SecretStr | None = Field(None, description="Password of key_file.")
 
     def exposes(self, servers: str) -> bool:

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from inference.stores.errors import StoreError
 from model import packaged
+from pipelines import storage
 from pipelines.config import environment, home
 from pipelines.config.absolute import with_absolute_paths
 from pipelines.config.base import Strict
@@ -25,6 +27,9 @@ from pipelines.config.run import RunConfig
 
 PACKAGED = "configs/natality.json"
 
+
+_MOST_BYTES = 16 << 20
+"""Of a config on a store."""
 
 PACKAGED_STREAM = "configs/natality-stream.json"
 
@@ -50,16 +55,15 @@ def load(path: str | None, overrides: Sequence[str] = (), absolute: bool = False
         _read_packaged_data(content)
     problems = [problem for override in overrides if (problem := _override(content, override))]
     written, content = content, environment.filled(content, problems)
-    content = home.with_home(content)
     try:
-        config = RunConfig.model_validate(with_absolute_paths(content) if absolute else content)
+        config = RunConfig.model_validate(content)
     except ValidationError as error:
         explained = [explain(details, written) for details in error.errors()]
         # A value that suits neither arm of a union is one mistake.
         problems += {explanation.split(":", 1)[0]: explanation for explanation in explained}.values()
     if problems:
         raise ConfigError([f"{file}: {problem}" for problem in problems])
-    return config
+    return with_absolute_paths(config) if absolute else config
 
 
 _Part = TypeVar("_Part", bound=Strict)
@@ -99,10 +103,12 @@ def _read_packaged_data(content: dict[str, Any]) -> None:
 
 def _parse(file: str) -> dict[str, Any]:
     try:
-        text = Path(file).read_text("utf-8")
+        text = _text_of(file)
     except FileNotFoundError:
         raise ConfigError([f"{file}: no such file{_near_file(file)}"]) from None
-    except (OSError, UnicodeError) as error:
+    except StoreError as error:
+        raise ConfigError([f"--config: {error}"]) from None
+    except (OSError, UnicodeError, ValueError) as error:
         raise ConfigError([f"{file}: cannot be read: {error}"]) from None
     try:
         content = json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
@@ -114,6 +120,16 @@ def _parse(file: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError([f"{file}: a config is a JSON object, {{...}}"])
     return content
+
+
+def _text_of(file: str) -> str:
+    if not storage.is_remote(file):
+        return Path(file).read_text("utf-8")
+    storage.look_at_store(file)
+    content = storage.read_small(file, _MOST_BYTES)
+    if content is None:
+        raise FileNotFoundError
+    return content.decode("utf-8")
 
 
 def _near_file(file: str) -> str:

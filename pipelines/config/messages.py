@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from pipelines.config.base import Name, Strict
 from pipelines.config.columns import ColumnsConfig, ColumnsField, DefaultsField, Encodings
+from pipelines.config.paths import AnyPath
 
 
 class MessageSource(Strict):
@@ -30,13 +31,13 @@ class MessageSource(Strict):
     column_names: Annotated[list[Name], Field(min_length=1)] | None = Field(
         None, description="Names of the fields of a CSV message, in order; required for csv and not allowed otherwise."
     )
-    schema_: Name | None = Field(
+    schema_: AnyPath | None = Field(
         None,
         alias="schema",
         description="File with the schema that Avro messages are written with; required for avro and not allowed "
         "otherwise.",
     )
-    descriptor: Name | None = Field(
+    descriptor: AnyPath | None = Field(
         None,
         description=(
             "File with the descriptors of protobuf messages, made by `protoc --include_imports "

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from pipelines.config.base import Name, Strict
+from pipelines.config.paths import AnyPath, LocalPath
 
 
 class SavedModelConfig(Strict):
     """Calls a SavedModel inside the workers."""
 
     type: Literal["saved_model"] = "saved_model"
-    path: Name = Field(description="Folder of the SavedModel, local or gs://; with version, of its versions.")
+    path: AnyPath = Field(description="Folder of the SavedModel, local, gs:// or s3://; with version, of its versions.")
     signature: Name | None = Field(
         None, description="The signature to call; by default serving_default, or the only one that the model has."
     )
@@ -31,7 +32,7 @@ class SavedModelConfig(Strict):
         description="What runs the model: native (TensorFlow's C++ core alone: starts in a second, answers faster) or "
         "python (TensorFlow's Python). By default native; python, with a line that says why, where it cannot.",
     )
-    op_libraries: list[Name] = Field(
+    op_libraries: list[LocalPath] = Field(
         [],
         description="Libraries of further operations that the graph uses, such as the .so files of tensorflow-text; "
         "paths on the machines that run the model.",
@@ -85,7 +86,7 @@ class EndpointConfig(Strict):
     version: Version | None = Field(None, description="Number of the version to call; by default the server chooses.")
     label: Name | None = Field(None, description="Label of the version to call; use it instead of version.")
     signature: Name = "serving_default"
-    signature_from: Name | None = Field(
+    signature_from: AnyPath | None = Field(
         None,
         description="Folder of a SavedModel to learn the inputs from; give it, or inputs, where the server cannot "
         "tell them.",
@@ -129,7 +130,9 @@ class EndpointConfig(Strict):
     credentials: Literal["google", "none"] | None = Field(
         None, description="google sends a token of Google's default credentials; by default to Google's hosts only."
     )
-    ca_file: Name | None = Field(None, description="File of certificates to trust, in PEM; the system's by default.")
+    ca_file: LocalPath | None = Field(
+        None, description="File of certificates to trust, in PEM; the system's by default."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> EndpointConfig:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipelines.config.base import Name, Strict
 from pipelines.config.columns import ColumnsConfig, ColumnsField, DefaultsField, Encodings
+from pipelines.config.paths import AnyPath
 
 
 class SimulatedSource(Strict):
@@ -25,7 +26,7 @@ class SimulatedSource(Strict):
         None, description="Seconds after which the source ends; without end by default."
     )
     seed: int = Field(2001, description="Seed of the generated births: the same seed gives the same births.")
-    path: Name | None = Field(
+    path: AnyPath | None = Field(
         None, description="File of messages to send instead of births, one object of JSON a line."
     )
     key: Name | None = Field("source_id", description="Field of the message that identifies a row.")

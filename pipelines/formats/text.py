@@ -57,9 +57,6 @@ class TextOrigin(Origin):
         self._rows = rows
         self._spans: Spans | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_spans": None}
-
     @property
     def nbytes(self) -> int:
         return len(self._raw)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from inference.stores.errors import StoreError
 from pipelines import storage
 from pipelines.config.messages import MessageSource
 from pipelines.formats import FormatError, ReadSpec
@@ -66,6 +67,9 @@ def _content(where: str, path: str, problems: list[str]) -> bytes | None:
         if len(found) <= _MAX_BYTES:
             return found
         problems.append(f"{where}: {path} has more than {_MAX_BYTES:,} bytes; make it smaller")
+        return None
+    except StoreError as error:
+        problems.append(f"{where}: {error}")
         return None
     except Exception as error:  # a file system's own errors, of any class
         reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0][:300]

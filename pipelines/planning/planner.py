@@ -30,7 +30,7 @@ from pipelines.connectors.files import source_files
 from pipelines.connectors.registry import bounded_source
 from pipelines.formats import FormatError, detection, reader_class, writer_class
 from pipelines.plan import KEY, Extent, OutputColumn, Plan, PlannedModel
-from pipelines.planning import fed_inputs, message_schema, output_places, source_columns
+from pipelines.planning import fed_inputs, message_schema, output_places, source_columns, stores
 from pipelines.planning import model as models
 from pipelines.planning.decoded_types import read_spec
 from pipelines.planning.output_names import ALL_COLUMNS, same_names, with_all_columns, without_rows
@@ -57,7 +57,10 @@ def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: b
     Raises:
       ConfigError: with every mistake found, each with its place in the config.
     """
-    problems: list[str] = []
+    unseen = ("source", "output", "dead_letters") if offline else ("source",) if source_may_be_gone else ()
+    problems = stores.refusals(config, but=unseen)
+    if problems:
+        raise ConfigError(problems)
     model = models.find(config.model, problems, offline=offline)
     source_problems: list[str] = []
     config = with_content(config, model)
@@ -191,6 +194,10 @@ def look_at_source(source: FileSource, problems: list[str], offline: bool) -> tu
     problems += [
         f"source.path: {text_of(path)} cannot be read: permission denied; check its access rights" for path in closed
     ]
+    refusals = stores.unreadable(found.files)
+    if refusals:
+        problems += refusals
+        return found.files, Columns(None), found.notes
     reader, options = reader_class(source.reads), source_options(source)
     refused = set(closed)
     readable = [file for file in found.files if file.path not in refused]

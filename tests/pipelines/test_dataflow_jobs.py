@@ -20,19 +20,19 @@ from google.protobuf import json_format
 from model import packaged
 from tests.servers.dataflow import JobsApi, jobs_api
 from tests.support import processes
-from tests.support.cloud_storage import Storage, cloud_storage
+from tests.support.cloud_storage import StorageEmulator, cloud_storage
 from tests.support.commands import ROOT, Command
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageEmulator]:
     with cloud_storage(tmp_path_factory.mktemp("storage")) as emulator:
         emulator.put("in/births.csv", (ROOT / "data" / "births-nc-2001.csv").read_bytes())
         yield emulator
 
 
 @pytest.fixture(scope="module")
-def api(storage: Storage) -> Iterator[JobsApi]:
+def api(storage: StorageEmulator) -> Iterator[JobsApi]:
     with jobs_api(storage.env) as server:
         yield server
 
@@ -42,7 +42,7 @@ def flags(api: JobsApi, *more: str) -> list[str]:
     return ["--runner", "DataflowRunner", *cloud, "--dataflow_endpoint", api.endpoint, "--no_auth", *more]
 
 
-def run(storage: Storage, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(storage: StorageEmulator, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return processes.run(
         [sys.executable, "-m", f"pipelines.{command}", *arguments],
         cwd=ROOT,
@@ -54,7 +54,7 @@ def run(storage: Storage, command: str, *arguments: str) -> subprocess.Completed
     )
 
 
-def batch(storage: Storage, api: JobsApi, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+def batch(storage: StorageEmulator, api: JobsApi, name: str, *more: str) -> subprocess.CompletedProcess[str]:
     places = [f"--set=output.path=gs://bucket/{name}/p", f"--set=dead_letters.path=gs://bucket/{name}/d"]
     return run(storage, "batch", "--set=source.path=gs://bucket/in/*.csv", *places, *flags(api), *more)
 
@@ -64,7 +64,7 @@ def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def batch_job(storage: Storage, api: JobsApi) -> dict[str, Any]:
+def batch_job(storage: StorageEmulator, api: JobsApi) -> dict[str, Any]:
     """The summary of a batch job that has run."""
     done = batch(storage, api, "batch", "--json")
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,9 @@ def batch_job(storage: Storage, api: JobsApi) -> dict[str, Any]:
     return found
 
 
-def test_a_batch_job_is_accounted_for_and_priced(storage: Storage, batch_job: dict[str, Any], tmp_path: Path) -> None:
+def test_a_batch_job_is_accounted_for_and_priced(
+    storage: StorageEmulator, batch_job: dict[str, Any], tmp_path: Path
+) -> None:
     counts = [batch_job[name] for name in ("rows_read", "rows_written", "rows_dead_lettered")]
     assert counts == [1_450, 1_450, 0]
     assert batch_job["ok"]
@@ -93,7 +95,9 @@ def test_a_batch_job_is_accounted_for_and_priced(storage: Storage, batch_job: di
     assert len(shard.read_text().splitlines()) == 1_451
 
 
-def test_the_job_that_was_submitted(storage: Storage, api: JobsApi, batch_job: dict[str, Any], tmp_path: Path) -> None:
+def test_the_job_that_was_submitted(
+    storage: StorageEmulator, api: JobsApi, batch_job: dict[str, Any], tmp_path: Path
+) -> None:
     job = api.jobs[batch_job["job"]]
     # What Google publishes of the API reads it, and knows all of its fields.
     parsed = dataflow_v1beta3.Job.pb(dataflow_v1beta3.Job())
@@ -110,7 +114,7 @@ def test_the_job_that_was_submitted(storage: Storage, api: JobsApi, batch_job: d
 
 
 def test_the_staged_package_in_an_empty_environment(
-    storage: Storage, batch_job: dict[str, Any], tmp_path: Path
+    storage: StorageEmulator, batch_job: dict[str, Any], tmp_path: Path
 ) -> None:
     """Beam's harness installs it so, with pip, beside Beam and what else its image has."""
     storage.download("tmp/", tmp_path)
@@ -141,7 +145,7 @@ def test_the_staged_package_in_an_empty_environment(
     assert all(line.startswith(f"True {target}") for line in lines)
 
 
-def test_prices_of_ones_own(storage: Storage, api: JobsApi, tmp_path: Path) -> None:
+def test_prices_of_ones_own(storage: StorageEmulator, api: JobsApi, tmp_path: Path) -> None:
     """On a terminal or in a pipe: the cost is a line of the summary; a price that is missing is said."""
     price = {"amount": 1.0, "date": "2026-11", "source": "a contract"}
     (tmp_path / "prices.json").write_text(
@@ -171,7 +175,7 @@ def test_mistakes_in_prices(command: Command, tmp_path: Path, content: str | Non
     assert any(words in line for line in result.errors), result
 
 
-def test_a_failed_job_is_explained(storage: Storage, api: JobsApi) -> None:
+def test_a_failed_job_is_explained(storage: StorageEmulator, api: JobsApi) -> None:
     api.fails = "Workflow failed. Causes: The zone 'us-central1-a' does not have enough resources available."
     done = batch(storage, api, "failed")
     assert done.returncode == 1
@@ -180,7 +184,7 @@ def test_a_failed_job_is_explained(storage: Storage, api: JobsApi) -> None:
     assert "nothing was published" in error
 
 
-def test_a_job_that_is_refused(storage: Storage, api: JobsApi) -> None:
+def test_a_job_that_is_refused(storage: StorageEmulator, api: JobsApi) -> None:
     api.refuses = (403, "Dataflow API has not been used in project test-project before or it is disabled.")
     done = batch(storage, api, "refused")
     assert done.returncode == 1
@@ -188,7 +192,7 @@ def test_a_job_that_is_refused(storage: Storage, api: JobsApi) -> None:
     assert "Dataflow API has not been used" in error
 
 
-def test_what_the_command_line_says_wins(storage: Storage, api: JobsApi) -> None:
+def test_what_the_command_line_says_wins(storage: StorageEmulator, api: JobsApi) -> None:
     more = ["--job_name", "mine", "--labels", "team=births", "--experiments", "use_multiple_sdk_containers"]
     api.fails = "stop here"
     batch(storage, api, "mine", *more)
@@ -198,7 +202,7 @@ def test_what_the_command_line_says_wins(storage: Storage, api: JobsApi) -> None
     assert "no_use_multiple_sdk_containers" not in proto["environment"]["experiments"]
 
 
-def test_a_stream_is_handed_over(storage: Storage, api: JobsApi) -> None:
+def test_a_stream_is_handed_over(storage: StorageEmulator, api: JobsApi) -> None:
     source = {"type": "pubsub", "topic": "projects/test-project/topics/births", "key_attribute": "source_id"}
     output = {"type": "file", "format": "json", "path": "gs://bucket/stream/p"}
     sets = [f"--set=source={json.dumps(source)}", f"--set=output={json.dumps(output)}"]

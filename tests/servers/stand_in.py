@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-Answer = tuple[int, bytes]
+Answer = tuple[int, bytes] | tuple[int, bytes, Mapping[str, str]]
+"""Status, body, and further headers if there are any."""
 
 
 @dataclass(frozen=True)
@@ -17,16 +18,16 @@ class Seen:
     """A request.
 
     Attributes:
-      method: such as GET.
       path: with the query.
       headers: names in lower case.
       body: whole body.
+      method: of HTTP.
     """
 
-    method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    method: str = "POST"
 
 
 @dataclass
@@ -52,18 +53,22 @@ def stand_in(answer: Callable[[Seen], Answer]) -> Iterator[StandIn]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def _serve(self) -> None:
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            seen = Seen(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            seen = Seen(self.path, headers, body, self.command)
             made.seen.append(seen)
-            status, content = made.answer(seen)
+            status, content, *further = made.answer(seen)
             self.send_response(status)
+            for name, value in further[0].items() if further else ():
+                self.send_header(name, value)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = _serve
+        do_GET = do_HEAD = do_PUT = do_DELETE = do_POST
 
         def log_message(self, *_: object) -> None:
             pass

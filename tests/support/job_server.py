@@ -20,7 +20,7 @@ from model.serving.jobs.options import JobOptions
 from model.serving.models import Models
 from model.serving.options import Options
 from model.serving.service import Service
-from tests.support.ledger import MODEL
+from tests.support.ledger import MODEL, write_config
 from tests.support.waiting import wait_until
 
 VERTEX = "projects/p/locations/us-central1"
@@ -94,3 +94,11 @@ def job_server(folder: Path, model: str = MODEL, **options: Any) -> Iterator[Job
         thread.join(20)
         service.close()
         listener.close()
+
+
+def config_of(folder: Path, file: Path, model: dict[str, Any], format: str = "csv", **changes: Any) -> str:
+    """Writes the config of a run whose model is called by a job; returns its path."""
+    path = write_config(folder, format, str(file), **changes)
+    content = json.loads(Path(path).read_text())
+    Path(path).write_text(json.dumps({**content, "model": model}))
+    return path

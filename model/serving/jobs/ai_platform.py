@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from model.serving.errors import RequestError, Status, invalid
-from model.serving.jobs.job import Job, JobOrder, State
+from model.serving.jobs.job import Job, JobTask, State
 from model.serving.jobs.queue import JobQueue
 from model.serving.jobs.told import Json, part, timestamp
 from model.serving.service import Service
@@ -17,7 +17,7 @@ _JOB_ID = re.compile(r"[A-Za-z]\w{0,127}", re.ASCII)
 _MODEL = re.compile(r"projects/[\w.:-]+/models/(\w+)(?:/versions/v?([0-9]{1,18}))?", re.ASCII)
 
 
-def order_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobOrder, str]:
+def order_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str]:
     """Returns what a body says, and the job's id. Raises RequestError."""
     job_id = part(body, "jobId", str)
     if not _JOB_ID.fullmatch(job_id):
@@ -40,7 +40,7 @@ def order_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobOrder, s
     output = part(body, "predictionInput.outputPath", str)
     queue.files.check_output(output)
     name = part(body, "predictionInput.signatureName", str, service.options.signature)
-    return JobOrder(found.servable(name), tuple(paths), output, None, names_outputs=True, body=body), job_id
+    return JobTask(found.servable(name), tuple(paths), output, None, names_outputs=True, body=body), job_id
 
 
 def told(job: Job) -> Json:

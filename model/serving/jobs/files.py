@@ -22,7 +22,7 @@ _READ = 4 << 20
 
 
 @dataclass(frozen=True)
-class Piece:
+class InputPiece:
     """Describes neighbouring lines of an input file.
 
     Attributes:
@@ -59,20 +59,20 @@ class JobFiles(ABC):
     def put(self, local: str, path: str) -> None:
         """Moves a local file to its place; nothing there is replaced."""
 
-    def pieces(self, file: str) -> Iterator[Piece]:
+    def pieces(self, file: str) -> Iterator[InputPiece]:
         """Cuts a file into pieces of whole lines. Raises RequestError: a line is too long."""
         size, start, at = self.size(file), 0, 0
         while at < size:
             data = self.read(file, at, min(at + _READ, size))
             low = 0
             while (end := _line_end(data, low + PIECE_BYTES)) > low:
-                yield Piece(file, start, at + end)
+                yield InputPiece(file, start, at + end)
                 start, low = at + end, end
             at += len(data)
             if at - start > MOST_LINE_BYTES and start < at - len(data):
                 raise invalid(f"{file}: a line has more than {MOST_LINE_BYTES >> 20} MiB")
         if start < size:
-            yield Piece(file, start, size)
+            yield InputPiece(file, start, size)
 
 
 def _line_end(data: bytes, wanted: int) -> int:

@@ -30,7 +30,7 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True)
-class JobOrder:
+class JobTask:
     """Says what a job is to do.
 
     Attributes:
@@ -68,7 +68,7 @@ class Job:
     """
 
     name: str
-    order: JobOrder
+    order: JobTask
     state: State = State.QUEUED
     message: str = ""
     succeeded: int = 0

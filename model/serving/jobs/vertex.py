@@ -10,7 +10,7 @@ import re
 import time
 
 from model.serving.errors import RequestError, Status, invalid
-from model.serving.jobs.job import Job, JobOrder, State
+from model.serving.jobs.job import Job, JobTask, State
 from model.serving.jobs.queue import JobQueue
 from model.serving.jobs.told import Json, part, timestamp
 from model.serving.service import Service
@@ -23,7 +23,7 @@ _STATES = {
 }
 
 
-def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobOrder:
+def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobTask:
     """Returns what a body says. Raises RequestError."""
     part(body, "displayName", str)
     resource = part(body, "model", str)
@@ -48,7 +48,7 @@ def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobO
     output = f"{prefix.rstrip('/')}/prediction-{version.model_name}-{started}"
     key = part(body, "instanceConfig.keyField", str, "") or None
     servable = version.servable(service.options.signature)
-    return JobOrder(servable, tuple(uris), output, key, names_outputs=False, body=body)
+    return JobTask(servable, tuple(uris), output, key, names_outputs=False, body=body)
 
 
 def told(job: Job) -> Json:

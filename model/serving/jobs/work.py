@@ -16,7 +16,7 @@ from typing import IO, Any
 import orjson
 
 from model.serving.errors import RequestError, invalid, note
-from model.serving.jobs.files import AnyFiles, Piece
+from model.serving.jobs.files import AnyFiles, InputPiece
 from model.serving.jobs.job import Job, State
 from model.serving.jobs.options import JobOptions
 from model.serving.limits import Limits
@@ -80,18 +80,19 @@ class _Work:
         untried = options.outcome == "partial" and job.untried
         job.move(State.PARTIAL if untried else State.SUCCEEDED)
 
-    def _pieces(self) -> Iterator[tuple[int, Piece]]:
+    def _pieces(self) -> Iterator[tuple[int, InputPiece]]:
         """The work, numbered; from several threads."""
         options = self._options
         found = [file for pattern in self._job.order.inputs for file in self._files.matching(pattern)]
         if not found:
             raise invalid(f"The input patterns match no files: {', '.join(self._job.order.inputs)}")
-        self._lost_files = {file for file in found if self._drawn("shard", file.encode(), options.shard_error_rate)}
+        rate = options.shard_error_rate
+        self._lost_files = {file for index, file in enumerate(found) if self._drawn("shard", b"%d" % index, rate)}
         pieces = (piece for file in found for piece in self._files.pieces(file))
         ordered = reversed(list(pieces)) if options.order == "reversed" else pieces
         return _shared(enumerate(ordered))
 
-    def _predict(self, pieces: Iterator[tuple[int, Piece]]) -> None:
+    def _predict(self, pieces: Iterator[tuple[int, InputPiece]]) -> None:
         try:
             for number, piece in pieces:
                 if self._job.stop.is_set() or self._problem is not None:
@@ -121,7 +122,7 @@ class _Work:
             except (ValueError, RecursionError) as error:
                 refused.append((line.decode("utf-8", "replace"), f"the line is not JSON: {error}"))
                 continue
-            if self._drawn("row", line, options.row_error_rate):
+            if options.row_error_rate and self._drawn("row", self._without_key(instance), options.row_error_rate):
                 refused.append((instance, "refused on purpose"))
             else:
                 instances.append(instance)
@@ -136,6 +137,13 @@ class _Work:
         results += self._spoiled(number, results)
         self._shards[number % len(self._shards)].write(results)
         job.count(succeeded=len(lines) - len(refused), failed=len(refused))
+
+    def _without_key(self, instance: Any) -> bytes:
+        """An instance as bytes, the same whatever its key is."""
+        key = self._job.order.key_field
+        if isinstance(instance, dict) and key in instance:
+            instance = {name: value for name, value in instance.items() if name != key}
+        return orjson.dumps(instance)
 
     def _call(self, instances: list[Any], results: list[bytes], refused: list[tuple[Any, str]]) -> None:
         """Predicts instances together; those that the model refuses are found by halves."""
@@ -254,7 +262,7 @@ def _with_foreign_key(line: bytes, draw: random.Random) -> bytes:
     return _line(found)
 
 
-def _shared(work: Iterator[tuple[int, Piece]] | Any) -> Iterator[tuple[int, Piece]]:
+def _shared(work: Iterator[tuple[int, InputPiece]] | Any) -> Iterator[tuple[int, InputPiece]]:
     """An iterator that several threads may use."""
     lock = threading.Lock()
 
@@ -262,9 +270,9 @@ def _shared(work: Iterator[tuple[int, Piece]] | Any) -> Iterator[tuple[int, Piec
         def __iter__(self) -> Any:
             return self
 
-        def __next__(self) -> tuple[int, Piece]:
+        def __next__(self) -> tuple[int, InputPiece]:
             with lock:
-                found: tuple[int, Piece] = next(work)
+                found: tuple[int, InputPiece] = next(work)
                 return found
 
     return iter(_Shared())

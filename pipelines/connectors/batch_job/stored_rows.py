@@ -27,6 +27,7 @@ CLASSES = {
     "files": "pipelines.formats.whole_files.WholeFileOrigin",
     "bigquery": "pipelines.formats.bigquery_rows.BigQueryOrigin",
     "dialect": "pipelines.formats.dialect.Dialect",
+    "spans": "pipelines.formats.dialect.Spans",
     "avro_piece": "pipelines.formats.avro.container.Piece",
 }
 """Origins, and what they are made of, by the names that they have in a file."""
@@ -84,7 +85,7 @@ def restored(data: bytes) -> StoredRows:
         if not isinstance(origin, Origin):
             raise StoredRowsError("there is no origin")
         return StoredRows(origin, found.batch(head["batch"]), int(head["first"]))
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OSError, pa.ArrowException) as error:
         raise StoredRowsError(f"not a group of prepared rows: {error}") from None
 
 
@@ -158,6 +159,8 @@ def _encoded(value: Any, blocks: _Blocks, depth: int) -> Any:
             return {_KIND: "byte_list", "at": blocks.add_batch(pa.record_batch([pa.array(value, pa.binary())], ["v"]))}
         parts = [_encoded(each, blocks, depth + 1) for each in value]
         return parts if isinstance(value, list) else {_KIND: "tuple", "parts": parts}
+    if isinstance(value, frozenset):
+        return {_KIND: "set", "parts": [_encoded(each, blocks, depth + 1) for each in sorted(value)]}
     if isinstance(value, Mapping):
         pairs = [[_encoded(key, blocks, depth + 1), _encoded(each, blocks, depth + 1)] for key, each in value.items()]
         return {_KIND: "mapping", "pairs": pairs}
@@ -186,6 +189,8 @@ def _decoded(value: Any, found: _Found) -> Any:
         return found.batch(value["at"]).column(0).to_pylist()
     if kind == "tuple":
         return tuple(_decoded(each, found) for each in value["parts"])
+    if kind == "set":
+        return frozenset(_decoded(each, found) for each in value["parts"])
     if kind == "mapping":
         return {_decoded(key, found): _decoded(each, found) for key, each in value["pairs"]}
     if kind != "object":

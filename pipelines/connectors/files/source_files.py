@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from inference.columns.bound import did_you_mean
 from inference.log_throttle import first_line
+from inference.stores.errors import StoreError
 from pipelines import storage
 from pipelines.connectors.files.partitions import is_partition, partition_of
 from pipelines.rows.origin import text_of
@@ -67,6 +68,9 @@ def find(patterns: Sequence[str]) -> Found:
         seen = _Seen()
         try:
             matched = _remote(pattern) if is_remote(pattern) else _local(pattern, seen)
+        except StoreError as error:
+            found.problems.append(f"source.path: {error}")
+            continue
         except Exception as error:  # a file system's own errors, of any class
             found.problems.append(f"source.path: {text_of(pattern)} cannot be listed: {first_line(error)}")
             continue

@@ -10,7 +10,7 @@ import pytest
 
 from model import deploy
 from tests.model.deploy.cloud_stand_in import CloudStandIn
-from tests.model.deploy.storage import StorageEmulator
+from tests.support.cloud_storage import StorageEmulator
 from tests.support.commands import ROOT, Result
 
 PACKAGED = ROOT / "model" / "trained" / "v1"

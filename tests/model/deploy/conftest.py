@@ -9,7 +9,7 @@ import pytest
 
 from tests.model.deploy.cloud import Cloud, copy_model, no_credentials
 from tests.model.deploy.cloud_stand_in import CloudStandIn
-from tests.model.deploy.storage import StorageEmulator, storage_emulator
+from tests.support.cloud_storage import StorageEmulator, storage_emulator
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.job_server import JobServer, job_server
 from tests.support.keyed_model import save_keyed
-from tests.support.ledger import write_config
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +22,3 @@ def server(tmp_path: Path) -> Iterator[JobServer]:
     """A server of jobs that all end well."""
     with job_server(tmp_path) as server:
         yield server
-
-
-def config_of(folder: Path, file: Path, model: dict[str, Any], format: str = "csv", **changes: Any) -> str:
-    """Writes the config of a run whose model is called by a job; returns its path."""
-    path = write_config(folder, format, str(file), **changes)
-    content = json.loads(Path(path).read_text())
-    Path(path).write_text(json.dumps({**content, "model": model}))
-    return path

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.pipelines.batch_jobs.conftest import config_of
 from tests.support import ledger
 from tests.support.commands import ROOT, Command, Result
-from tests.support.job_server import VERTEX, JobServer, job_server
+from tests.support.job_server import VERTEX, JobServer, config_of, job_server
 from tests.support.ledger import KEY, MODEL, Books, births, books_of, shards, write_config, write_rows
 
 

@@ -271,7 +271,7 @@ def remove_temporary(prefix: str, run: str) -> None:
         names = [entry.name for entry in storage.entries(folder, "")]
         storage.delete([folder + name for name in names if shards.is_temporary_shard(name)])
         return
-    storage.remove_folder(folder.rstrip("/"), shards.is_temporary_shard)
+    shards.remove_local_folder(folder.rstrip("/"))
 
 
 def remove_left_behind(prefix: str, but: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from inference.stores.errors import StoreError
 from pipelines import storage
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.files.publishing import commit, lock, shards
@@ -28,6 +29,8 @@ def look_after(output: Place, dead_letters: Place, run: str, name: str) -> list[
                 locks.append(lock.acquire(place.prefix, holder))
             except InUseError as error:
                 return [f"{place.prefix} is in use by {error}; a run would be refused until it has ended"]
+            except StoreError as error:
+                raise ConfigError([f"{place.where}: {error}"]) from None
             except OSError as error:
                 raise ConfigError([f"{place.where}: {place.prefix} cannot be locked: {error}"]) from None
         return complete([place.prefix for place in places], holder)

@@ -167,6 +167,7 @@ class _Lease(Lock):
         self._path = _lease_path(prefix, holder.run)
         self._content = json.dumps(asdict(holder)).encode()
         self._ended = threading.Event()
+        self._try_out()
         storage.write_whole(self._path, self._content)
         try:
             self._look_for_others()
@@ -175,6 +176,11 @@ class _Lease(Lock):
             raise
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
+
+    def _try_out(self) -> None:
+        """Makes sure before a run, and not at its end, that files can be written and deleted here."""
+        storage.write_whole(self._path, self._content)
+        storage.delete([self._path])
 
     def _look_for_others(self) -> None:
         begin = shards.hidden_path(self.prefix, "lock-")

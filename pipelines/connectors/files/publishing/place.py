@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inference.stores.errors import StoreError
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.files.publishing import lock
 from pipelines.connectors.files.publishing.lock import Holder, InUseError, Lock
@@ -32,5 +33,7 @@ def lock_place(place: Place, holder: Holder) -> Lock:
         raise ConfigError(
             [f"{place.where}: {place.prefix} is in use by {error}; wait until it has ended, or choose another path"]
         ) from None
+    except StoreError as error:
+        raise ConfigError([f"{place.where}: {error}"]) from None
     except OSError as error:
         raise ConfigError([f"{place.where}: {place.prefix} cannot be locked: {error}"]) from None

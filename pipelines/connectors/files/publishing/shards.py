@@ -147,3 +147,24 @@ def published(prefix: str, extensions: tuple[str, ...] = EXTENSIONS) -> list[sto
         for entry in storage.entries(folder, stem)
         if entry.size is not None and is_shard(prefix, entry.name, extensions)
     ]
+
+
+def remove_local_folder(path: str) -> None:
+    """Removes the temporary shards in a local folder, then the folder, if nothing else is in it.
+
+    A folder of another user stays, links are not followed.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        if os.fstat(number).st_uid != os.geteuid():
+            return
+        for name in filter(is_temporary_shard, os.listdir(number)):
+            os.unlink(name, dir_fd=number)
+        os.rmdir(path)
+    except OSError:
+        pass  # something else is in it
+    finally:
+        os.close(number)

@@ -1,4 +1,4 @@
-"""A run whose source, model, output and dead letters are on Cloud Storage: an emulator on loopback."""
+"""Runs whose source, model, output and dead letters are on Cloud Storage or S3: emulators on loopback."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from typing import Any
 import pytest
 
 from tests.support import ledger, processes
-from tests.support.cloud_storage import Storage, cloud_storage
+from tests.support.bucket import Bucket
+from tests.support.cloud_storage import cloud_storage
 from tests.support.commands import ROOT
 from tests.support.lacking_columns import write_without
 from tests.support.ledger import KEY, assert_balanced, births, write_config, write_rows
+from tests.support.s3 import s3
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    with cloud_storage(tmp_path) as emulator:
+@pytest.fixture(params=[cloud_storage, s3], ids=["gs", "s3"])
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
+    with request.param(tmp_path) as emulator:
         yield emulator
 
 
-def run_python(storage: Storage, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_python(bucket: Bucket, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs code in a process of its own, which uses the emulator."""
     return processes.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
-        env=storage.env | {"PYTHONPATH": str(ROOT)},
+        env=bucket.env | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -59,10 +61,10 @@ Check = Callable[[list[Any]], None]
 """Looks at what a job printed, and at what it left."""
 
 
-def test_runs_on_cloud_storage(storage: Storage, tmp_path: Path) -> None:
+def test_runs_on_a_store(bucket: Bucket, tmp_path: Path) -> None:
     """In one process: TensorFlow takes seconds to be imported."""
-    jobs, checks = zip(twice(storage, tmp_path / "twice"), folders(storage, tmp_path / "folders"), strict=True)
-    done = run_python(storage, _RUNS, json.dumps(jobs))
+    jobs, checks = zip(twice(bucket, tmp_path / "twice"), folders(bucket, tmp_path / "folders"), strict=True)
+    done = run_python(bucket, _RUNS, json.dumps(jobs))
     assert done.returncode == 0, done.stderr
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     for (_, _, patterns, times), check in zip(jobs, checks, strict=True):
@@ -71,26 +73,24 @@ def test_runs_on_cloud_storage(storage: Storage, tmp_path: Path) -> None:
         printed = printed[count:]
 
 
-def twice(storage: Storage, folder: Path) -> tuple[Job, Check]:
+def twice(bucket: Bucket, folder: Path) -> tuple[Job, Check]:
     """A run whose shards a second one replaces, then a replay of the dead letters."""
     folder.mkdir()
     rows = births(400, 1)
     bad = [{**row, "is_male": None} for row in rows[:3]]
     good = rows[3:]
     for number, part in enumerate((bad + good[:200], good[200:])):
-        storage.put(f"twice/in/births-{number}.csv", write_rows(folder / "in.csv", "csv", part).read_bytes())
-    for path in Path(ledger.MODEL).rglob("*"):
-        if path.is_file():
-            storage.put(f"twice/model/v1/{path.relative_to(ledger.MODEL)}", path.read_bytes())
-    storage.put("twice/out/p-00001-of-00002.pdf", b"mine")
-    storage.put("twice/out/p-notes.txt", b"mine")
+        bucket.put(f"twice/in/births-{number}.csv", write_rows(folder / "in.csv", "csv", part).read_bytes())
+    bucket.put_folder("twice/model/v1", Path(ledger.MODEL))
+    bucket.put("twice/out/p-00001-of-00002.pdf", b"mine")
+    bucket.put("twice/out/p-notes.txt", b"mine")
     config = write_config(
         folder,
         "csv",
-        "gs://bucket/twice/in/births-*.csv",
-        model={"path": "gs://bucket/twice/model", "version": "latest"},
-        output={"path": "gs://bucket/twice/out/p"},
-        dead_letters={"path": "gs://bucket/twice/out/dead"},
+        f"{bucket.root}/twice/in/births-*.csv",
+        model={"path": f"{bucket.root}/twice/model", "version": "latest"},
+        output={"path": f"{bucket.root}/twice/out/p"},
+        dead_letters={"path": f"{bucket.root}/twice/out/dead"},
     )
     fixed = json.dumps({**ledger.DEFAULTS, "is_male": "True"})
 
@@ -100,12 +100,12 @@ def twice(storage: Storage, folder: Path) -> tuple[Job, Check]:
             (400, 397, 3),
             (3, 3, 0),
         ]
-        names = [name for name in storage.names() if name.startswith("twice/")]
+        names = [name for name in bucket.names() if name.startswith("twice/")]
         assert [name for name in names if "/." in name] == ["twice/out/.p.manifest.json"]
         assert "twice/out/p-notes.txt" in names
         assert "twice/out/p-00001-of-00002.pdf" in names
         assert not [name for name in names if name.startswith("twice/out/dead")]
-        storage.download("twice/out/p-", folder / "got")
+        bucket.download("twice/out/p-", folder / "got")
         (folder / "got" / "twice" / "out" / "p-notes.txt").unlink()
         (folder / "got" / "twice" / "out" / "p-00001-of-00002.pdf").unlink()
         books = ledger.read_books(folder / "got" / "twice" / "out" / "p", folder / "got" / "twice" / "out" / "dead")
@@ -115,7 +115,7 @@ def twice(storage: Storage, folder: Path) -> tuple[Job, Check]:
     return (config, f"--set=source.defaults={fixed}", [], 2), check
 
 
-def folders(storage: Storage, folder: Path) -> tuple[Job, Check]:
+def folders(bucket: Bucket, folder: Path) -> tuple[Job, Check]:
     """A run over folders with values in their names, listed in several ways, then a replay."""
     folder.mkdir()
     rows = births(24, 1)
@@ -126,19 +126,19 @@ def folders(storage: Storage, folder: Path) -> tuple[Job, Check]:
         name = f"folders/in/mother_race={row['mother_race']}/plurality={row['plurality']:.0f}/{number}.csv"
         names = ("mother_race", "plurality", *(["gestation_weeks"] if number == 7 else []))
         write_without(folder / "in.csv", "csv", [row], *names)
-        storage.put(name, (folder / "in.csv").read_bytes())
-        expected[f"gs://bucket/{name}"] = {"mother_race": row["mother_race"], "plurality": f"{row['plurality']:.0f}"}
+        bucket.put(name, (folder / "in.csv").read_bytes())
+        expected[f"{bucket.root}/{name}"] = {"mother_race": row["mother_race"], "plurality": f"{row['plurality']:.0f}"}
     rows[7]["gestation_weeks"] = None
     for name in ("folders/in/_SUCCESS", "folders/in/mother_race=White/_temporary/0/a.tmp"):
-        storage.put(name, b"not read")
+        bucket.put(name, b"not read")
     config = write_config(
         folder,
         "csv",
-        "gs://bucket/folders/in",
-        output={"path": "gs://bucket/folders/out/p"},
-        dead_letters={"path": "gs://bucket/folders/out/dead"},
+        f"{bucket.root}/folders/in",
+        output={"path": f"{bucket.root}/folders/out/p"},
+        dead_letters={"path": f"{bucket.root}/folders/out/dead"},
     )
-    patterns = [f"gs://bucket/folders/in{end}" for end in ("", "/", "/*", "/*/*/*.csv", "/mother_race=*", "/**.csv")]
+    patterns = [f"{bucket.root}/folders/in{end}" for end in ("", "/", "/*", "/*/*/*.csv", "/mother_race=*", "/**.csv")]
     fixed = json.dumps({**ledger.DEFAULTS, "is_male": "True"})
 
     def check(printed: list[Any]) -> None:
@@ -149,7 +149,7 @@ def folders(storage: Storage, folder: Path) -> tuple[Job, Check]:
             assert any("7.csv has no column 'gestation_weeks'" in note for note in notes)
         assert (ran["rows_read"], ran["rows_written"], ran["rows_dead_lettered"]) == (24, 21, 3)
         assert (replayed["rows_read"], replayed["rows_written"]) == (3, 3)
-        storage.download("folders/out/p-", folder / "got")
+        bucket.download("folders/out/p-", folder / "got")
         books = ledger.read_books(folder / "got" / "folders" / "out" / "p", folder / "got" / "folders" / "out" / "dead")
         assert_balanced(books, rows[3:] + [{**row, "is_male": "True"} for row in bad], {})
 
@@ -170,9 +170,11 @@ from tests.support import publishing_run
 class Killed(BaseException):
     pass
 
-# Beam makes a client for each call, out of all its options.
-client = GCSFileSystem({})._gcsIO()
-GCSFileSystem._gcsIO = lambda self: client
+root = sys.argv[1]
+if root.startswith("gs://"):
+    # Beam makes a client for each call, out of all its options.
+    client = GCSFileSystem({})._gcsIO()
+    GCSFileSystem._gcsIO = lambda self: client
 
 def interrupted(place, step):
     left = step
@@ -210,7 +212,7 @@ def hidden(place):
 
 states = []
 for step in range(60):
-    place = f"gs://bucket/{step}"
+    place = f"{root}/{step}"
     assert publishing_run.publish(place, "old", 2) == []
     was_killed = interrupted(place, step)
     if any(".lock-" in name for name in hidden(place)):
@@ -228,25 +230,25 @@ for step in range(60):
     assert set(hidden(place)) == {".p.manifest.json", ".d.manifest.json"}, step
     if not was_killed:
         break
-with Reservation(*publishing_run.places("gs://bucket/0"), "0123abcd", "first") as first:
+with Reservation(*publishing_run.places(f"{root}/0"), "0123abcd", "first") as first:
     try:
-        Reservation(*publishing_run.places("gs://bucket/0"), "4567abcd", "second").__enter__()
+        Reservation(*publishing_run.places(f"{root}/0"), "4567abcd", "second").__enter__()
         raise AssertionError("two runs in one place")
     except ConfigError as error:
         assert "first" in str(error) and "0123abcd" in str(error)
     # Another run takes a lease away that was not renewed in time: its first holder must not publish.
     over, lock._OVER_S = lock._OVER_S, -60.0
-    with Reservation(*publishing_run.places("gs://bucket/0"), "4567abcd", "second"):
+    with Reservation(*publishing_run.places(f"{root}/0"), "4567abcd", "second"):
         lock._OVER_S = over
-        assert lock.holder_of("gs://bucket/0/out/p", "0123abcd") == ""
-        assert lock.holder_of("gs://bucket/0/out/p", "4567abcd") == "4567abcd"
+        assert lock.holder_of(f"{root}/0/out/p", "0123abcd") == ""
+        assert lock.holder_of(f"{root}/0/out/p", "4567abcd") == "4567abcd"
 print(json.dumps(states))
 """
 
 
-def test_publishing_on_cloud_storage_is_killed_at_each_step(storage: Storage) -> None:
+def test_publishing_on_a_store_is_killed_at_each_step(bucket: Bucket) -> None:
     """Leases keep others out; afterwards all of it is of one run, and nothing else is left."""
-    done = run_python(storage, _PUBLISHING)
+    done = run_python(bucket, _PUBLISHING, bucket.root)
     assert done.returncode == 0, done.stderr
     states = json.loads(done.stdout)
     assert all(state in ([["old"], ["old"]], [["new"], ["new"]]) for state in states), states
@@ -269,16 +271,16 @@ print(json.dumps([len(groups), {row["path"]: hashlib.md5(row["bytes"]).hexdigest
 """
 
 
-def test_files_as_rows_on_cloud_storage(storage: Storage) -> None:
+def test_files_as_rows_on_a_store(bucket: Bucket) -> None:
     """Many to a piece of work, read at the same time."""
     contents = {f"images/{n % 3}/{n}.jpg": bytes([n]) * (n + 1) for n in range(20)}
     for name, content in contents.items():
-        storage.put(name, content)
-    done = run_python(storage, _READING, "gs://bucket/images/**/*.jpg")
+        bucket.put(name, content)
+    done = run_python(bucket, _READING, f"{bucket.root}/images/**/*.jpg")
     assert done.returncode == 0, done.stderr
     groups, found = json.loads(done.stdout)
     assert groups == 4
-    assert found == {f"gs://bucket/{name}": hashlib.md5(content).hexdigest() for name, content in contents.items()}
+    assert found == {f"{bucket.root}/{name}": hashlib.md5(content).hexdigest() for name, content in contents.items()}
 
 
 _TRANSFORMS = """
@@ -289,28 +291,28 @@ from pipelines.io import ReadRecordBatches, WriteRecordBatches
 
 for _ in range(2):
     with beam.Pipeline(runner="FnApiRunner") as p:
-        batches, dead = p | ReadRecordBatches("gs://bucket/own/in/*.csv", key="source_id").with_exception_handling()
-        written = batches | WriteRecordBatches("gs://bucket/own/out/p", "csv")
+        batches, dead = p | ReadRecordBatches(f"{sys.argv[1]}/own/in/*.csv", key="source_id").with_exception_handling()
+        written = batches | WriteRecordBatches(f"{sys.argv[1]}/own/out/p", "csv")
         _ = written | "path" >> beam.Map(print)
         _ = dead | "key" >> beam.Map(lambda dead_letter: print("dead", dead_letter.payload))
 """
 
 
-def test_transforms_read_and_publish_on_cloud_storage(storage: Storage, tmp_path: Path) -> None:
+def test_transforms_read_and_publish_on_a_store(bucket: Bucket, tmp_path: Path) -> None:
     """Twice: the second run takes the place of the first."""
     rows = births(300, 9)
     for number, part in enumerate((rows[:100], rows[100:])):
         content = write_rows(tmp_path / "in.csv", "csv", part).read_bytes()
-        storage.put(f"own/in/{number}.csv", content + b"too,few\n" * number)
-    storage.put("own/out/p-notes.txt", b"mine")
-    done = run_python(storage, _TRANSFORMS)
+        bucket.put(f"own/in/{number}.csv", content + b"too,few\n" * number)
+    bucket.put("own/out/p-notes.txt", b"mine")
+    done = run_python(bucket, _TRANSFORMS, bucket.root)
     assert done.returncode == 0, done.stderr
-    names = [name for name in storage.names() if name.startswith("own/out/")]
+    names = [name for name in bucket.names() if name.startswith("own/out/")]
     shards = [name for name in names if name.startswith("own/out/p-0")]
     assert names == ["own/out/.p.manifest.json", *shards, "own/out/p-notes.txt"]
     lines = done.stdout.splitlines()
     assert lines.count("dead b'too,few'") == 2
-    assert set(lines) - {"dead b'too,few'"} >= {f"gs://bucket/{name}" for name in shards}
-    storage.download("own/out/p-0", tmp_path / "got")
+    assert set(lines) - {"dead b'too,few'"} >= {f"{bucket.root}/{name}" for name in shards}
+    bucket.download("own/out/p-0", tmp_path / "got")
     found = [row for path in ledger.shards(tmp_path / "got" / "own" / "out" / "p") for row in ledger.read_shard(path)]
     assert sorted(row[KEY] for row in found) == sorted(row[KEY] for row in rows)
