@@ -56,6 +56,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.config.batch_job import BatchJobConfig
     from pipelines.config.errors import ConfigError
     from pipelines.config.load import load
+    from pipelines.connectors import registry
     from pipelines.planning.planner import make_plan
 
     flags = beam_flags(flags)
@@ -69,11 +70,12 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     if given := _job_options(arguments):
         raise ConfigError([f"{given[0]}: is for batch prediction jobs; model.type is {config.model.type}"])
     plan = make_plan(config, offline=dry_run)
+    sink = registry.batch_sink(plan)
     if dry_run:
-        return run_batch.execute(plan, arguments, flags, started, None)
+        return run_batch.execute(plan, arguments, flags, started, None, sink)
     with run_batch.reservation(plan) as reserved:
-        code = run_batch.prepare_sink(plan, arguments, reserved)
-        return run_batch.execute(plan, arguments, flags, started, reserved) if code is None else code
+        code = run_batch.prepare_sink(plan, sink, arguments, reserved)
+        return run_batch.execute(plan, arguments, flags, started, reserved, sink) if code is None else code
 
 
 if __name__ == "__main__":

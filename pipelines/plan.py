@@ -132,11 +132,6 @@ class Plan:
         return sum(file.size for file in self.files) + (self.extent.nbytes if self.extent is not None else 0)
 
     @property
-    def output_schema(self) -> pa.Schema:
-        """Returns the schema of the files written."""
-        return pa.schema([(column.name, column.type) for column in self.output])
-
-    @property
     def signature(self) -> Signature:
         """Returns the model's signature."""
         return self.model.signature

@@ -37,6 +37,11 @@ def has_other_processes(flags: Sequence[str]) -> bool:
     return value_of(flags, "environment_type") not in ("", "loopback")
 
 
+def is_dataflow(flags: Sequence[str]) -> bool:
+    """Tells whether flags name Dataflow as the runner."""
+    return "dataflow" in value_of(flags, "runner")
+
+
 def value_of(flags: Sequence[str], wanted: str) -> str:
     """Returns the value of a flag in small letters; empty if it is not given."""
     found = ""

@@ -9,7 +9,7 @@ from typing import Any
 from model import terminal
 from model.quiet import quiet_imports
 from pipelines.cli import command
-from pipelines.cli.beam_flags import has_other_processes, is_set, value_of
+from pipelines.cli.beam_flags import has_other_processes, is_dataflow, is_set
 from pipelines.config.console import ConsoleOutput
 from pipelines.config.errors import ConfigError
 from pipelines.config.pubsub import PubSubSource
@@ -22,18 +22,14 @@ from pipelines.plan import Plan
 
 def is_elsewhere(flags: Sequence[str]) -> bool:
     """Tells whether Beam's flags name a runner, or workers, of other processes."""
-    return _is_dataflow(flags) or has_other_processes(flags)
-
-
-def _is_dataflow(flags: Sequence[str]) -> bool:
-    return "dataflow" in value_of(flags, "runner")
+    return is_dataflow(flags) or has_other_processes(flags)
 
 
 def launch(plan: Plan, source: StreamSource, flags: list[str]) -> int:
     """Builds a plan's job and hands it over, or only builds it with --dry_run; gives the exit code."""
-    _refuse(plan, source, _is_dataflow(flags))
+    is_native = is_dataflow(flags)
+    _refuse(plan, source, is_native)
     dry_run = is_set(flags, "dry_run")
-    is_native = _is_dataflow(flags)
     if not is_native:
         job_server.check_flags(flags)
     with stream_run(plan, source, is_native, looks=not dry_run) as run:

@@ -9,10 +9,10 @@ from model import terminal
 from model.quiet import quiet_imports
 from pipelines import process_state
 from pipelines.cli import command
+from pipelines.cli.beam_flags import is_dataflow
 from pipelines.config.bigquery import BigQueryOutput
 from pipelines.config.errors import ConfigError
 from pipelines.config.run import RunConfig
-from pipelines.connectors import registry
 from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.files.publishing.reservation import Reservation
 from pipelines.cost.prices import load as load_prices
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    from pipelines.connectors.base import BatchSinkConnector
     from pipelines.engine.common import RunFailedError
     from pipelines.telemetry.summary import Summary
 
@@ -42,6 +43,7 @@ def execute(
     flags: list[str],
     started: float,
     reserved: Reservation | None,
+    sink: BatchSinkConnector | None = None,
     replayed: list[FileInfo] | None = None,
 ) -> int:
     """Runs a plan, or the dead letters `replayed` by it, and prints the summary.
@@ -52,11 +54,13 @@ def execute(
       flags: the rest of the command line, for Beam.
       started: time.monotonic() at the start of the command.
       reserved: the places that the run publishes to; None for a dry run.
+      sink: takes over the output; None if that is files.
       replayed: shards of dead letters to run instead of the plan's files.
     """
     process_state.reset()
     job_server.check_flags(flags)
-    prices = load_prices(getattr(arguments, "prices", None))
+    named = getattr(arguments, "prices", None)
+    prices = load_prices(named) if named or is_dataflow(flags) else None
     out, err = command.consoles()
     for note in (*plan.notes, *(reserved.notes if reserved else ())):
         err.print(note if note.startswith("warning: ") else f"note: {note}")
@@ -68,7 +72,7 @@ def execute(
 
     given = checked_options(plan, flags, err)
     dry_run = options.is_dry_run(given)
-    build, output = _flow(plan, replayed)
+    build, output = _flow(plan, sink, replayed)
     if dry_run or reserved is None:
         return common.dry_run(given, build, out)
     reserved.claim(replayed or (), output if replayed else "")
@@ -76,11 +80,11 @@ def execute(
         common.import_libraries(given, plan)
     err.print(f"running on {options.runner_name(given)}")
     try:
-        summary = engine.run(plan, given, build, output, reserved, err, started, prices)
+        summary = engine.run(plan, given, build, output, reserved, err, started, prices, sink)
     except common.RunFailedError as error:
         return failed(error)
     code = show(summary, arguments, out)
-    if registry.batch_sink(plan) is not None:
+    if sink is not None:
         reserved.reported()
     return code
 
@@ -149,14 +153,16 @@ def amount(plan: Plan, is_replay: bool) -> str:
     return f"{len(plan.files):,} {what}, {sum(file.size for file in plan.files) / 1e6:,.1f} MB"
 
 
-def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.Pipeline], None], str]:
+def _flow(
+    plan: Plan, sink: BatchSinkConnector | None, replayed: list[FileInfo] | None
+) -> tuple[Callable[[beam.Pipeline], None], str]:
     """Returns what adds the flow to a pipeline, and the prefix of the output's shards."""
     from pipelines.connectors.files.publishing.step import PublishTarget
     from pipelines.flows import batch as flow
 
     output = plan.config.output_path
     if replayed is None:
-        return lambda pipeline: flow.build(pipeline, plan), output
+        return lambda pipeline: flow.build(pipeline, plan, sink), output
     from pipelines.connectors.files.replay_source import ReadDeadLetters, identity
     from pipelines.formats import row_reader_class
 
@@ -165,10 +171,10 @@ def _flow(plan: Plan, replayed: list[FileInfo] | None) -> tuple[Callable[[beam.P
     read = ReadDeadLetters(replayed, reader, flow.dead_letters_of(plan))
     replaced = tuple(dead_letters.path.rpartition("/")[2] for dead_letters in replayed)
     target = PublishTarget(plan.run_id, plan.config.name, output, named, plan.config.dead_letters_path, replaced)
-    return lambda pipeline: flow.connect(pipeline, plan, read, target), named
+    return lambda pipeline: flow.connect(pipeline, plan, read, target, sink), named
 
 
-def prepare_sink(plan: Plan, arguments: Any, reserved: Reservation) -> int | None:
+def prepare_sink(plan: Plan, sink: BatchSinkConnector | None, arguments: Any, reserved: Reservation) -> int | None:
     """Looks at the service that takes over the output, if one does, before anything is read.
 
     Returns:
@@ -178,7 +184,6 @@ def prepare_sink(plan: Plan, arguments: Any, reserved: Reservation) -> int | Non
     Raises:
       ConfigError: the service would refuse the output.
     """
-    sink = registry.batch_sink(plan)
     if sink is None:
         return None
     earlier = reserved.unreported(sink.order().fingerprint)

@@ -224,8 +224,10 @@ class _JobRun:
             from pipelines.flows.batch_job import join as join_flow
         process_state.reset()
         plan = engine.joined_plan(replace(self._plan, run_id=uuid.uuid4().hex[:8]), prepared)
+        # Of the rows' source: an earlier run is known by it, and not by how many instances there are.
+        sink = registry.batch_sink(replace(self._plan, run_id=plan.run_id))
         with run_batch.reservation(plan) as reserved:
-            code = run_batch.prepare_sink(self._plan, self._arguments, reserved)
+            code = run_batch.prepare_sink(self._plan, sink, self._arguments, reserved)
             if code is not None:
                 return code
             for note in reserved.notes:
@@ -243,25 +245,26 @@ class _JobRun:
             self._err.print(f"step join: results to rows, on {runner_name(options)}")
             engine.remove_sorted(self._folder)
             output = plan.config.output_path
-            target = batch_flow.target_of(plan)
+            target = batch_flow.target_of(plan, sink)
             with self._timed("join"):
                 try:
                     summary = batch_engine.run(
                         plan,
                         options,
-                        lambda pipeline: join_flow.build(pipeline, plan, join, target),
+                        lambda pipeline: join_flow.build(pipeline, plan, join, target, sink),
                         output,
                         reserved,
                         self._err,
                         self._started,
                         self._report.prices,
+                        sink,
                     )
                 except common.RunFailedError as error:
                     return run_batch.failed(error)
                 finally:
                     engine.remove_sorted(self._folder)
             code = run_batch.show(self._report.with_job(summary, status), self._arguments, self._out)
-            if registry.batch_sink(plan) is not None:
+            if sink is not None:
                 reserved.reported()
             return code
 

@@ -13,11 +13,9 @@ from pydantic import Field
 from pipelines.config.base import Strict
 from pipelines.config.bigquery import BigQueryOutput
 from pipelines.config.files import DeadLetters, FileOutput
-from pipelines.config.registry import DeadLettersConfig, ModelConfig, OutputConfig, SourceConfig
+from pipelines.config.registry import DeadLettersConfig, ModelConfig, OutputConfig, SourceConfig, StreamSource
 
 _PULLED_WHEN_SINGLE = 64
-_BOUNDED = ("file", "bigquery")
-"""Types of sources that have an end."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class RunConfig(Strict):
     @property
     def is_batch(self) -> bool:
         """Tells whether the source has an end."""
-        return self.source.type in _BOUNDED
+        return not isinstance(self.source, StreamSource)
 
     @property
     def dead_letters_path(self) -> str:

@@ -10,21 +10,36 @@ from pipelines.cost.prices import Prices
 
 _ORIGIN = "dataflow/v1b3"
 _HOUR_S = 3600.0
-_METRICS = {
-    "TotalVcpuTime": ("dataflow_batch_vcpu_hour", _HOUR_S),
+
+
+@dataclass(frozen=True)
+class _Resource:
+    """Describes what a job uses and is billed for.
+
+    Attributes:
+      metric: name of the service's metric.
+      price: name of its price.
+      unit: how much of the metric is one unit of the price.
+      key: its name in --json.
+      label: its unit for people.
+    """
+
+    metric: str
+    price: str
+    unit: float
+    key: str
+    label: str
+
+
+_RESOURCES = (
+    _Resource("TotalVcpuTime", "dataflow_batch_vcpu_hour", _HOUR_S, "vcpu_hours", "vCPU-h"),
     # Megabytes times seconds.
-    "TotalMemoryUsage": ("dataflow_batch_memory_gb_hour", _HOUR_S * 1024),
-    "TotalPdUsage": ("dataflow_disk_gb_hour", _HOUR_S),
+    _Resource("TotalMemoryUsage", "dataflow_batch_memory_gb_hour", _HOUR_S * 1024, "memory_gb_hours", "GB-h of memory"),
+    _Resource("TotalPdUsage", "dataflow_disk_gb_hour", _HOUR_S, "disk_gb_hours", "GB-h of disk"),
     # Gigabytes: its own original_name in the service ends with chargeable_gb.
-    "BillableShuffleDataProcessed": ("dataflow_shuffle_gb", 1.0),
-}
-"""Metric of the service -> name of the price, and how much of the metric is one unit of it."""
-_SHOWN = {
-    "dataflow_batch_vcpu_hour": "vcpu_hours",
-    "dataflow_batch_memory_gb_hour": "memory_gb_hours",
-    "dataflow_disk_gb_hour": "disk_gb_hours",
-    "dataflow_shuffle_gb": "shuffled_gb",
-}
+    _Resource("BillableShuffleDataProcessed", "dataflow_shuffle_gb", 1.0, "shuffled_gb", "GB shuffled"),
+)
+_BY_METRIC = {each.metric: each for each in _RESOURCES}
 
 
 @dataclass(frozen=True)
@@ -47,23 +62,16 @@ class JobCost:
 
     def findings(self) -> dict[str, Any]:
         """Returns the cost for --json."""
-        found: dict[str, Any] = {_SHOWN[name]: round(amount, 6) for name, amount in self.used.items()}
+        found: dict[str, Any] = {
+            each.key: round(self.used[each.price], 6) for each in _RESOURCES if each.price in self.used
+        }
         found |= {"currency": self.currency, "prices_of": self.dates}
         found["amount"] = None if self.amount is None else round(self.amount, 6)
         return found
 
     def in_words(self) -> str:
         """Returns the cost on one line."""
-        used = ", ".join(
-            f"{amount:,.3f} {label}"
-            for name, label in (
-                ("dataflow_batch_vcpu_hour", "vCPU-h"),
-                ("dataflow_batch_memory_gb_hour", "GB-h of memory"),
-                ("dataflow_disk_gb_hour", "GB-h of disk"),
-                ("dataflow_shuffle_gb", "GB shuffled"),
-            )
-            if (amount := self.used.get(name))
-        )
+        used = ", ".join(f"{amount:,.3f} {each.label}" for each in _RESOURCES if (amount := self.used.get(each.price)))
         if self.amount is None:
             return f"{used}; no price for {', '.join(self.missing)}: add it to the file of --prices"
         return f"{self.amount:,.4f} {self.currency} ({used}; prices of {self.dates})"
@@ -82,10 +90,10 @@ def cost_of(metrics: Iterable[Any], prices: Prices) -> JobCost | None:
     used: dict[str, float] = {}
     for each in metrics:
         name, context = each.name.name, dict(each.name.context)
-        if each.name.origin != _ORIGIN or name not in _METRICS or "tentative" in context or "step" in context:
+        if each.name.origin != _ORIGIN or name not in _BY_METRIC or "tentative" in context or "step" in context:
             continue
-        price, unit = _METRICS[name]
-        used[price] = float(_number(each.scalar)) / unit
+        resource = _BY_METRIC[name]
+        used[resource.price] = _number(each.scalar) / resource.unit
     if not used:
         return None
     amount, missing = prices.of(used)
@@ -93,5 +101,5 @@ def cost_of(metrics: Iterable[Any], prices: Prices) -> JobCost | None:
 
 
 def _number(scalar: Any) -> float:
-    """The number in a metric's value: the client gives a Value of protobuf, or what it holds."""
+    """Returns the number in a metric's value: the client gives a Value of protobuf, or what it holds."""
     return float(getattr(scalar, "number_value", scalar) or 0)

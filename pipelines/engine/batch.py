@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from inference.errors import ENDPOINT_METRICS
 from model import terminal
-from pipelines.connectors import registry
+from pipelines.connectors.base import BatchSinkConnector
 from pipelines.connectors.files.publishing import commit, shards
 from pipelines.connectors.files.publishing.reservation import Reservation
 from pipelines.cost.prices import Prices
@@ -49,7 +49,8 @@ def run(
     reserved: Reservation,
     console: Any,
     started: float,
-    prices: Prices,
+    prices: Prices | None,
+    sink: BatchSinkConnector | None,
 ) -> Summary:
     """Builds and runs a pipeline.
 
@@ -61,7 +62,8 @@ def run(
       reserved: the places that it publishes to; the temporary files there are removed if the run fails.
       console: for progress.
       started: time.monotonic() at the start of the command.
-      prices: what a job of Dataflow costs.
+      prices: what a job of Dataflow costs; None on other runners.
+      sink: takes over the output; None if that is files.
 
     Raises:
       RunFailedError: the pipeline failed; nothing was published.
@@ -82,17 +84,14 @@ def run(
         except Exception as error:
             raise failed(error, reserved.abandon()) from error
         seconds = time.monotonic() - begun
-        summary = _summary(plan, options, output, reserved, result, seconds, begun - started)
+        summary = _summary(plan, options, output, reserved, sink, result, seconds, begun - started)
         return _with_cost(summary, result, prices) if is_remote_runner(options) else summary
 
 
-def _with_cost(summary: Summary, result: Any, prices: Prices) -> Summary:
+def _with_cost(summary: Summary, result: Any, prices: Prices | None) -> Summary:
     """Returns the summary of a job of Dataflow with its id and cost."""
-    cost = dataflow.job_cost(result, prices)
-    job = str(result.job_id())
-    if cost is None:
-        return replace(summary, job=job)
-    return replace(summary, job=job, cost=cost.findings(), cost_in_words=cost.in_words())
+    cost = None if prices is None else dataflow.job_cost(result, prices)
+    return replace(summary, job=str(result.job_id()), cost=cost)
 
 
 class _Interruptible:
@@ -124,6 +123,7 @@ def _summary(
     options: PipelineOptions,
     output: str,
     reserved: Reservation,
+    sink: BatchSinkConnector | None,
     result: Any,
     seconds: float,
     startup_seconds: float,
@@ -151,7 +151,7 @@ def _summary(
         seconds=seconds,
         startup_seconds=startup_seconds,
         rows_per_second=read / seconds if seconds else 0.0,
-        output=config.output.describe() if registry.batch_sink(plan) else pattern,
+        output=pattern if sink is None else config.output.describe(),
         dead_letters=shards.pattern(config.dead_letters_path, dead_letters, "jsonl") if dead_letters else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,

@@ -17,6 +17,7 @@ from pipelines.config.model import EndpointConfig
 from pipelines.connectors.bigquery import locations
 from pipelines.cost.dataflow import JobCost, cost_of
 from pipelines.cost.prices import Prices
+from pipelines.engine.options import named_paths
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
@@ -63,11 +64,7 @@ def region_notes(options: PipelineOptions, plan: Plan) -> list[str]:
     """
     cloud = options.view_as(GoogleCloudOptions)
     region = str(cloud.region)
-    config = plan.config
-    sources = getattr(config.source, "path", None) or []
-    named = [("source.path", path) for path in ([sources] if isinstance(sources, str) else sources)]
-    named += [(config.output_path_key, config.output_path), ("dead_letters.path", config.dead_letters_path)]
-    named += [("model.path", plan.model.path), ("--temp_location", str(cloud.temp_location))]
+    named = [*named_paths(plan), ("model.path", plan.model.path), ("--temp_location", str(cloud.temp_location))]
     seen: set[str] = set()
     notes = []
     for where, path in named:

@@ -245,13 +245,18 @@ def _check_portable(portable: PortableOptions, options: PipelineOptions) -> list
     return []
 
 
-def unreachable_paths(plan: Plan) -> list[str]:
-    """Returns paths of the config that only this machine can read or write, one line each."""
+def named_paths(plan: Plan) -> list[tuple[str, str]]:
+    """Lists the paths that a plan's source, output and dead letters name, each with its place in the config."""
     config = plan.config
     path = getattr(config.source, "path", None) or []
-    sources = [path] if isinstance(path, str) else path
-    named = [("source.path", path) for path in sources]
+    named = [("source.path", each) for each in ([path] if isinstance(path, str) else path)]
     named += [(config.output_path_key, config.output_path), ("dead_letters.path", config.dead_letters_path)]
+    return [(where, path) for where, path in named if path]
+
+
+def unreachable_paths(plan: Plan) -> list[str]:
+    """Returns paths of the config that only this machine can read or write, one line each."""
+    named = named_paths(plan)
     problems = []
     model = plan.model.config
     if isinstance(model, EndpointConfig):

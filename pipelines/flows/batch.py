@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from inference.predict import Keyed, Predict
 from pipelines.config.registry import source_encodings
-from pipelines.connectors import registry
+from pipelines.connectors.base import BatchSinkConnector
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
 from pipelines.connectors.files.publishing.step import Publish, PublishTarget
 from pipelines.connectors.files.sink import ShardWriter
@@ -45,16 +45,21 @@ def dead_letters_of(plan: Plan) -> ShardedDeadLetters:
     return ShardedDeadLetters(plan.config.dead_letters_path, plan.run_id)
 
 
-def build(pipeline: beam.Pipeline, plan: Plan) -> None:
-    """Adds the flow of a batch run to a pipeline."""
+def build(pipeline: beam.Pipeline, plan: Plan, sink: BatchSinkConnector | None) -> None:
+    """Adds the flow of a batch run to a pipeline.
+
+    Args:
+      pipeline: the pipeline to add to.
+      plan: what to do.
+      sink: takes over the output; None if that is files.
+    """
     read = bounded_source(plan.config.source).read(plan, dead_letters_of(plan), limit_of(plan))
-    connect(pipeline, plan, read, target_of(plan))
+    connect(pipeline, plan, read, target_of(plan, sink), sink)
 
 
-def target_of(plan: Plan) -> PublishTarget:
+def target_of(plan: Plan, sink: BatchSinkConnector | None) -> PublishTarget:
     """Returns what a run publishes, and where."""
     output = plan.config.output_path
-    sink = registry.batch_sink(plan)
     order = sink.order() if sink else None
     dead_letters = plan.config.dead_letters_path
     return PublishTarget(plan.run_id, plan.config.name, output, output, dead_letters, order=order)
@@ -80,6 +85,7 @@ def connect(
     plan: Plan,
     read: beam.PTransform,
     target: PublishTarget,
+    sink: BatchSinkConnector | None,
 ) -> None:
     """Adds source -> Predict -> sink and the account of it.
 
@@ -88,6 +94,7 @@ def connect(
       plan: what to do.
       read: gives (Origin, record batch), and receipts.
       target: what is published, and where; an output without rows is a file too, but for a replay's.
+      sink: takes over the output; None if that is files.
     """
     limit = limit_of(plan)
     handler = make_handler(
@@ -103,11 +110,16 @@ def connect(
     ).limited_by(limit)
     batches, read_receipts = pipeline | "Source" >> read
     predicted, rejected = batches | "Predict" >> Predict(Keyed(handler)).with_exception_handling()
-    connect_ends(pipeline, plan, Ends(predicted, rejected, read_receipts), target, limit)
+    connect_ends(pipeline, plan, Ends(predicted, rejected, read_receipts), target, limit, sink)
 
 
 def connect_ends(
-    pipeline: beam.Pipeline, plan: Plan, ends: Ends, target: PublishTarget, limit: DeadLetterLimit
+    pipeline: beam.Pipeline,
+    plan: Plan,
+    ends: Ends,
+    target: PublishTarget,
+    limit: DeadLetterLimit,
+    sink: BatchSinkConnector | None,
 ) -> None:
     """Adds sink, dead letters and the account to rows that are predicted.
 
@@ -117,18 +129,18 @@ def connect_ends(
       ends: what was done before.
       target: what is published, and where.
       limit: how many dead letters there may be.
+      sink: takes over the output; None if that is files.
     """
     dead_letters = dead_letters_of(plan)
-    taken_over = registry.batch_sink(plan)
-    writer = taken_over.writer() if taken_over else writer_class(plan.config.output.shard_format)
-    columns = taken_over.columns() if taken_over else plan.output
+    writer = sink.writer() if sink else writer_class(plan.config.output.shard_format)
+    columns = sink.columns() if sink else plan.output
     unpredicted = ends.rejected | "DeadLetters" >> beam.ParDo(
         RejectUnpredicted(dead_letters, plan.model.id, plan.key_column).limited_by(limit)
     ).with_outputs(RECEIPTS)
     options = output_options(plan)
     shards = ShardWriter(writer, columns, options, target.output, plan.run_id)
-    sink = WriteRows(shards, plan.key_column, dead_letters, plan.model.id)
-    written = ends.predicted | "Sink" >> beam.ParDo(sink.limited_by(limit)).with_outputs(RECEIPTS, main="shards")
+    write = WriteRows(shards, plan.key_column, dead_letters, plan.model.id)
+    written = ends.predicted | "Sink" >> beam.ParDo(write.limited_by(limit)).with_outputs(RECEIPTS, main="shards")
 
     receipts = (*ends.receipts, unpredicted[RECEIPTS], written.shards, written[RECEIPTS]) | beam.Flatten()
     publish = Publish(target, writer, None if target.is_replay else (shards.schema, options))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.secrets import masked
+
+if TYPE_CHECKING:
+    from pipelines.cost.dataflow import JobCost
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,6 @@ class Summary:
       stage_latency_ms: likewise of each stage, see telemetry/latency.py.
       job: of a job of Dataflow: its id.
       cost: of a job of Dataflow: what it has used, and what that costs.
-      cost_in_words: the same for people.
       batch_job: of a batch prediction job: its name, state, counts and costs, and how long each step took.
       batch_job_in_words: the same for people: names and values.
     """
@@ -68,15 +70,19 @@ class Summary:
     latency_ms: dict[str, float] | None = None
     stage_latency_ms: dict[str, dict[str, float]] | None = None
     job: str | None = None
-    cost: dict[str, Any] | None = None
-    cost_in_words: str | None = None
+    cost: JobCost | None = None
     batch_job: dict[str, Any] | None = None
     batch_job_in_words: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> str:
         """Writes the summary as one JSON object on one line."""
-        of_people = ("cost_in_words", "batch_job_in_words")
-        found = {name: value for name, value in asdict(self).items() if value is not None and name not in of_people}
+        found = {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None and name not in ("cost", "batch_job_in_words")
+        }
+        if self.cost is not None:
+            found["cost"] = self.cost.findings()
         return json.dumps({k: round(v, 3) if isinstance(v, float) else _shown(v) for k, v in found.items()})
 
     @property
@@ -163,8 +169,8 @@ def print_summary(console: Any, summary: Summary) -> None:
     rows += [(name, masked(value)) for name, value in summary.batch_job_in_words]
     if summary.job:
         rows.append(("job", masked(summary.job)))
-    if summary.cost_in_words:
-        rows.append(("cost", summary.cost_in_words))
+    if summary.cost is not None:
+        rows.append(("cost", summary.cost.in_words()))
     if summary.dead_letters:
         rows.append(("dead letters", masked(summary.dead_letters)))
     if not console.is_terminal:

@@ -173,7 +173,7 @@ def things(config: RunConfig) -> dict[str, Any]:
     client = Client(endpoint(model))
     client.close()
     pipeline = beam.Pipeline()
-    graph.build(pipeline, plan)
+    graph.build(pipeline, plan, None)
     found = {
         "config": config,
         "model": model,

@@ -15,9 +15,9 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.servers.stand_in import Answer, Seen, stand_in
 from tests.support import processes
 from tests.support.commands import ROOT
 
@@ -93,9 +93,7 @@ class JobsApi:
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """Answers a request: status and JSON."""
-        found = re.fullmatch(
-            r"/v1b3/projects/([\w-]+)/locations/([\w-]+)/jobs(?:/([\w-]+)(/\w+)?)?", path.split("?")[0]
-        )
+        found = _PATH.fullmatch(path.split("?")[0])
         if found is None:
             return 404, {"error": {"code": 404, "message": f"there is no {path}", "status": "NOT_FOUND"}}
         _, _, name, part = found.groups()
@@ -168,33 +166,11 @@ def jobs_api(env: dict[str, str]) -> Iterator[JobsApi]:
     """A server on a free port of this machine while the block runs; jobs run in an environment."""
     made = JobsApi(env)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(seen: Seen) -> Answer:
+        status, value = made.answer(seen.method, seen.path, seen.body)
+        return status, json.dumps(value).encode()
 
-        def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            status, value = made.answer(self.command, self.path, body)
-            content = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_PUT = _serve
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="dataflow", kwargs={"poll_interval": 0.02})
-    thread.start()
-    # Beam takes an endpoint on this machine by this name only.
-    made.endpoint = f"http://localhost:{server.server_port}"
-    try:
+    with stand_in(answer) as server:
+        # Beam takes an endpoint on this machine by this name only.
+        made.endpoint = server.url.replace("127.0.0.1", "localhost")
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.connectors.files.encoded_writer import EncodedWriter
 from pipelines.connectors.files.rolling import RollingFile, recover
-from pipelines.connectors.writing.row_writer import OutputRows, RowWriter
+from pipelines.connectors.writing.row_writer import OutputRows
 from pipelines.formats.base import Writer
 from pipelines.plan import OutputColumn
 
 
-class RollingWriter(RowWriter):
+class RollingWriter(EncodedWriter):
     """Appends rows to the file of the present window.
 
     Args:
@@ -25,8 +26,6 @@ class RollingWriter(RowWriter):
       window_s: length of a file's window in seconds.
     """
 
-    stage = "encode"
-
     def __init__(
         self,
         format: type[Writer],
@@ -35,10 +34,7 @@ class RollingWriter(RowWriter):
         output: str,
         window_s: float,
     ) -> None:
-        self.columns = columns
-        self._format = format
-        self._options = dict(options)
-        self._output = output
+        super().__init__(format, columns, options, output)
         self._window_s = window_s
 
     def open(self) -> None:
@@ -54,7 +50,7 @@ class RollingWriter(RowWriter):
         is_new = not self._rolling.is_open
         file = self._rolling.open()
         if is_new:
-            self._writer = self._format(file, self.schema, self._options)
+            self._begin_file(file)
         self._writer.write(rows.encoded)
 
     def end_bundle(self) -> tuple[()]:

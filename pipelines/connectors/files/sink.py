@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from pipelines import storage
+from pipelines.connectors.files.encoded_writer import EncodedWriter
 from pipelines.connectors.files.publishing import shards
-from pipelines.connectors.writing.row_writer import OutputRows, RowWriter
+from pipelines.connectors.writing.row_writer import OutputRows
 from pipelines.formats.base import Writer
 from pipelines.plan import OutputColumn
 from pipelines.telemetry.accounting import OUTPUT, ShardWritten
 from pipelines.telemetry.constant_outputs import ConstantOutputs
 
 
-class ShardWriter(RowWriter):
+class ShardWriter(EncodedWriter):
     """Writes the rows of each bundle to a shard of its own.
 
     Args:
@@ -28,8 +29,6 @@ class ShardWriter(RowWriter):
       run_id: names the run that they belong to.
     """
 
-    stage = "encode"
-
     def __init__(
         self,
         format: type[Writer],
@@ -38,10 +37,7 @@ class ShardWriter(RowWriter):
         output: str,
         run_id: str,
     ) -> None:
-        self.columns = columns
-        self._format = format
-        self._options = dict(options)
-        self._output = output
+        super().__init__(format, columns, options, output)
         self._run_id = run_id
 
     def open(self) -> None:
@@ -56,7 +52,7 @@ class ShardWriter(RowWriter):
         if self._file is None:
             self._path = shards.temporary_path(self._output, self._run_id, self._format.extension)
             self._file = shards.create(self._path)
-            self._writer = self._format(self._file, self.schema, self._options)
+            self._begin_file(self._file)
         self._writer.write(rows.encoded)
         self._rows += len(rows)
         self._constants.look(rows.batch)

@@ -25,6 +25,7 @@ from inference.marks import failures_of, make_batch, numbered, taken
 from inference.predict import Rejected
 from model.secrets import masked
 from pipelines import storage
+from pipelines.connectors.base import BatchSinkConnector
 from pipelines.connectors.batch_job.folder import DeadLetterFile, Group, JobFolder, Prepared
 from pipelines.connectors.batch_job.results import ResultPiece, line_blocks
 from pipelines.connectors.batch_job.stored_rows import restored
@@ -78,7 +79,9 @@ class ResultPlace:
     length: int
 
 
-def build(pipeline: beam.Pipeline, plan: Plan, join: Join, target: PublishTarget) -> None:
+def build(
+    pipeline: beam.Pipeline, plan: Plan, join: Join, target: PublishTarget, sink: BatchSinkConnector | None
+) -> None:
     """Adds the flow to a pipeline.
 
     Args:
@@ -86,6 +89,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, join: Join, target: PublishTarget
       plan: what to do.
       join: what is joined.
       target: what is published, and where.
+      sink: takes over the output; None if that is files.
     """
     sorted_results = f"{join.folder.path}sorted-{plan.run_id}/"
     found = (
@@ -109,7 +113,7 @@ def build(pipeline: beam.Pipeline, plan: Plan, join: Join, target: PublishTarget
     receipts = [found[RECEIPTS], joined[RECEIPTS], copied, planned]
     predicted = typed(joined.predicted, Rows)
     # It is paid for: whatever there is, is written.
-    connect_ends(pipeline, plan, Ends(predicted, joined[_REJECTED], receipts), target, DeadLetterLimit(1.0, 0))
+    connect_ends(pipeline, plan, Ends(predicted, joined[_REJECTED], receipts), target, DeadLetterLimit(1.0, 0), sink)
 
 
 class SortResults(beam.DoFn):  # type: ignore[misc]
