@@ -196,7 +196,7 @@ class _JobRun:
                 self._check_cost(prepared)
             with self._timed("submit"):
                 status, is_new = steps.submit(
-                    self._config, self._plan.config.name, self._folder, service, self._arguments.resubmit
+                    self._config, self._plan.config.name, self._folder, prepared, service, self._arguments.resubmit
                 )
             self._err.print(
                 f"step submit: the job {status.resource} {'is submitted' if is_new else 'was there already'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -289,3 +290,15 @@ def test_a_bucket_must_be_where_the_model_is(
     assert (found is None) is bool(said)
     assert all(said in problem for problem in problems)
     assert len(problems) == bool(said)
+
+
+def test_a_folder_that_was_removed_is_begun_anew(
+    command: Command, tmp_path: Path, config: str, server: JobServer
+) -> None:
+    """The keys of new instances are others: the results of the first job are not theirs."""
+    for count in (1, 2):
+        result = command("batch", "--config", config, "--json")
+        assert result.code == 0, result
+        assert result.summary["rows_written"] == 300
+        assert len(server.jobs()) == count
+        shutil.rmtree(tmp_path / "jobs")
