@@ -76,7 +76,7 @@ class AiPlatformJobs(BatchJobService):
         return AiPlatformForm(self._settings.key_output, outputs)
 
     def look(self) -> None:
-        self.api.list_all(self._jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL.replace('-', '_')}"})
+        self.api.list_all(self._jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL}"})
 
     def find(self, order: JobOrder) -> JobStatus | None:
         found = self.api.get(f"{self._jobs}/{order.name}")

@@ -12,7 +12,7 @@ from model.cloud.api import Api, Json
 from model.cloud.errors import ServiceError
 from model.specs import TensorSpec
 
-LABEL = "beam-tf-predict"
+LABEL = "beam_tf_predict"
 """Label of a job: the identity of the run that it belongs to."""
 
 
