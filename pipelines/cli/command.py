@@ -53,7 +53,11 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--config", metavar="FILE", help="the run's config; without it, the packaged natality example")
     made.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set source.path=new.csv"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help='override one value: --set source.path=new.csv; or several: --set \'{"source.path": "new.csv"}\'',
     )
     add_version(made)
     return made
