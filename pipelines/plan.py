@@ -90,10 +90,12 @@ class Extent:
     Attributes:
       rows: how many there are, before any filter.
       nbytes: of all that is read.
+      state: another text once the rows have changed; empty if the source does not tell.
     """
 
     rows: int
     nbytes: int
+    state: str = ""
 
 
 @dataclass(frozen=True)

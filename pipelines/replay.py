@@ -43,6 +43,7 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.config.errors import ConfigError
     from pipelines.config.load import load
     from pipelines.connectors.files.publishing import shards
+    from pipelines.planning import stores
     from pipelines.planning.planner import make_plan
 
     flags = beam_flags(flags)
@@ -52,6 +53,7 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
     changes = [*arguments.set, "dead_letters.max_fraction=1"]
     config = load(arguments.config, changes, absolute=has_other_processes(flags))
     _refuse_services(config)
+    stores.require(config, but=["source", "model"])
     folder, stem = shards.split_prefix(config.dead_letters_path)
     if not _dead_letters(config) and not storage.entries(folder, f".{stem}"):
         return _nothing(arguments, config)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.cli import command
-from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_template
+from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set, is_template
 
 _APPENDED = ("csv", "json")
 _OLDEST_BEAM = (2, 77)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Any, flags: list[str], started: float) -> int:
-    from pipelines.cli import run_stream
+    from pipelines.cli import hand_over_stream, run_stream
     from pipelines.config.bigquery import BigQueryOutput
     from pipelines.config.errors import ConfigError
     from pipelines.config.load import PACKAGED_STREAM, load
@@ -71,7 +71,9 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     if problems:
         raise ConfigError(problems)
     source: Any = config.source
-    return run_stream.execute(make_plan(config), source.model_copy(update=given), arguments, flags, started)
+    writes_here = not is_set(flags, "dry_run") and not hand_over_stream.is_elsewhere(flags)
+    plan = make_plan(config, writes_here=writes_here)
+    return run_stream.execute(plan, source.model_copy(update=given), arguments, flags, started)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ def _ask_s3(bucket: str, name: str) -> None:
 
 def _ask_cloud_storage(bucket: str, name: str) -> None:
     from google.api_core.exceptions import Forbidden, Unauthorized
+    from google.auth.exceptions import DefaultCredentialsError, InvalidOperation
 
     client, missing = _cloud_storage_client(os.environ.get(_EMULATOR), os.environ.get(_CREDENTIALS))
     timeout = (_CONNECT_S, _READ_S)
@@ -102,6 +103,9 @@ def _ask_cloud_storage(bucket: str, name: str) -> None:
             list(client.list_blobs(bucket, prefix=name, max_results=1, retry=None, timeout=timeout))
         except (Forbidden, Unauthorized) as refused:
             _or_else(refused, name, lambda: client.bucket(bucket).blob(name).reload(retry=None, timeout=timeout))
+    except InvalidOperation:
+        # The client of nobody was told that somebody is needed.
+        raise missing or DefaultCredentialsError("none were found") from None
     except (Forbidden, Unauthorized):
         if missing is not None:
             raise missing from None
@@ -120,7 +124,11 @@ def _or_else(refused: Exception, name: str, ask: Callable[[], object]) -> None:
 
 @cache
 def _cloud_storage_client(emulator: str | None, key_file: str | None) -> tuple[Any, Exception | None]:
-    """Returns a client with the credentials of this machine, and why it has none: public files need none."""
+    """Returns a client with the credentials of this machine, and why it has none: public files need none.
+
+    Raises:
+      DefaultCredentialsError: the key file that is named is not one.
+    """
     import google.auth
     from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import DefaultCredentialsError
@@ -134,5 +142,7 @@ def _cloud_storage_client(emulator: str | None, key_file: str | None) -> tuple[A
         try:
             credentials, _ = google.auth.default(scopes=[_SCOPE])
         except DefaultCredentialsError as error:
+            if key_file:
+                raise
             missing = error
     return storage.Client(project=os.environ.get("GOOGLE_CLOUD_PROJECT", "none"), credentials=credentials), missing

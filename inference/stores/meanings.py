@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Literal
 
-from inference.log_throttle import first_line
 from inference.stores.errors import StoreError
 from inference.stores.kinds import store_of
 from model.secrets import masked
@@ -33,6 +32,7 @@ _CODE_OF_S3 = re.compile(
     r"An error occurred \((\w+)\) when calling the \w+ operation(?: \(reached max retries: \d+\))?: "
 )
 _QUERY = re.compile(r"(?<=://)([^\s\"'?]+)\?[^\s\"']*")
+_REASON = re.compile(r"\[Errno -?\d+\] ([A-Za-z ]+)")
 _REQUEST = re.compile(r"^(\d{3} )?(GET|POST|PUT|DELETE|HEAD|PATCH) \S+: ")
 
 
@@ -80,6 +80,12 @@ def meaning(error: BaseException, path: str, deed: Deed, *, to_write: bool = Fal
         return f"{path}: {store.name} cannot be reached ({said}); check the network, and {store.address}"
     if code is not None and (code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS):
         return f"{path}: {store.name} does not serve at present ({said}); run it again later"
+    if "requester pays" in said.lower():
+        return f"{path}: its bucket has requesters pay ({said}), which Beam cannot; copy the files to another bucket"
+    if "billing" in said.lower():
+        return (
+            f"{path}: {store.name} refuses it ({said}); enable billing for the bucket's project, or use another bucket"
+        )
     if code == HTTPStatus.FORBIDDEN:
         rights = store.to_write if to_write or deed in ("write", "delete") else store.to_read
         return f"{path} may not be {_DONE[deed]} ({said}); give the account {rights}, or use another one"
@@ -130,8 +136,14 @@ def _said(error: Any) -> str:
     """Returns what a store said, without what was asked."""
     if isinstance(error, int):
         return _phrase(error)
-    text = getattr(error, "message", None)
-    line = (str(text) if isinstance(text, str) and text.strip() else first_line(error)).strip().splitlines()[0]
+    arguments: Any = getattr(error, "args", ())
+    found = [getattr(error, "message", None), arguments[0] if len(arguments) > 1 else None, str(error)]
+    text = next((each for each in found if isinstance(each, str) and each.strip()), type(error).__name__)
+    if "Max retries exceeded" in text:
+        # What urllib3 says of it has the address three times.
+        reason = _REASON.search(text)
+        return reason[1] if reason else "no connection"
+    line = text.strip().splitlines()[0]
     line = _QUERY.sub(r"\1", _REQUEST.sub("", _CODE_OF_S3.sub("", line)))[:300].rstrip(".")
     code = _status(error)
     return line or (_phrase(code) if code else type(error).__name__)

@@ -176,6 +176,17 @@ class BigQueryOutput(StreamOutput):
         None, description="Columns by which a batch run clusters a table that it creates."
     )
 
+    @field_validator("staging")
+    @classmethod
+    def _is_loaded_from(cls, value: str | None) -> str | None:
+        scheme, separator, _ = (value or "").partition("://")
+        if separator and scheme != "gs":
+            raise ValueError(
+                f"BigQuery does not load from {scheme}://; give a gs:// prefix, or a local folder, whose files are "
+                "uploaded"
+            )
+        return value
+
     @property
     def shard_format(self) -> str:
         """Returns the format of the files that a batch run writes."""

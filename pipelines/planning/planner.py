@@ -46,21 +46,24 @@ _HINTED = 20
 """Unknown columns that get a hint at what was meant: finding one looks at all names."""
 
 
-def make_plan(config: RunConfig, *, offline: bool = False, source_may_be_gone: bool = False) -> Plan:
+def make_plan(
+    config: RunConfig, *, offline: bool = False, source_may_be_gone: bool = False, writes_here: bool = True
+) -> Plan:
     """Holds a config against the files and the model it names.
 
     Args:
       config: the config.
       offline: do not look at sources on other machines; their columns are presumed to be right.
       source_may_be_gone: presume its columns too if the source cannot be read.
+      writes_here: whether this machine writes output and dead letters, and needs access to them.
 
     Raises:
       ConfigError: with every mistake found, each with its place in the config.
     """
-    unseen = ("source", "output", "dead_letters") if offline else ("source",) if source_may_be_gone else ()
-    problems = stores.refusals(config, but=unseen)
-    if problems:
-        raise ConfigError(problems)
+    unseen = ["source"] if offline or source_may_be_gone else []
+    unseen += ["output", "dead_letters"] if offline or not writes_here else []
+    stores.require(config, but=unseen)
+    problems: list[str] = []
     model = models.find(config.model, problems, offline=offline)
     source_problems: list[str] = []
     config = with_content(config, model)

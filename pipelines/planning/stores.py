@@ -7,12 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 
 from inference.stores.errors import StoreError
 from pipelines import storage
+from pipelines.config.errors import ConfigError
 from pipelines.config.paths import paths_in
 from pipelines.config.run import RunConfig
 from pipelines.storage import FileInfo
 
 _AT_A_TIME = 8
 _WRITTEN = ("output.", "dead_letters.", "model.folder")
+
+
+def require(config: RunConfig, *, but: Sequence[str] = ()) -> None:
+    """Makes sure that stores let this process see the paths of a config, as `refusals` does.
+
+    Raises:
+      ConfigError: they do not.
+    """
+    found = refusals(config, but=but)
+    if found:
+        raise ConfigError(found)
 
 
 def refusals(config: RunConfig, *, but: Sequence[str] = ()) -> list[str]:

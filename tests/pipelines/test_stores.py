@@ -316,3 +316,80 @@ def test_transforms_read_and_publish_on_a_store(bucket: Bucket, tmp_path: Path) 
     bucket.download("own/out/p-0", tmp_path / "got")
     found = [row for path in ledger.shards(tmp_path / "got" / "own" / "out" / "p") for row in ledger.read_shard(path)]
     assert sorted(row[KEY] for row in found) == sorted(row[KEY] for row in rows)
+
+
+_KEYS = """
+import json, sys
+
+from pipelines import batch, init, stream
+from pipelines.config.load import load
+from pipelines.cost import prices
+from pipelines.planning.planner import make_plan
+
+root, kept = sys.argv[1:]
+for name in ("schema", "descriptor", "signature_from"):
+    print(json.dumps(make_plan(load(f"{root}/{name}.json"), offline=True).source_schema.names))
+print(json.dumps(sorted(prices.load(f"{root}/prices.json").model_dump()) == sorted(prices.load().model_dump())))
+model, source = f"{root}/model/v1", f"{root}/in.csv"
+assert init.main(["--model", model, "--source", source, "--output", f"{root}/mine.json", "--force"]) == 0
+assert batch.main([f"--set=source.path={root}/none/*.csv", *json.loads(kept)]) == 2
+assert batch.main([f"--set=model.path={root}/none", *json.loads(kept)]) == 2
+assert batch.main([f"--config={root}/none.json"]) == 2
+assert stream.main(["--config", f"{root}/stream.json", "--json"]) == 0
+"""
+
+
+def test_every_key_that_holds_a_path(bucket: Bucket, tmp_path: Path) -> None:
+    """Of those that the runs above do not have: each is read from the store."""
+    from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
+
+    texts, numbers = [ledger.KEY, *ledger.TEXTS], list(ledger.NUMBERS)
+    fields = [{"name": name, "type": ["null", "double" if name in numbers else "string"]} for name in texts + numbers]
+    bucket.put("births.avsc", json.dumps({"type": "record", "name": "Birth", "fields": fields}).encode())
+    described = FileDescriptorSet()
+    file = described.file.add(name="births.proto", package="births", syntax="proto3")
+    message = file.message_type.add(name="Birth")
+    for number, name in enumerate(texts + numbers, 1):
+        kind = FieldDescriptorProto.TYPE_DOUBLE if name in numbers else FieldDescriptorProto.TYPE_STRING
+        message.field.add(name=name, number=number, type=kind, label=FieldDescriptorProto.LABEL_OPTIONAL)
+    bucket.put("births.pb", described.SerializeToString())
+    bucket.put_folder("model/v1", Path(ledger.MODEL))
+    bucket.put("prices.json", (ROOT / "configs" / "prices.json").read_bytes())
+    bucket.put("in.csv", (ROOT / "data" / "births-nc-2001.csv").read_bytes())
+    rows = births(40, 5)
+    bucket.put("in.jsonl", ledger.lines(map(ledger.json_row, rows)))
+    kafka = {"type": "kafka", "bootstrap_servers": "127.0.0.1:1", "topic": "t", "group": "g", "key": ledger.KEY}
+    output = {"type": "file", "format": "json", "path": f"{bucket.root}/out/p"}
+    model = {"path": f"{bucket.root}/model/v1"}
+    endpoint = {
+        "type": "endpoint", "protocol": "kserve_v1", "url": "http://127.0.0.1:1", "signature_from": model["path"],
+    }  # fmt: skip
+    simulated = {
+        "type": "simulated", "path": f"{bucket.root}/in.jsonl", "rate": 0, "messages": 40, "defaults": ledger.DEFAULTS,
+    }  # fmt: skip
+    avro = kafka | {"format": "avro", "schema": f"{bucket.root}/births.avsc"}
+    protobuf = kafka | {"format": "protobuf", "descriptor": f"{bucket.root}/births.pb", "message": "births.Birth"}
+    for name, parts in {
+        "schema": (avro, model),
+        "descriptor": (protobuf, model),
+        "signature_from": ({"format": "csv", "path": f"{bucket.root}/in.csv"}, endpoint),
+        "stream": (simulated, model),
+    }.items():
+        bucket.put(f"{name}.json", json.dumps({"source": parts[0], "model": parts[1], "output": output}).encode())
+    kept = [f"--set=output.path={tmp_path}/p", f"--set=dead_letters.path={tmp_path}/d"]
+    done = run_python(bucket, _KEYS, bucket.root, json.dumps(kept))
+    assert done.returncode == 0, done.stderr
+    columns, messages, _, same_prices, summary = map(json.loads, done.stdout.splitlines())
+    assert columns == messages == texts + numbers
+    assert same_prices
+    assert (summary["rows_read"], summary["rows_written"]) == (40, 40)
+    errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == [
+        f"source.path: nothing matches {bucket.root}/none/*.csv; check the bucket and the name",
+        f"model: no SavedModel at {bucket.root}/none: {bucket.root}/none/saved_model.pb does not exist; check the path",
+        f"{bucket.root}/none.json: no such file",
+    ]
+    assert json.loads(bucket.read("mine.json"))["model"]["path"] == model["path"]
+    bucket.download("out/", tmp_path / "got")
+    written = [row for path in (tmp_path / "got" / "out").glob("p-*") for row in ledger.read_shard(path)]
+    assert sorted(row[KEY] for row in written) == sorted(row[KEY] for row in rows)

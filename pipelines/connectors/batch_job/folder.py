@@ -204,13 +204,24 @@ def folder_of(plan: Plan) -> JobFolder:
 
 
 def identity_of(plan: Plan) -> str:
-    """Returns what two runs have in common if the instances of one are those of the other: 12 hexadecimal digits."""
+    """Returns what two runs have in common if the instances of one are those of the other: 12 hexadecimal digits.
+
+    Raises:
+      ConfigError: the source does not tell whether its rows are still the same.
+    """
+    if plan.extent is not None and not plan.extent.state:
+        raise ConfigError(
+            [
+                "source: it does not tell when its rows have changed, so a later step of a batch prediction job could "
+                "join results to other rows; write them to a table first, and read that"
+            ]
+        )
     model = plan.config.model.model_dump(mode="json", include=set(_OF_THE_MODEL))
     told = {
         "format": _FORMAT,
         "source": plan.config.source.model_dump(mode="json"),
         "files": [(os.fsencode(file.path).hex(), file.size, file.modified) for file in plan.files],
-        "extent": None if plan.extent is None else (plan.extent.rows, plan.extent.nbytes),
+        "extent": None if plan.extent is None else plan.extent.state,
         "columns": plan.read.columns.to_string(),
         "inputs": [repr(bound.spec) for bound in plan.binding.inputs],
         "model": model,

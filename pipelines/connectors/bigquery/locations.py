@@ -31,12 +31,6 @@ def problems(path: str, dataset: str, location: str) -> list[str]:
     Raises:
       ConfigError: Cloud Storage does not answer, or not to us.
     """
-    if not path.startswith("gs://"):
-        scheme = path.partition("://")[0]
-        return [
-            f"output.staging: BigQuery does not load from {scheme}://; give a gs:// prefix, or a local folder, whose "
-            "files are uploaded"
-        ]
     bucket = path.removeprefix("gs://").partition("/")[0]
     found = asked("output.staging", "Cloud Storage", _EMULATOR, lambda: _bucket(bucket))
     if found is None:

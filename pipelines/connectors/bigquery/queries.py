@@ -25,10 +25,12 @@ class DryRun:
     Attributes:
       schema: of its result; a type that Arrow batches of it would not have is null.
       nbytes: how many bytes it would read.
+      state: when the tables that it reads were changed last; empty if BigQuery does not tell.
     """
 
     schema: pa.Schema
     nbytes: int
+    state: str = ""
 
 
 def sql_of(source: BigQuerySource, columns: Sequence[str] = ()) -> str:
@@ -81,7 +83,19 @@ def dry_run(client: Any, source: BigQuerySource, sql: str, timeout_s: float) -> 
                 f"{source.max_bytes_billed:,} may be billed; read fewer columns or rows, or raise the limit"
             ]
         )
-    return DryRun(pa.schema([(field.name, _type(field)) for field in job.schema or ()]), nbytes)
+    schema = pa.schema([(field.name, _type(field)) for field in job.schema or ()])
+    return DryRun(schema, nbytes, _state(client, job.referenced_tables or (), timeout_s))
+
+
+def _state(client: Any, tables: Sequence[Any], timeout_s: float) -> str:
+    """When tables were changed last, in words; empty if one of them does not tell."""
+    from google.api_core.exceptions import GoogleAPICallError
+
+    try:
+        changed = [client.get_table(table, retry=None, timeout=timeout_s).modified for table in tables]
+    except GoogleAPICallError:
+        return ""
+    return "" if None in changed else ", ".join(sorted(f"{t} {c}" for t, c in zip(tables, changed, strict=True)))
 
 
 def _not_found(source: BigQuerySource, where: str, said: str) -> str:

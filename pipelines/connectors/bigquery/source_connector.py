@@ -49,7 +49,8 @@ class BigQuerySourceConnector(BoundedSourceConnector):
         table = self._rest("source.table", self._table) if self._source.table else None
         if table is not None and table.table_type in queries.READABLE_TABLES:
             found = self._storage(1, [])
-            extent = Extent(table.num_rows or 0, found.nbytes or table.num_bytes or 0)
+            state = str(self._source.snapshot_time or table.modified or "")
+            extent = Extent(table.num_rows or 0, found.nbytes or table.num_bytes or 0, state)
             schema = found.schema
         else:
             extent, schema, cost = self._query()
@@ -119,7 +120,11 @@ class BigQuerySourceConnector(BoundedSourceConnector):
         found = self._rest(where, ask)
         bounded = f", of {source.max_bytes_billed:,} that may be billed" if source.max_bytes_billed else ""
         what = "the query" if source.query else "the query of the view"
-        return Extent(0, 0), found.schema, f"{what} reads at most {found.nbytes:,} bytes, by a dry run{bounded}"
+        return (
+            Extent(0, 0, found.state),
+            found.schema,
+            f"{what} reads at most {found.nbytes:,} bytes, by a dry run{bounded}",
+        )
 
     def _rest(self, where: str, ask: Callable[[], _T]) -> _T:
         return asked(where, "BigQuery", REST_EMULATOR, ask)

@@ -257,3 +257,35 @@ def test_a_signal_while_waiting_leaves_the_job(command: Command, tmp_path: Path,
         assert "--cancel" in err
         [job] = server.jobs()
         assert job["state"] == "JOB_STATE_RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("place", "parts", "said"),
+    [
+        ("EUROPE-WEST1", (), "is in EUROPE-WEST1, and the model is in us-central1; give a bucket in us-central1"),
+        ("US", (), "jobs of Vertex AI take buckets of one region only; give one in us-central1"),
+        ("US-CENTRAL1", (), ""),
+    ],
+)
+def test_a_bucket_must_be_where_the_model_is(
+    monkeypatch: pytest.MonkeyPatch, place: str, parts: tuple[str, ...], said: str
+) -> None:
+    from inference.job.vertex import VertexJobs
+    from pipelines.config.batch_job import BatchJobConfig
+    from pipelines.connectors.bigquery import locations
+    from pipelines.planning import batch_job
+    from tests.support.ledger import MODEL
+
+    monkeypatch.setattr(locations, "of_bucket", lambda bucket, where: (place, parts))
+    monkeypatch.setattr(VertexJobs, "look", lambda self: None)
+    config = BatchJobConfig(
+        type="batch_job",
+        resource="projects/p/locations/us-central1/models/1",
+        folder="gs://my-bucket/jobs",
+        signature_from=MODEL,
+    )
+    problems: list[str] = []
+    found = batch_job.find(config, problems)
+    assert (found is None) is bool(said)
+    assert all(said in problem for problem in problems)
+    assert len(problems) == bool(said)

@@ -102,3 +102,13 @@ def test_a_batch_that_comes_twice_is_written_once(tmp_path: Path) -> None:
     [block] = blocks(path, "parquet")
     alone = len(stored(block.origin, block.batch.select([]), 0))
     assert len(stored(block.origin, block.batch, 0)) < 1.5 * alone
+
+
+def test_rows_of_bigquery_come_back() -> None:
+    from pipelines.formats.bigquery_rows import BigQueryOrigin
+
+    batch = pa.record_batch({"a": [1, 2, None], "b": ["x", "y", "z"]})
+    origin = BigQueryOrigin("p.d.t/3", 40, batch)
+    kept = restored(stored(origin, batch, 0)).origin
+    assert [kept.payload(row) for row in range(3)] == [origin.payload(row) for row in range(3)]
+    assert (kept.source(2), kept.format) == (origin.source(2), origin.format)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.servers.bigquery_emulator import DATASET, Emulator, bigquery_emulator
 from tests.support.commands import ROOT, Command
+from tests.support.job_server import job_server
 
 BIRTHS = f"{DATASET}.all_births"
 EVERY_TYPE = f"{DATASET}.every_type"
@@ -157,3 +158,42 @@ def test_what_is_not_there_is_said_before_the_run(command: Command, hosts: Emula
     assert result.code == 2, result
     [error] = result.errors
     assert said in error
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_batch_prediction_job_over_rows_of_bigquery(
+    command: Command, hosts: Emulator, tmp_path: Path, kind: str
+) -> None:
+    """From a table to a table: refused rows are dead letters as JSON. Of a query nobody knows when its rows change."""
+    copy = f"CREATE OR REPLACE TABLE `{BIRTHS}_of_jobs` AS SELECT * FROM `{BIRTHS}`"
+    with hosts.client() as client:
+        client.query(copy).result()
+    source = {"table": f"{BIRTHS}_of_jobs"} if kind == "table" else SOURCES[kind]
+    arguments = sets(tmp_path, {"type": "bigquery", **source})
+    table = f"{DATASET}.of_jobs"
+    output = {"type": "bigquery", "table": table, "write": "truncate", "columns": ["source_id", "predictions"]}
+    with job_server(tmp_path, row_error_rate=0.01) as server:
+        arguments += [f"--set=model={json.dumps(server.model(tmp_path))}", f"--set=output={json.dumps(output)}"]
+        arguments += [f"--set=output.staging={tmp_path}/staging/", "--set=dead_letters.max_fraction=0.1"]
+        result = command("batch", *arguments, "--json")
+        if kind != "table":
+            assert result.code == 2, result
+            assert "write them to a table first" in result.errors[0]
+            return
+        assert result.code == 0, result
+        again = command("batch", *arguments, "--json")
+        assert again.code == 0, again
+        assert len(server.jobs()) == 1
+        with hosts.client() as client:
+            client.query(copy).result()
+        assert command("batch", *arguments, "--detach").code == 0
+        assert len(server.jobs()) == 2
+    rows = hosts.rows("of_jobs")
+    summary = result.summary
+    assert summary["rows_read"] == len(rows) + summary["rows_dead_lettered"] == 1450
+    assert summary["rows_dead_lettered"] > 3
+    direct = command("batch", *sets(tmp_path / "direct", {"type": "file", "format": "csv", "path": str(FILE)}))
+    assert direct.code == 0, direct
+    expected = dict(line.decode().split(",") for line in lines(tmp_path / "direct"))
+    for row in rows:
+        assert abs(float(expected[row["source_id"]]) - row["predictions"]) < 1e-5
