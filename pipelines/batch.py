@@ -1,4 +1,4 @@
-"""`python -m pipelines.batch`: predictions for bounded input, from one JSON config."""
+"""Predicts input that has an end, from one JSON config: the command `python -m pipelines.batch`."""
 
 from __future__ import annotations
 

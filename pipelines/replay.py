@@ -1,4 +1,4 @@
-"""`python -m pipelines.replay`: runs dead letters again, with the present config and model."""
+"""Runs dead letters again, with the present config and model: the command `python -m pipelines.replay`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m pipelines.stream`: predictions for a stream of messages, from one JSON config."""
+"""Predicts a stream of messages, from one JSON config: the command `python -m pipelines.stream`."""
 
 from __future__ import annotations
 

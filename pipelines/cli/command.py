@@ -1,4 +1,4 @@
-"""What the command lines have in common: arguments, errors on one line, exit codes.
+"""Does what all command lines have in common: arguments, errors on one line, exit codes.
 
 Exit codes: 0 all rows accounted for; 1 something else went wrong; 2 the config or the command line is wrong;
 3 the run ended, but rows are missing or too many were dead-lettered.

@@ -1,4 +1,4 @@
-"""A stream whose workers are elsewhere: the job is built, checked and handed over; it runs on without this process."""
+"""Builds, checks and hands over a stream whose workers are elsewhere; the job runs on without this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a plan to an exit code: what `pipelines.batch` and `pipelines.replay` do alike."""
+"""Takes a plan to an exit code, for `pipelines.batch` and `pipelines.replay`."""
 
 from __future__ import annotations
 

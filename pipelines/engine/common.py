@@ -1,4 +1,4 @@
-"""What batch and stream runs share: imports, the pipeline, its failures, dry runs."""
+"""Does what batch and stream runs share: imports, the pipeline, its failures, dry runs."""
 
 from __future__ import annotations
 

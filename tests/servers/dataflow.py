@@ -1,4 +1,4 @@
-"""Dataflow's jobs API on loopback, as far as a launcher uses it: jobs are taken, run, told of, cancelled and drained.
+"""Stands in for Dataflow's jobs API on loopback: jobs are taken, run, told of, updated, cancelled and drained.
 
 A batch job is run for real: the pipeline that was staged, on Beam's in-process runner, in a process of its own. What
 Dataflow's service does besides (workers, autoscaling, shuffle) is not here; the amounts that a job has used are made

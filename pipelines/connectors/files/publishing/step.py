@@ -1,4 +1,4 @@
-"""The end of a run: the account is balanced, then output and dead letters are published, both or neither."""
+"""Ends a run: balances the account, then publishes output and dead letters, both or neither."""
 
 from __future__ import annotations
 
