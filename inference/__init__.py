@@ -1,4 +1,4 @@
-"""TensorFlow predictions for PCollections of Arrow record batches.
+"""Predicts with TensorFlow for PCollections of Arrow record batches.
 
 Importing a name imports what it needs (Beam, about 4 s); TensorFlow is imported when a model is loaded.
 """

@@ -1,4 +1,4 @@
-"""How many rows of a batch a call of the model gets: bounded by rows, by bytes, and by what it had no memory for."""
+"""Bounds how many rows a call of the model gets: by rows, by bytes, and by what it had no memory for."""
 
 from __future__ import annotations
 

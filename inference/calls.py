@@ -1,4 +1,4 @@
-"""Rows cut into calls of a model, and the rows told apart on which it fails.
+"""Cuts rows into calls of a model, and finds the rows on which it fails.
 
 A call that fails is halved until the failing row stands alone: at most 2 k log2(n) more calls for k bad rows among n.
 Where one call after another fails, pieces are cut into 16 parts, so that nearly each further call is of a single row:

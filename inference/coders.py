@@ -1,4 +1,4 @@
-"""How record batches travel between Beam's steps: as Arrow IPC, and without being encoded where they need not be.
+"""Encodes record batches between Beam's steps: as Arrow IPC, and not at all where that need not be.
 
 Beam weighs elements by encoding some of them, the first ones of every step in particular. For a batch of many
 megabytes that costs more than the step; `estimate_size` tells the size without encoding.

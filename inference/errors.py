@@ -1,4 +1,4 @@
-"""What can go wrong between a record batch and its predictions.
+"""Defines what can go wrong between a record batch and its predictions.
 
 InferenceError
 ├── BindingError      the model's inputs and the columns do not fit: a mistake of the config

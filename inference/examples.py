@@ -1,4 +1,4 @@
-"""Rows of columns as serialized tf.Examples, encoded in C++ by tfx-bsl."""
+"""Serializes rows of columns as tf.Examples, encoded in C++ by tfx-bsl."""
 
 from __future__ import annotations
 

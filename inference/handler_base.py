@@ -1,4 +1,4 @@
-"""What every handler of record batches has in common: its signature, the binding of columns, the counting of rows."""
+"""Does what every handler of record batches has in common: signature, binding of columns, counting of rows."""
 
 from __future__ import annotations
 

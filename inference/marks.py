@@ -1,4 +1,4 @@
-"""What is known of a batch's rows beside its columns: which failed, and which rows of an earlier batch they were.
+"""Marks what is known of a batch's rows beside its columns: which failed, and which rows of an earlier batch they were.
 
 It travels in the metadata of the batch's schema, so no name that a source or a model gives to a column is in the way.
 Operations on batches (`slice`, `take`, `filter`) hand the metadata on as it is: look at it before, mark again after.

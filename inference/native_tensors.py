@@ -1,4 +1,4 @@
-"""Arrow arrays as what the native runtime takes, and back, without a copy where that can be.
+"""Converts Arrow arrays to what the native runtime takes, and back, without a copy where that can be.
 
 | array | input |
 |---|---|

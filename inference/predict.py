@@ -1,4 +1,4 @@
-"""The one transform: record batches in, record batches with predictions out, failed rows beside them."""
+"""Predicts, as the one transform: record batches in, the same with predictions out, failed rows beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large record batches are once their dictionaries are written out, and slices of them that are not too large."""
+"""Measures record batches as they are once their dictionaries are written out, and slices those that are too large."""
 
 from __future__ import annotations
 

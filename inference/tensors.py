@@ -1,4 +1,4 @@
-"""Arrow arrays into TensorFlow tensors, and back. TensorFlow is handed in, so importing this costs nothing.
+"""Converts Arrow arrays to TensorFlow tensors, and back. TensorFlow is handed in, so importing this costs nothing.
 
 | array | tensor |
 |---|---|

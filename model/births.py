@@ -1,4 +1,4 @@
-"""The features of the babyweight model, and the births that it is trained on.
+"""Defines the features of the babyweight model, and makes the births that it is trained on.
 
 The names and ranges are those of the natality records of the United States. `alcohol_use` is an input although
 the packaged births do not record it: a feature whose column is absent from the data is accepted and ignored.

@@ -1,4 +1,4 @@
-"""What can be wrong with a model, as exceptions whose message is one line for the person who named the model.
+"""Defines what can be wrong with a model, as exceptions whose message is one line for a person.
 
 ModelError (a ValueError)
 ├── ModelNotFoundError        the path holds no SavedModel

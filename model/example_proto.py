@@ -1,4 +1,4 @@
-"""tf.Example without TensorFlow, for looking at a few records before a run starts, and for making one.
+"""Reads and writes tf.Examples without TensorFlow, for looking at a few records before a run starts.
 
 Field numbers are those of tensorflow/core/example/{example,feature}.proto.
 """

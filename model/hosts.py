@@ -1,4 +1,4 @@
-"""Names of hosts."""
+"""Tells whether names of hosts are this machine's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP client that no server can hold up or flood: one deadline for a request, bounded answers, no compression.
+"""Asks over HTTP so that no server can hold it up or flood it: one deadline, bounded answers, no compression.
 
 httpx times each read and write alone, so a server that sends a byte now and then keeps a request waiting for good.
 Here every read and write of a connection gets what is left of the request's own time (`within`).

@@ -1,4 +1,4 @@
-"""The wide-and-deep network of the babyweight model: how it is trained and what is exported.
+"""Builds the wide-and-deep network of the babyweight model: how it is trained and what is exported.
 
 Both see a row as the same terms: one indicator a class of each category, and the bent lines of each number. In
 training they are one matrix; in the exported graph each category is a lookup, so that the sum over terms is the

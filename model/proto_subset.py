@@ -1,4 +1,4 @@
-"""Protobuf messages declared in Python, in a descriptor pool of their own.
+"""Declares protobuf messages in Python, in a descriptor pool of their own.
 
 TensorFlow registers its messages in the default pool when it is imported, so the same full names must not be
 registered there a second time. A subset declares only the fields that are read, under their true numbers;

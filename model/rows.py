@@ -1,4 +1,4 @@
-"""How a signature takes rows: any number in a call, exactly so many, or one without a dimension for rows."""
+"""Tells how a signature takes rows: any number in a call, exactly so many, or one without a dimension for rows."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The part of TensorFlow's SavedModel messages that says what a model takes and gives.
+"""Declares the part of TensorFlow's SavedModel messages that says what a model takes and gives.
 
 Field numbers are those of tensorflow/core/protobuf/{saved_model,meta_graph,saved_object_graph,struct}.proto and
 tensorflow/core/framework/{graph,node_def,function,op_def,attr_value,tensor,tensor_shape,types}.proto.

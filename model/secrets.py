@@ -1,4 +1,4 @@
-"""The secrets that this process knows, and texts without them: the one place that decides what is masked.
+"""Masks the secrets that this process knows in texts: the one place that decides what is masked.
 
 Whatever learns a secret says so with `keep` (a `Secret` does when it is made, and when it arrives in a worker);
 whatever shows or stores a text that others wrote puts it through `masked` first. A secret is recognised as it is, and

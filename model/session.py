@@ -1,4 +1,4 @@
-"""A SavedModel in a session of TensorFlow 1, called by the names of its tensors."""
+"""Loads a SavedModel into a session of TensorFlow 1, called by the names of its tensors."""
 
 import importlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a command says when Ctrl-C or SIGTERM ends it."""
+"""Says what becomes of a command's work when Ctrl-C or SIGTERM ends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signatures of a SavedModel, read from saved_model.pb without TensorFlow.
+"""Reads the signatures of a SavedModel from saved_model.pb without TensorFlow.
 
 TensorFlow takes 5-10 s to import and loads the weights too; this takes milliseconds, so that a wrong path, name
 or column is known before anything starts.

@@ -1,4 +1,4 @@
-"""What a signature is made of: plain values, free of protobuf and of TensorFlow."""
+"""Describes what a signature is made of: plain values, free of protobuf and of TensorFlow."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What commands print: text of others, such as names and values, is made harmless here before a terminal sees it.
+"""Prints for commands: text of others, such as names and values, is made harmless before a terminal sees it.
 
 A terminal obeys escape sequences, whoever wrote them: a file name or a cell could move the cursor, set the window's
 title, or overwrite the lines above. Every command of this project prints through this module, or through `console.py`.

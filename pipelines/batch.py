@@ -1,4 +1,4 @@
-"""`python -m pipelines.batch`: predictions for bounded input, from one JSON config."""
+"""Predicts input that has an end, from one JSON config: the command `python -m pipelines.batch`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.cli import command
-from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set
+from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set, is_template
 
 _STEPS = ("prepare", "submit", "wait", "join")
 _DESCRIPTION = """\
@@ -64,7 +64,12 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     config = load(arguments.config, arguments.set, absolute=has_other_processes(flags))
     run_batch.refuse_streams(config)
     dry_run = is_set(flags, "dry_run")
+    template = is_template(flags)
     if isinstance(config.model, BatchJobConfig):
+        if template:
+            raise ConfigError(
+                ["--template_location: a batch prediction job is several steps, which a template has not; leave it out"]
+            )
         from pipelines.cli import run_batch_job
 
         return run_batch_job.execute(make_plan(config, offline=dry_run), arguments, flags, started)
@@ -72,7 +77,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
         raise ConfigError([f"{given[0]}: is for batch prediction jobs; model.type is {config.model.type}"])
     plan = make_plan(config, offline=dry_run)
     sink = registry.batch_sink(plan)
-    if dry_run:
+    if dry_run or template:
         return run_batch.execute(plan, arguments, flags, started, None, sink)
     with run_batch.reservation(plan) as reserved:
         code = run_batch.prepare_sink(plan, sink, arguments, reserved)

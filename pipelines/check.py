@@ -1,4 +1,4 @@
-"""`python -m pipelines.check`: is this config right, and what will it do? In seconds, without TensorFlow."""
+"""Checks a config and shows what it will do, in seconds, without TensorFlow: `python -m pipelines.check`."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def _show(plan: Any, sample: list[dict[str, Any]], looked: bool) -> None:
 
 
 def _key(plan: Any) -> str:
-    """What identifies a row."""
+    """Returns what identifies a row: a column's name, or how rows are named without one."""
     return plan.config.source.key or ("<table>/<piece>:<row>" if plan.extent is not None else "<file>:<offset>")
 
 

@@ -1,4 +1,4 @@
-"""Names of text encodings: which can be read, and what their bytes mean."""
+"""Names text encodings that can be read, and decodes their bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m pipelines.init`: a ready config for a person's own model and data."""
+"""Writes a ready config for a person's own model and data: the command `python -m pipelines.init`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run will do: the plan that commands make of a config, and that flows, connectors and the engine follow."""
+"""Describes what a run will do: the plan that commands make of a config, and that all else follows."""
 
 from __future__ import annotations
 

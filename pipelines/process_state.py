@@ -1,4 +1,4 @@
-"""State that a process keeps of the run in it: whoever keeps some registers how it is reset before the next run."""
+"""Resets what a process keeps of a run before the next one: whoever keeps some registers how."""
 
 from __future__ import annotations
 

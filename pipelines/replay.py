@@ -1,4 +1,4 @@
-"""`python -m pipelines.replay`: runs dead letters again, with the present config and model."""
+"""Runs dead letters again, with the present config and model: the command `python -m pipelines.replay`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import terminal
 from pipelines.cli import command
-from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set
+from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set, is_template
 
 if TYPE_CHECKING:
     from pipelines.config.run import RunConfig
@@ -40,12 +40,15 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
 
     from pipelines import storage
     from pipelines.cli import run_batch
+    from pipelines.config.errors import ConfigError
     from pipelines.config.load import load
     from pipelines.connectors.files.publishing import shards
     from pipelines.planning import stores
     from pipelines.planning.planner import make_plan
 
     flags = beam_flags(flags)
+    if is_template(flags):
+        raise ConfigError(["--template_location: a replay is run once, by its command; leave it out"])
     # Rows that fail again were too many before; only a row that is lost makes a replay fail.
     changes = [*arguments.set, "dead_letters.max_fraction=1"]
     config = load(arguments.config, changes, absolute=has_other_processes(flags))

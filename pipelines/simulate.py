@@ -1,4 +1,4 @@
-"""`python -m pipelines.simulate`: messages to standard output, Pub/Sub or Kafka, at an exact rate."""
+"""Sends messages at an exact rate to standard output, Pub/Sub or Kafka: `python -m pipelines.simulate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files on any path: local ones with the standard library, all others through Beam's FileSystems.
+"""Reads and writes files on any path: local ones with the standard library, others through Beam's FileSystems.
 
 Beam is imported only for a path that has a scheme, so that local checks answer at once.
 """

@@ -1,4 +1,4 @@
-"""`python -m pipelines.stream`: predictions for a stream of messages, from one JSON config."""
+"""Predicts a stream of messages, from one JSON config: the command `python -m pipelines.stream`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.cli import command
-from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set
+from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set, is_template
 
 _APPENDED = ("csv", "json")
 _OLDEST_BEAM = (2, 77)
@@ -50,6 +50,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     if tuple(map(int, version.split(".")[:2])) < _OLDEST_BEAM:
         raise ConfigError([f"streams need Apache Beam 2.77, and so Python 3.11; here is Apache Beam {version}"])
     flags = beam_flags(flags)
+    is_template(flags)
     limits = {"messages": arguments.max_messages, "duration_s": arguments.duration}
     given = {name: value for name, value in limits.items() if value is not None}
     if any(value <= 0 for value in given.values()):

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: quiet libraries, commands run in this process, small models, small pieces."""
+"""Holds what the end-to-end tests share: quiet libraries, commands run in this process, small models, small pieces."""
 
 from __future__ import annotations
 

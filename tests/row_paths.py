@@ -1,4 +1,4 @@
-"""The modules that a row goes through, found by tracing small runs: `python -m tests.row_paths`.
+"""Finds the modules that a row goes through by tracing small runs: `python -m tests.row_paths`.
 
 A module is on a row's path if one of its functions runs, in any thread, while rows pass that are not the first ones:
 what is done once, at the start of a run or for its first batch (binding columns, loading the model), does not count.

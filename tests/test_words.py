@@ -45,6 +45,8 @@ def is_verb(word: str) -> bool:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_docstrings_begin_with_a_verb(path: Path) -> None:
     wrong = []
+    if (said := ast.get_docstring(TREES[path])) and not is_verb(said.split()[0]):
+        wrong.append(f"the module: {' '.join(said.split()[:6])} ...")
     for name, node, may_override in definitions(TREES[path].body):
         found = ast.get_docstring(node)
         if found is None:

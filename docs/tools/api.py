@@ -1,4 +1,4 @@
-"""The API page: what other programs import, and what extensions implement, from the docstrings."""
+"""Writes the API page: what other programs import, and what extensions implement, from the docstrings."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class _Page(HTMLParser):
-    """What a page refers to, and by which fragments it can be referred to."""
+    """Collects what a page refers to, and by which fragments it can be referred to."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The config reference: every key of configs/schema.json, as tables."""
+"""Writes the config reference: every key of configs/schema.json, as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes in columns that cannot hold them: base64 as text, or as TensorFlow Serving's objects `{"b64": "..."}`."""
+"""Decodes bytes in columns that cannot hold them: base64 as text, or as TensorFlow Serving's `{"b64": "..."}`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which column feeds which input of the model, decided from the signature and a schema before anything runs."""
+"""Decides which column feeds which input of the model, from the signature and a schema, before anything runs."""
 
 from __future__ import annotations
 

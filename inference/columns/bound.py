@@ -1,4 +1,4 @@
-"""What the columns of a batch are to the inputs of a model: plain values, made by `inference.columns.binding`."""
+"""Describes what the columns of a batch are to the inputs of a model: plain values."""
 
 from __future__ import annotations
 

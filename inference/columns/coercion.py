@@ -1,4 +1,4 @@
-"""Values of one type into another, if nothing is lost.
+"""Converts values of one type to another, if nothing is lost.
 
 | from | to | |
 |---|---|---|

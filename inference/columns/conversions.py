@@ -1,4 +1,4 @@
-"""What an input takes: the type of its values, how a column becomes them, and which default suits them."""
+"""Tells what an input takes: the type of its values, how a column becomes them, and which default suits them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of one type as another that holds the very same values: for columns that are written as they were read.
+"""Converts values to another type that holds the very same: for columns that are written as they were read.
 
 A value is converted if it comes back the same when it is converted back, and if both types are of one kind. All
 others are refused, value by value. (What a model takes is less strict: see `inference.columns.coercion`.)

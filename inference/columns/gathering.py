@@ -1,4 +1,4 @@
-"""Vectors gathered of several columns of a batch: each is coerced as a whole, then all are laid side by side."""
+"""Gathers vectors of several columns of a batch: each is coerced as a whole, then all are laid side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of a record batch into the arrays that a model's inputs are made of, and the rows that do not fit."""
+"""Makes the arrays of a model's inputs of columns of a record batch, and finds the rows that do not fit."""
 
 from __future__ import annotations
 

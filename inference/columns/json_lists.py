@@ -1,4 +1,4 @@
-"""Lists that are written as JSON in cells of text, such as `[1.0, 2.0]`: all cells of a column parsed at once."""
+"""Parses lists that are written as JSON in cells of text, such as `[1.0, 2.0]`: all cells of a column at once."""
 
 from __future__ import annotations
 

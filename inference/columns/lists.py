@@ -1,4 +1,4 @@
-"""Columns into the lists that an input takes: lists, lists in text, and single values as lists of one."""
+"""Makes the lists that an input takes of columns: lists, lists in text, and single values as lists of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers from their text, exactly.
+"""Reads numbers from their text, exactly.
 
 | text | an integer | a float |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""Inputs that take a vector, gathered of several columns with one value a row."""
+"""Describes inputs that take a vector, gathered of several columns with one value a row."""
 
 from __future__ import annotations
 

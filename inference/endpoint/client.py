@@ -1,4 +1,4 @@
-"""A model on a server, and the client that asks it: many requests at once, each again until it succeeds."""
+"""Asks a model on a server: many requests at once, each again until it succeeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signature that a person wrote down, for servers that cannot tell theirs."""
+"""Reads a signature that a person wrote down, for servers that cannot tell theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model on a server, as a Beam model handler over record batches."""
+"""Calls a model on a server, as a Beam model handler over record batches."""
 
 from __future__ import annotations
 

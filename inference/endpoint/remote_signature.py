@@ -1,4 +1,4 @@
-"""What a model on a server takes: asked for, and whether a request can carry it. Needs no Beam."""
+"""Asks what a model on a server takes, and checks that a request can carry it. Needs no Beam."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trying again: with growing pauses of random length, as often and as long as the run allows."""
+"""Tries again: with growing pauses of random length, as often and as long as the run allows."""
 
 from __future__ import annotations
 

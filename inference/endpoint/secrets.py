@@ -1,4 +1,4 @@
-"""Credentials of requests: where they come from. `model.secrets` keeps them out of what people read."""
+"""Finds credentials of requests. `model.secrets` keeps them out of what people read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a sender may ask a server that limits it: slower after refusals, then carefully faster again.
+"""Slows a sender down after refusals of a server that limits it, then lets it carefully go faster again.
 
 As TCP does, with the curve of its CUBIC congestion control (RFC 9438). The first slowing down tells little: from what
 was taken until then the rate doubles each second up to the second one. From then on it falls a little below what

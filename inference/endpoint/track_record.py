@@ -1,4 +1,4 @@
-"""What has come of a server's requests so far, and when that is reason enough not to go on."""
+"""Counts what has come of a server's requests, and says when that is reason enough not to go on."""
 
 from __future__ import annotations
 

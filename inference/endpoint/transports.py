@@ -1,4 +1,4 @@
-"""How requests travel: over HTTP or gRPC, on connections that are kept, and what a failure means.
+"""Sends requests over HTTP or gRPC, on connections that are kept, and says what a failure means.
 
 | HTTP | gRPC | exception |
 |---|---|---|

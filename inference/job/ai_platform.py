@@ -1,4 +1,4 @@
-"""AI Platform's `projects.jobs`, version 1: for parity with systems of its time. Google ended it on 31 January 2025."""
+"""Speaks AI Platform's `projects.jobs`, version 1, as systems of its time do. Google ended it on 31 January 2025."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows as instances for a batch prediction job: a line of JSON each, with the row's key."""
+"""Makes instances of rows for a batch prediction job: a line of JSON each, with the row's key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys that tell which row a result belongs to.
+"""Makes the keys that tell which row a result belongs to.
 
 A service gives results in any order, in any number of files, so each instance carries a key, and the result gives it
 back. A key says where the row is kept: `<group>-<row>`, where a group is a record batch of prepared rows.

@@ -1,4 +1,4 @@
-"""Results back beside their rows: which row has which, which has none, and which results belong to no row."""
+"""Matches results with rows: which row has which, which has none, and which results belong to no row."""
 
 from __future__ import annotations
 

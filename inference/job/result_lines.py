@@ -1,4 +1,4 @@
-"""The lines of result files as columns: key, outputs, and what went wrong.
+"""Reads the lines of result files as columns: key, outputs, and what went wrong.
 
 A block of lines that all have the expected form is read by Arrow. One that has not (an error instead of a prediction,
 NaN, text that is not JSON) is read line by line, so that a bad line costs one row and not its neighbours.

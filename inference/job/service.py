@@ -1,4 +1,4 @@
-"""The interface of services that run batch prediction jobs, and what a job looks like from outside."""
+"""Defines the interface of services that run batch prediction jobs, and what a job looks like from outside."""
 
 from __future__ import annotations
 

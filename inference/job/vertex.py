@@ -1,4 +1,4 @@
-"""Vertex AI's `batchPredictionJobs`.
+"""Speaks Vertex AI's `batchPredictionJobs`.
 
 Reference: https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.batchPredictionJobs
 """

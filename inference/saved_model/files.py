@@ -1,4 +1,4 @@
-"""Where a model's files are: which version is meant, and a copy on this machine of what lies elsewhere."""
+"""Finds a model's files: which version is meant, and a copy on this machine of what lies elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SavedModel called in the worker, as a Beam model handler over record batches."""
+"""Calls a SavedModel in the worker, as a Beam model handler over record batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SavedModel that is replaced while it is used, when a newer version of it appears."""
+"""Replaces a SavedModel while it is used, when a newer version of it appears."""
 
 from __future__ import annotations
 

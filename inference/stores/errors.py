@@ -1,4 +1,4 @@
-"""The error that says on one line what a store refused, and what to do."""
+"""Defines the error that says on one line what a store refused, and what to do."""
 
 from __future__ import annotations
 

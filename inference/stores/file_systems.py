@@ -1,4 +1,4 @@
-"""Beam's file systems, ready for use before and in a pipeline: options, and S3 repaired.
+"""Makes Beam's file systems ready for use before and in a pipeline: options, and S3 repaired.
 
 Beam gives its file systems the options of the last pipeline that was made. Before there is one they get those of the
 command line that are about stores. Beam is imported only for a path that needs it.

@@ -1,4 +1,4 @@
-"""The kinds of stores whose paths have a scheme, and what a person has to know of each."""
+"""Lists the kinds of stores whose paths have a scheme, and what a person has to know of each."""
 
 from __future__ import annotations
 

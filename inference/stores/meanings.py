@@ -1,4 +1,4 @@
-"""What an error of a store means: its library's exceptions, and HTTP's status codes, as one line for a person."""
+"""Explains what an error of a store means: exceptions and HTTP's status codes, as one line for a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the steps of a deployment talk to a cloud service; and the one that only writes down what would be said.
+"""Lets the steps of a deployment talk to a cloud service, or only writes down what would be said.
 
 Reads say what a dry run takes for their answer (`dry`), so that one piece of code makes the calls and shows them.
 """

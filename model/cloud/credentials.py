@@ -1,4 +1,4 @@
-"""The caller's Google credentials: looked for when first needed, refreshed, never printed."""
+"""Finds the caller's Google credentials when they are first needed, and refreshes them; they are never printed."""
 
 from __future__ import annotations
 

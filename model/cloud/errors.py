@@ -1,4 +1,4 @@
-"""What can go wrong while a model is deployed; every message is one line for the person who asked for it.
+"""Defines what can go wrong while a model is deployed; each message is one line for the person who asked for it.
 
 DeploymentError
 ├── SettingError      what was asked for cannot be done as asked

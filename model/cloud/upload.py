@@ -1,4 +1,4 @@
-"""The files of a SavedModel, and their copies on Cloud Storage."""
+"""Copies the files of a SavedModel to Cloud Storage."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Putting a SavedModel online: its files on Cloud Storage, then model, version and endpoint of a cloud service."""
+"""Puts a SavedModel online: its files on Cloud Storage, then model, version and endpoint of a cloud service."""

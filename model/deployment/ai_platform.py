@@ -1,4 +1,4 @@
-"""Model and version on AI Platform Prediction, by its REST API v1.
+"""Makes model and version on AI Platform Prediction, by its REST API v1.
 
 Reference: https://cloud.google.com/ai-platform/prediction/docs/reference/rest
 """

@@ -1,4 +1,4 @@
-"""How the requests of a Vertex AI endpoint are split among its models: percentages that sum up to 100."""
+"""Splits the requests of a Vertex AI endpoint among its models: percentages that sum up to 100."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model, endpoint and deployment on Vertex AI, by its REST API v1.
+"""Makes model, endpoint and deployment on Vertex AI, by its REST API v1.
 
 Reference: https://cloud.google.com/vertex-ai/docs/reference/rest
 """

@@ -1,1 +1,1 @@
-"""SavedModels loaded and called with arrays: by TensorFlow's C++ core alone, or by TensorFlow's Python."""
+"""Loads SavedModels and calls them with arrays: by TensorFlow's C++ core alone, or by TensorFlow's Python."""

@@ -1,4 +1,4 @@
-"""What signatures are called with and give, whatever runtime calls them: arrays, without TensorFlow."""
+"""Defines what signatures are called with and give, whatever runtime calls them: arrays, without TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What TensorFlow's C++ core reports, as exceptions named as TensorFlow's own Python names them."""
+"""Names what TensorFlow's C++ core reports as TensorFlow's own Python names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SavedModel loaded and called by TensorFlow's C++ core, through its C API: without TensorFlow's Python.
+"""Loads and calls a SavedModel by TensorFlow's C++ core, through its C API: without TensorFlow's Python.
 
 It is loaded as TensorFlow Serving does: variables restored, tables filled, the graph's own initialisation run.
 """

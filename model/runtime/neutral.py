@@ -1,4 +1,4 @@
-"""Neutral values for a first call: two rows of zeros, empty strings, tf.Examples with just what must be there."""
+"""Makes neutral values for a first call: two rows of zeros, empty strings, tf.Examples with just what must be there."""
 
 from __future__ import annotations
 

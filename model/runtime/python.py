@@ -1,4 +1,4 @@
-"""A SavedModel loaded and called by TensorFlow's Python, with the same arrays as the native runtime takes."""
+"""Loads and calls a SavedModel by TensorFlow's Python, with the same arrays as the native runtime takes."""
 
 from __future__ import annotations
 

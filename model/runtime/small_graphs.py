@@ -1,4 +1,4 @@
-"""A graph of two operations on strings, made by hand: the test of this TensorFlow's strings, and a copier of strings.
+"""Builds a graph of two operations on strings by hand: it tests this TensorFlow's strings, and copies strings.
 
 What becomes of views in a graph are views of the same memory. A graph that keeps strings between calls must
 be given strings of TensorFlow's own instead. `Substr` makes those: of each string, all of it.

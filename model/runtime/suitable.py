@@ -1,4 +1,4 @@
-"""What saved_model.pb tells of how a model can be run: whether TensorFlow's C++ core can do so alone, and how.
+"""Reads from saved_model.pb how a model can be run: whether TensorFlow's C++ core can do so alone, and how.
 
 Nothing is loaded for it, so `check` tells as much as a run knows before it loads the model.
 """

@@ -1,4 +1,4 @@
-"""The parts of the local prediction server: `python -m model.serve`.
+"""Serves predictions on this machine: the parts of `python -m model.serve`.
 
 options, errors, metrics, faults  plain values and small objects
 limits     how much a request may hold

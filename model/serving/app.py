@@ -1,4 +1,4 @@
-"""The web application, and the life of the server: listen, serve, look for versions, finish what is in flight."""
+"""Runs the web application of the server: listens, serves, looks for versions, finishes what is in flight."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The connections of REST: how many there may be, and how long each may wait for its client.
+"""Bounds the connections of REST: how many there may be, and how long each may wait for its client.
 
 What a connection waits for is looked at a few times a minute, or more often where a limit is short, which costs a
 request nothing. A call of the model may take as long as it likes.

@@ -1,4 +1,4 @@
-"""Why a request is not answered with predictions."""
+"""Defines why a request is not answered with predictions."""
 
 from enum import Enum
 

@@ -1,4 +1,4 @@
-"""The tf.Examples of classify and regress requests, serialized, each with the context that all of them share.
+"""Serializes the tf.Examples of classify and regress requests, each with the context that all of them share.
 
 In JSON a feature is a value or a list of values: a whole number or true and false (int64), a number with a fraction
 (float), a string or `{"b64": "..."}` (bytes).

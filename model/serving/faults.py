@@ -1,4 +1,4 @@
-"""Misbehaviour on purpose, so that clients can rehearse it: failures by chance, and a quota."""
+"""Misbehaves on purpose, so that clients can rehearse it: failures by chance, and a quota."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""Which hosts requests may be addressed to.
+"""Decides which hosts requests may be addressed to.
 
 A web page may have its own name resolved to this machine's address (DNS rebinding), so that a browser sends its
 requests here and lets it read the answers. Such requests still name the page's host.

@@ -1,4 +1,4 @@
-"""Prediction requests over HTTP: bodies within their limit, answers, errors, and answers spoiled on purpose."""
+"""Handles prediction requests over HTTP: bodies within their limit, answers, errors, answers spoiled on purpose."""
 
 import socket
 import struct

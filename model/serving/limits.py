@@ -1,4 +1,4 @@
-"""How much a request may hold, checked before anything of that size is made."""
+"""Limits how much a request may hold, checked before anything of that size is made."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The models of a file that TensorFlow Serving takes as --model_config_file: a ModelServerConfig in protobuf's text.
+"""Reads what TensorFlow Serving takes as --model_config_file: a ModelServerConfig in protobuf's text.
 
 See https://www.tensorflow.org/tfx/serving/serving_config. TensorFlow is not imported here.
 """

@@ -1,4 +1,4 @@
-"""The models that are served, each with its versions, and other ones when the file that lists them changes."""
+"""Holds the models that are served with their versions, and others when the file that lists them changes."""
 
 import threading
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the command line of the server says, as plain values."""
+"""Reads the command line of the server into plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The prediction paths of Google's clouds: AI Platform (version 1 of its API) and Vertex AI.
+"""Serves the prediction paths of Google's clouds: AI Platform (version 1 of its API) and Vertex AI.
 
 POST /v1/projects/{project}/models/{model}[/versions/{version}]:predict
 POST /v1/projects/{project}/locations/{location}/endpoints/{endpoint}:predict

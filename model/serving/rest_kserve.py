@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (KServe's second version, Triton's HTTP API), with its binary tensor data extension.
+"""Serves the Open Inference Protocol (KServe's second, Triton's HTTP API), with its binary tensor data extension.
 
 GET  /v2   /v2/health/live   /v2/health/ready
 GET  /v2/models/{model}[/versions/{version}][/ready]

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API, on whose paths KServe's first version is, too.
+"""Serves TensorFlow Serving's REST API, on whose paths KServe's first version is, too.
 
 POST /v1/models/{model}[/versions/{version} | /labels/{label}]:predict|classify|regress
 GET  /v1/models/{model}[/versions/{version} | /labels/{label}][/metadata]

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC services: PredictionService, and of ModelService GetModelStatus."""
+"""Serves TensorFlow Serving's gRPC: PredictionService, and of ModelService GetModelStatus."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

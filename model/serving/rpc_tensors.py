@@ -1,4 +1,4 @@
-"""The tensors of gRPC's messages <-> arrays."""
+"""Converts the tensors of gRPC's messages to arrays, and back."""
 
 import math
 from itertools import islice

@@ -1,4 +1,4 @@
-"""A version of a model, loaded, and its signatures, to be called."""
+"""Holds a loaded version of a model, and its signatures, to be called."""
 
 import threading
 from collections.abc import Mapping

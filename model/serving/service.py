@@ -1,4 +1,4 @@
-"""What every protocol does to a prediction request: admit it or make it fail on purpose, predict, count."""
+"""Does what every protocol does to a prediction request: admits it or makes it fail on purpose, predicts, counts."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The versions of a model: found in a folder, loaded, replaced while the server runs."""
+"""Keeps the versions of a model: found in a folder, loaded, replaced while the server runs."""
 
 import math
 import os

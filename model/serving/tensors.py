@@ -1,4 +1,4 @@
-"""JSON values <-> arrays, column by column.
+"""Converts JSON values to arrays and back, column by column.
 
 Strings are arrays of objects: str or bytes on the way in, bytes on the way out. Floats are written with as few digits
 as tell them apart from their neighbours of the same type, so they come back bit by bit; what JSON has no number for

@@ -1,4 +1,4 @@
-"""The JSON of TensorFlow Serving's predictions, which AI Platform, Vertex AI and KServe's first version share.
+"""Writes the JSON of TensorFlow Serving's predictions, which AI Platform, Vertex AI and KServe's first version share.
 
 A request has the inputs as rows ("instances") or as columns ("inputs"); the answer has the outputs as rows
 ("predictions") or as columns ("outputs"). A NaN or an infinity is written as such a token, as TensorFlow Serving

@@ -1,4 +1,4 @@
-"""Classify and regress: what signatures they call, and what they make of the outputs.
+"""Serves classify and regress: the signatures that they call, and what they make of the outputs.
 
 As TensorFlow Serving has it: one input, `inputs`, of serialized tf.Examples; outputs `classes` (labels) and `scores`,
 or one of them, both [examples, classes]; or `outputs`, [examples] or [examples, 1]. A signature of TensorFlow 2 that

@@ -1,4 +1,4 @@
-"""Beam's in-process runner, mended for streams: without this it loses messages and grows.
+"""Mends Beam's in-process runner for streams: without this it loses messages and grows.
 
 Both mistakes are in Beam 2.77 (runners/portability/fn_api_runner/fn_runner.py):
 

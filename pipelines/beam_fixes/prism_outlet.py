@@ -1,4 +1,4 @@
-"""A way out of a stage that has none, for Prism.
+"""Gives a stage that has no output one, for Prism.
 
 A stream is one stage, and nothing leaves it but what its sink writes. Prism waits for the end of a bundle and for the
 end of its data by turns: where there are no data, it asks for their end again and again and keeps a core busy until the

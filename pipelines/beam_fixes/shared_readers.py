@@ -1,4 +1,4 @@
-"""Readers of streams that outlive the DoFn that opened them: without this Flink opens one for each bundle.
+"""Keeps readers of streams beyond the DoFn that opened them: without this Flink opens one for each bundle.
 
 Beam 2.77 keeps a reader between two bundles in the DoFn that had the first. A bundle whose checkpoint is not finalized
 yet keeps its DoFn too, and the next bundle gets a new one, which knows of no reader: it opens another, while the first

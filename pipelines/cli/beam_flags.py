@@ -42,6 +42,19 @@ def is_dataflow(flags: Sequence[str]) -> bool:
     return "dataflow" in value_of(flags, "runner")
 
 
+def is_template(flags: Sequence[str]) -> bool:
+    """Tells whether the job is only to be written down, for others to start it on Dataflow.
+
+    Raises:
+      ConfigError: another runner is to take it.
+    """
+    if not value_of(flags, "template_location"):
+        return False
+    if not is_dataflow(flags):
+        raise ConfigError(["--template_location: only Dataflow starts templates; give --runner DataflowRunner"])
+    return True
+
+
 def value_of(flags: Sequence[str], wanted: str) -> str:
     """Returns the value of a flag in small letters; empty if it is not given."""
     found = ""

@@ -1,4 +1,4 @@
-"""What the command lines have in common: arguments, errors on one line, exit codes.
+"""Does what all command lines have in common: arguments, errors on one line, exit codes.
 
 Exit codes: 0 all rows accounted for; 1 something else went wrong; 2 the config or the command line is wrong;
 3 the run ended, but rows are missing or too many were dead-lettered.
@@ -53,7 +53,11 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--config", metavar="FILE", help="the run's config; without it, the packaged natality example")
     made.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set source.path=new.csv"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help='override one value: --set source.path=new.csv; or several: --set \'{"source.path": "new.csv"}\'',
     )
     add_version(made)
     return made

@@ -1,4 +1,4 @@
-"""A stream whose workers are elsewhere: the job is built, checked and handed over; it runs on without this process."""
+"""Builds, checks and hands over a stream whose workers are elsewhere; the job runs on without this process."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
 
         dataflow.set_defaults(given, flags, plan)
     problems = options.check_options(given)
+    if options.is_remote_runner(given) and not dry_run and not problems:
+        dataflow.check_update(given)
     unreachable = options.unreachable_paths(plan) if options.is_on_other_machines(given) else []
     for problem in unreachable if dry_run else []:
         err.print(f"warning: {problem}")
@@ -80,12 +82,12 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
     for line in run.recover():
         err.print(f"note: {line}")
     try:
-        job = common.hand_over(given, build)
+        started = common.hand_over(given, build)
     except common.RunFailedError as error:
         terminal.print_text(error.details, stderr=True)
         terminal.print_error(str(error))
         return command.FAILED
-    out.print(f"handed over: {options.runner_name(given)} runs the job {job}; it goes on without this command")
+    out.print(started)
     return command.OK
 
 

@@ -1,4 +1,4 @@
-"""What a command says of a batch prediction job: after a step, and in the closing summary."""
+"""Tells of a batch prediction job: after a step, and in the closing summary."""
 
 from __future__ import annotations
 

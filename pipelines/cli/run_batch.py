@@ -1,4 +1,4 @@
-"""From a plan to an exit code: what `pipelines.batch` and `pipelines.replay` do alike."""
+"""Takes a plan to an exit code, for `pipelines.batch` and `pipelines.replay`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.config.bigquery import BigQueryOutput
 from pipelines.config.errors import ConfigError
 from pipelines.config.run import RunConfig
 from pipelines.connectors.files.publishing import shards
-from pipelines.connectors.files.publishing.reservation import Reservation
+from pipelines.connectors.files.publishing.reservation import Reservation, in_the_way
 from pipelines.cost.prices import load as load_prices
 from pipelines.engine import job_server
 from pipelines.plan import Plan
@@ -53,7 +53,7 @@ def execute(
       arguments: of the command line, parsed.
       flags: the rest of the command line, for Beam.
       started: time.monotonic() at the start of the command.
-      reserved: the places that the run publishes to; None for a dry run.
+      reserved: the places that the run publishes to; None for a dry run or a template.
       sink: takes over the output; None if that is files.
       replayed: shards of dead letters to run instead of the plan's files.
     """
@@ -72,9 +72,11 @@ def execute(
 
     given = checked_options(plan, flags, err)
     dry_run = options.is_dry_run(given)
-    build, output = _flow(plan, sink, replayed)
-    if dry_run or reserved is None:
+    build, output = _flow(plan, sink, replayed, is_attended=reserved is not None)
+    if dry_run:
         return common.dry_run(given, build, out)
+    if reserved is None:
+        return _hand_over(plan, sink, given, build, out)
     reserved.claim(replayed or (), output if replayed else "")
     with quiet_imports():
         common.import_libraries(given, plan)
@@ -115,8 +117,10 @@ def checked_options(plan: Plan, flags: list[str], err: Any) -> PipelineOptions:
         for problem in unreachable if dry_run else []:
             err.print(f"warning: {problem}")
         # Not before all is right that can be known without the cloud.
-        for note in [] if dry_run or problems else dataflow.region_notes(given, plan):
-            err.print(note)
+        if not dry_run and not problems:
+            dataflow.check_update(given)
+            for note in dataflow.region_notes(given, plan):
+                err.print(note)
     if problems:
         raise ConfigError(problems)
     return given
@@ -153,8 +157,31 @@ def amount(plan: Plan, is_replay: bool) -> str:
     return f"{len(plan.files):,} {what}, {sum(file.size for file in plan.files) / 1e6:,.1f} MB"
 
 
+def _hand_over(
+    plan: Plan,
+    sink: BatchSinkConnector | None,
+    given: PipelineOptions,
+    build: Callable[[beam.Pipeline], None],
+    out: Any,
+) -> int:
+    """Writes the template of a job that nobody here waits for; returns the exit code."""
+    from pipelines.engine import common
+
+    problems = [problem for place in places(plan.config) for problem in in_the_way(place)]
+    if problems:
+        raise ConfigError(problems)
+    if sink is not None:
+        sink.check()
+    try:
+        started = common.hand_over(given, build)
+    except common.RunFailedError as error:
+        return failed(error)
+    out.print(started)
+    return command.OK
+
+
 def _flow(
-    plan: Plan, sink: BatchSinkConnector | None, replayed: list[FileInfo] | None
+    plan: Plan, sink: BatchSinkConnector | None, replayed: list[FileInfo] | None, *, is_attended: bool
 ) -> tuple[Callable[[beam.Pipeline], None], str]:
     """Returns what adds the flow to a pipeline, and the prefix of the output's shards."""
     from pipelines.connectors.files.publishing.step import PublishTarget
@@ -162,7 +189,8 @@ def _flow(
 
     output = plan.config.output_path
     if replayed is None:
-        return lambda pipeline: flow.build(pipeline, plan, sink), output
+        unattended = () if is_attended else places(plan.config)
+        return lambda pipeline: flow.build(pipeline, plan, sink, unattended), output
     from pipelines.connectors.files.replay_source import ReadDeadLetters, identity
     from pipelines.formats import row_reader_class
 

@@ -1,4 +1,4 @@
-"""From a plan to an exit code, where a batch prediction job calls the model: prepare, submit, wait, join."""
+"""Takes a plan to an exit code where a batch prediction job calls the model: prepare, submit, wait, join."""
 
 from __future__ import annotations
 

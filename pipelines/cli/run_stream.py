@@ -1,4 +1,4 @@
-"""From a plan to an exit code: what `pipelines.stream` does, in this process."""
+"""Takes a stream's plan to an exit code, with workers in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `check` says of the first rows of a source: what the model gets of them, and which become dead letters."""
+"""Shows the first rows of a source for `check`: what the model gets of them, and which become dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `check --model` does: the model predicts the first rows of a source, in this process, as a run would have it."""
+"""Predicts the first rows of a source for `check --model`, in this process, as a run would."""
 
 from __future__ import annotations
 

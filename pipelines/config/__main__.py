@@ -1,4 +1,4 @@
-"""`python -m pipelines.config`: writes configs/schema.json, or checks it."""
+"""Writes configs/schema.json, or checks it: the command `python -m pipelines.config`."""
 
 from __future__ import annotations
 

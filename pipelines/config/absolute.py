@@ -1,4 +1,4 @@
-"""Paths that mean the same wherever a worker runs: a relative one is completed before a job goes to other processes."""
+"""Completes relative paths before a job goes to other processes, whose working directories are others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of all objects of a config, and the keys that outputs share."""
+"""Gives the base of all objects of a config, and the keys that outputs share."""
 
 from __future__ import annotations
 

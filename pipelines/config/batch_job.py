@@ -1,4 +1,4 @@
-"""The part of a config that has a batch prediction job call the model."""
+"""Defines the part of a config that has a batch prediction job call the model."""
 
 from __future__ import annotations
 

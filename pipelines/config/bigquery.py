@@ -1,4 +1,4 @@
-"""BigQuery in a config: source, output of streams and of batch runs, dead letters."""
+"""Defines BigQuery in a config: source, output of streams and of batch runs, dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bigtable in a config: output."""
+"""Defines Bigtable in a config: output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of sources that say which columns feed the model."""
+"""Defines the keys of sources that say which columns feed the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console in a config: output."""
+"""Defines the console in a config: output."""
 
 from __future__ import annotations
 

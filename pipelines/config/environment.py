@@ -1,4 +1,4 @@
-"""${VARIABLES} of a config: filled in from the environment, and not shown again.
+"""Fills in ${VARIABLES} of a config from the environment, and keeps their values from being shown again.
 
 What stands under the key of a secret, and what comes from a variable whose name says that it is one, is masked
 wherever texts are shown or stored (`model.secrets`). Errors of a config show no value of the environment: they name

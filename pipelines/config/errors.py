@@ -1,4 +1,4 @@
-"""The error that says what is wrong with a config or a command line."""
+"""Defines the error that says what is wrong with a config or a command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files in a config: source, output, dead letters."""
+"""Defines files in a config: source, output, dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths that begin with `~`, the home folder: a shell does not expand them in a config, nor behind an equals sign."""
+"""Expands `~`, the home folder, in a config's paths: a shell does not do so there, nor behind an equals sign."""
 
 from __future__ import annotations
 

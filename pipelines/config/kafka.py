@@ -1,4 +1,4 @@
-"""Kafka in a config: source, output, dead letters, and how to reach the brokers."""
+"""Defines Kafka in a config: source, output, dead letters, and how to reach the brokers."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def load(path: str | None, overrides: Sequence[str] = (), absolute: bool = False
     Args:
       path: the file, or the name of a packaged one such as configs/natality-stream.json; None for the packaged natality
         example.
-      overrides: `KEY=VALUE` each, as from `--set`.
+      overrides: `KEY=VALUE` each, or an object of JSON that has several, as from `--set`.
       absolute: relative paths are completed, for workers that have another working directory.
 
     Raises:
@@ -151,7 +151,9 @@ def _no_constant(name: str) -> Any:
 
 
 def _override(content: dict[str, Any], override: str) -> str | None:
-    """Applies one KEY=VALUE; returns what is wrong with it."""
+    """Applies one KEY=VALUE, or an object of several; returns what is wrong with it."""
+    if override.lstrip().startswith("{"):
+        return _override_several(content, override)
     key, equals, text = override.partition("=")
     shown = f"--set {KEY_START.match(key)[0]}"  # type: ignore[index]
     if not equals or not all(key.split(".")):
@@ -160,6 +162,28 @@ def _override(content: dict[str, Any], override: str) -> str | None:
         value = json.loads(text)
     except ValueError:
         value = text
+    return _put(content, key, value, shown)
+
+
+def _override_several(content: dict[str, Any], text: str) -> str | None:
+    """Applies an object of keys and values; returns what is wrong with it."""
+    try:
+        given = json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        return f"--set {{...}}: not JSON (column {error.colno}): {error.msg}"
+    except (ValueError, RecursionError) as error:
+        return f"--set {{...}}: {error}"
+    for key, value in given.items():
+        shown = f"--set {KEY_START.match(key)[0]}"  # type: ignore[index]
+        if not all(key.split(".")):
+            return f"{shown}: give keys such as source.path"
+        if problem := _put(content, key, value, shown):
+            return problem
+    return None
+
+
+def _put(content: dict[str, Any], key: str, value: Any, shown: str) -> str | None:
+    """Puts a value where a key such as source.path says; returns what is wrong with it."""
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})

@@ -1,4 +1,4 @@
-"""The keys that all sources of messages share."""
+"""Defines the keys that all sources of messages share."""
 
 from __future__ import annotations
 

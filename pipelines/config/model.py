@@ -1,4 +1,4 @@
-"""The part of a config that says which model is called, and how."""
+"""Defines the part of a config that says which model is called, and how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The types of paths in a config, and what is done with all paths that a config has.
+"""Defines the types of paths in a config, and goes through all paths that a config has.
 
 A key that holds a path has one of these two types, and nothing else needs to know that it is one:
 

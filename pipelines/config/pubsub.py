@@ -1,4 +1,4 @@
-"""Pub/Sub in a config: source, output, dead letters."""
+"""Defines Pub/Sub in a config: source, output, dead letters."""
 
 from __future__ import annotations
 

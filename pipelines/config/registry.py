@@ -1,4 +1,4 @@
-"""The kinds of sources, models, outputs and dead letters: the one list of them."""
+"""Lists the kinds of sources, models, outputs and dead letters: the one list of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's config: one JSON file, checked as a whole, with every mistake named by its path.
+"""Defines a run's config: one JSON file, checked as a whole, with every mistake named by its path.
 
 `configs/schema.json` is generated from the models here (`python -m pipelines.config --write`).
 """

@@ -1,4 +1,4 @@
-"""The simulated source of a config."""
+"""Defines the simulated source of a config."""
 
 from __future__ import annotations
 

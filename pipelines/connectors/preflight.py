@@ -1,4 +1,4 @@
-"""Questions to Google's services before a run: an answer, or one line about why there is none, within seconds."""
+"""Asks Google's services before a run: an answer, or one line about why there is none, within seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connector of each kind of source, output and dead letters: the one list of them.
+"""Lists the connector of each kind of source, output and dead letters: the one list of them.
 
 Connectors are imported when a config names them, before anything slow is; mistakes show at once.
 """

@@ -1,4 +1,4 @@
-"""What is asked of a service that may be away for a while: it is asked again for as long as waiting helps."""
+"""Asks a service that may be away for a while again, for as long as waiting helps."""
 
 from __future__ import annotations
 

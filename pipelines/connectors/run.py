@@ -1,4 +1,4 @@
-"""The run of a stream: its plan, and its source, sink and place for dead letters, each opened once."""
+"""Holds the run of a stream: its plan, and its source, sink and place for dead letters, each opened once."""
 
 from __future__ import annotations
 

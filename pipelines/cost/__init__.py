@@ -1,1 +1,1 @@
-"""What a run costs: prices from a dated file, and what a job has used."""
+"""Computes what a run costs: prices from a dated file, and what a job has used."""

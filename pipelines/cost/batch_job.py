@@ -1,4 +1,4 @@
-"""What a batch prediction job is estimated to cost, and what it has cost."""
+"""Estimates what a batch prediction job costs, and computes what it has cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch job of Dataflow has used, from the metrics of the service, and what that costs."""
+"""Computes what a batch job of Dataflow has used, from the metrics of the service, and what that costs."""
 
 from __future__ import annotations
 

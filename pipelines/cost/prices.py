@@ -1,4 +1,4 @@
-"""Prices, from a JSON file in which each has its date and source."""
+"""Reads prices from a JSON file in which each has its date and source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters that are sent to a service: together, and durable there before their bundle ends."""
+"""Sends dead letters to a service: together, and durable there before their bundle ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many rows of a run may become dead letters, looked at while it goes on.
+"""Bounds how many rows of a run may become dead letters, looked at while it goes on.
 
 A batch run ends early when it is certain that more than `dead_letters.max_fraction`, and more than a tenth, of all
 its rows will be dead letters, whatever becomes of the rest. How many rows there are at most is told from the bytes that

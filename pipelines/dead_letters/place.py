@@ -1,4 +1,4 @@
-"""The interface of the places that rows and dead letters are written to."""
+"""Defines the interface of the places that rows and dead letters are written to."""
 
 from __future__ import annotations
 

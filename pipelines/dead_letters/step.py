@@ -1,4 +1,4 @@
-"""Rows that could not be processed, written down so that they can be run again."""
+"""Writes down rows that could not be processed, so that they can be run again."""
 
 from __future__ import annotations
 

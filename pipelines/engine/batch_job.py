@@ -1,4 +1,4 @@
-"""The steps of a batch prediction job that run on an engine: prepare and join.
+"""Runs the steps of a batch prediction job that need an engine: prepare and join.
 
 What is done is told by the job's folder, see `pipelines.connectors.batch_job.folder`.
 """

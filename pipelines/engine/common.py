@@ -1,4 +1,4 @@
-"""What batch and stream runs share: imports, the pipeline, its failures, dry runs."""
+"""Does what batch and stream runs share: imports, the pipeline, its failures, dry runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, SetupOptions
 
 from inference.errors import EndpointConfigError, TooManyFailuresError
 from inference.saved_model.loader import TAKEN_OVER
@@ -27,7 +27,7 @@ from pipelines.connectors.files import source as file_source
 from pipelines.connectors.files.publishing import step
 from pipelines.connectors.files.publishing.commit_record import PublishError
 from pipelines.connectors.files.publishing.delivery import DeliveryRefusedError
-from pipelines.engine.options import is_here, is_remote_runner
+from pipelines.engine.options import is_here, is_remote_runner, runner_name
 from pipelines.formats import row_reader_class, writer_class
 from pipelines.plan import Plan
 
@@ -174,7 +174,7 @@ def _said(text: str, error: type[Exception]) -> str:
 
 
 def hand_over(options: PipelineOptions, build: Callable[[beam.Pipeline], None]) -> str:
-    """Builds a pipeline and starts it where it runs on without this process; gives the job's id.
+    """Builds a pipeline and starts it where it runs on without this process, or writes its template; says which.
 
     Raises:
       RunFailedError: it could not be started.
@@ -185,7 +185,11 @@ def hand_over(options: PipelineOptions, build: Callable[[beam.Pipeline], None]) 
         result = pipeline.run()
     except Exception as error:
         raise failed(error, "nothing was started") from error
-    return str(result.job_id() if is_remote_runner(options) else result._job_id)
+    if is_remote_runner(options) and not result.has_job:
+        written = options.view_as(GoogleCloudOptions).template_location
+        return f"template written: {written}; nothing was started"
+    job = result.job_id() if is_remote_runner(options) else result._job_id
+    return f"handed over: {runner_name(options)} runs the job {job}; it goes on without this command"
 
 
 def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], console: Any) -> int:

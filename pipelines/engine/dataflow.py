@@ -1,7 +1,8 @@
-"""What is set for jobs of Dataflow where the command line says nothing, and what a job has cost."""
+"""Sets what jobs of Dataflow should have where the command line says nothing, and asks what a job has cost."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
+from pipelines.config.errors import ConfigError
 from pipelines.config.model import EndpointConfig
 from pipelines.connectors.bigquery import locations
 from pipelines.cost.dataflow import JobCost, cost_of
@@ -47,13 +49,61 @@ def set_defaults(options: PipelineOptions, flags: Sequence[str], plan: Plan) -> 
     model = plan.model.config
     if isinstance(model, EndpointConfig) and _THREADS not in given and "experiments" not in given:
         options.view_as(DebugOptions).number_of_worker_harness_threads = max(model.max_in_flight, 12)
-    if "job_name" not in given and not cloud.update:
+    if "job_name" not in given:
         # A stream keeps its name, so that --update finds it; two jobs of one name cannot run at the same time.
         run = "" if options.view_as(StandardOptions).streaming else f"-{plan.run_id}"
         name = plan.config.name.lower().replace("_", "-")
         cloud.job_name = f"{name[: _MOST_NAME - len(run)]}{run}"
-    if not any(label.startswith("app=") for label in cloud.labels or ()):
+    if not any(_is_app(label) for label in cloud.labels or ()):
         cloud.labels = [*(cloud.labels or ()), "app=beam-tf-predict"]
+
+
+def _is_app(label: str) -> bool:
+    """Tells whether a value of --labels gives the label app: key=value, or an object as templates' launchers write."""
+    if not label.lstrip().startswith("{"):
+        return label.partition("=")[0] == "app"
+    try:
+        return "app" in json.loads(label)
+    except ValueError:
+        return False
+
+
+def check_update(options: PipelineOptions) -> None:
+    """Makes sure that there is a job for --update to replace: Beam would look for it without end.
+
+    Raises:
+      ConfigError: there is none, or Dataflow does not say.
+    """
+    from apache_beam.runners.dataflow.internal.apiclient import DataflowApplicationClient
+    from google.api_core.exceptions import GoogleAPIError
+    from google.cloud import dataflow_v1beta3
+
+    cloud = options.view_as(GoogleCloudOptions)
+    if not cloud.update:
+        return
+    if not options.view_as(StandardOptions).streaming:
+        raise ConfigError(["--update: only a stream's job can be replaced while it runs; leave it out"])
+    try:
+        jobs = DataflowApplicationClient(options)._jobs_client.list_jobs(
+            dataflow_v1beta3.ListJobsRequest(
+                project_id=cloud.project,
+                location=cloud.region,
+                filter=dataflow_v1beta3.ListJobsRequest.Filter.ACTIVE,
+                name=cloud.job_name,
+            )
+        )
+        states = dataflow_v1beta3.JobState
+        replaceable = (states.JOB_STATE_RUNNING, states.JOB_STATE_DRAINING)
+        found = any(job.name == cloud.job_name and job.current_state in replaceable for job in jobs)
+    except GoogleAPIError as error:
+        raise ConfigError([f"--update: Dataflow does not list its jobs: {error}"]) from None
+    if not found:
+        raise ConfigError(
+            [
+                f"--update: no job of the name {cloud.job_name} runs in {cloud.region}; give the running job's "
+                "--job_name, or leave --update out to start a new one"
+            ]
+        )
 
 
 def region_notes(options: PipelineOptions, plan: Plan) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether a job server is where the command line says, found out before anything slow is imported."""
+"""Finds out whether a job server is where the command line says, before anything slow is imported."""
 
 from __future__ import annotations
 

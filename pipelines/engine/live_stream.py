@@ -1,4 +1,4 @@
-"""How a stream goes, while it does."""
+"""Shows how a stream goes, while it does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beam's options: from the command line, with our defaults; what a runner needs, and where its workers are."""
+"""Makes Beam's options of the command line and defaults; says what a runner needs, and where its workers are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job needs on this machine: Prism's process, and workers that are threads of this one.
+"""Starts what a job needs on this machine: Prism's process, and workers that are threads of this one.
 
 Beam would start both by itself. Its workers listen on all addresses of the machine, and its Prism is left
 behind when this process is killed; ours are not.

@@ -11,6 +11,7 @@ from inference.predict import Keyed, Predict
 from pipelines.config.registry import source_encodings
 from pipelines.connectors.base import BatchSinkConnector
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
+from pipelines.connectors.files.publishing.place import Place
 from pipelines.connectors.files.publishing.step import Publish, PublishTarget
 from pipelines.connectors.files.sink import ShardWriter
 from pipelines.connectors.registry import bounded_source
@@ -45,24 +46,35 @@ def dead_letters_of(plan: Plan) -> ShardedDeadLetters:
     return ShardedDeadLetters(plan.config.dead_letters_path, plan.run_id)
 
 
-def build(pipeline: beam.Pipeline, plan: Plan, sink: BatchSinkConnector | None) -> None:
+def build(
+    pipeline: beam.Pipeline, plan: Plan, sink: BatchSinkConnector | None, unattended: tuple[Place, ...] = ()
+) -> None:
     """Adds the flow of a batch run to a pipeline.
 
     Args:
       pipeline: the pipeline to add to.
       plan: what to do.
       sink: takes over the output; None if that is files.
+      unattended: the places that it publishes to, if no command waits for it and holds them.
     """
     read = bounded_source(plan.config.source).read(plan, dead_letters_of(plan), limit_of(plan))
-    connect(pipeline, plan, read, target_of(plan, sink), sink)
+    connect(pipeline, plan, read, target_of(plan, sink, unattended), sink)
 
 
-def target_of(plan: Plan, sink: BatchSinkConnector | None) -> PublishTarget:
-    """Returns what a run publishes, and where."""
+def target_of(plan: Plan, sink: BatchSinkConnector | None, unattended: tuple[Place, ...] = ()) -> PublishTarget:
+    """Returns what a run publishes, and where.
+
+    Args:
+      plan: what to do.
+      sink: takes over the output; None if that is files.
+      unattended: the places, if no command waits for the run and holds them.
+    """
     output = plan.config.output_path
     order = sink.order() if sink else None
     dead_letters = plan.config.dead_letters_path
-    return PublishTarget(plan.run_id, plan.config.name, output, output, dead_letters, order=order)
+    return PublishTarget(
+        plan.run_id, plan.config.name, output, output, dead_letters, order=order, unattended=unattended
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Messages -> record batches: one message is one row.
+"""Decodes messages into record batches: one message is one row.
 
 | format | a message is |
 |---|---|

@@ -1,4 +1,4 @@
-"""The flow of a stream: messages -> decode -> Predict -> sink, one fused stage, and dead letters beside it.
+"""Builds the flow of a stream: messages -> decode -> Predict -> sink, one fused stage, dead letters beside it.
 
 A micro-batch is formed once, by the source; it passes through all steps at once, within its bundle. A bundle ends when
 what it wrote is durable; only then may its messages be acknowledged.

@@ -1,4 +1,4 @@
-"""Bytes to record batches and back, one module a format; imported when a run needs it."""
+"""Turns bytes into record batches and back, one module a format; imported when a run needs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file format has to offer: bytes to record batches, and back.
+"""Defines what a file format has to offer: bytes to record batches, and back.
 
 A `Reader` is made once per run from a `ReadSpec` and travels to the workers (it must pickle). It never sees
 a file system, only `pipelines.storage`, so every format works on every path.

@@ -1,4 +1,4 @@
-"""Rows of BigQuery as record batches: fields of structs as columns, and a row as JSON for dead letters.
+"""Turns rows of BigQuery into record batches: fields of structs as columns, and a row as JSON for dead letters.
 
 | in BigQuery | in the JSON of a dead letter |
 |---|---|

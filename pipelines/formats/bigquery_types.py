@@ -1,4 +1,4 @@
-"""Types of BigQuery and of Arrow: which stands for which."""
+"""Maps types of BigQuery to those of Arrow, and back."""
 
 from __future__ import annotations
 

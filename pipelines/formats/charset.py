@@ -1,4 +1,4 @@
-"""Text in other encodings than UTF-8.
+"""Reads text in other encodings than UTF-8.
 
 | encoding | read |
 |---|---|

@@ -1,4 +1,4 @@
-"""Formats whose rows are one value: a file, a line, a record. The one text input of a model gets it by itself."""
+"""Reads formats whose rows are one value (a file, a line, a record), which a model's one text input gets by itself."""
 
 from __future__ import annotations
 

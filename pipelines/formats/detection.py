@@ -1,4 +1,4 @@
-"""What a file is, by its name and its first bytes: its format, and of text its encoding, delimiter and quotes.
+"""Detects what a file is by its name and first bytes: its format; of text its encoding, delimiter and quotes.
 
 Only a proposal is made of it, that a person sees in a config: a run never guesses.
 

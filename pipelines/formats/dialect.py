@@ -1,4 +1,4 @@
-"""How rows are told apart in text: by line ends, and by the quotes that may hold some."""
+"""Tells rows apart in text: by line ends, and by the quotes that may hold some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Newline-delimited JSON: one object a line."""
+"""Reads and writes newline-delimited JSON: one object a line."""
 
 from __future__ import annotations
 

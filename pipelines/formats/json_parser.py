@@ -1,4 +1,4 @@
-"""Lines of JSON into record batches by pyarrow's parser, and the types of lines that disagree on them."""
+"""Parses lines of JSON into record batches by pyarrow, and settles the types of lines that disagree on them."""
 
 from __future__ import annotations
 

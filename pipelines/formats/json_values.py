@@ -1,4 +1,4 @@
-"""Values of JSON as values of columns, where they are not of the type that the column has.
+"""Converts values of JSON to the type that their column has, where they are not of it.
 
 | in JSON | in a column of | becomes |
 |---|---|---|

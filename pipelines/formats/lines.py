@@ -1,4 +1,4 @@
-"""Plain text: one line is one row, an empty one too; its column is `line`.
+"""Reads plain text: one line is one row, an empty one too; its column is `line`.
 
 A line ends with a newline, a carriage return, or both; what is behind the last line end is a line if there is any. A
 line that is not UTF-8 is a dead letter, a BOM at the beginning is none of it.

@@ -1,4 +1,4 @@
-"""Formats of single messages: what their readers have in common."""
+"""Does what readers of single messages have in common."""
 
 from __future__ import annotations
 

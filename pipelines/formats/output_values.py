@@ -1,4 +1,4 @@
-"""Values as the type that their column has in a file: text where a format has no such type.
+"""Converts values to the type that their column has in a file: text where a format has no such type.
 
 | value | as text |
 |---|---|

@@ -1,4 +1,4 @@
-"""Arrow types that pyarrow's kernels, polars or a model cannot take, as types of the same values that they can.
+"""Converts Arrow types that pyarrow's kernels, polars or a model cannot take to types of the same values.
 
 Table formats convert what they read here, once, so that nothing behind a reader meets such a type.
 

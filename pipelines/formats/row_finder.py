@@ -1,4 +1,4 @@
-"""Where rows begin in the middle of a file whose quoted fields may hold line ends."""
+"""Finds where rows begin in the middle of a file whose quoted fields may hold line ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the formats of whole tables (Parquet, ORC, Avro) share: rows that have no bytes of their own.
+"""Does what the formats of whole tables (Parquet, ORC, Avro) share: rows that have no bytes of their own.
 
 Their rows are dead-lettered as a document of one row in the format itself, made only when somebody asks.
 """

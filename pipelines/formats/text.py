@@ -1,4 +1,4 @@
-"""Reading files whose rows are lines of text: blocks of whole rows, and bad rows found by bisecting.
+"""Reads files whose rows are lines of text: blocks of whole rows, and bad rows found by bisecting.
 
 A block is parsed as a whole by a vectorised parser. Only when that fails are its rows told apart (with
 numpy), and the failing ones found by parsing halves. So a bad row costs a few parses, a good block none.

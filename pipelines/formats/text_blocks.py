@@ -1,4 +1,4 @@
-"""Text files as blocks of whole rows, unpacked where they are compressed.
+"""Cuts text files into blocks of whole rows, unpacked where they are compressed.
 
 Whatever a file holds, a block has at most MAX_ROW_BYTES + BLOCK_BYTES, and each byte is looked at a bounded number of
 times: of a row that is longer, only the next line end is looked for.

@@ -1,4 +1,4 @@
-"""Compressed files of any number of members, as gunzip, bunzip2 and unzstd read them.
+"""Unpacks compressed files of any number of members, as gunzip, bunzip2 and unzstd do.
 
 | behind the last member | |
 |---|---|

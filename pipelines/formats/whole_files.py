@@ -1,4 +1,4 @@
-"""Files that are a row each, such as images: columns `path` and `bytes`.
+"""Reads files that are a row each, such as images: columns `path` and `bytes`.
 
 | a file | becomes |
 |---|---|

@@ -1,4 +1,4 @@
-"""A batch prediction job held against its service, its folder and its model, before anything is written or paid."""
+"""Checks a batch prediction job against its service, folder and model, before anything is written or paid."""
 
 from __future__ import annotations
 

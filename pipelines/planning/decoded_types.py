@@ -1,4 +1,4 @@
-"""Which type each column of a source is decoded to: what the model takes, and what comes out as it was read."""
+"""Decides which type each column of a source is decoded to: what the model takes, or what it was read as."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs that no column feeds, and columns that feed them with something else: said before the first row is read."""
+"""Finds inputs that no column feeds, and columns that feed them with something else, before the first row is read."""
 
 from __future__ import annotations
 

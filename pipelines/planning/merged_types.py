@@ -1,4 +1,4 @@
-"""One type for a column that has different types in different files of a source, if no value is lost by it.
+"""Merges the types that a column has in different files of a source, if no value is lost by it.
 
 | types | become |
 |---|---|

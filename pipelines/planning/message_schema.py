@@ -1,4 +1,4 @@
-"""The files that say what messages look like: schemas of Avro, descriptors of protobuf."""
+"""Reads the files that say what messages look like: schemas of Avro, descriptors of protobuf."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model that a config names, found: its signature, its name, and the handler that calls it."""
+"""Finds the model that a config names: its signature, its name, and the handler that calls it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of an output's columns: what `*` stands for, and what is wrong with names, said before a run."""
+"""Checks names of an output's columns before a run, and expands `*`."""
 
 from __future__ import annotations
 

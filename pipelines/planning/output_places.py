@@ -1,4 +1,4 @@
-"""Where a batch run writes to, held against what is there and against what it reads; nothing is made or changed."""
+"""Checks where a batch run writes to against what is there and what it reads; nothing is made or changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A config held against what it names: files, model, columns. All mistakes show here, before anything runs.
+"""Checks a config against what it names: files, model, columns. All mistakes show here, before anything runs.
 
 Needs neither TensorFlow nor, for local paths, Beam.
 """

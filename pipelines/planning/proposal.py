@@ -1,4 +1,4 @@
-"""Which column is likely to feed which input of a model: what `init` assumes, and what it leaves to a person."""
+"""Proposes which column feeds which input of a model: what `init` assumes, and what it leaves to a person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first rows of a source, decoded and coerced as in a run: what the model gets of them, and what it does not."""
+"""Decodes and coerces the first rows of a source as in a run: what the model gets of them, and what it does not."""
 
 from __future__ import annotations
 

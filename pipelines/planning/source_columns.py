@@ -1,4 +1,4 @@
-"""The columns of all files of a source: looked at before a run, put together, and held against what the run needs.
+"""Looks at the columns of all files of a source before a run, and holds them against what the run needs.
 
 Of many files some are looked at, evenly spread, the first and the last among them: `MOST_FILES` where footers and
 headers say what the columns are, `MOST_SAMPLED` where rows have to be read for it.

@@ -1,4 +1,4 @@
-"""What of a source feeds the model without a word in the config, and what the config says of encoded columns."""
+"""Decides what of a source feeds the model without a word in the config, and checks its encoded columns."""
 
 from __future__ import annotations
 

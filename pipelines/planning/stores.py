@@ -1,4 +1,4 @@
-"""The stores that a config's paths are on, asked before anything else is: each refusal is one line, with its key."""
+"""Asks the stores that a config's paths are on before anything else: each refusal is one line, with its key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signature of a model on a server, as a config tells it: by a SavedModel, or word by word."""
+"""Reads the signature of a model on a server from a config: by a SavedModel, or word by word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How (Origin, record batch) pairs travel between Beam's steps."""
+"""Encodes (Origin, record batch) pairs between Beam's steps."""
 
 from __future__ import annotations
 

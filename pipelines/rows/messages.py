@@ -1,4 +1,4 @@
-"""The messages of one pull, and where their rows come from."""
+"""Holds the messages of one pull, and where their rows come from."""
 
 from __future__ import annotations
 

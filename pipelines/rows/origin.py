@@ -1,4 +1,4 @@
-"""Where rows come from, and what is kept of a row that could not be processed.
+"""Tells where rows come from, and keeps what is needed of a row that could not be processed.
 
 A source emits pairs `(Origin, pyarrow.RecordBatch)`. The origin can give back, for any row of its batch,
 the row's position and its original bytes. Neither is computed unless somebody asks: a good row costs nothing.

@@ -1,4 +1,4 @@
-"""Proof that nothing was lost: receipts for what was read and written, and the check that they add up.
+"""Proves that nothing was lost: receipts for what was read and written, and the check that they add up.
 
 Every step leaves receipts in the pipeline itself, so they are as exact as the runner's own data: a bundle that
 is retried leaves the receipts of the attempt that counted. The check runs before anything is published.

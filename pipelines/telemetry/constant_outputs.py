@@ -1,4 +1,4 @@
-"""Outputs of a model that are the same in every row, which mostly means that the model does not get what it should.
+"""Finds outputs that are the same in every row: mostly the model does not get what it should then.
 
 Each step that writes looks at an output until it has seen two values of it; from then on this costs nothing. What the
 steps have found is put together at the end: an output is constant if it is for each of them, with the same value.

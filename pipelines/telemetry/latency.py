@@ -1,4 +1,4 @@
-"""How long rows take, as percentiles of millions of them in a few kilobytes.
+"""Measures how long rows take, as percentiles of millions of them in a few kilobytes.
 
 Durations fall into buckets that grow by 4%, from a microsecond to hours; a percentile is exact to that.
 """

@@ -1,4 +1,4 @@
-"""The closing summary of a run: for people, and as JSON."""
+"""Sums up a run at its end: for people, and as JSON."""
 
 from __future__ import annotations
 

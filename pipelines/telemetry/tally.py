@@ -1,4 +1,4 @@
-"""What a run has done so far, for people to watch. The account at the end does not depend on it."""
+"""Counts what a run has done so far, for people to watch. The account at the end does not depend on it."""
 
 from __future__ import annotations
 

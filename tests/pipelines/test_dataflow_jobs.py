@@ -22,6 +22,7 @@ from tests.servers.dataflow import JobsApi, jobs_api
 from tests.support import processes
 from tests.support.cloud_storage import StorageEmulator, cloud_storage
 from tests.support.commands import ROOT, Command
+from tests.support.dataflow_commands import errors, flags, run
 
 
 @pytest.fixture(scope="module")
@@ -37,30 +38,9 @@ def api(storage: StorageEmulator) -> Iterator[JobsApi]:
         yield server
 
 
-def flags(api: JobsApi, *more: str) -> list[str]:
-    cloud = ["--project", "test-project", "--region", "us-central1", "--temp_location", "gs://bucket/tmp"]
-    return ["--runner", "DataflowRunner", *cloud, "--dataflow_endpoint", api.endpoint, "--no_auth", *more]
-
-
-def run(storage: StorageEmulator, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return processes.run(
-        [sys.executable, "-m", f"pipelines.{command}", *arguments],
-        cwd=ROOT,
-        env=storage.env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
 def batch(storage: StorageEmulator, api: JobsApi, name: str, *more: str) -> subprocess.CompletedProcess[str]:
     places = [f"--set=output.path=gs://bucket/{name}/p", f"--set=dead_letters.path=gs://bucket/{name}/d"]
     return run(storage, "batch", "--set=source.path=gs://bucket/in/*.csv", *places, *flags(api), *more)
-
-
-def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
 
 
 @pytest.fixture(scope="module")

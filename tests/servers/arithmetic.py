@@ -1,4 +1,4 @@
-"""What the model of every test server computes: numpy only, float32 throughout, to the last bit."""
+"""Computes what the model of every test server computes: numpy only, float32 throughout, to the last bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bqemulator, as a process: BigQuery's REST and Storage APIs on DuckDB, in an environment of its own: `.venv-bigquery`.
+"""Runs bqemulator, BigQuery's REST and Storage APIs on DuckDB, in an environment of its own: `.venv-bigquery`.
 
 The environment is made on first use from bigquery/requirements.txt. It listens on 127.0.0.1 only.
 """

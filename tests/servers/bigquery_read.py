@@ -1,4 +1,4 @@
-"""A stand-in for BigQuery that reads: sessions, streams and the few calls of REST that a source makes.
+"""Stands in for BigQuery that reads: sessions, streams and the few calls of REST that a source makes.
 
 It does what the emulator does not: it heeds offsets, splits streams, breaks them where a test says so, ends sessions,
 has columns of every type, and refuses as BigQuery does. It listens on 127.0.0.1 only.

@@ -1,4 +1,4 @@
-"""Dataflow's jobs API on loopback, as far as a launcher uses it: jobs are taken, run, told of, cancelled and drained.
+"""Stands in for Dataflow's jobs API on loopback: jobs are taken, run, told of, updated, cancelled and drained.
 
 A batch job is run for real: the pipeline that was staged, on Beam's in-process runner, in a process of its own. What
 Dataflow's service does besides (workers, autoscaling, shuffle) is not here; the amounts that a job has used are made
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 from tests.servers.stand_in import Answer, Seen, stand_in
 from tests.support import processes
@@ -23,7 +24,10 @@ from tests.support.commands import ROOT
 
 _PATH = re.compile(r"/v1b3/projects/([\w-]+)/locations/([\w-]+)/jobs(?:/([\w-]+)(/\w+)?)?")
 _ERROR = 4
-_RUNNING, _DONE, _FAILED, _CANCELLED = 2, 3, 4, 5
+_RUNNING, _DONE, _FAILED, _CANCELLED, _UPDATED, _DRAINED = 2, 3, 4, 5, 6, 8
+_ASKED = {_CANCELLED: _CANCELLED, _DRAINED: _DRAINED, "JOB_STATE_CANCELLED": _CANCELLED, "JOB_STATE_DRAINED": _DRAINED}
+"""The states that can be asked for, as numbers and by their names; here they come at once."""
+_TYPES = {"JOB_TYPE_BATCH": 1, "JOB_TYPE_STREAMING": 2}
 USED = {
     "TotalVcpuTime": 7_200.0,
     "TotalMemoryUsage": 3_600.0 * 1024 * 8,
@@ -100,11 +104,13 @@ class JobsApi:
         if method == "POST" and name is None:
             return self._create(json.loads(body))
         if name is None:
-            return 200, {"jobs": [job.told() for job in self.jobs.values()]}
+            wanted = parse_qs(path.partition("?")[2]).get("name", [None])[0]
+            return 200, {"jobs": [job.told() for job in self.jobs.values() if wanted in (None, job.proto["name"])]}
         job = self.jobs[name]
         if method == "PUT":
-            job.wished.append(json.loads(body).get("requestedState"))
-            job.state = _CANCELLED
+            wished = json.loads(body).get("requestedState")
+            job.wished.append(wished)
+            job.state = _ASKED[wished]
             return 200, job.told()
         if part == "/metrics":
             return 200, {"metrics": _metrics(job)}
@@ -118,12 +124,20 @@ class JobsApi:
             return 200, {"jobMessages": [error]} if job.message else {}
         return 200, job.told()
 
+    def start_template(self, content: bytes) -> Job:
+        """Starts a job from a template, as the service does with what a launcher has written."""
+        proto = json.loads(content)
+        self._create(proto | {"type": _TYPES[proto["type"]]})
+        return list(self.jobs.values())[-1]
+
     def _create(self, proto: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.refuses is not None:
             (status, message), self.refuses = self.refuses, None
             return status, {"error": {"code": status, "message": message, "status": "PERMISSION_DENIED"}}
         job = Job(f"2026-01-01_00_00_00-{len(self.jobs) + 1}", proto)
         self.jobs[job.id] = job
+        if replaced := self.jobs.get(proto.get("replaceJobId", "")):
+            replaced.state = _UPDATED
         if self.fails:
             # Not at once: what a job says is only read of one that was seen to run.
             job.message, self.fails = self.fails, ""

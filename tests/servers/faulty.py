@@ -1,4 +1,4 @@
-"""A proxy that stands before a model server and fails by a seeded schedule; over gRPC: faulty_grpc.py.
+"""Stands before a model server as a proxy and fails by a seeded schedule; over gRPC: faulty_grpc.py.
 
 Proxies run in threads of the test process, listen on 127.0.0.1, and count in `log` what they did, so that a test can
 tell that every fault really happened. Only predictions fail (POST, or a method named Predict): the rest is passed on.

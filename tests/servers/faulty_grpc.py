@@ -1,4 +1,4 @@
-"""A proxy before a gRPC model server that fails by a seeded schedule: faulty.py, over gRPC."""
+"""Stands before a gRPC model server as a proxy and fails by a seeded schedule: faulty.py, over gRPC."""
 
 from __future__ import annotations
 

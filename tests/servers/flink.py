@@ -1,4 +1,4 @@
-"""A Flink job server for Beam with a small Flink in it, as a process: put together by Maven on first use, into .tools.
+"""Runs a Flink job server for Beam with a small Flink in it: put together by Maven on first use, into .tools.
 
 `python -m tests.servers.flink` runs one for a person, until Ctrl-C.
 """

@@ -1,4 +1,4 @@
-"""A Flink session cluster as processes on this machine: job manager, two task managers, Beam's job server, worker pool.
+"""Runs a Flink session cluster on this machine: job manager, two task managers, Beam's job server, worker pool.
 
 Its jars are those of the job server (tests/servers/flink.py). Everything listens on 127.0.0.1, except the job server,
 which Beam lets listen on all addresses only. `python -m tests.servers.flink_cluster` runs one for a person.

@@ -1,4 +1,4 @@
-"""A way to a server that can be cut and mended: connections pass through it, byte for byte."""
+"""Forwards connections to a server byte for byte; the way can be cut and mended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gRPC proxy that passes bytes on, so that tests can lose, change and withhold what goes through it."""
+"""Passes gRPC's bytes on as a proxy, so that tests can lose, change and withhold what goes through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Apache Kafka, one real broker as a process: its jars are brought by Maven on first use, into .tools/kafka."""
+"""Runs Apache Kafka, one real broker: its jars are brought by Maven on first use, into .tools/kafka."""
 
 from __future__ import annotations
 

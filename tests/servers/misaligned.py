@@ -1,4 +1,4 @@
-"""Answers of one row less, in good order otherwise: JSON of all REST APIs, TensorFlow Serving's PredictResponse."""
+"""Answers with one row less, in good order otherwise: JSON of all REST APIs, TensorFlow Serving's PredictResponse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beam's Prism, as a program: built with Go on first use, into .tools, where `--runner PrismRunner` finds it.
+"""Builds Beam's Prism with Go on first use, into .tools, where `--runner PrismRunner` finds it.
 
 `python -m tests.servers.prism` builds it for a person.
 """

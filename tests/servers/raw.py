@@ -1,4 +1,4 @@
-"""A server that sends bytes as a test tells it to, whatever they are: HTTP that no library would send, gRPC frames."""
+"""Sends bytes as a test tells it to, whatever they are: HTTP that no library would send, gRPC frames."""
 
 from __future__ import annotations
 

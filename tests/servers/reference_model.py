@@ -1,4 +1,4 @@
-"""The SavedModel that computes what the test servers compute: `arithmetic.predict`."""
+"""Makes the SavedModel that computes what the test servers compute: `arithmetic.predict`."""
 
 from __future__ import annotations
 

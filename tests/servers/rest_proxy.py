@@ -1,4 +1,4 @@
-"""A proxy in front of the BigQuery emulator's REST API, so that tests can refuse, lose and see what goes through it.
+"""Stands before the BigQuery emulator's REST API, so that tests can refuse, lose and see what goes through it.
 
 It mends what the emulator does otherwise than BigQuery: a load job says how many rows it has loaded, not how many the
 table has; and a job that is uploaded has the id that was asked for, which no other job can have then.

@@ -1,4 +1,4 @@
-"""An HTTP server that answers as a test tells it to, and remembers who asked."""
+"""Answers over HTTP as a test tells it to, and remembers who asked."""
 
 from __future__ import annotations
 

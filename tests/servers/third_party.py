@@ -1,4 +1,4 @@
-"""Model servers that others wrote, each in an environment of its own (`.venv-kserve`, `.venv-mlserver`).
+"""Runs model servers that others wrote, each in an environment of its own (`.venv-kserve`, `.venv-mlserver`).
 
 Environments are made on first use from the servers' requirements.txt. All servers serve `arithmetic.predict`, whose
 SavedModel is in reference_model.py, and listen on 127.0.0.1 only.

@@ -1,4 +1,4 @@
-"""What the servers of tests are made of: programs built with Go, jars brought by Maven, Python environments.
+"""Makes what the servers of tests need: programs built with Go, jars brought by Maven, Python environments.
 
 Each is made on first use, and again when what it is made from changes; test processes share it. They are in .tools and
 .venv-<name>. Processes end with their guard, and the guard with the test process.

@@ -1,4 +1,4 @@
-"""A pool that starts workers of Beam as processes, as worker_pool_main of Beam does, which listens on all addresses.
+"""Starts workers of Beam as processes, as worker_pool_main of Beam does, which listens on all addresses.
 
 `python -m tests.servers.worker_pool PORT WORKER` runs one on 127.0.0.1. Its workers end with it.
 """

@@ -1,4 +1,4 @@
-"""Values of every Arrow type, for tests of what formats make of them."""
+"""Makes values of every Arrow type, for tests of what formats make of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Avro files that are small and would take all memory, and how much they take."""
+"""Makes Avro files that are small and would take all memory, and measures how much they take."""
 
 from __future__ import annotations
 

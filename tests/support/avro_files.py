@@ -1,4 +1,4 @@
-"""Avro files that are read in a process of a test."""
+"""Reads Avro files in a process of a test."""
 
 from __future__ import annotations
 

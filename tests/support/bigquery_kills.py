@@ -1,4 +1,4 @@
-"""A command that is killed before and after each step of its end, and then run again: what its second run says.
+"""Kills a command before and after each step of its end, and runs it again.
 
 Run as a process of its own; it forks for each command, so that Beam is imported once. Arguments: path of a config, the
 table's name without its number, and which commands to kill: from step, by step.

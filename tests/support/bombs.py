@@ -1,4 +1,4 @@
-"""Small files that become large when they are read, and what a reader makes of them."""
+"""Makes small files that become large when they are read, and tells what a reader makes of them."""
 
 from __future__ import annotations
 

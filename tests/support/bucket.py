@@ -1,4 +1,4 @@
-"""What the emulators of stores have in common: one bucket, `bucket`, and the environment in which commands use it."""
+"""Does what the emulators of stores have in common: one bucket, `bucket`, and the environment of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cloud Storage on loopback: an emulator, and a server that gives tokens to a service account of nobody."""
+"""Runs Cloud Storage on loopback: an emulator, and a server that gives tokens to a service account of nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that were run, models that were saved: what end-to-end tests share."""
+"""Holds what end-to-end tests share: commands that were run, models that were saved."""
 
 from __future__ import annotations
 

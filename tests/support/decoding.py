@@ -1,4 +1,4 @@
-"""What becomes of messages, among others and alone."""
+"""Decodes messages, among others and alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's first example, half_plus_two, as a builder of TensorFlow 1 exports it."""
+"""Exports TensorFlow Serving's first example, half_plus_two, as a builder of TensorFlow 1 does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that read from Kafka."""
+"""Runs streams that read from Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that lack columns."""
+"""Makes files that lack columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger of a run: what went in, what came out, what became dead letters. Multisets, never sets.
+"""Keeps the ledger of a run: what went in, what came out, what became dead letters. Multisets, never sets.
 
 Nothing here uses the code under test: files are written and read with other libraries, and predictions are those
 of the SavedModel itself.

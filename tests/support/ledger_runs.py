@@ -1,4 +1,4 @@
-"""Runs whose rows are accounted for."""
+"""Runs commands whose rows are accounted for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of Avro and protobuf with values of all types, and what a decoder of one message at a time says."""
+"""Makes messages of Avro and protobuf with values of all types, and decodes them one at a time."""
 
 from __future__ import annotations
 

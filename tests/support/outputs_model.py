@@ -1,4 +1,4 @@
-"""A model with outputs of several types, and what it says of the simulated births."""
+"""Makes a model with outputs of several types, and tells what it says of the simulated births."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types and messages that are small and would take all memory, and how much they take."""
+"""Makes protobuf types and messages that are small and would take all memory, and measures how much they take."""
 
 from __future__ import annotations
 

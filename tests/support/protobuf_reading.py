@@ -1,4 +1,4 @@
-"""Readers of the sample messages."""
+"""Reads the sample messages."""
 
 from __future__ import annotations
 

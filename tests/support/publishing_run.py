@@ -1,4 +1,4 @@
-"""The end of a run without the run: shards are written, published and looked for, with no pipeline around it."""
+"""Ends a run without the run: shards are written, published and looked for, with no pipeline around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that read from Pub/Sub."""
+"""Runs streams that read from Pub/Sub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SavedModels of every kind that the runtimes are tried with, each made as its makers make them."""
+"""Makes SavedModels of every kind that the runtimes are tried with, each as its makers make them."""
 
 from __future__ import annotations
 

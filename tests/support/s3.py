@@ -1,4 +1,4 @@
-"""S3 on loopback: moto's server."""
+"""Runs S3 on loopback: moto's server."""
 
 from __future__ import annotations
 

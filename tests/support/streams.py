@@ -1,4 +1,4 @@
-"""Streams that are run: their arguments, what they have written, births as messages."""
+"""Runs streams: their arguments, what they have written, births as messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as files that people have, written and read with other libraries than the project's."""
+"""Makes tables as files that people have, written and read with other libraries than the project's."""
 
 from __future__ import annotations
 

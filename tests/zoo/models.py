@@ -1,4 +1,4 @@
-"""Small SavedModels of every kind that people have, each with a table that suits it and what it predicts for it.
+"""Makes small SavedModels of every kind that people have, each with a table that suits it and its predictions.
 
 Made as their users make them: Keras 3 `export`, Keras 2 `save`, the builder of TensorFlow 1, `tf.Module`. What a model
 predicts is computed by the object that was saved, before anything of this project reads it.

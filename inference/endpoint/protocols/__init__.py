@@ -1,4 +1,4 @@
-"""How each kind of model server is spoken to: one module for each, bodies of requests and responses only."""
+"""Speaks to each kind of model server: one module for each, bodies of requests and responses only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AI Platform's `projects.predict`, version 1, and whatever speaks it."""
+"""Speaks AI Platform's `projects.predict`, version 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a protocol is: how the rows of a slice become the body of a request, and its answer columns again.
+"""Defines what a protocol does: the rows of a slice become the body of a request, and its answer columns again.
 
 A protocol knows bodies, names and addresses. It opens no connection, retries nothing, and knows no credentials.
 """

@@ -1,4 +1,4 @@
-"""The signature in what a TensorFlow server says about a model."""
+"""Finds the signature in what a TensorFlow server says about a model."""
 
 from __future__ import annotations
 

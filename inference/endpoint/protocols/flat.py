@@ -1,4 +1,4 @@
-"""Columns as tensors lie in requests, and back: flat values in row-major order, and the sizes of the dimensions."""
+"""Lays columns out as tensors lie in requests, and back: flat values in row-major order, and dimensions."""
 
 from __future__ import annotations
 

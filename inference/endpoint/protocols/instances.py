@@ -1,4 +1,4 @@
-"""What the APIs share that TensorFlow Serving's REST API was the model of: bodies, answers and error texts."""
+"""Does what the APIs share that follow TensorFlow Serving's REST API: bodies, answers and error texts."""
 
 from __future__ import annotations
 

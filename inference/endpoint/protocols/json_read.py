@@ -1,4 +1,4 @@
-"""JSON values as columns. What a server sends is checked value by value, in loops of the interpreter's C code.
+"""Reads JSON values into columns; what a server sends is checked value by value, in C code of the interpreter.
 
 | output | JSON |
 |---|---|

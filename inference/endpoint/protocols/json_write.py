@@ -1,4 +1,4 @@
-"""Columns as JSON text, without touching a row in Python.
+"""Writes columns as JSON text, without touching a row in Python.
 
 Each column becomes an array of texts, one a value: numbers are written by orjson (the shortest text that gives
 back the same float32 or float64) and cut at the commas, words of a dictionary are escaped once. Arrow then joins

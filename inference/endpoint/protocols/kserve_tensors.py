@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol: its names of types, and the binary tensor data extension.
+"""Encodes tensors of the Open Inference Protocol: its names of types, and its binary extension.
 
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol/binary-tensor-data-extension
 """

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (KServe's second), which KServe, MLServer and Triton speak."""
+"""Speaks the Open Inference Protocol (KServe's second), as KServe, MLServer and Triton do."""
 
 from __future__ import annotations
 

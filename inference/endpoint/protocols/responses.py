@@ -1,4 +1,4 @@
-"""The bodies of responses: JSON or not, and what an error says."""
+"""Reads the bodies of responses: JSON or not, and what an error says."""
 
 from __future__ import annotations
 

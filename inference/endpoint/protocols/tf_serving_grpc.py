@@ -1,4 +1,4 @@
-"""TensorFlow Serving's PredictionService over gRPC."""
+"""Speaks TensorFlow Serving's PredictionService over gRPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API: https://www.tensorflow.org/tfx/serving/api_rest."""
+"""Speaks TensorFlow Serving's REST API: https://www.tensorflow.org/tfx/serving/api_rest."""
 
 from __future__ import annotations
 

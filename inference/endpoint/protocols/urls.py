@@ -1,4 +1,4 @@
-"""Where a model server's methods are: a host and perhaps a prefix, or the whole address of the prediction."""
+"""Finds where a model server's methods are: a host and perhaps a prefix, or the whole address of the prediction."""
 
 from __future__ import annotations
 

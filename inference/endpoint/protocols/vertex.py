@@ -1,4 +1,4 @@
-"""Vertex AI's `endpoints.predict` and `endpoints.rawPredict`, and whatever speaks them."""
+"""Speaks Vertex AI's `endpoints.predict` and `endpoints.rawPredict`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AI Platform's `projects.jobs`: what is submitted, and how a job is told.
+"""Speaks AI Platform's `projects.jobs`: what is submitted, and how a job is told.
 
 Taken are JSON lines; the numbers of workers and rows in a batch are told again and change nothing.
 """

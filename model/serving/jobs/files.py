@@ -1,4 +1,4 @@
-"""The files of jobs: patterns of inputs, pieces of them, and results in their places; local, or on Cloud Storage.
+"""Finds inputs of jobs and cuts them into pieces, and puts results in their places; local, or on Cloud Storage.
 
 Local paths come from callers, so only those in folders that the command line allows are used.
 """

@@ -1,4 +1,4 @@
-"""A batch prediction job: what it is to do, how far it is."""
+"""Describes a batch prediction job: what it is to do, how far it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line of the server says of batch prediction jobs."""
+"""Reads what the command line of the server says of batch prediction jobs."""
 
 from __future__ import annotations
 

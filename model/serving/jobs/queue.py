@@ -1,4 +1,4 @@
-"""The jobs of the server: those that were submitted, and the threads that run them."""
+"""Keeps the jobs of the server: those that were submitted, and the threads that run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paths of the two services that run batch prediction jobs.
+"""Routes the paths of the two services that run batch prediction jobs.
 
 POST, GET /v1/projects/{project}/locations/{location}/batchPredictionJobs
 GET, DELETE .../batchPredictionJobs/{job};  POST .../batchPredictionJobs/{job}:cancel

@@ -1,4 +1,4 @@
-"""What both services share: reading what was submitted, and telling times."""
+"""Does what both services share: reading what was submitted, and telling times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vertex AI's `batchPredictionJobs`: what is submitted, and how a job is told.
+"""Speaks Vertex AI's `batchPredictionJobs`: what is submitted, and how a job is told.
 
 Taken are JSON lines of objects, from files; `machineSpec`, replica counts and `batchSize` are told again and change
 nothing: a call of the model has as many rows as a piece of the input.

@@ -1,4 +1,4 @@
-"""The work of a job: lines are read, predicted by several threads, and their results written to several files."""
+"""Does the work of a job: reads lines, predicts them by several threads, writes results to several files."""
 
 from __future__ import annotations
 

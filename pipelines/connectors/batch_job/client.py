@@ -1,4 +1,4 @@
-"""The service that a config names, ready to be called; and its errors, with what to do about them."""
+"""Calls the service of batch prediction jobs that a config names; explains its errors, with what to do about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a run's batch prediction job: what is prepared, what was submitted, where results are.
+"""Keeps the folder of a batch prediction job: what is prepared, what was submitted, where results are.
 
     <model.folder>/<identity>/
       instances/<shard>.jsonl       what the service reads

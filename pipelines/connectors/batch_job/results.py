@@ -1,4 +1,4 @@
-"""The files that a service writes at the end of a job: results, and errors beside them."""
+"""Finds and reads the files that a service writes at the end of a job: results, and errors beside them."""
 
 from __future__ import annotations
 

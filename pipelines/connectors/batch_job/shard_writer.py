@@ -1,4 +1,4 @@
-"""The files that one bundle writes while rows are prepared: instances for the service, and the rows beside them."""
+"""Writes the files of one bundle while rows are prepared: instances for the service, and the rows beside them."""
 
 from __future__ import annotations
 

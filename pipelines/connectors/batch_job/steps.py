@@ -1,4 +1,4 @@
-"""The steps of a batch prediction job that the service does: submit and wait. Each can be done again."""
+"""Does the steps of a batch prediction job that are the service's: submit and wait. Each can be done again."""
 
 from __future__ import annotations
 

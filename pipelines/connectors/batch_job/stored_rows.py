@@ -1,4 +1,4 @@
-"""Rows as they came from their source, kept in a file until the results of a job come back for them.
+"""Keeps rows in a file as they came from their source, until the results of a job come back for them.
 
 A group of rows is an origin and its record batch. It is written as a head, JSON that says what the origin is, and
 blocks of bytes: Arrow's IPC for batches and arrays, plain bytes for text. Only the classes listed here are made again.

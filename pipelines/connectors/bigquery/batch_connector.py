@@ -1,4 +1,4 @@
-"""BigQuery as a batch run asks for it: the files to write, the order to load them, and what speaks against it."""
+"""Connects a batch run's output to BigQuery: files to write, the order to load them, what speaks against it."""
 
 from __future__ import annotations
 

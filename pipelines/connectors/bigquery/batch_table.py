@@ -1,4 +1,4 @@
-"""The table that a batch run is to fill, looked at before the run: what can be known then need not fail at its end."""
+"""Looks at the table that a batch run is to fill, so that what can be known before does not fail at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BigQuery as a flow asks for it."""
+"""Connects a stream to BigQuery."""
 
 from __future__ import annotations
 

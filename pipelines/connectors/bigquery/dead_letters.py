@@ -1,4 +1,4 @@
-"""Dead letters of a stream as rows of a BigQuery table, whose columns are the keys of the files' objects of JSON."""
+"""Writes a stream's dead letters as rows of a BigQuery table, whose columns are the keys of dead letters in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a bucket is, held against where a dataset is: a load job reads only from buckets near the dataset."""
+"""Compares where a bucket is with where a dataset is: a load job reads only from buckets near the dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parquet files that BigQuery loads: a value that it would refuse is refused while its row can still be told apart."""
+"""Writes Parquet files that BigQuery loads: a value that it would refuse is refused while its row can be told apart."""
 
 from __future__ import annotations
 

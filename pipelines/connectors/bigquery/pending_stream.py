@@ -27,7 +27,7 @@ _PASSING = (_CODE.UNAVAILABLE, _CODE.DEADLINE_EXCEEDED, _CODE.ABORTED, _CODE.INT
             _CODE.CANCELLED, _CODE.UNKNOWN)  # fmt: skip
 _TRIES = 8
 _MOST_BYTES = 4 << 20
-"""Of rows in a request: BigQuery takes 10 MB of everything."""
+"""Most bytes of rows in a request: BigQuery takes 10 MB, all else in it included."""
 _MOST_ROWS = 65_536
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-"""What a delivery to BigQuery needs to know, as the commit record of a batch run keeps it."""
+"""Holds what a delivery to BigQuery needs to know, as the commit record of a batch run keeps it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a stream in a table of BigQuery: at least once; no append twice, but messages redelivered, by exactly_once.
+"""Writes rows of a stream to a table of BigQuery: at least once; exactly_once also keeps appends from being repeated.
 
 `exactly_once` keeps an append that is tried again, because its answer was lost, from writing its rows again. A message
 that the source delivers again, as after a crash, is written again in both modes.

@@ -1,4 +1,4 @@
-"""A table of BigQuery -> (Origin, record batch). Streams of one read session are the pieces of work.
+"""Reads a table of BigQuery as (Origin, record batch). Streams of one read session are the pieces of work.
 
 A session is a table as it was at one time, so its pieces fit together however late they are read. A retried piece is
 read again from its beginning, and only the attempt that the runner commits counts.

@@ -1,4 +1,4 @@
-"""BigQuery as the source of a batch run: looked at before it, and read in it."""
+"""Connects a batch run to BigQuery as its source: looked at before it, and read in it."""
 
 from __future__ import annotations
 

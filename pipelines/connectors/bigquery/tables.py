@@ -1,4 +1,4 @@
-"""Tables of BigQuery: their columns for Arrow's types, found or made before a run, and mistakes in words."""
+"""Finds or makes tables of BigQuery before a run, with columns for Arrow's types; explains mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to BigQuery's Storage APIs, or to the emulator that BIGQUERY_STORAGE_EMULATOR_HOST names."""
+"""Connects to BigQuery's Storage APIs, or to the emulator that BIGQUERY_STORAGE_EMULATOR_HOST names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Storage Write API of BigQuery as it is used here: a connection on which appends are answered one by one."""
+"""Calls the Storage Write API of BigQuery on a connection on which appends are answered one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bigtable as a flow asks for it."""
+"""Connects a stream to Bigtable."""
 
 from __future__ import annotations
 

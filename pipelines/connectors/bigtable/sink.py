@@ -1,4 +1,4 @@
-"""Rows of a stream in a table of Bigtable: effectively once; a row written again has the same key, cells and times.
+"""Writes rows of a stream to a table of Bigtable: a row written again has the same key, cells and times.
 
 At least once, strictly: a redelivered message overwrites itself, as its cells have the time of its event, in
 milliseconds. That holds where the source gives it the same event time again, as Pub/Sub and Kafka do. The same message

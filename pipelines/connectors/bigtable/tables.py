@@ -1,4 +1,4 @@
-"""Tables of Bigtable: row keys by template, tables and families found or made before a run, mistakes in words."""
+"""Makes row keys by a template, and finds or makes tables and families of Bigtable before a run."""
 
 from __future__ import annotations
 

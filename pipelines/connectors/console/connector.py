@@ -1,4 +1,4 @@
-"""The console as a flow asks for it."""
+"""Connects a stream to the console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a stream on the console, some of them a second. No guarantee: it is for people to look at."""
+"""Shows rows of a stream on the console, some of them a second. No guarantee: it is for people to look at."""
 
 from __future__ import annotations
 

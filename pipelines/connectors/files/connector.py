@@ -1,4 +1,4 @@
-"""Files of a stream as a flow asks for them."""
+"""Connects a stream to files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters in files, lines of JSON: shards that are published with a batch run, or by windows of a stream."""
+"""Writes dead letters to files, lines of JSON: shards published with a batch run, or by windows of a stream."""
 
 from __future__ import annotations
 

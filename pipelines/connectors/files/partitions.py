@@ -1,4 +1,4 @@
-"""Columns that are not in files but in the names of their folders: `year=2001/month=2/part.parquet`.
+"""Reads columns from the names of folders: `year=2001/month=2/part.parquet`.
 
 | in a path | is |
 |---|---|

@@ -1,5 +1,5 @@
-"""Dead letters -> (Origin, record batch), one batch each. A dead letter keeps its key, source and payload, and its
-attempts go on counting. A file of dead letters that changes while it is read fails the run.
+"""Reads dead letters as (Origin, record batch), one batch each. A dead letter keeps its key, source and payload, and
+its attempts go on counting. A file of dead letters that changes while it is read fails the run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that a stream appends to, published when their window of time is over.
+"""Appends to files of a stream, which are published when their window of time is over.
 
 What a bundle wrote is on the disk when the bundle ends, before its messages are acknowledged; readers see a file when
 it is renamed to its place. What a killed run left unpublished is published by the next one: whole rows, a torn last

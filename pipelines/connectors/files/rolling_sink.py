@@ -1,4 +1,4 @@
-"""Record batches of a stream -> files, published by windows. At least once: a bundle run again is appended again.
+"""Writes record batches of a stream to files by windows. At least once: a bundle run again is appended again.
 
 What is written is durable at the end of the bundle, before its messages are acknowledged (see `rolling`).
 """

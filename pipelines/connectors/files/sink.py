@@ -1,4 +1,4 @@
-"""Record batches -> files. Exactly once: shards are published whole, by the one attempt that the runner commits.
+"""Writes record batches to files. Exactly once: shards are published whole, by the attempt that the runner commits.
 
 Each bundle writes one shard under a temporary name; `pipelines.connectors.files.publishing` gives it its place.
 """

@@ -1,5 +1,6 @@
-"""Files -> (Origin, record batch). Each piece of a file is read once by one worker; a retried piece is read again
-from its beginning, and only the attempt that the runner commits counts. A file that changes meanwhile fails the run.
+"""Reads files as (Origin, record batch). Each piece of a file is read once by one worker; a retried piece is read
+again from its beginning, and only the attempt that the runner commits counts. A file that changes meanwhile fails the
+run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files as the source of a batch run. The planner looks at them: their columns are put together from many files."""
+"""Connects a batch run to files as its source. The planner looks at them: their columns are put together."""
 
 from __future__ import annotations
 

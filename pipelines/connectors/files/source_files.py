@@ -1,4 +1,4 @@
-"""Which files a source reads: paths, globs and folders become a list of files, each of them once.
+"""Finds the files that a source reads: paths, globs and folders become a list of files, each of them once.
 
 | what is named | is read |
 |---|---|

@@ -1,4 +1,4 @@
-"""The keys of what a stream has written to files, read back: what was written before a restart is not written again."""
+"""Reads back the keys of what a stream has written to files, so that a restart does not write it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether Kafka's brokers are there: errors that the client tells of by itself, and a look at them now and then."""
+"""Watches whether Kafka's brokers are there: errors that the client tells of, and a look at them now and then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kafka's client: its settings, and what brokers say of a topic before a run starts, in words."""
+"""Makes Kafka's client with its settings, and asks brokers about a topic before a run starts."""
 
 from __future__ import annotations
 

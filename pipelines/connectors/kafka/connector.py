@@ -1,4 +1,4 @@
-"""Kafka as a flow asks for it: a source and a sink."""
+"""Connects a stream to Kafka: a source and a sink."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of Kafka topics: consumed as one of a group, committed when somebody says that they are done with.
+"""Consumes messages of Kafka topics as one of a group; commits them when somebody says that they are done with.
 
 The client takes one call at a time, so that none may wait for brokers: who polls also sends what is to be committed,
 and hears later whether it was. Besides who takes messages there is a committer that polls while something is to be

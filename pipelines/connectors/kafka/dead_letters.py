@@ -1,4 +1,4 @@
-"""Dead letters of a stream as messages of a Kafka topic: the object of JSON of the files, its key as the record's."""
+"""Writes a stream's dead letters as messages of a Kafka topic, each under its key as the record's."""
 
 from __future__ import annotations
 

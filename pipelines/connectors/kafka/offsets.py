@@ -1,4 +1,4 @@
-"""How far a group's member is in each of its partitions: what was taken, acknowledged, sent to be committed, committed.
+"""Counts how far a group's member is in each partition: taken, acknowledged, sent to be committed, committed.
 
 Asks nobody and sends nothing; safe for threads.
 """

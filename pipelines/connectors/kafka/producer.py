@@ -1,4 +1,4 @@
-"""A Kafka topic to write to: every message that is sent is there when its answers have come, or is refused."""
+"""Sends messages to a Kafka topic: each is there when its answer has come, or is refused."""
 
 from __future__ import annotations
 

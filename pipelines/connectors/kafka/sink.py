@@ -1,4 +1,4 @@
-"""Rows of a stream -> messages of a Kafka topic. At least once: effectively once for readers that drop repeated keys.
+"""Writes rows of a stream to a Kafka topic. At least once: readers that drop repeated keys see each once.
 
 What is sent again because an answer was lost is not written twice; rows whose messages come again from the source are.
 A message is one object of JSON. Its key, and its header `source_id`, is the row's key, the same whenever the row is

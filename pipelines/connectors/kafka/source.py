@@ -1,4 +1,4 @@
-"""Messages of Kafka topics; at least once.
+"""Reads messages of Kafka topics; at least once.
 
 A message is committed when the runner has committed the bundle that it was in, and what the bundle wrote is durable.
 What was not committed when a run ends, or is killed, or loses a partition to another member of its group, Kafka

@@ -1,4 +1,4 @@
-"""Messages that were taken from Kafka together, and where each of them was."""
+"""Holds messages that were taken from Kafka together, and where each of them was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of what a stream has written to a Kafka topic, read back: what was written is not written again."""
+"""Reads back the keys of what a stream has written to a Kafka topic, so that it is not written again."""
 
 from __future__ import annotations
 

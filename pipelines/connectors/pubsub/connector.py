@@ -1,4 +1,4 @@
-"""Pub/Sub as a flow asks for it: a source and a sink."""
+"""Connects a stream to Pub/Sub: a source and a sink."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of Pub/Sub, read by Dataflow itself; at least once, and once within ten minutes where they have a key.
+"""Reads Pub/Sub by Dataflow itself; at least once, and once within ten minutes where messages have a key.
 
 Dataflow acknowledges a message when it has committed the bundle that it was in. It drops repeats of a message's id, or
 of an attribute that identifies it. Messages come one by one, so the micro-batch is formed behind the source.

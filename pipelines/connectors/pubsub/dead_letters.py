@@ -1,4 +1,4 @@
-"""Dead letters of a stream as messages of a Pub/Sub topic: the object of JSON of the files, its key as an attribute."""
+"""Writes a stream's dead letters as messages of a Pub/Sub topic, each with its key as an attribute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages for a Pub/Sub topic: cut into requests, several under way, each tried again until Pub/Sub has taken it."""
+"""Publishes messages to a Pub/Sub topic: several requests under way, each tried again until Pub/Sub has taken it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of Pub/Sub that were pulled together."""
+"""Holds messages of Pub/Sub that were pulled together."""
 
 from __future__ import annotations
 

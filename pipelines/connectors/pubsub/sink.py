@@ -1,4 +1,4 @@
-"""Rows of a stream -> messages of a Pub/Sub topic. At least once: effectively once for readers that drop repeated keys.
+"""Writes rows of a stream to a Pub/Sub topic. At least once: readers that drop repeated keys see each once.
 
 A message is one object of JSON. Its attribute `source_id` is the row's key, the same whenever the row is written again:
 Dataflow's `id_label` drops repeats by it.

@@ -1,4 +1,4 @@
-"""Messages of a Pub/Sub subscription; at least once.
+"""Reads messages of a Pub/Sub subscription; at least once.
 
 A message is acknowledged when the runner has committed the bundle that it was in, and what the bundle wrote is durable.
 What was not acknowledged when a run ends, or is killed, Pub/Sub delivers again.

@@ -1,4 +1,4 @@
-"""Messages of a Pub/Sub subscription: pulled ahead, held, acknowledged when somebody says so.
+"""Pulls messages of a Pub/Sub subscription ahead, holds them, and acknowledges them when somebody says so.
 
 Threads of a session: pullers fill a queue, a keeper extends the deadlines of what is held, an acknowledger sends
 acknowledgements. While the broker is away all of them try again; nothing is lost by that.

@@ -1,4 +1,4 @@
-"""The simulated source as a flow asks for it."""
+"""Connects a stream to simulated messages."""
 
 from __future__ import annotations
 

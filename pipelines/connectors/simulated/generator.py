@@ -1,4 +1,4 @@
-"""Messages to send, with what goes wrong in streams: duplicates, malformed ones, late ones.
+"""Makes messages to send, with what goes wrong in streams: duplicates, malformed ones, late ones.
 
 What happens to a message depends on the seed and its number only.
 """

@@ -1,4 +1,4 @@
-"""Generated natality messages, in columns: what a stream of births looks like, as fast as anything could read it.
+"""Generates natality messages in columns, as fast as anything could read them.
 
 Every value is a hash of the seed and the message's number, so a message is the same however the stream is cut into
 batches, and whoever makes it. The distributions resemble the natality records'.

@@ -1,4 +1,4 @@
-"""Where simulated messages are published: standard output, a Pub/Sub topic, a Kafka topic."""
+"""Publishes simulated messages: to standard output, a Pub/Sub topic, a Kafka topic."""
 
 from __future__ import annotations
 

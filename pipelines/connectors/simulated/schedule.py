@@ -1,4 +1,4 @@
-"""When messages of a constant rate are due, to the microsecond, and how many are due by now."""
+"""Computes when messages of a constant rate are due, to the microsecond, and how many are due by now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated messages at an exact rate. Each is emitted once, also over checkpoints, if the runner keeps them."""
+"""Emits simulated messages at an exact rate, each once, also over checkpoints if the runner keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a micro-batch may get and how long it may wait: as the config says, or as a latency budget allows.
+"""Decides how large a micro-batch may get and how long it may wait: by the config, or by a latency budget.
 
 With a budget, the time that micro-batches take behind the source is fitted to a + b x rows, recent ones counting most.
 A message waits for its batch, then for the batch to be done. The batch waits as long as both fit into the budget, which

@@ -1,4 +1,4 @@
-"""The wish that a stream comes to its end: sources look at it, signals make it."""
+"""Passes on the wish that a stream comes to its end: signals make it, sources look at it."""
 
 from __future__ import annotations
 

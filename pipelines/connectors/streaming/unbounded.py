@@ -1,4 +1,4 @@
-"""What the sources of streams have in common: how far they got as a few bytes, and the transform that reads them.
+"""Does what the sources of streams have in common: how far they got as a few bytes, and reading them.
 
 A reader forms the micro-batches itself: time-based batching behind a source costs a shuffle and state.
 """

@@ -1,4 +1,4 @@
-"""Rows as messages: one object of JSON each, as the JSON file sink writes them."""
+"""Makes messages of rows: one object of JSON each, as the JSON file sink writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interface of what writes rows: into files, or by the client of a service."""
+"""Defines the interface of what writes rows: into files, or by the client of a service."""
 
 from __future__ import annotations
 

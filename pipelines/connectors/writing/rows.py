@@ -1,4 +1,4 @@
-"""The step that writes rows: it encodes them, and puts those that cannot be written into the dead letters."""
+"""Writes rows: encodes them, and puts those that cannot be written into the dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results come back to their rows: result files -> rows by key -> sink, and the account of it.
+"""Joins results to their rows: result files -> rows by key -> sink, and the account of it.
 
 Each piece of a result file is parsed and sorted by the groups of its rows into a file of its own; of that only places
 go through the runner, by group. A worker then has one group of rows in memory, with the results of that group.

@@ -1,4 +1,4 @@
-"""Rows become instances for a batch prediction job: source -> coerce -> files of instances, and of the rows."""
+"""Makes instances of rows for a batch prediction job: source -> coerce -> files of instances, and of the rows."""
 
 from __future__ import annotations
 

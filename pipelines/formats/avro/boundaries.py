@@ -1,4 +1,4 @@
-"""Where Avro datums end: all of them are walked at once, a field at a time, before any is decoded.
+"""Finds where Avro datums end: all of them are walked at once, a field at a time, before any is decoded.
 
 A columnar decoder reads datums one after the other. One that is torn would take its neighbour's bytes for its own, and
 a length that cannot be true would be looked up. So only datums that are exactly as long as their type says get there.

@@ -1,4 +1,4 @@
-"""Avro object container files: header, blocks and sync markers; no rows.
+"""Reads the frame of Avro object container files: header, blocks and sync markers; no rows.
 
 Format: https://avro.apache.org/docs/1.11.1/specification/#object-container-files
 """

@@ -1,4 +1,4 @@
-"""Single Avro datums, as `schemaless` writers make them, all with one schema; decoded in columns by polars.
+"""Decodes single Avro datums, as `schemaless` writers make them, all with one schema, in columns by polars.
 
 | framing | before the datum |
 |---|---|

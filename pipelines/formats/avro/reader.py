@@ -1,4 +1,4 @@
-"""Avro object container files, by runs of blocks, decoded in columns by polars.
+"""Reads Avro object container files by runs of blocks, decoded in columns by polars.
 
 A file whose schema polars does not know (unions of several types, recursive types) is decoded row by row by
 fastavro; which of the two is decided once, from the schema. Blocks are unpacked here, so that polars never

@@ -1,4 +1,4 @@
-"""Rows in the blocks of an Avro container: where they are, and their values where polars does not know their types."""
+"""Finds rows in the blocks of an Avro container, and decodes their values where polars does not know their types."""
 
 from __future__ import annotations
 

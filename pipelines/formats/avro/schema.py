@@ -1,4 +1,4 @@
-"""Avro types, as Arrow types and as the simpler Avro types of the same bytes that are decoded in their place.
+"""Maps Avro types to Arrow types, and to the simpler Avro types of the same bytes that are decoded instead.
 
 | Avro | decoded as | becomes |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""How much memory the values of an Avro type take, and where a value ends, without decoding it.
+"""Computes how much memory the values of an Avro type take, and where a value ends, without decoding it.
 
 Memory is estimated from above: from the type alone (`Layout.memory`), or of one value, by walking it
 (`Layout.measure`).

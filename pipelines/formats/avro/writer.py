@@ -1,4 +1,4 @@
-"""Avro object container files, written in columns by polars.
+"""Writes Avro object container files, in columns by polars.
 
 polars encodes a batch of plain numbers, bytes, lists and structs; its blocks are taken out of the container
 it makes and put into ours, whose schema says what they mean. Every value, items of lists included, is a

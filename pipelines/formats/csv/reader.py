@@ -1,4 +1,4 @@
-"""CSV files: header line, one row a line, quoted fields may span lines (RFC 4180).
+"""Reads CSV files: header line, one row a line, quoted fields may span lines (RFC 4180).
 
 | bytes | becomes |
 |---|---|

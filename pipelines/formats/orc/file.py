@@ -1,4 +1,4 @@
-"""ORC files, read by pyarrow in processes of their own (`orc_process.py`): a damaged file can end its reader.
+"""Reads ORC files by pyarrow in processes of their own: a damaged file can end its reader.
 
 The processes are started when they are needed, one for each thread that reads at the same time, and serve one request
 after the other. They end with this process, however it ends, as their input ends then.

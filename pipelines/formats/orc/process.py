@@ -1,4 +1,4 @@
-"""The program in which pyarrow reads ORC files; damaged files can end it, so it is not the process of a run.
+"""Runs pyarrow's reading of ORC files as a program: damaged files can end it, so it is not the process of a run.
 
 It imports nothing of this project. It answers requests on standard input, one after the other, until that input ends.
 A message is two lengths of 8 bytes, a head of JSON, and a body of bytes. `do` names the request:

@@ -1,4 +1,4 @@
-"""ORC, by stripes, on pyarrow in a process of its own (`orc_file.py`). Files are read only: nothing writes ORC.
+"""Reads ORC by stripes, on pyarrow in a process of its own. Nothing writes ORC.
 
 pyarrow decodes a stripe as a whole. A file whose statistics say that it becomes much larger by that is read in one
 piece instead, some rows at a time.

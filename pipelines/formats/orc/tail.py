@@ -1,4 +1,4 @@
-"""The end of an ORC file: its stripes and types, and what it says of its columns."""
+"""Reads the end of an ORC file: its stripes and types, and what it says of its columns."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The longest entry of a Parquet dictionary page, without decoding it: several times as fast as pyarrow, which hashes
-every entry.
+"""Finds the longest entry of a Parquet dictionary page without decoding it: several times as fast as pyarrow, which
+hashes every entry.
 
 Format: https://parquet.apache.org/docs/file-format/data-pages/ and parquet.thrift; page headers are structs of Thrift's
 compact protocol.

@@ -1,4 +1,4 @@
-"""Parquet, by row groups, on pyarrow."""
+"""Reads Parquet by row groups, on pyarrow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many rows of a Parquet row group fit into memory together, and which row groups are not to be read at all.
+"""Computes how many rows of a Parquet row group fit into memory, and which row groups are not to be read at all.
 
 What a row group takes in its file says little about what it becomes: one entry of a dictionary may stand for a million
 values, and a run of a few bytes for a billion. So the longest entry of each dictionary is looked up before rows are

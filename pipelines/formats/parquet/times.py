@@ -1,4 +1,4 @@
-"""INT96 timestamps of Parquet, in which Spark, Hive, Impala and older pandas write times: any year, in nanoseconds.
+"""Reads INT96 timestamps of Parquet, as Spark, Hive, Impala and older pandas write them: any year, in nanoseconds.
 
 Arrow has no type for all of them. They are read as microseconds; where that would cut something off, as nanoseconds.
 A time that neither can hold cannot be read. Those inside of lists and structs are read as microseconds.

@@ -1,4 +1,4 @@
-"""How much memory the messages of a protobuf type take as columns, and whether the type can be expanded to columns."""
+"""Bounds how much memory the messages of a protobuf type take as columns, and whether it can be expanded to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message type of protobuf, from its descriptor: its columns, and its messages as columns."""
+"""Makes columns of a message type of protobuf by its descriptor."""
 
 from __future__ import annotations
 

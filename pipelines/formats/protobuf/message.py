@@ -1,4 +1,4 @@
-"""Serialized protobuf messages of one type, decoded in columns by ptars.
+"""Decodes serialized protobuf messages of one type, in columns by ptars.
 
 | protobuf | becomes |
 |---|---|

@@ -1,4 +1,4 @@
-"""Serialized protobuf messages for all rows of a batch at once, as Arrow binary arrays.
+"""Writes serialized protobuf messages for all rows of a batch at once, as Arrow binary arrays.
 
 Encoding: https://protobuf.dev/programming-guides/encoding/. A null stands for a field that is absent.
 """

@@ -1,4 +1,4 @@
-"""tf.Examples as record batches, decoded by tfx-bsl."""
+"""Decodes tf.Examples into record batches by tfx-bsl."""
 
 from __future__ import annotations
 

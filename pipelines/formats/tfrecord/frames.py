@@ -1,4 +1,4 @@
-"""TFRecord framing: `length u64, masked CRC of it u32, data, masked CRC of data u32`, all little-endian.
+"""Reads and writes TFRecord's frames: `length u64, masked CRC of it u32, data, masked CRC of data u32`.
 
 Format: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details. Checksums are
 CRC-32C; those of the lengths are computed for many records at a time.

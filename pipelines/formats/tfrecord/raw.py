@@ -1,4 +1,4 @@
-"""TFRecord files as records that nobody looks into: each is a row with one column, `record`.
+"""Reads TFRecord files as records that nobody looks into: each is a row with one column, `record`.
 
 For models that take serialized messages, of whatever type: tf.Examples, tf.SequenceExamples, others.
 """

@@ -1,4 +1,4 @@
-"""TFRecord files of tf.Examples, read in blocks; tf.Examples are decoded by tfx-bsl.
+"""Reads TFRecord files of tf.Examples in blocks; tf.Examples are decoded by tfx-bsl.
 
 | a feature | becomes |
 |---|---|

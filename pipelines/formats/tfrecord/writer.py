@@ -1,4 +1,4 @@
-"""TFRecord files of tf.Examples or PredictionLogs, encoded in columns: no message object per row.
+"""Writes TFRecord files of tf.Examples or PredictionLogs, encoded in columns: no message object per row.
 
 | column | feature | output tensor |
 |---|---|---|

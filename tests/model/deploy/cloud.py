@@ -1,4 +1,4 @@
-"""The command that puts a model online, against the stand-ins of the services."""
+"""Runs the command that puts a model online, against the stand-ins of the services."""
 
 from __future__ import annotations
 

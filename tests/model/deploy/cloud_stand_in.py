@@ -1,4 +1,4 @@
-"""AI Platform v1, Vertex AI v1 and Cloud Storage on loopback, as far as a deployment needs them.
+"""Stands in for AI Platform v1, Vertex AI v1 and Cloud Storage on loopback, as far as a deployment needs them.
 
 The first two keep state as the services document it: resources that exist twice or not at all, long-running operations
 that end after some polls, what may not be deleted. Every request is kept in a log. Faults are data.

@@ -1,4 +1,4 @@
-"""The stand-ins of the services, started once for each module."""
+"""Starts the stand-ins of the services once for each module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of batch prediction jobs share: a server of both services, and the config of a run."""
+"""Holds what the tests of batch prediction jobs share: a server of both services, and the config of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The servers that the tests of streams share, started once in each test process."""
+"""Starts the servers that the tests of streams share, once in each test process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model as MLServer takes it: named by model-settings.json."""
+"""Computes the model as MLServer takes it: named by model-settings.json."""
 
 from __future__ import annotations
 

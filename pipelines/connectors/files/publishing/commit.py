@@ -1,4 +1,4 @@
-"""Publishing: finished shards get their names, those of earlier runs go, for output and dead letters together.
+"""Publishes: finished shards get their names, those of earlier runs go, for output and dead letters together.
 
 What is to be done is first written down, in a commit record `.p.commit.json` beside the output. From that moment the
 new shards are published, whatever happens: who finds the record completes what it says. Before it, nothing has changed.

@@ -1,4 +1,4 @@
-"""What a commit record says: the shards that a run publishes, and where they come and go."""
+"""Defines a commit record: the shards that a run publishes, and where they come and go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery: a service takes over the shards of a run, all at once, in place of names for them.
+"""Defines delivery: a service takes over the shards of a run, all at once, in place of names for them.
 
 What is to be delivered is part of the commit record, so a delivery that a killed process has begun is completed by
 whoever finds the record. Delivering again what was delivered must change nothing.

@@ -1,4 +1,4 @@
-"""The right to publish under a prefix: one run at a time has it.
+"""Locks a prefix: one run at a time may publish under it.
 
 On this machine's file systems it is a lock of the operating system on the file `.p.lock`, which ends with the process
 that holds it. Elsewhere it is a lease: an object `.p.lock-<run>` that its holder writes again every half minute.

@@ -1,4 +1,4 @@
-"""Which shards there are under a prefix, and the account of the run that wrote the last of them.
+"""Lists which shards there are under a prefix, with the account of the run that wrote the last of them.
 
 A manifest is what allows a later run to remove shards: a file that it does not list, with just this size, is not ours.
 """

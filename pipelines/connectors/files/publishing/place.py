@@ -1,4 +1,4 @@
-"""A place that shards are published to, and its lock."""
+"""Defines a place that shards are published to, and locks it."""
 
 from __future__ import annotations
 

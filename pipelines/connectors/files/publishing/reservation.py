@@ -1,4 +1,4 @@
-"""The places that a run publishes to, from before it starts until after its account is given.
+"""Reserves the places that a run publishes to, from before it starts until after its account is given.
 
 Entering reserves them: their locks are taken, and what a stopped run left half published is completed. `claim` makes
 sure that nothing of a person's is in the way. At the end, `outcome` looks whether what was published is there.

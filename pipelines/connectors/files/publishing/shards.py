@@ -1,4 +1,4 @@
-"""The names of what a run writes: its shards, and the hidden files beside them.
+"""Names what a run writes: its shards, and the hidden files beside them.
 
 A prefix `out/p` stands for the shards `out/p-00000-of-0000N.csv`. Beside them, hidden, are `out/.p.manifest.json`
 (which shards there are), while a run goes on `out/.p.lock` and the folder `out/.p-<run>.tmp/`, and while it publishes

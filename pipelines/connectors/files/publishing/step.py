@@ -1,8 +1,9 @@
-"""The end of a run: the account is balanced, then output and dead letters are published, both or neither."""
+"""Ends a run: balances the account, then publishes output and dead letters, both or neither."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from pipelines.connectors.files.publishing import commit, manifest, shards
 from pipelines.connectors.files.publishing.commit_record import Commit, Move, PrefixCommit
 from pipelines.connectors.files.publishing.delivery import Delivered, DeliveryOrder, StagedShard
 from pipelines.connectors.files.publishing.manifest import Manifest, Shard
+from pipelines.connectors.files.publishing.place import Place
+from pipelines.connectors.files.publishing.reservation import held_to_publish
 from pipelines.formats.base import Writer
 from pipelines.telemetry.accounting import DEAD_LETTERS, NAMESPACE, OUTPUT, Account, Receipt, ShardWritten, balance
 from pipelines.telemetry.constant_outputs import in_all, notes_on
@@ -35,6 +38,8 @@ class PublishTarget:
       dead_letters: prefix of the dead letters' shards; None if the run has none of its own.
       replaced: names of files, besides earlier shards, that the dead letters take the place of.
       order: of an output that a service takes over: what to deliver, without the shards yet.
+      unattended: the places, of a run whose command does not wait for it: they are held while it publishes. Empty if
+        the command holds them.
     """
 
     run: str
@@ -44,6 +49,7 @@ class PublishTarget:
     dead_letters: str | None
     replaced: tuple[str, ...] = ()
     order: DeliveryOrder | None = None
+    unattended: tuple[Place, ...] = ()
 
     @property
     def is_replay(self) -> bool:
@@ -75,9 +81,13 @@ class Publish(beam.DoFn):  # type: ignore[misc]
             Metrics.counter(NAMESPACE, name).inc(getattr(account, name))
         if account.problems:
             raise UnbalancedError("; ".join(account.problems[:5]))
-        if not self._is_done():
-            written = [receipt for receipt in receipts if isinstance(receipt, ShardWritten)]
-            self._publish(account, written)
+        target = self._target
+        with ExitStack() as held:
+            for place in target.unattended:
+                held.enter_context(held_to_publish(place, target.run, target.name))
+            if not self._is_done():
+                written = [receipt for receipt in receipts if isinstance(receipt, ShardWritten)]
+                self._publish(account, written)
         yield account
 
     def _is_done(self) -> bool:
@@ -111,7 +121,11 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         target = self._target
         if target.order is None:
             return self._part(account, target.output, target.shards, written, self._writer.extension, ())
-        delivered = Delivered(what=target.order.what, fingerprint=target.order.fingerprint, rows=0)
+        # Nobody waits to give the account of an unattended run.
+        reported = bool(target.unattended)
+        delivered = Delivered(
+            what=target.order.what, fingerprint=target.order.fingerprint, rows=0, is_reported=reported
+        )
         constants = [shard.constants for shard in written]
         part = self._part(account, target.output, target.shards, (), self._writer.extension, ())
         assert part.manifest is not None
