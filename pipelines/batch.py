@@ -30,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     started = time.monotonic()
     parser = command.parser("batch", _DESCRIPTION)
-    parser.add_argument("--prices", metavar="FILE", help="prices of Dataflow and of batch prediction jobs (configs/prices.json)")
+    parser.add_argument(
+        "--prices", metavar="FILE", help="prices of Dataflow and of batch prediction jobs (configs/prices.json)"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     _add_job_arguments(parser)
     arguments, flags = parser.parse_known_args(argv)
