@@ -153,6 +153,13 @@ def test_options_of_jobs_are_for_jobs(command: Command) -> None:
     assert result.errors == ["error: --step: is for batch prediction jobs; model.type is saved_model"]
 
 
+def test_a_job_is_no_template(command: Command, config: str, server: JobServer) -> None:
+    result = command("batch", "--config", config, "--template_location=gs://bucket/t")
+    assert result.code == 2
+    assert "cannot be a template; run its steps with --step" in result.errors[0]
+    assert server.jobs() == []
+
+
 def test_streams_replays_and_trials_refuse_jobs(command: Command, config: str) -> None:
     model = json.loads(Path(config).read_text())["model"]
     stream = command("stream", f"--set=model={json.dumps(model)}", "--duration", "1")
