@@ -44,13 +44,6 @@ def execute(plan: Plan, arguments: Any, flags: list[str], started: float) -> int
       flags: the rest of the command line, for Beam.
       started: time.monotonic() at the start of the command.
     """
-    if any(flag.partition("=")[0] == "--template_location" for flag in flags):
-        raise ConfigError(
-            [
-                "--template_location: a batch prediction job has two pipelines with a job of a service between them, and "
-                "cannot be a template; run its steps with --step, see docs/batch-jobs.md"
-            ]
-        )
     run = _JobRun(plan, arguments, flags, started)
     try:
         return run.cancel() if arguments.cancel else run.steps()

@@ -154,9 +154,9 @@ def test_options_of_jobs_are_for_jobs(command: Command) -> None:
 
 
 def test_a_job_is_no_template(command: Command, config: str, server: JobServer) -> None:
-    result = command("batch", "--config", config, "--template_location=gs://bucket/t")
+    result = command("batch", "--config", config, "--runner=DataflowRunner", "--template_location=gs://bucket/t")
     assert result.code == 2
-    assert "cannot be a template; run its steps with --step" in result.errors[0]
+    assert "which a template has not" in result.errors[0]
     assert server.jobs() == []
 
 
