@@ -82,6 +82,8 @@ def why_none(path: str) -> str:
     """
     if is_address(path):
         return f"no SavedModel at {path}: it {_HUB}"
+    if "://" in path:
+        return f"no SavedModel at {path}: this command reads local folders only; copy it to this machine"
     if not os.path.exists(path):
         return f"no SavedModel at {path}: there is no such folder; check the path"
     if not os.path.isdir(path):

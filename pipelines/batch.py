@@ -13,7 +13,8 @@ from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set, is
 
 _STEPS = ("prepare", "submit", "wait", "join")
 _DESCRIPTION = """\
-Reads files, predicts every row with a TensorFlow model, writes files; what fails goes to dead letters.
+Reads files, predicts every row with a TensorFlow model, writes files; what fails goes to dead letters. The model is
+called in the workers, at an endpoint, or by a batch prediction job.
 
 All other options are Beam's own and are passed through:
   --runner DataflowRunner --project P --region R --temp_location gs://B/tmp
@@ -29,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     started = time.monotonic()
     parser = command.parser("batch", _DESCRIPTION)
-    parser.add_argument("--prices", metavar="FILE", help="prices of Dataflow, instead of configs/prices.json")
+    parser.add_argument(
+        "--prices", metavar="FILE", help="prices of Dataflow and of batch prediction jobs (configs/prices.json)"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     _add_job_arguments(parser)
     arguments, flags = parser.parse_known_args(argv)

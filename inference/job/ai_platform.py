@@ -64,36 +64,23 @@ class AiPlatformJobs(BatchJobService):
       settings: the model and the machines.
     """
 
-    name = "ai_platform"
-    price = "ai_platform_batch_node_hour"
-
     def __init__(self, api: Api, settings: AiPlatformJobSettings) -> None:
-        super().__init__(api)
+        super().__init__(api, f"{project_of(settings.model)}/jobs")
         self._settings = settings
-        self._jobs = f"{project_of(settings.model)}/jobs"
 
     def form(self, outputs: tuple[TensorSpec, ...]) -> ResultForm:
         return AiPlatformForm(self._settings.key_output, outputs)
 
     def look(self) -> None:
-        self.api.list_all(self._jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL.replace('-', '_')}"})
+        self.api.list_all(self._jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL}"})
 
     def find(self, order: JobOrder) -> JobStatus | None:
         found = self.api.get(f"{self._jobs}/{order.name}")
-        return None if found is None else self._status(found)
+        return None if found is None else self.status_of(found)
 
-    def get(self, resource: str) -> JobStatus:
-        return self._status(self._got(resource))
-
-    def create(self, order: JobOrder) -> JobStatus:
-        return self._status(self.api.send("POST", self._jobs, self._body(order)))
-
-    def cancel(self, resource: str) -> None:
-        self.api.send("POST", f"{resource}:cancel", {}, repeatable=True)
-
-    def _body(self, order: JobOrder) -> Json:
+    def body(self, order: JobOrder) -> Json:
         made = self._settings
-        told: Json = {
+        wanted: Json = {
             "dataFormat": "JSON",
             "inputPaths": [order.instances],
             "outputPath": order.output,
@@ -104,19 +91,19 @@ class AiPlatformJobs(BatchJobService):
             ("versionName" if "/versions/" in made.model else "modelName"): made.model,
         }
         if made.runtime_version:
-            told["runtimeVersion"] = made.runtime_version
-        return {"jobId": order.name, "labels": {**order.labels, LABEL: order.identity}, "predictionInput": told}
+            wanted["runtimeVersion"] = made.runtime_version
+        return {"jobId": order.name, "labels": {**order.labels, LABEL: order.identity}, "predictionInput": wanted}
 
-    def _status(self, found: Json) -> JobStatus:
-        said = str(found.get("state") or "QUEUED")
-        output: Any = found.get("predictionOutput") or {}
-        name = str(found.get("jobId") or "")
+    def status_of(self, told: Json) -> JobStatus:
+        said = str(told.get("state") or "QUEUED")
+        output: Any = told.get("predictionOutput") or {}
+        name = str(told.get("jobId") or "")
         return JobStatus(
             resource=f"{self._jobs}/{name}",
             name=name,
             state=_STATES.get(said, JobState.WAITING),
             said=said,
-            message=str(found.get("errorMessage") or ""),
+            message=str(told.get("errorMessage") or ""),
             output=str(output.get("outputPath") or ""),
             succeeded=number_in(output, "predictionCount"),
             failed=number_in(output, "errorCount"),

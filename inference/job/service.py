@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
 
 from inference.job.result_lines import ResultForm
 from model.cloud.api import Api, Json
 from model.cloud.errors import ServiceError
 from model.specs import TensorSpec
 
-LABEL = "beam-tf-predict"
+LABEL = "beam_tf_predict"
 """Label of a job: the identity of the run that it belongs to."""
 
 
@@ -92,14 +91,12 @@ class BatchJobService(ABC):
 
     Args:
       api: how it is called.
+      jobs: path of the jobs in the API.
     """
 
-    name: ClassVar[str]
-    price: ClassVar[str]
-    """Name of the price of a node's hour in a file of prices."""
-
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, jobs: str) -> None:
         self.api = api
+        self._jobs = jobs
 
     @abstractmethod
     def form(self, outputs: tuple[TensorSpec, ...]) -> ResultForm:
@@ -114,21 +111,19 @@ class BatchJobService(ABC):
         """Returns the job of an order; None if it was never submitted. Raises ServiceError."""
 
     @abstractmethod
+    def body(self, order: JobOrder) -> Json:
+        """Returns what is sent to submit a job."""
+
+    @abstractmethod
+    def status_of(self, told: Json) -> JobStatus:
+        """Returns how a job is, from what the service tells of it."""
+
     def get(self, resource: str) -> JobStatus:
         """Returns how a job is. Raises ServiceError."""
-
-    @abstractmethod
-    def create(self, order: JobOrder) -> JobStatus:
-        """Submits a job.
-
-        Raises:
-          UnclearError: it may have been submitted, or not.
-          ServiceError: it was not.
-        """
-
-    @abstractmethod
-    def cancel(self, resource: str) -> None:
-        """Asks for the end of a job. Raises ServiceError."""
+        found = self.api.get(resource)
+        if found is None:
+            raise ServiceError(f"the service does not know the job {resource} any more", 404)
+        return self.status_of(found)
 
     def submit(self, order: JobOrder) -> tuple[JobStatus, bool]:
         """Finds the job of an order, or submits it; the same order never has two jobs.
@@ -139,13 +134,15 @@ class BatchJobService(ABC):
         Raises:
           ServiceError: it was not submitted.
         """
-        return self.api.ensure(self.find(order), lambda: self.find(order), lambda: self.create(order))
 
-    def _got(self, resource: str) -> Json:
-        found = self.api.get(resource)
-        if found is None:
-            raise ServiceError(f"the service does not know the job {resource} any more", 404)
-        return found
+        def create() -> JobStatus:
+            return self.status_of(self.api.send("POST", self._jobs, self.body(order)))
+
+        return self.api.ensure(self.find(order), lambda: self.find(order), create)
+
+    def cancel(self, resource: str) -> None:
+        """Asks for the end of a job. Raises ServiceError."""
+        self.api.send("POST", f"{resource}:cancel", {}, repeatable=True)
 
 
 def number_in(found: Json, name: str) -> int | None:

@@ -79,13 +79,9 @@ class VertexJobs(BatchJobService):
       settings: the model and the machines.
     """
 
-    name = "vertex"
-    price = "vertex_batch_node_hour"
-
     def __init__(self, api: Api, settings: VertexJobSettings) -> None:
-        super().__init__(api)
+        super().__init__(api, f"{parent_of(settings.model)}/batchPredictionJobs")
         self._settings = settings
-        self._jobs = f"{parent_of(settings.model)}/batchPredictionJobs"
 
     def form(self, outputs: tuple[TensorSpec, ...]) -> ResultForm:
         # Whatever the key is called in an instance, results call it so.
@@ -98,19 +94,10 @@ class VertexJobs(BatchJobService):
         query = {"filter": f'labels.{LABEL}="{order.identity}"', "pageSize": "100"}
         for found in self.api.list_all(self._jobs, "batchPredictionJobs", query):
             if found.get("displayName") == order.name:
-                return _status(found)
+                return self.status_of(found)
         return None
 
-    def get(self, resource: str) -> JobStatus:
-        return _status(self._got(resource))
-
-    def create(self, order: JobOrder) -> JobStatus:
-        return _status(self.api.send("POST", self._jobs, self._body(order)))
-
-    def cancel(self, resource: str) -> None:
-        self.api.send("POST", f"{resource}:cancel", {}, repeatable=True)
-
-    def _body(self, order: JobOrder) -> Json:
+    def body(self, order: JobOrder) -> Json:
         made = self._settings
         machine: Json = {"machineType": made.machine_type}
         if made.accelerator_type:
@@ -134,24 +121,23 @@ class VertexJobs(BatchJobService):
         }
         return body | ({"serviceAccount": made.service_account} if made.service_account else {})
 
-
-def _status(found: Json) -> JobStatus:
-    said = str(found.get("state") or "JOB_STATE_PENDING")
-    error: Any = found.get("error") or {}
-    output: Any = found.get("outputInfo") or {}
-    stats: Any = found.get("completionStats") or {}
-    partial: Any = found.get("partialFailures") or []
-    version = found.get("modelVersionId")
-    return JobStatus(
-        resource=str(found.get("name") or ""),
-        name=str(found.get("displayName") or ""),
-        state=_STATES.get(said, JobState.WAITING),
-        said=said,
-        message=str(error.get("message") or ""),
-        output=str(output.get("gcsOutputDirectory") or ""),
-        succeeded=number_in(stats, "successfulCount"),
-        failed=number_in(stats, "failedCount"),
-        node_hours=hours_in(found.get("resourcesConsumed") or {}, "replicaHours"),
-        partial_failures=tuple(str(each.get("message") or "") for each in partial if isinstance(each, dict)),
-        model_version=str(version) if version else None,
-    )
+    def status_of(self, told: Json) -> JobStatus:
+        said = str(told.get("state") or "JOB_STATE_PENDING")
+        error: Any = told.get("error") or {}
+        output: Any = told.get("outputInfo") or {}
+        stats: Any = told.get("completionStats") or {}
+        partial: Any = told.get("partialFailures") or []
+        version = told.get("modelVersionId")
+        return JobStatus(
+            resource=str(told.get("name") or ""),
+            name=str(told.get("displayName") or ""),
+            state=_STATES.get(said, JobState.WAITING),
+            said=said,
+            message=str(error.get("message") or ""),
+            output=str(output.get("gcsOutputDirectory") or ""),
+            succeeded=number_in(stats, "successfulCount"),
+            failed=number_in(stats, "failedCount"),
+            node_hours=hours_in(told.get("resourcesConsumed") or {}, "replicaHours"),
+            partial_failures=tuple(str(each.get("message") or "") for each in partial if isinstance(each, dict)),
+            model_version=str(version) if version else None,
+        )

@@ -63,10 +63,12 @@ def file_systems(path: str) -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.options.value_provider import RuntimeValueProvider
 
-    has_none = FileSystems._pipeline_options is None and RuntimeValueProvider.runtime_options is None
-    if _is_new or has_none:
-        _is_new = False
-        FileSystems.set_options(PipelineOptions(_flags))
+    # Several threads may be the first.
+    with _lock:
+        has_none = FileSystems._pipeline_options is None and RuntimeValueProvider.runtime_options is None
+        if _is_new or has_none:
+            FileSystems.set_options(PipelineOptions(_flags))
+            _is_new = False
     return FileSystems
 
 

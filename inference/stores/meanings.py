@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,13 +47,16 @@ def in_words(path: str, deed: Deed) -> Iterator[None]:
       deed: what it does with it.
 
     Raises:
-      StoreError: of any error but FileNotFoundError, FileExistsError and a StoreError, which stay.
+      FileNotFoundError: what was to be read is not there.
+      StoreError: of any other error but FileExistsError and a StoreError, which stay.
     """
     try:
         yield
-    except (FileNotFoundError, FileExistsError, StoreError):
+    except (FileExistsError, StoreError):
         raise
     except Exception as error:  # a file system's own errors, of any class
+        if isinstance(error, FileNotFoundError) or (deed == "read" and _is_missing(_cause(error))):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
         raise StoreError(meaning(error, path, deed)) from error
 
 
@@ -99,7 +104,12 @@ _DONE: dict[Deed, str] = {"list": "listed", "read": "read", "write": "written", 
 
 def _is_bucket(said: str, deed: Deed) -> bool:
     """Tells whether what is not there is the bucket: a listing fails for nothing else."""
-    return deed == "list" or "bucket" in said.lower()
+    return deed == "list" or "bucket does not exist" in said.lower()
+
+
+def _is_missing(error: Any) -> bool:
+    is_bucket = _kind(error) in _NO_BUCKET or _is_bucket(_said(error), "read")
+    return _status(error) == HTTPStatus.NOT_FOUND and not is_bucket
 
 
 def _cause(error: BaseException) -> Any:

@@ -44,6 +44,13 @@ def execute(plan: Plan, arguments: Any, flags: list[str], started: float) -> int
       flags: the rest of the command line, for Beam.
       started: time.monotonic() at the start of the command.
     """
+    if any(flag.partition("=")[0] == "--template_location" for flag in flags):
+        raise ConfigError(
+            [
+                "--template_location: a batch prediction job has two pipelines with a job of a service between them, and "
+                "cannot be a template; run its steps with --step, see docs/batch-jobs.md"
+            ]
+        )
     run = _JobRun(plan, arguments, flags, started)
     try:
         return run.cancel() if arguments.cancel else run.steps()
@@ -196,7 +203,7 @@ class _JobRun:
                 self._check_cost(prepared)
             with self._timed("submit"):
                 status, is_new = steps.submit(
-                    self._config, self._plan.config.name, self._folder, service, self._arguments.resubmit
+                    self._config, self._plan.config.name, self._folder, prepared, service, self._arguments.resubmit
                 )
             self._err.print(
                 f"step submit: the job {status.resource} {'is submitted' if is_new else 'was there already'}"

@@ -18,6 +18,7 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     PortableOptions,
     PrismRunnerOptions,
+    S3Options,
     SetupOptions,
     StandardOptions,
     TestOptions,
@@ -215,7 +216,7 @@ def check_options(options: PipelineOptions) -> list[str]:
     if _runner(options) in _PORTABLE:
         return _check_portable(options.view_as(PortableOptions), options)
     if not is_remote_runner(options):
-        return []
+        return _lost_on_the_way(options)
     cloud = options.view_as(GoogleCloudOptions)
     problems = [
         f"--{name}: missing; DataflowRunner needs it" for name in ("project", "region") if not getattr(cloud, name)
@@ -229,6 +230,19 @@ def check_options(options: PipelineOptions) -> list[str]:
     if not cloud.temp_location:
         problems.append("--temp_location: missing; DataflowRunner needs a gs:// path for temporary files")
     return problems
+
+
+def _lost_on_the_way(options: PipelineOptions) -> list[str]:
+    """Lists options about S3 that workers would not get: Beam gives none to processes that it starts here."""
+    if options.view_as(DirectOptions).direct_running_mode != "multi_processing":
+        return []
+    given = options.view_as(S3Options).get_all_options(drop_default=True)
+    return [
+        f"--{name}: does not reach workers that are processes; set boto3's variable for it, such as AWS_ENDPOINT_URL, "
+        "or leave --direct_running_mode out"
+        for name in sorted(given)
+        if name.startswith("s3_")
+    ]
 
 
 def _check_portable(portable: PortableOptions, options: PipelineOptions) -> list[str]:

@@ -36,3 +36,10 @@ def test_errors_are_one_line_on_stderr(capsys, tmp_path):
     assert output.out == ""
     assert output.err.startswith("error: no SavedModel at ")
     assert output.err.count("\n") == 1
+
+
+def test_a_model_on_a_store_is_to_be_copied_first(capsys):
+    assert main(["s3://bucket/model"]) == 2
+    assert capsys.readouterr().err == (
+        "error: no SavedModel at s3://bucket/model: this command reads local folders only; copy it to this machine\n"
+    )

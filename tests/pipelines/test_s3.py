@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import storage
 from tests.servers.stand_in import Answer, Seen, stand_in
-from tests.support import ledger
+from tests.support import ledger, processes
 from tests.support.commands import ROOT, Command, Result
 from tests.support.ledger import births, write_config, write_rows
 from tests.support.s3 import S3Emulator, s3
@@ -277,6 +277,27 @@ def test_a_missing_extra_is_one_line(
         f"source.path: {path}: {scheme}:// needs packages that are not installed: pip install "
         f"'beam-tf-predict[{extra}]'"
     )
+
+
+def test_options_that_workers_would_not_get(command: Command, bucket: S3Emulator) -> None:
+    bucket.put("in.csv", (ROOT / "data" / "births-nc-2001.csv").read_bytes())
+    given = (f"--s3_endpoint_url={bucket.url}", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    result = command("batch", *ON_S3, *given)
+    assert result.code == 2, result
+    [line] = result.errors
+    assert line.startswith("error: --s3_endpoint_url: does not reach workers that are processes; set boto3's variable")
+    assert bucket.names() == ["in.csv"]
+
+
+def test_workers_that_are_processes(bucket: S3Emulator) -> None:
+    """They have the variables of the command."""
+    bucket.put("in.csv", (ROOT / "data" / "births-nc-2001.csv").read_bytes())
+    given = (*ON_S3, "--direct_running_mode=multi_processing", "--direct_num_workers=2", "--json")
+    done = processes.run(
+        [sys.executable, "-m", "pipelines.batch", *given], cwd=ROOT, env=bucket.env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows_written"] == 1450
 
 
 def test_options_of_beam_say_where_and_as_whom(

@@ -322,6 +322,7 @@ _KEYS = """
 import json, sys
 
 from pipelines import batch, init, stream
+from pipelines.config.errors import ConfigError
 from pipelines.config.load import load
 from pipelines.cost import prices
 from pipelines.planning.planner import make_plan
@@ -329,6 +330,10 @@ from pipelines.planning.planner import make_plan
 root, kept = sys.argv[1:]
 for name in ("schema", "descriptor", "signature_from"):
     print(json.dumps(make_plan(load(f"{root}/{name}.json"), offline=True).source_schema.names))
+try:
+    make_plan(load(f"{root}/schema.json", [f"source.schema={root}/none.avsc"]))
+except ConfigError as error:
+    print(json.dumps(error.problems))
 print(json.dumps(sorted(prices.load(f"{root}/prices.json").model_dump()) == sorted(prices.load().model_dump())))
 model, source = f"{root}/model/v1", f"{root}/in.csv"
 assert init.main(["--model", model, "--source", source, "--output", f"{root}/mine.json", "--force"]) == 0
@@ -379,8 +384,9 @@ def test_every_key_that_holds_a_path(bucket: Bucket, tmp_path: Path) -> None:
     kept = [f"--set=output.path={tmp_path}/p", f"--set=dead_letters.path={tmp_path}/d"]
     done = run_python(bucket, _KEYS, bucket.root, json.dumps(kept))
     assert done.returncode == 0, done.stderr
-    columns, messages, _, same_prices, summary = map(json.loads, done.stdout.splitlines())
+    columns, messages, _, missing, same_prices, summary = map(json.loads, done.stdout.splitlines())
     assert columns == messages == texts + numbers
+    assert missing == [f"source.schema: {bucket.root}/none.avsc cannot be read: No such file or directory"]
     assert same_prices
     assert (summary["rows_read"], summary["rows_written"]) == (40, 40)
     errors = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]

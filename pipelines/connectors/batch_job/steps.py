@@ -10,7 +10,7 @@ from inference.job.service import BatchJobService, JobOrder, JobState, JobStatus
 from pipelines import storage
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.connectors.batch_job import client
-from pipelines.connectors.batch_job.folder import JobFolder, Submitted
+from pipelines.connectors.batch_job.folder import JobFolder, Prepared, Submitted
 
 _FIRST_PAUSE_S = 0.25
 _SLOWER = 1.5
@@ -25,7 +25,7 @@ class JobRunningError(Exception):
 
 
 def submit(
-    config: BatchJobConfig, name: str, folder: JobFolder, service: BatchJobService, again: bool
+    config: BatchJobConfig, name: str, folder: JobFolder, prepared: Prepared, service: BatchJobService, again: bool
 ) -> tuple[JobStatus, bool]:
     """Submits the job of a folder, or finds that it was.
 
@@ -33,6 +33,7 @@ def submit(
       config: of the model.
       name: of the run.
       folder: of the job.
+      prepared: the instances.
       service: that runs it.
       again: whether a job that has failed or was cancelled is followed by another one.
 
@@ -57,7 +58,8 @@ def submit(
         # Written before: whoever comes after a crash looks for the same job.
         folder.write_submitted(Submitted(attempt=attempt))
         order = JobOrder(
-            name=f"beam_tf_predict_{folder.identity}_{attempt}",
+            # Instances that were prepared anew have other keys: an earlier job's results are not theirs.
+            name=f"beam_tf_predict_{folder.identity}_{prepared.run}_{attempt}",
             identity=folder.identity,
             instances=address_of(f"{folder.instances}*"),
             output=address_of(folder.results(attempt)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +153,13 @@ def test_options_of_jobs_are_for_jobs(command: Command) -> None:
     assert result.errors == ["error: --step: is for batch prediction jobs; model.type is saved_model"]
 
 
+def test_a_job_is_no_template(command: Command, config: str, server: JobServer) -> None:
+    result = command("batch", "--config", config, "--template_location=gs://bucket/t")
+    assert result.code == 2
+    assert "cannot be a template; run its steps with --step" in result.errors[0]
+    assert server.jobs() == []
+
+
 def test_streams_replays_and_trials_refuse_jobs(command: Command, config: str) -> None:
     model = json.loads(Path(config).read_text())["model"]
     stream = command("stream", f"--set=model={json.dumps(model)}", "--duration", "1")
@@ -289,3 +297,15 @@ def test_a_bucket_must_be_where_the_model_is(
     assert (found is None) is bool(said)
     assert all(said in problem for problem in problems)
     assert len(problems) == bool(said)
+
+
+def test_a_folder_that_was_removed_is_begun_anew(
+    command: Command, tmp_path: Path, config: str, server: JobServer
+) -> None:
+    """The keys of new instances are others: the results of the first job are not theirs."""
+    for count in (1, 2):
+        result = command("batch", "--config", config, "--json")
+        assert result.code == 0, result
+        assert result.summary["rows_written"] == 300
+        assert len(server.jobs()) == count
+        shutil.rmtree(tmp_path / "jobs")

@@ -212,4 +212,7 @@ class _Lease(Lock):
             return
         self._ended.set()
         self._thread.join(_RENEW_S)
-        storage.delete([self._path])
+        try:
+            storage.delete([self._path])
+        except OSError:
+            pass  # nobody renews it: it is over in a while
