@@ -106,6 +106,28 @@ def test_a_batch_job_from_a_flex_template(storage: StorageEmulator, api: JobsApi
     assert [name for name in names if "lock" in name or ".tmp/" in name] == []
 
 
+def test_a_job_that_no_command_waits_for(storage: StorageEmulator, api: JobsApi) -> None:
+    """It publishes only where no other run is at work, and once, however often its template is started."""
+    places = ["--set=output.path=gs://bucket/alone/p", "--set=dead_letters.path=gs://bucket/alone/d"]
+    sets = ["--set=source.path=gs://bucket/in/*.csv", *places]
+    done = run(storage, "batch", *sets, *flags(api, "--template_location", "gs://bucket/templates/batch"))
+    assert done.returncode == 0, done.stderr
+    template = storage.read("templates/batch")
+    storage.put("alone/.p.lock-0badcafe", b"{}")
+    refused = api.start_template(template)
+    wait_until(lambda: refused.state != 2, "the job's end")
+    assert refused.state == 4
+    assert "in use" in refused.message
+    assert storage.names("alone/p-") == storage.names("alone/.p.manifest") == []
+    storage.delete("alone/.p.lock-0badcafe")
+    for _ in range(2):
+        job = api.start_template(template)
+        wait_until(lambda started=job: started.state != 2, "the job's end")
+        assert job.state == 3, job.message
+        [shard] = storage.names("alone/p-")
+        assert len(storage.read(shard).splitlines()) == 1_451
+
+
 def test_a_classic_template(storage: StorageEmulator, api: JobsApi) -> None:
     sets = [f"--set={key}={json.dumps(value)}" for key, value in STREAM.items()]
     done = run(storage, "stream", *sets, *flags(api, "--template_location", "gs://bucket/templates/stream"))

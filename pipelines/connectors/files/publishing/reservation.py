@@ -205,18 +205,25 @@ def held_to_publish(place: Place, run: str, name: str) -> Iterator[None]:
       name: its name.
 
     Raises:
-      ConfigError: another run holds the place, a stopped one left it so that it cannot be completed, or what is in the
-        way was not written by this project.
+      PublishError: another run holds the place, a stopped one left it so that it cannot be completed, or what is in the
+        way was not written by this project. Not a ConfigError, whose list of problems Beam would not keep.
     """
     folder, _ = shards.split_prefix(place.prefix)
     if folder and not storage.is_remote(folder):
         os.makedirs(folder, exist_ok=True)
     holder = Holder.this_process(run, name)
-    held = lock_place(place, holder)
     try:
-        complete([place.prefix], holder)
-        if problems := in_the_way(place):
-            raise ConfigError(problems)
+        held = lock_place(place, holder)
+    except ConfigError as error:
+        raise PublishError("; ".join(error.problems)) from None
+    try:
+        try:
+            complete([place.prefix], holder)
+            problems = in_the_way(place)
+        except ConfigError as error:
+            problems = error.problems
+        if problems:
+            raise PublishError("; ".join(problems))
         commit.remove_left_behind(place.prefix, but=run)
         yield
     finally:
