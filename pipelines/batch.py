@@ -45,7 +45,7 @@ def _add_job_arguments(parser: argparse.ArgumentParser) -> None:
     add("--step", choices=_STEPS, help="do this one step; each is done once, however often it is run")
     add("--detach", action="store_true", help="end once the job is submitted; the same command without it goes on")
     add("--cancel", action="store_true", help="cancel the job that this config has submitted")
-    add("--resubmit", action="store_true", help="submit a new job where the last one has failed or was cancelled")
+    add("--resubmit", action="store_true", help="submit a new job, though one has ended")
 
 
 def _job_options(arguments: Any) -> list[str]:
@@ -67,7 +67,10 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     run_batch.refuse_streams(config)
     dry_run = is_set(flags, "dry_run")
     template = is_template(flags)
+    given = _job_options(arguments)
     if isinstance(config.model, BatchJobConfig):
+        if len(given) > 1 and given != ["--detach", "--resubmit"]:
+            raise ConfigError([f"{' and '.join(given)}: exclude each other; give one"])
         if template:
             raise ConfigError(
                 ["--template_location: a batch prediction job is several steps, which a template has not; leave it out"]
@@ -75,7 +78,7 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
         from pipelines.cli import run_batch_job
 
         return run_batch_job.execute(make_plan(config, offline=dry_run), arguments, flags, started)
-    if given := _job_options(arguments):
+    if given:
         raise ConfigError([f"{given[0]}: is for batch prediction jobs; model.type is {config.model.type}"])
     plan = make_plan(config, offline=dry_run)
     sink = registry.batch_sink(plan)

@@ -73,6 +73,7 @@ class AiPlatformJobs(BatchJobService):
 
     def look(self) -> None:
         self.api.list_all(self._jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL}"})
+        self.require(self._settings.model)
 
     def find(self, order: JobOrder) -> JobStatus | None:
         found = self.api.get(f"{self._jobs}/{order.name}")

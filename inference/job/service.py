@@ -104,7 +104,11 @@ class BatchJobService(ABC):
 
     @abstractmethod
     def look(self) -> None:
-        """Makes a call that costs nothing. Raises ServiceError: the service refuses the caller, or is not there."""
+        """Makes calls that cost nothing.
+
+        Raises:
+          ServiceError: the service refuses the caller, or is not there, or has no such model.
+        """
 
     @abstractmethod
     def find(self, order: JobOrder) -> JobStatus | None:
@@ -117,6 +121,11 @@ class BatchJobService(ABC):
     @abstractmethod
     def status_of(self, told: Json) -> JobStatus:
         """Returns how a job is, from what the service tells of it."""
+
+    def require(self, model: str) -> None:
+        """Looks at a model. Raises ServiceError: it is not there."""
+        if self.api.get(model) is None:
+            raise ServiceError(f"there is no model {model}", 404)
 
     def get(self, resource: str) -> JobStatus:
         """Returns how a job is. Raises ServiceError."""

@@ -89,6 +89,7 @@ class VertexJobs(BatchJobService):
 
     def look(self) -> None:
         self.api.list_all(self._jobs, "batchPredictionJobs", {"pageSize": "1", "filter": f'displayName="{LABEL}"'})
+        self.require(self._settings.model)
 
     def find(self, order: JobOrder) -> JobStatus | None:
         query = {"filter": f'labels.{LABEL}="{order.identity}"', "pageSize": "100"}

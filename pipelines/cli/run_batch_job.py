@@ -79,13 +79,17 @@ class _JobRun:
         submitted = self._folder.submitted()
         if submitted is None or not submitted.resource:
             raise ConfigError([f"--cancel: no job of this config over this input was submitted ({self._folder.path})"])
-        with client.explained(self._config):
-            service = self._service()
-            status = service.get(submitted.resource)
+        service = self._service()
+        try:
+            status = steps.look_at(self._config, submitted.resource, service)
             was_final = status.state.is_final
             if not was_final:
-                service.cancel(submitted.resource)
-                status = service.get(submitted.resource)
+                with client.explained(self._config):
+                    service.cancel(submitted.resource)
+                status = steps.look_at(self._config, submitted.resource, service)
+        except steps.JobEndedError as error:
+            terminal.print_error(masked(str(error)))
+            return command.FAILED
         did = "has ended already" if was_final else "is told to end"
         self._report.step("cancel", job=status, line=f"the job {status.resource} {did}; it is {status.said}")
         return command.OK
@@ -203,8 +207,7 @@ class _JobRun:
             )
         else:
             assert submitted is not None
-            with client.explained(self._config):
-                status = service.get(submitted.resource)
+            status = steps.look_at(self._config, submitted.resource, service)
         if "wait" in self._wanted:
             with self._timed("wait"), _waiting(status.resource):
                 return steps.wait(self._config, status.resource, service, self._tell, self._note)

@@ -72,6 +72,6 @@ def over(config: BatchJobConfig, estimate: JobCostEstimate) -> list[str]:
     if estimate.cost <= config.max_cost:
         return []
     return [
-        f"model.max_cost: the job is estimated to cost {estimate.in_words()}, and may cost {config.max_cost:,.2f}; "
+        f"model.max_cost: the job is estimated to cost {estimate.in_words()}, and may cost {config.max_cost:g}; "
         "raise max_cost, take fewer rows, or correct rows_per_node_hour"
     ]

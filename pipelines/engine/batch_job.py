@@ -76,8 +76,9 @@ def make_join(
       form: of the result lines.
 
     Raises:
-      JobEndedError: the job says that its results are elsewhere.
+      JobEndedError: the job says that its results are elsewhere, or they or prepared rows are gone.
     """
+    _require_rows(folder, prepared)
     if status is None:
         return join_flow.Join(folder, prepared, (), form, "there was no job", None)
     submitted = folder.submitted()
@@ -86,11 +87,37 @@ def make_join(
     if not path_of(where).startswith(path_of(address_of(told)).rstrip("/")):
         raise JobEndedError(f"the job {status.resource} says that its results are in {where}, and was told {told}")
     found = results.find(where)
+    if not found.results and status.succeeded != 0:
+        raise JobEndedError(
+            f"the job {status.resource} is {status.said}, and there are no files of results in {where}; put them back, "
+            "or run the same command with --resubmit, which submits a new job over the same instances"
+        )
     said = results.what_went_wrong(found.errors) or list(status.partial_failures[:3])
     missing = "the job gave no result for this row" + (
         f"; it says of rows that failed: {'; '.join(said)}" if said else ""
     )
     return join_flow.Join(folder, prepared, results.pieces(found.results), form, missing[:500], status.model_version)
+
+
+def _require_rows(folder: JobFolder, prepared: Prepared) -> None:
+    """Raises JobEndedError if the files of prepared rows are not as they were written."""
+    wanted: dict[str, int] = {}
+    for group in prepared.groups:
+        path = folder.shard_of(group.name)
+        wanted[path] = max(wanted.get(path, 0), group.offset + group.length)
+    wanted |= {folder.dead_letters + file.name: file.size for file in prepared.dead_letters}
+    present = {
+        place + entry.name: entry.size
+        for place in (folder.rows, folder.dead_letters)
+        for entry in storage.entries(place, "")
+    }
+    for path, size in wanted.items():
+        if present.get(path) != size:
+            became = "is gone" if path not in present else "is not as it was written"
+            raise JobEndedError(
+                f"{path} {became}, and its rows cannot be joined without it; put it back, or remove {folder.path} and "
+                "run the same command, which prepares the rows again and submits a new job"
+            )
 
 
 def remove_sorted(folder: JobFolder) -> None:

@@ -151,6 +151,9 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
         said = _said(text, TooManyFailuresError)
         advice = "dead_letters.max_fraction=1 has all rows tried, and their dead letters written"
         return RunFailedError(f"{said}; {consequence}; {advice}", "", incomplete=True)
+    if step.ResultsMisfitError.__name__ in text:
+        said = f"{_said(text, step.ResultsMisfitError)}; --resubmit submits a new job over the same instances"
+        return RunFailedError(f"the job's results do not fit the rows, so {consequence}: {said}", "", incomplete=True)
     if step.UnbalancedError.__name__ in text:
         said = _said(text, step.UnbalancedError)
         return RunFailedError(f"rows are missing, so {consequence}: {said}", details, incomplete=True)

@@ -99,7 +99,7 @@ class Summary:
             found.append(
                 f"{self.dead_letter_fraction:.2%} of the rows were dead-lettered, and dead_letters.max_fraction "
                 f"allows {self.max_fraction:.2%}; see why in {self.dead_letters}, mend, then run "
-                "python -m pipelines.replay"
+                + ("the same command with --resubmit" if self.batch_job else "python -m pipelines.replay")
             )
         return found
 

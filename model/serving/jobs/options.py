@@ -69,7 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser, types: dict[str, Callable[[st
     count, amount, share = types["count"], types["amount"], types["share"]
     group = parser.add_argument_group("batch prediction jobs, and their misbehaviour on purpose")
     add = group.add_argument
-    add("--job-folder", action="append", metavar="DIR", help="a local folder that jobs may use (the working directory)")
+    add(
+        "--job-folder",
+        action="append",
+        type=_folder,
+        metavar="DIR",
+        help="a local folder that jobs may use (the working directory)",
+    )
     add("--job-workers", type=count, default=2, metavar="N", help="threads of a job (default: %(default)s)")
     add("--job-shards", type=count, default=2, metavar="N", help="files of results of a job (default: %(default)s)")
     add("--job-state-seconds", type=amount, default=0.0, metavar="S", help="in each state before a job runs")
@@ -88,10 +94,16 @@ def add_arguments(parser: argparse.ArgumentParser, types: dict[str, Callable[[st
     add("--job-denied", action="store_true", help="refuse callers with 403")
 
 
+def _folder(path: str) -> str:
+    if not os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"{path} is not a folder")
+    return os.path.realpath(path)
+
+
 def options_of(parsed: argparse.Namespace) -> JobOptions:
     """Returns what a command line says."""
     return JobOptions(
-        folders=tuple(os.path.realpath(folder) for folder in parsed.job_folder or (os.getcwd(),)),
+        folders=tuple(parsed.job_folder or (os.path.realpath(os.getcwd()),)),
         workers=parsed.job_workers,
         shards=parsed.job_shards,
         state_s=parsed.job_state_seconds,

@@ -1,6 +1,7 @@
 """Routes the paths of the two services that run batch prediction jobs.
 
 POST, GET /v1/projects/{project}/locations/{location}/batchPredictionJobs
+GET /v1/projects/{project}/locations/{location}/models/{model}, .../{project}/models/{model}[/versions/{version}]
 GET, DELETE .../batchPredictionJobs/{job};  POST .../batchPredictionJobs/{job}:cancel
 POST, GET /v1/projects/{project}/jobs;  GET .../jobs/{job};  POST .../jobs/{job}:cancel
 """
@@ -83,6 +84,7 @@ def routes(service: Service, queue: JobQueue) -> list[Route]:
         return Route(template, _endpoint(api, queue, action), methods=[method])
 
     return [
+        *_models(service, api, queue),
         route(_VERTEX, "POST", submit_vertex),
         route(_VERTEX, "GET", listed(_VERTEX, "batchPredictionJobs", vertex.told)),
         route(_VERTEX + "/{job}:cancel", "POST", cancel(_VERTEX)),
@@ -93,6 +95,21 @@ def routes(service: Service, queue: JobQueue) -> list[Route]:
         route(_AI_PLATFORM + "/{job}:cancel", "POST", cancel(_AI_PLATFORM)),
         route(_AI_PLATFORM + "/{job}", "GET", one(_AI_PLATFORM, ai_platform.told)),
     ]
+
+
+def _models(service: Service, api: HttpProtocol, queue: JobQueue) -> list[Route]:
+    """The routes that tell of a model: whether it is there is looked at before a job is submitted."""
+
+    def action(request: Request, _: bytes) -> Json:
+        given = request.path_params
+        name, _at, alias = given["model"].partition("@")
+        number = str(given.get("version") or alias).removeprefix("v")
+        found = service.models.find(name, int(number) if number.isdecimal() and len(number) < 19 else None)
+        told = {"displayName": name, "versionId": str(found.number)}
+        return {"name": request.url.path.removeprefix("/v1/"), **told}
+
+    paths = ("locations/{location}/models/{model}", "models/{model}", "models/{model}/versions/{version}")
+    return [Route(f"/v1/projects/{{project}}/{path}", _endpoint(api, queue, action), methods=["GET"]) for path in paths]
 
 
 def _endpoint(api: HttpProtocol, queue: JobQueue, action: Action) -> Callable[[Request], Any]:

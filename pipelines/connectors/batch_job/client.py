@@ -128,6 +128,8 @@ def explained(config: BatchJobConfig) -> Iterator[None]:
 def _advice(config: BatchJobConfig, error: ServiceError) -> str:
     project = config.resource.split("/")[1]
     where = f"project {project}" + (f", {region_of(config.resource)}" if config.service == "vertex" else "")
+    if error.status in (401, 403) and is_local(config):
+        return ""
     if error.status == 401:
         return "; run 'gcloud auth application-default login', or set GOOGLE_APPLICATION_CREDENTIALS to a key file"
     if error.status == 403:

@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Callable
 
-from inference.job.service import BatchJobService, JobOrder, JobState, JobStatus
+from inference.job.service import BatchJobService, JobOrder, JobStatus
+from model.cloud.errors import ServiceError
 from pipelines import storage
 from pipelines.config.batch_job import BatchJobConfig
+from pipelines.config.errors import ConfigError
 from pipelines.connectors.batch_job import client
 from pipelines.connectors.batch_job.folder import JobFolder, Prepared, Submitted
 
@@ -35,7 +37,7 @@ def submit(
       folder: of the job.
       prepared: the instances.
       service: that runs it.
-      again: whether a job that has failed or was cancelled is followed by another one.
+      again: whether another job follows one that has ended.
 
     Returns:
       The job, and whether it was submitted now.
@@ -48,13 +50,18 @@ def submit(
     attempt = before.attempt if before is not None else 1
     with client.explained(config):
         if before is not None and before.resource:
-            status = service.get(before.resource)
-            if status.state in (JobState.FAILED, JobState.CANCELLED):
-                if not again:
+            status = _known(service, before.resource)
+            if not again:
+                if status is None:
+                    raise JobEndedError(_forgotten(before.resource))
+                if status.state.is_final and not status.state.has_results:
                     raise JobEndedError(why_ended(status))
-                attempt += 1
-            else:
                 return status, False
+            if status is not None and not status.state.is_final:
+                raise ConfigError(
+                    [f"--resubmit: the job {status.resource} is {status.said}; wait for its end, or --cancel it first"]
+                )
+            attempt += 1
         # Written before: whoever comes after a crash looks for the same job.
         folder.write_submitted(Submitted(attempt=attempt))
         order = JobOrder(
@@ -68,6 +75,20 @@ def submit(
         status, is_new = service.submit(order)
     folder.write_submitted(Submitted(attempt=attempt, resource=status.resource))
     return status, is_new
+
+
+def look_at(config: BatchJobConfig, resource: str, service: BatchJobService) -> JobStatus:
+    """Returns how a job is.
+
+    Raises:
+      ConfigError, JobServiceError: the service does not tell.
+      JobEndedError: it does not know the job any more.
+    """
+    with client.explained(config):
+        status = _known(service, resource)
+    if status is None:
+        raise JobEndedError(_forgotten(resource))
+    return status
 
 
 def wait(
@@ -95,8 +116,7 @@ def wait(
     pause, last = _FIRST_PAUSE_S, None
     while True:
         try:
-            with client.explained(config):
-                status = service.get(resource)
+            status = look_at(config, resource, service)
         except client.JobServiceError as error:
             note(str(error))
         else:
@@ -115,6 +135,23 @@ def wait(
             )
         time.sleep(min(pause, left))
         pause = min(pause * _SLOWER, config.poll_s)
+
+
+def _known(service: BatchJobService, resource: str) -> JobStatus | None:
+    """How a job is; None if the service does not know it any more."""
+    try:
+        return service.get(resource)
+    except ServiceError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _forgotten(resource: str) -> str:
+    return (
+        f"the service does not know the job {resource} any more (a server on this machine forgets its jobs when it "
+        "ends); run the same command with --resubmit, which submits a new job over the same instances"
+    )
 
 
 def why_ended(status: JobStatus) -> str:

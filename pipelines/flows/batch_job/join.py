@@ -28,7 +28,7 @@ from pipelines import storage
 from pipelines.connectors.base import BatchSinkConnector
 from pipelines.connectors.batch_job.folder import DeadLetterFile, Group, JobFolder, Prepared
 from pipelines.connectors.batch_job.results import ResultPiece, line_blocks
-from pipelines.connectors.batch_job.stored_rows import restored
+from pipelines.connectors.batch_job.stored_rows import StoredRowsError, restored
 from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.files.publishing.step import PublishTarget
 from pipelines.dead_letters.limit import DeadLetterLimit
@@ -171,7 +171,10 @@ class JoinResults(beam.DoFn):  # type: ignore[misc]
             return
         group = groups[0]
         path = self._folder.shard_of(name)
-        kept = restored(storage.read_range(path, group.offset, group.offset + group.length))
+        try:
+            kept = restored(storage.read_range(path, group.offset, group.offset + group.length))
+        except StoredRowsError as error:
+            raise StoredRowsError(f"{path}, group {name}: {error}; remove {self._folder.path} and run again") from None
         batch = kept.batch
         refused = failures_of(batch)
         TALLY.add(read=group.rows)

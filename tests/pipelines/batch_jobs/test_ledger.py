@@ -81,7 +81,10 @@ def test_results_that_no_row_can_have_end_the_run(command: Command, tmp_path: Pa
     assert result.code == 3, result
     said = "a repeated key" if fault == "duplicate_rate" else "an unknown key"
     [line] = result.errors
+    assert "the job's results do not fit the rows, so nothing was published" in line
     assert f"results with {said}, such as " in line
+    assert "--resubmit submits a new job" in line
+    assert "Traceback" not in result.err
     assert shards(tmp_path / "out" / "p") == []
 
 

@@ -115,7 +115,7 @@ def changed(model: dict[str, Any], **settings: Any) -> dict[str, Any]:
 
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], int, str]] = {
     "caller refused": ({"denied": True}, {}, 2, "Permission 'aiplatform.batchPredictionJobs.create' denied"),
-    "no such model": ({}, {"resource": "projects/p/locations/us-central1/models/nobody"}, 2, "does not exist"),
+    "no such model": ({}, {"resource": "projects/p/locations/us-central1/models/nobody"}, 2, "there is no model"),
     "not a model": ({}, {"resource": "models/nobody"}, 2, "is not projects/P/locations/L/models/M"),
     "quota": ({"quota": 0}, {}, 1, "run the same command again later, or ask for more quota"),
     "other folder": ({}, {"folder": "/proc/version/jobs"}, 2, "model.folder: cannot write to /proc/version/jobs"),
@@ -297,6 +297,68 @@ def test_a_bucket_must_be_where_the_model_is(
     assert (found is None) is bool(said)
     assert all(said in problem for problem in problems)
     assert len(problems) == bool(said)
+
+
+def test_a_job_that_the_service_has_forgotten(command: Command, tmp_path: Path, config: str, server: JobServer) -> None:
+    assert command("batch", "--config", config, "--detach").code == 0
+    with job_server(tmp_path) as other:
+        there = f"--set=model.url={other.url}"
+        for arguments in (["--step", "wait"], [], ["--step", "join"], ["--cancel"]):
+            result = command("batch", "--config", config, there, *arguments)
+            assert result.code == 1, (arguments, result)
+            assert "does not know the job" in result.errors[0]
+            assert "with --resubmit" in result.errors[0]
+        again = command("batch", "--config", config, there, "--resubmit", "--json")
+        assert again.code == 0, again
+        assert again.summary["rows_written"] == 300
+        assert len(other.jobs()) == 1
+
+
+def test_resubmit_is_for_jobs_that_have_ended(command: Command, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "in.csv", "csv", births(30, 38))
+    with job_server(tmp_path, run_s=600) as server:
+        config = config_of(tmp_path, file, server.model(tmp_path))
+        assert command("batch", "--config", config, "--detach").code == 0
+        result = command("batch", "--config", config, "--resubmit", "--detach")
+        assert result.code == 2, result
+        assert "wait for its end, or --cancel it first" in result.errors[0]
+        assert len(server.jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("rows/*", "is gone, and its rows cannot be joined without it"),
+        ("rows/*.rows+", "is not as it was written"),
+        ("results-1/*/prediction.results*", "there are no files of results"),
+    ],
+)
+def test_files_of_a_job_that_are_gone(
+    command: Command, tmp_path: Path, config: str, server: JobServer, gone: str, said: str
+) -> None:
+    """Nothing is published over what an earlier run has published."""
+    assert command("batch", "--config", config).code == 0
+    before = [path.read_bytes() for path in shards(tmp_path / "out" / "p")]
+    found = list((tmp_path / "jobs").glob(f"*/{gone.rstrip('+')}"))
+    assert found
+    for path in found:
+        if gone.endswith("+"):
+            path.write_bytes(path.read_bytes()[:-50])
+        else:
+            path.unlink()
+    result = command("batch", "--config", config)
+    assert result.code == 1, result
+    [line] = result.errors
+    assert said in line
+    assert "run the same command" in line
+    assert [path.read_bytes() for path in shards(tmp_path / "out" / "p")] == before
+
+
+@pytest.mark.parametrize("options", [["--step", "wait", "--detach"], ["--cancel", "--resubmit"]])
+def test_options_that_exclude_each_other(command: Command, config: str, options: list[str]) -> None:
+    result = command("batch", "--config", config, *options)
+    assert result.code == 2
+    assert "exclude each other; give one" in result.errors[0]
 
 
 def test_a_folder_that_was_removed_is_begun_anew(

@@ -18,12 +18,25 @@ from pipelines.connectors.files.publishing.manifest import Manifest, Shard
 from pipelines.connectors.files.publishing.place import Place
 from pipelines.connectors.files.publishing.reservation import held_to_publish
 from pipelines.formats.base import Writer
-from pipelines.telemetry.accounting import DEAD_LETTERS, NAMESPACE, OUTPUT, Account, Receipt, ShardWritten, balance
+from pipelines.telemetry.accounting import (
+    DEAD_LETTERS,
+    NAMESPACE,
+    OUTPUT,
+    Account,
+    Misfits,
+    Receipt,
+    ShardWritten,
+    balance,
+)
 from pipelines.telemetry.constant_outputs import in_all, notes_on
 
 
 class UnbalancedError(RuntimeError):
     """Raised when rows are missing, or there are too many: nothing was published."""
+
+
+class ResultsMisfitError(UnbalancedError):
+    """Raised when a batch prediction job gave results that no row can have: nothing was published."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,8 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         for name in ("rows_read", "rows_written", "rows_dead_lettered"):
             Metrics.counter(NAMESPACE, name).inc(getattr(account, name))
         if account.problems:
-            raise UnbalancedError("; ".join(account.problems[:5]))
+            misfit = any(isinstance(receipt, Misfits) for receipt in receipts)
+            raise (ResultsMisfitError if misfit else UnbalancedError)("; ".join(account.problems[:5]))
         target = self._target
         with ExitStack() as held:
             for place in target.unattended:
