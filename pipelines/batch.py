@@ -66,17 +66,13 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
     config = load(arguments.config, arguments.set, absolute=has_other_processes(flags))
     run_batch.refuse_streams(config)
     dry_run = is_set(flags, "dry_run")
-    template = is_template(flags)
     if isinstance(config.model, BatchJobConfig):
-        if template:
-            raise ConfigError(
-                ["--template_location: a batch prediction job is several steps, which a template has not; leave it out"]
-            )
         from pipelines.cli import run_batch_job
 
         return run_batch_job.execute(make_plan(config, offline=dry_run), arguments, flags, started)
     if given := _job_options(arguments):
         raise ConfigError([f"{given[0]}: is for batch prediction jobs; model.type is {config.model.type}"])
+    template = is_template(flags)
     plan = make_plan(config, offline=dry_run)
     sink = registry.batch_sink(plan)
     if dry_run or template:

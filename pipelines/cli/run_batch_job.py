@@ -47,8 +47,8 @@ def execute(plan: Plan, arguments: Any, flags: list[str], started: float) -> int
     if any(flag.partition("=")[0] == "--template_location" for flag in flags):
         raise ConfigError(
             [
-                "--template_location: a batch prediction job has two pipelines with a job of a service between them, and "
-                "cannot be a template; run its steps with --step, see docs/batch-jobs.md"
+                "--template_location: a batch prediction job has two pipelines with a job of a service between them, "
+                "and cannot be a template; run its steps with --step, see docs/batch-jobs.md"
             ]
         )
     run = _JobRun(plan, arguments, flags, started)
