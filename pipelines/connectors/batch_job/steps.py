@@ -104,7 +104,7 @@ def wait(
       config: of the model.
       resource: name of the job.
       service: that runs it.
-      tell: takes each state that differs from the one before.
+      tell: takes each state, or counts of rows, that differ from those before.
       note: takes what goes wrong while the job is looked at, one line each.
 
     Raises:
@@ -113,16 +113,19 @@ def wait(
       JobRunningError: it did not end in time.
     """
     until = time.monotonic() + config.deadline_s
-    pause, last = _FIRST_PAUSE_S, None
+    pause = _FIRST_PAUSE_S
+    last: tuple[str, int | None, int | None] | None = None
     while True:
         try:
             status = look_at(config, resource, service)
         except client.JobServiceError as error:
             note(str(error))
         else:
-            if last != status:
+            # What is billed grows with each look.
+            seen = status.said, status.succeeded, status.failed
+            if last != seen:
                 tell(status)
-            last = status
+            last = seen
             if status.state.has_results:
                 return status
             if status.state.is_final:
