@@ -29,6 +29,7 @@ from inference.errors import EndpointConfigError
 from inference.marks import failures_of
 from tests.support.commands import ROOT, save
 from tests.support.ledger import DEFAULTS, MODEL
+from tests.support.many_kinds import kinds, save_many_kinds
 from tests.support.serving_process import Serving, serving
 from tests.support.waiting import wait_until
 
@@ -196,63 +197,13 @@ def test_a_row_that_the_model_refuses_stands_alone(way: str, strict: Serving, st
 
 @pytest.fixture(scope="module")
 def many_kinds_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    import tensorflow as tf
-
-    inputs = [
-        tf.TensorSpec([None], tf.bool, "flag"),
-        tf.TensorSpec([None], tf.int64, "long"),
-        tf.TensorSpec([None, 1], tf.int32, "column"),
-        tf.TensorSpec([None], tf.uint8, "byte"),
-        tf.TensorSpec([None, 3], tf.float64, "triple"),
-        tf.TensorSpec([None, None, 2], tf.float32, "pairs"),
-        tf.TensorSpec([None], tf.string, "text"),
-        tf.TensorSpec([None], tf.float16, "half"),
-    ]
-
-    class ManyKinds(tf.Module):
-        @tf.function(input_signature=inputs)
-        def __call__(
-            self, flag: Any, long: Any, column: Any, byte: Any, triple: Any, pairs: Any, text: Any, half: Any
-        ) -> dict[str, Any]:
-            return {
-                "not_flag": tf.logical_not(flag),
-                "longer": long + 1,
-                "columns": column * 2,
-                "bytes": tf.identity(byte),
-                "triples": triple * 3,
-                "pair_sums": tf.reduce_sum(pairs, 1),
-                "texts": tf.strings.join([text, "!"]),
-                "halves": tf.identity(half),
-            }
-
-    return save(ManyKinds(), tmp_path_factory.mktemp("many_kinds"))
+    return save_many_kinds(tmp_path_factory.mktemp("many_kinds"))
 
 
 @pytest.fixture(scope="module")
 def many_kinds(many_kinds_model: str) -> Iterator[Serving]:
     with serving(many_kinds_model) as server:
         yield server
-
-
-def kinds(rows: int) -> pa.RecordBatch:
-    rng = np.random.default_rng(3)
-    floats = np.concatenate([[np.nan, np.inf, -np.inf, -0.0, 5e-324, 1.7976931348623157e308], rng.normal(size=rows)])
-    longs = np.concatenate([[2**63 - 2, -(2**63), 2**53 + 1], rng.integers(-(2**53), 2**53, rows)])[:rows]
-    return pa.RecordBatch.from_pydict(
-        {
-            "flag": pa.array(rng.integers(0, 2, rows).astype(bool)),
-            "long": pa.array(longs),
-            "column": pa.array(rng.integers(-(2**30), 2**30, rows), pa.int32()),
-            "byte": pa.array(rng.integers(0, 256, rows), pa.uint8()),
-            "triple": pa.array([floats[i : i + 3].tolist() for i in range(rows)], pa.list_(pa.float64())),
-            "pairs": pa.array(
-                [[[float(i), 0.1], [1e-3, 2.0], [3.0, -1.0]][: 1 + i % 3] for i in range(rows)],
-                pa.list_(pa.list_(pa.float32())),
-            ),
-            "text": pa.array([f"täxt \"{i}\" \\ 漢 \n" for i in range(rows)]),
-            "half": pa.array(rng.normal(size=rows).astype(np.float16)),
-        }
-    )  # fmt: skip
 
 
 def test_every_kind_of_value_travels(way: str, many_kinds: Serving, many_kinds_model: str) -> None:
