@@ -47,7 +47,7 @@ def told(job: Job) -> Json:
     """Returns a job as the service tells it."""
     state = "SUCCEEDED" if job.state is State.PARTIAL else job.state.name
     found: Json = {
-        **job.order.body,
+        **{name: job.order.body[name] for name in ("jobId", "labels", "predictionInput") if name in job.order.body},
         "state": state,
         "createTime": timestamp(job.created),
         "predictionOutput": {

@@ -150,7 +150,7 @@ class StorageFiles(JobFiles):
             raise RequestError(Status.NOT_FOUND, f"The specified bucket does not exist: {bucket}")
 
     def put(self, local: str, path: str) -> None:
-        self._blob(path).upload_from_filename(local)
+        self._blob(path).upload_from_filename(local, if_generation_match=0)
         os.remove(local)
 
     def _blob(self, path: str) -> Any:

@@ -90,7 +90,7 @@ class Job:
     def move(self, state: State, message: str = "") -> None:
         """Goes over to a state, unless the job has ended."""
         with self.lock:
-            if self.state.is_final:
+            if self.state.is_final or (self.state is State.CANCELLING and not state.is_final):
                 return
             self.state, self.message = state, message
             if state is State.RUNNING:

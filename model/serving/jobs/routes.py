@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from model.serving import rest_google
-from model.serving.errors import RequestError, Status, invalid
+from model.serving.errors import RequestError, Status, invalid, note
 from model.serving.http import HttpProtocol, ResetResponse
 from model.serving.jobs import ai_platform, vertex
 from model.serving.jobs.job import Job
@@ -31,7 +31,7 @@ _VERTEX = "/v1/projects/{project}/locations/{location}/batchPredictionJobs"
 _AI_PLATFORM = "/v1/projects/{project}/jobs"
 _MOST_BODY = 1 << 20
 _MOST_PAGE = 100
-_CONDITION = re.compile(r"""\s*(displayName|state|labels\.[\w-]+)\s*[=:]\s*"?([^"]*?)"?\s*""", re.ASCII)
+_CONDITION = re.compile(r"""\s*(displayName|state|jobId|labels\.[\w-]+)\s*[=:]\s*"?([^"]*?)"?\s*""", re.ASCII)
 
 Json = dict[str, Any]
 Action = Callable[[Request, bytes], Json]
@@ -60,8 +60,9 @@ def routes(service: Service, queue: JobQueue) -> list[Route]:
 
     def listed(template: str, key: str, told: Callable[[Job], Json]) -> Action:
         def action(request: Request, _: bytes) -> Json:
+            conditions = _conditions(request.query_params.get("filter", ""))
             found = [told(job) for job in queue.below(path(template, request))]
-            chosen = [each for each in found if _is_wanted(each, request.query_params.get("filter", ""))]
+            chosen = [each for each in found if _is_wanted(each, conditions)]
             return _page(chosen, key, request)
 
         return action
@@ -120,6 +121,9 @@ def _endpoint(api: HttpProtocol, queue: JobQueue, action: Action) -> Callable[[R
             answer = await asyncio.to_thread(action, request, body)
         except RequestError as error:
             return api.response(error)
+        except Exception as error:
+            note(f"a request failed: {type(error).__name__}: {error}")
+            return api.response(RequestError(Status.INTERNAL, f"{type(error).__name__} in the server"))
         if queue.loses_answer():
             return ResetResponse()
         return Response(orjson.dumps(answer), media_type="application/json")
@@ -147,18 +151,24 @@ def _object(body: bytes) -> Json:
     return found
 
 
-def _is_wanted(found: Json, condition: str) -> bool:
-    """Tells whether a job fits a filter: conditions joined by AND. What is not known here fits."""
-    for part in filter(None, re.split(r"\s+AND\s+", condition)):
+def _conditions(text: str) -> list[tuple[str, str]]:
+    """Reads a filter, conditions joined by AND: (member, value). Raises RequestError: one is not known here."""
+    found = []
+    for part in filter(None, re.split(r"\s+AND\s+", text)):
         read = _CONDITION.fullmatch(part)
         if read is None:
-            continue
-        name, wanted = read[1], read[2]
-        labels = found.get("labels") or {}
-        value = labels.get(name.removeprefix("labels.")) if name.startswith("labels.") else found.get(name)
-        if value != wanted:
-            return False
-    return True
+            raise invalid(f'filter: {part[:100]!r} is not known here; it looks like labels.NAME="VALUE"')
+        found.append((read[1], read[2]))
+    return found
+
+
+def _is_wanted(found: Json, conditions: list[tuple[str, str]]) -> bool:
+    """Tells whether a job fits all conditions."""
+    labels = found.get("labels") or {}
+    return all(
+        (labels.get(name.removeprefix("labels.")) if name.startswith("labels.") else found.get(name)) == value
+        for name, value in conditions
+    )
 
 
 def _page(found: list[Json], key: str, request: Request) -> Json:
@@ -166,7 +176,9 @@ def _page(found: list[Json], key: str, request: Request) -> Json:
     try:
         start = int(given.get("pageToken") or 0)
         size = min(_MOST_PAGE, max(1, int(given.get("pageSize") or _MOST_PAGE)))
+        if start < 0:
+            raise ValueError
     except ValueError:
-        raise invalid("pageSize and pageToken are numbers") from None
+        raise invalid("pageSize and pageToken are numbers, as an answer gave them") from None
     page: Json = {key: found[start : start + size]}
     return page | ({"nextPageToken": str(start + size)} if start + size < len(found) else {})

@@ -15,7 +15,18 @@ from model.serving.jobs.queue import JobQueue
 from model.serving.jobs.told import Json, part, timestamp
 from model.serving.service import Service
 
-_MODEL = re.compile(r"projects/[\w.:-]+/locations/[\w-]+/models/([\w.-]+)(?:@[\w-]+)?", re.ASCII)
+_MODEL = re.compile(r"projects/[\w.:-]+/locations/[\w-]+/models/([\w.-]+)(?:@([\w-]+))?", re.ASCII)
+_SUBMITTED = (
+    "displayName",
+    "labels",
+    "model",
+    "inputConfig",
+    "instanceConfig",
+    "outputConfig",
+    "dedicatedResources",
+    "manualBatchTuningParameters",
+    "serviceAccount",
+)
 _STATES = {
     State.QUEUED: "JOB_STATE_QUEUED",
     State.PREPARING: "JOB_STATE_PENDING",
@@ -31,7 +42,8 @@ def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobT
     if named is None or not resource.startswith(f"{parent}/"):
         raise invalid(f"Field: model; Message: {resource} is not a model in {parent}")
     try:
-        version = service.models.find(named[1])
+        number = named[2] if named[2] and named[2].isdecimal() else None
+        version = service.models.find(named[1], int(number[:18]) if number else None)
     except RequestError as error:
         raise RequestError(Status.NOT_FOUND, f"The Model {resource} does not exist.") from error
     if part(body, "inputConfig.instancesFormat", str) != "jsonl":
@@ -44,8 +56,7 @@ def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobT
         if part(body, f"instanceConfig.{field}", list, []):
             raise invalid(f"Field: instanceConfig.{field}; Message: this server does not know it")
     queue.files.check_output(prefix)
-    started = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-    output = f"{prefix.rstrip('/')}/prediction-{version.model_name}-{started}"
+    output = f"{prefix.rstrip('/')}/prediction-{version.model_name}-{time.time_ns()}"
     key = part(body, "instanceConfig.keyField", str, "") or None
     servable = version.servable(service.options.signature)
     return JobTask(servable, tuple(uris), output, key, names_outputs=False, body=body)
@@ -54,7 +65,7 @@ def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobT
 def told(job: Job) -> Json:
     """Returns a job as the service tells it."""
     found: Json = {
-        **job.order.body,
+        **{name: job.order.body[name] for name in _SUBMITTED if name in job.order.body},
         "name": job.name,
         "state": _STATES.get(job.state, f"JOB_STATE_{job.state.name}"),
         "createTime": timestamp(job.created),

@@ -108,9 +108,10 @@ class _Work:
             self._note("the worker was lost, on purpose", len(lines))
             job.count(failed=len(lines))
             return
-        if options.outcome == "partial" and self._drawn("untried", b"%d" % number, _UNTRIED_SHARE):
-            job.count(untried=len(lines))
-            return
+        if options.outcome == "partial":
+            tried = [line for line in lines if not self._drawn("untried", line, _UNTRIED_SHARE)]
+            job.count(untried=len(lines) - len(tried))
+            lines = tried
         if options.order == "reversed":
             lines.reverse()
         results: list[bytes] = []
@@ -119,7 +120,7 @@ class _Work:
         for line in lines:
             try:
                 instance = _read(line)
-            except (ValueError, RecursionError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 refused.append((line.decode("utf-8", "replace"), f"the line is not JSON: {error}"))
                 continue
             if options.row_error_rate and self._drawn("row", self._without_key(instance), options.row_error_rate):
@@ -230,11 +231,14 @@ class _Shard:
 
 
 def _read(line: bytes) -> Any:
-    """A value of JSON, which may have NaN, as TensorFlow Serving takes it."""
+    """A value of JSON, which may have NaN, as TensorFlow Serving takes it. Raises ValueError, TypeError."""
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
-        return json.loads(line)
+        found = json.loads(line)
+        # Half of a surrogate pair is no text, and could not be written again.
+        orjson.dumps(found)
+        return found
 
 
 def _predicted(servable: Servable, instances: list[Any], limits: Limits) -> list[Any]:

@@ -183,6 +183,50 @@ def test_lines_that_are_no_instances_are_refused_alone(tmp_path: Path) -> None:
     assert all(line["error"]["message"] for line in errors)
 
 
+def test_half_of_a_surrogate_pair_is_refused_alone(tmp_path: Path) -> None:
+    file = instances(tmp_path / "in" / "a.jsonl", 10)
+    lines = file.read_text().splitlines()
+    lines[4] = lines[4].replace('"True"', '"\\ud800"').replace('"False"', '"\\ud800"')
+    file.write_text("\n".join(lines) + "\n")
+    with job_server(tmp_path, errors="inline") as server:
+        done = ended(server, call(server, "POST", JOBS, order(tmp_path))["name"])
+    assert (done["state"], done["completionStats"]["failedCount"]) == ("JOB_STATE_SUCCEEDED", "1")
+
+
+def test_part_of_the_input_is_not_tried(tmp_path: Path) -> None:
+    instances(tmp_path / "in" / "a.jsonl", 200)
+    with job_server(tmp_path, outcome="partial") as server:
+        done = ended(server, call(server, "POST", JOBS, order(tmp_path))["name"])
+    stats = {name: int(count) for name, count in done["completionStats"].items()}
+    assert done["state"] == "JOB_STATE_PARTIALLY_SUCCEEDED"
+    assert 20 < stats["incompleteCount"] < 120
+    assert sum(stats.values()) == 200
+
+
+@pytest.mark.parametrize("query", ["filter=nobody%3D1", "pageToken=-1", "pageSize=x"])
+def test_questions_that_are_wrong(tmp_path: Path, query: str) -> None:
+    with job_server(tmp_path) as server:
+        assert refused(server, "GET", f"{JOBS}?{query}")[0] == 400
+
+
+def test_two_jobs_at_once_have_folders_of_their_own(tmp_path: Path) -> None:
+    instances(tmp_path / "in" / "a.jsonl", 20)
+    with job_server(tmp_path) as server:
+        names = [call(server, "POST", JOBS, order(tmp_path))["name"] for _ in range(3)]
+        done = [ended(server, name) for name in names]
+    assert {each["state"] for each in done} == {"JOB_STATE_SUCCEEDED"}
+    assert len({each["outputInfo"]["gcsOutputDirectory"] for each in done}) == 3
+
+
+def test_what_only_the_service_says_is_not_taken_from_callers(tmp_path: Path) -> None:
+    instances(tmp_path / "in" / "a.jsonl", 20)
+    with job_server(tmp_path, run_s=600) as server:
+        body = order(tmp_path, outputInfo={"gcsOutputDirectory": "/x"}, error={"message": "mine"}, endTime="now")
+        job = call(server, "POST", JOBS, body)
+        assert not {"outputInfo", "error", "endTime"} & set(job)
+        call(server, "POST", f"{job['name']}:cancel", {})
+
+
 def test_cancel_ends_a_job(tmp_path: Path) -> None:
     instances(tmp_path / "in" / "a.jsonl")
     with job_server(tmp_path, run_s=600) as server:
