@@ -93,8 +93,11 @@ class Publish(beam.DoFn):  # type: ignore[misc]
         for name in ("rows_read", "rows_written", "rows_dead_lettered"):
             Metrics.counter(NAMESPACE, name).inc(getattr(account, name))
         if account.problems:
-            misfit = any(isinstance(receipt, Misfits) for receipt in receipts)
-            raise (ResultsMisfitError if misfit else UnbalancedError)("; ".join(account.problems[:5]))
+            said = "; ".join(account.problems[:5])
+            # On lines of their own: the name of an error is looked for in what Beam makes of it.
+            if any(isinstance(receipt, Misfits) for receipt in receipts):
+                raise ResultsMisfitError(said)
+            raise UnbalancedError(said)
         target = self._target
         with ExitStack() as held:
             for place in target.unattended:
