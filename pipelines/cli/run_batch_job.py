@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from inference.job.service import BatchJobService, JobStatus
@@ -79,7 +80,7 @@ class _JobRun:
         submitted = self._folder.submitted()
         if submitted is None or not submitted.resource:
             raise ConfigError([f"--cancel: no job of this config over this input was submitted ({self._folder.path})"])
-        service = self._service()
+        service = self._service
         try:
             status = steps.look_at(self._config, submitted.resource, service)
             was_final = status.state.is_final
@@ -127,20 +128,19 @@ class _JobRun:
                 raise ConfigError(
                     [f"--step {self._wanted[0]}: nothing is prepared for this config; --step prepare first"]
                 )
-            code = self._prepare()
-            if code is not None:
-                return code
-            prepared = self._folder.prepared()
-            assert prepared is not None
+            made = self._prepare()
+            if isinstance(made, int):
+                return made
+            prepared = made
         elif "prepare" in self._wanted:
             self._err.print(f"{prepared.instances:,} instances are prepared already: {self._folder.path}")
-        if self._wanted == ("prepare",):
-            self._report.step(
-                "prepare", prepared, line=f"{prepared.instances:,} instances are in {self._folder.instances}"
-            )
+        is_all = self._wanted == ("prepare",)
+        if is_all:
+            line = f"{prepared.instances:,} instances are in {self._folder.instances}"
+            self._report.step("prepare", prepared, line=line)
         code = self._too_many(prepared)
-        if code is not None or self._wanted == ("prepare",):
-            return code or command.OK
+        if is_all or code != command.OK:
+            return code
         status = None
         if prepared.instances:
             try:
@@ -155,8 +155,8 @@ class _JobRun:
             return command.OK
         return self._join(prepared, status)
 
-    def _prepare(self) -> int | None:
-        """Prepares; returns the exit code if that failed."""
+    def _prepare(self) -> Prepared | int:
+        """Prepares; returns what was prepared, or the exit code if that failed."""
         process_state.reset()
         plan = replace(self._plan, run_id=uuid.uuid4().hex[:8])
         self._err.print(f"{plan.config.name}: {run_batch.amount(plan, False)}; loading Beam ...")
@@ -174,14 +174,14 @@ class _JobRun:
             f"{prepared.instances:,} instances, {prepared.instance_bytes / 1e6:,.1f} MB, in {self._folder.instances}; "
             f"{prepared.rows_dead_lettered:,} rows dead-lettered"
         )
-        return None
+        return prepared
 
-    def _too_many(self, prepared: Prepared) -> int | None:
-        """Ends the run before it is paid for, if too many rows were refused."""
+    def _too_many(self, prepared: Prepared) -> int:
+        """Returns the exit code: too many rows may have been refused for the run to be paid for."""
         fraction = prepared.rows_dead_lettered / prepared.rows_read if prepared.rows_read else 0.0
         most = self._plan.config.dead_letters.max_fraction
         if fraction <= most:
-            return None
+            return command.OK
         terminal.print_error(
             f"{fraction:.2%} of the rows were dead-lettered while they were prepared, and dead_letters.max_fraction "
             f"allows {most:.2%}, so no job is submitted; see why in {self._folder.dead_letters}, mend, then run again"
@@ -190,7 +190,7 @@ class _JobRun:
 
     def _job(self, prepared: Prepared) -> JobStatus:
         """Submits the job, or finds it, and waits for it, as far as that is wanted."""
-        service = self._service()
+        service = self._service
         submitted = self._folder.submitted()
         known = submitted is not None and bool(submitted.resource)
         if "submit" not in self._wanted and not known:
@@ -239,14 +239,14 @@ class _JobRun:
             reserved.claim()
             with quiet_imports():
                 common.import_libraries(options, plan)
-            form = self._service().form(tuple(s for s in plan.signature.outputs if s.name in plan.model_outputs))
+            form = self._service.form(tuple(s for s in plan.signature.outputs if s.name in plan.model_outputs))
             try:
                 join = engine.make_join(plan, self._folder, prepared, status, form)
             except steps.JobEndedError as error:
                 terminal.print_error(masked(str(error)))
                 return command.FAILED
             self._err.print(f"step join: results to rows, on {runner_name(options)}")
-            engine.remove_sorted(self._folder)
+            self._folder.remove_sorted_results()
             output = plan.config.output_path
             target = batch_flow.target_of(plan, sink)
             with self._timed("join"):
@@ -265,7 +265,7 @@ class _JobRun:
                 except common.RunFailedError as error:
                     return run_batch.failed(error)
                 finally:
-                    engine.remove_sorted(self._folder)
+                    self._folder.remove_sorted_results()
             code = run_batch.show(self._report.with_job(summary, status), self._arguments, self._out)
             if sink is not None:
                 reserved.reported()
@@ -279,7 +279,9 @@ class _JobRun:
         if problems:
             raise ConfigError(problems)
 
+    @cached_property
     def _service(self) -> BatchJobService:
+        """The service that runs the job."""
         return client.service_of(self._config, self._note)
 
     def _options(self, plan: Plan) -> PipelineOptions:

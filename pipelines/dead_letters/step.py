@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 from typing_extensions import Self
 
+from inference.errors import Failure
 from inference.predict import Rejected
 from model.secrets import masked
 from pipelines.dead_letters.limit import DeadLetterLimit
@@ -121,6 +123,21 @@ class DeadLetterDoFn(beam.DoFn):  # type: ignore[misc]
             )
         )
 
+    def reject_failures(
+        self, origin: Origin, rows: pa.RecordBatch, failures: Mapping[int, Failure], key_column: str | None
+    ) -> None:
+        """Writes dead letters for rows that have no prediction.
+
+        Args:
+          origin: where the rows come from.
+          rows: their columns.
+          failures: number of the row in the origin -> why, in the order of `rows`.
+          key_column: the column that identifies a row, if there is one.
+        """
+        keys = key_texts(rows[key_column]) if key_column else [None] * len(failures)
+        for key, (row, failure) in zip(keys, failures.items(), strict=True):
+            self.reject_row(origin, row, key, failure.stage, failure.error, failure.message, failure.attempts)
+
 
 class RejectUnpredicted(DeadLetterDoFn):
     """Writes the rows that `Predict` rejected to the dead letters.
@@ -136,15 +153,4 @@ class RejectUnpredicted(DeadLetterDoFn):
         self._key_column = key_column
 
     def process(self, rejected: Rejected) -> None:
-        failures = rejected.failures
-        keys = key_texts(rejected.rows[self._key_column]) if self._key_column else [None] * len(failures)
-        for key, (row, failure) in zip(keys, failures.items(), strict=True):
-            self.reject_row(
-                rejected.key,
-                row,
-                key,
-                failure.stage,
-                failure.error,
-                failure.message,
-                failure.attempts,
-            )
+        self.reject_failures(rejected.key, rejected.rows, rejected.failures, self._key_column)

@@ -5,7 +5,6 @@ What is done is told by the job's folder, see `pipelines.connectors.batch_job.fo
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -33,13 +32,12 @@ def prepare(plan: Plan, options: PipelineOptions, folder: JobFolder, console: An
     Args:
       plan: what to do.
       options: see `options.options_from`.
-      folder: of the job.
+      folder: of the job; it is there.
       console: for progress.
 
     Raises:
       RunFailedError: the pipeline failed; nothing was submitted.
     """
-    folder.make()
     folder.clear_prepared()
     folder.make_parts(plan.run_id)
     limit = batch_flow.limit_of(plan)
@@ -120,16 +118,6 @@ def _require_rows(folder: JobFolder, prepared: Prepared) -> None:
             )
 
 
-def remove_sorted(folder: JobFolder) -> None:
-    """Removes sorted results, which only a join that goes on needs."""
-    for name in storage.folder_names(folder.path, "sorted-"):
-        inside = f"{folder.path}{name}/"
-        storage.delete([inside + entry.name for entry in storage.entries(inside, "") if entry.size is not None])
-        if not storage.is_remote(inside):
-            os.rmdir(inside)
-
-
 def joined_plan(plan: Plan, prepared: Prepared) -> Plan:
     """Returns the plan of the join, as a run of its own."""
-    nbytes = prepared.instance_bytes
-    return replace(plan, files=(), extent=Extent(max(prepared.instances, 1), nbytes))
+    return replace(plan, files=(), extent=Extent(max(prepared.instances, 1), prepared.instance_bytes))

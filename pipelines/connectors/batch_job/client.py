@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from inference.job.ai_platform import AiPlatformJobs, AiPlatformJobSettings
+from inference.job.ai_platform import AiPlatformJobs, AiPlatformJobSettings, project_of
 from inference.job.service import BatchJobService
-from inference.job.vertex import VertexJobs, VertexJobSettings, region_of
+from inference.job.vertex import VertexJobs, VertexJobSettings, parent_of, region_of
 from model.cloud.credentials import GoogleAuth
 from model.cloud.errors import DeploymentError, ServiceError
 from model.cloud.rest import RestApi, is_loopback
@@ -41,7 +41,7 @@ def is_local(config: BatchJobConfig) -> bool:
 def check_address(config: BatchJobConfig) -> list[str]:
     """Lists what is wrong with the address, the resource and the folder, one line each."""
     try:
-        service_of(config, lambda _: None)
+        (parent_of if config.service == "vertex" else project_of)(config.resource)
     except ValueError as error:
         return [f"model.{error}"]
     if config.url is not None:

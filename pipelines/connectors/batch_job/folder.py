@@ -30,6 +30,7 @@ from pipelines.plan import Plan
 
 _MOST_BYTES = 1 << 30
 _FORMAT = 1
+_SORTED = "sorted-"
 _OF_THE_MODEL = (
     "service", "resource", "signature", "signature_from", "inputs", "outputs", "key_field", "key_input", "key_output",
     "max_instance_bytes",
@@ -134,9 +135,25 @@ class JobFolder:
         """Returns the folder that a job is told to write its results to."""
         return f"{self.path}results-{attempt}/"
 
+    def sorted_results(self, run: str) -> str:
+        """Returns the folder for sorted results, which only the join of a run needs, while it goes on."""
+        return f"{self.path}{_SORTED}{run}/"
+
+    def instances_of(self, shard: str) -> str:
+        """Returns the file that holds the instances of a shard."""
+        return f"{self.instances}{shard}.jsonl"
+
+    def unfinished_of(self, shard: str) -> str:
+        """Returns the file that holds them until the preparation is complete."""
+        return f"{self.unfinished}{shard}.jsonl"
+
+    def rows_of(self, shard: str) -> str:
+        """Returns the file that holds the prepared rows of a shard."""
+        return f"{self.rows}{shard}.rows"
+
     def shard_of(self, group: str) -> str:
         """Returns the file that holds a group of prepared rows."""
-        return f"{self.rows}{group.partition('-')[0]}.rows"
+        return self.rows_of(group.partition("-")[0])
 
     def prepared(self) -> Prepared | None:
         """Returns what was prepared; None if that is not complete. Raises ConfigError."""
@@ -165,17 +182,18 @@ class JobFolder:
 
     def remove_unfinished(self, run: str) -> None:
         """Removes what a preparation needed only while it went on."""
-        folders = (self.unfinished, shards.temporary_folder(self.dead_letters, run))
-        for folder in folders:
-            storage.delete([folder + entry.name for entry in storage.entries(folder, "") if entry.size is not None])
-            if not storage.is_remote(folder) and os.path.isdir(folder):
-                os.rmdir(folder)
+        for folder in (self.unfinished, shards.temporary_folder(self.dead_letters, run)):
+            _remove(folder)
+
+    def remove_sorted_results(self) -> None:
+        """Removes sorted results, also what stopped joins have left."""
+        for name in storage.folder_names(self.path, _SORTED):
+            _remove(f"{self.path}{name}/")
 
     def clear_prepared(self) -> None:
         """Removes what a stopped preparation has left."""
         for folder in (self.instances, self.rows, self.dead_letters, self.unfinished):
-            names = [entry.name for entry in storage.entries(folder, "") if entry.size is not None]
-            storage.delete([folder + name for name in names])
+            _clear(folder)
 
     def _read(self, name: str, kind: type[RecordT]) -> RecordT | None:
         path = self.path + name
@@ -188,6 +206,18 @@ class JobFolder:
 
     def _write(self, name: str, record: _Record) -> None:
         storage.write_whole(self.path + name, record.model_dump_json().encode())
+
+
+def _clear(folder: str) -> None:
+    """Deletes the files in a folder."""
+    storage.delete([folder + entry.name for entry in storage.entries(folder, "") if entry.size is not None])
+
+
+def _remove(folder: str) -> None:
+    """Deletes the files in a folder, and the folder where there is one."""
+    _clear(folder)
+    if not storage.is_remote(folder) and os.path.isdir(folder):
+        os.rmdir(folder)
 
 
 def make_private(path: str) -> None:

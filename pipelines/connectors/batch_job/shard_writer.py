@@ -30,11 +30,6 @@ class PreparedShard:
     groups: tuple[Group, ...]
 
 
-def temporary_path(folder: JobFolder, shard: str) -> str:
-    """Returns where the instances of a shard are until the preparation is complete: the service must not read them."""
-    return f"{folder.unfinished}{shard}.jsonl"
-
-
 class PreparedShardWriter:
     """Writes pairs of files.
 
@@ -55,8 +50,9 @@ class PreparedShardWriter:
             self._end_shard()
             self._shard = new_shard()
             self._groups = []
-            instances = storage.open_output(temporary_path(self._folder, self._shard), 0o600)
-            self._open = instances, storage.open_output(f"{self._folder.rows}{self._shard}.rows", 0o600)
+            paths = self._folder.unfinished_of(self._shard), self._folder.rows_of(self._shard)
+            instances, rows = (storage.open_output(path, 0o600) for path in paths)
+            self._open = instances, rows
         return group_name(self._shard, len(self._groups))
 
     def write(self, lines: Sequence[pa.StringArray], origin: Origin, batch: pa.RecordBatch, first: int) -> None:

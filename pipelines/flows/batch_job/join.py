@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from inference.coders import typed
+from inference.handler_base import VERSION_COLUMN
 from inference.job.matching import Unmatched, by_group, match, unknown
 from inference.job.result_lines import ResultForm
 from inference.marks import failures_of, make_batch, numbered, taken
@@ -91,7 +92,7 @@ def build(
       target: what is published, and where.
       sink: takes over the output; None if that is files.
     """
-    sorted_results = f"{join.folder.path}sorted-{plan.run_id}/"
+    sorted_results = join.folder.sorted_results(plan.run_id)
     found = (
         pipeline
         | "Results" >> beam.Create(list(join.pieces))
@@ -183,7 +184,7 @@ class JoinResults(beam.DoFn):  # type: ignore[misc]
         bad = np.fromiter(matched.failures, np.int64, len(matched.failures))
         columns = dict(zip(batch.schema.names, batch.columns, strict=True)) | matched.outputs
         if self._tells_version:
-            columns["model_version"] = pa.repeat(pa.scalar(self._version, pa.string()), batch.num_rows)
+            columns[VERSION_COLUMN] = pa.repeat(pa.scalar(self._version, pa.string()), batch.num_rows)
         joined = make_batch(columns)
         if len(bad):
             by_row = {row + kept.first: failure for row, failure in matched.failures.items()}

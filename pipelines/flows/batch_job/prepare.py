@@ -19,28 +19,26 @@ from inference.errors import BindingError, Failure, RowError
 from inference.examples import encode_examples
 from inference.job.instances import instance_lines, rounded_rows
 from inference.job.keys import keys_of
-from inference.marks import make_batch
+from inference.marks import make_batch, taken
 from inference.sizes import bounded
 from model.specs import TensorSpec
 from pipelines import storage
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.registry import source_encodings
 from pipelines.connectors.batch_job.folder import DeadLetterFile, JobFolder, Prepared, make_private
-from pipelines.connectors.batch_job.shard_writer import PreparedShard, PreparedShardWriter, temporary_path
+from pipelines.connectors.batch_job.shard_writer import PreparedShard, PreparedShardWriter
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
 from pipelines.connectors.files.publishing.step import UnbalancedError
 from pipelines.connectors.registry import bounded_source
 from pipelines.dead_letters.limit import DeadLetterLimit
 from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import RECEIPTS, DeadLetterDoFn, at_bundle_end
-from pipelines.formats.output_values import key_texts
 from pipelines.plan import Plan
 from pipelines.rows.origin import Origin
 from pipelines.telemetry.accounting import DEAD_LETTERS, OUTPUT, Receipt, ShardWritten, balance
 
 _GROUP_BYTES = 64 << 20
 """Decoded bytes of a group of rows: one group is in memory while its results are joined."""
-_ENCODED_AT_ONCE = 64 << 20
 
 Rows = npt.NDArray[np.int64]
 
@@ -93,23 +91,25 @@ class WriteInstances(DeadLetterDoFn):
 
     def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
         origin, batch = element
-        low = 0
+        first = 0
         for part in bounded(batch, _GROUP_BYTES):
-            self._write(origin, part, np.arange(low, low + part.num_rows, dtype=np.int64))
-            low += part.num_rows
+            self._write(origin, part, first)
+            first += part.num_rows
 
     def finish_bundle(self) -> Iterator[Any]:
         yield from super().finish_bundle()
         for shard in self._writer.end():
             yield at_bundle_end(shard)
 
-    def _write(self, origin: Origin, batch: pa.RecordBatch, numbers: Rows) -> None:
-        """Writes rows of an origin as one group, its bad rows among them, marked: they have no instance."""
+    def _write(self, origin: Origin, batch: pa.RecordBatch, first: int) -> None:
+        """Writes rows of an origin, from the row `first` on, as one group; its bad rows are marked: they have no
+        instance.
+        """
         try:
             binding = self._binding(batch.schema)
         except BindingError as error:
             failure = Failure("coerce", type(error).__name__, str(error)[:500])
-            self._reject(origin, batch, numbers, dict.fromkeys(range(batch.num_rows), failure))
+            self._reject(origin, batch, first, dict.fromkeys(range(batch.num_rows), failure))
             return
         arrays, failures = prepare(batch, binding)
         for row, message in rounded_rows(arrays, [bound.spec for bound in binding.inputs]).items():
@@ -120,8 +120,9 @@ class WriteInstances(DeadLetterDoFn):
         for rows in shape_groups(arrays, good, binding):
             lines += self._lines(keys, arrays, rows, binding, failures)
         if lines:
-            self._writer.write(lines, origin, _marked(batch, failures), int(numbers[0]))
-        self._reject(origin, batch, numbers, failures)
+            self._writer.write(lines, origin, _marked(batch, failures), first)
+        if failures:
+            self._reject(origin, batch, first, failures)
 
     def _lines(
         self, keys: pa.Array, arrays: list[pa.Array], rows: Rows, binding: Binding, failures: dict[int, Failure]
@@ -153,10 +154,10 @@ class WriteInstances(DeadLetterDoFn):
     def _too_long(self) -> str:
         return f"the instance has more than {self._most_bytes:,} bytes; leave columns out, or raise max_instance_bytes"
 
-    def _reject(self, origin: Origin, batch: pa.RecordBatch, numbers: Rows, failures: dict[int, Failure]) -> None:
-        for row, failure in sorted(failures.items()):
-            key = key_texts(batch[self._key_column].slice(row, 1))[0] if self._key_column else None
-            self.reject_row(origin, int(numbers[row]), key, failure.stage, failure.error, failure.message)
+    def _reject(self, origin: Origin, batch: pa.RecordBatch, first: int, failures: dict[int, Failure]) -> None:
+        rows = sorted(failures)
+        by_row = {first + row: failures[row] for row in rows}
+        self.reject_failures(origin, taken(batch, np.array(rows, np.int64)), by_row, self._key_column)
 
     def _binding(self, schema: pa.Schema) -> Binding:
         found = self._bindings.get(schema)
@@ -196,7 +197,7 @@ class Complete(beam.DoFn):  # type: ignore[misc]
         if done is not None and done.run == self._run:
             return
         refused = [each for each in receipts if isinstance(each, ShardWritten) and each.kind == DEAD_LETTERS]
-        moves = [(temporary_path(folder, s.name), f"{folder.instances}{s.name}.jsonl", s.instances) for s in shards]
+        moves = [(folder.unfinished_of(s.name), folder.instances_of(s.name), s.instances) for s in shards]
         moves += [(each.path, folder.dead_letters + each.path.rpartition("/")[2], each.size) for each in refused]
         _move(moves)
         self._folder.write_prepared(
