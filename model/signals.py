@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,15 +15,15 @@ _AFTER_SIGNAL = 128
 
 
 @contextmanager
-def ended_by_signal(words: str) -> Iterator[None]:
+def ended_by_signal(words: Callable[[], str]) -> Iterator[None]:
     """Lets Ctrl-C and SIGTERM end the process at once while the block runs, with words on standard error.
 
     Args:
-      words: what becomes of what was begun.
+      words: gives up what was begun, if that is needed, and says what becomes of it.
     """
 
     def stop(number: int, frame: object) -> None:
-        terminal.print_text(f"\nstopped: {words}", stderr=True)
+        terminal.print_text(f"\nstopped: {words()}", stderr=True)
         os._exit(_AFTER_SIGNAL + number)
 
     before: dict[int, Any] = {}

@@ -209,8 +209,9 @@ class _JobRun:
             assert submitted is not None
             status = steps.look_at(self._config, submitted.resource, service)
         if "wait" in self._wanted:
-            with self._timed("wait"), _waiting(status.resource):
-                return steps.wait(self._config, status.resource, service, self._tell, self._note)
+            resource = status.resource
+            with self._timed("wait"), ended_by_signal(lambda: _goes_on(resource)):
+                return steps.wait(self._config, resource, service, self._tell, self._note)
         if "join" in self._wanted and not status.state.has_results:
             if status.state.is_final:
                 raise steps.JobEndedError(steps.why_ended(status))
@@ -330,11 +331,9 @@ class _JobRun:
         self._err.print(masked(line), highlight=False, soft_wrap=True)
 
 
-@contextmanager
-def _waiting(resource: str) -> Iterator[None]:
-    """Says, when Ctrl-C or SIGTERM ends the command, that the job goes on."""
-    with ended_by_signal(
+def _goes_on(resource: str) -> str:
+    """Says what becomes of a job when Ctrl-C or SIGTERM ends the command."""
+    return (
         f"the job {resource} goes on: run the same command again to wait for it and to join its results, or with "
         "--cancel to end it"
-    ):
-        yield
+    )

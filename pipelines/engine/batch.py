@@ -5,9 +5,6 @@ The in-process default is Beam's FnApiRunner with one thread a core: one TensorF
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +15,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from inference.errors import ENDPOINT_METRICS
-from model import terminal
+from model.signals import ended_by_signal
 from pipelines.connectors.base import BatchSinkConnector
 from pipelines.connectors.files.publishing import commit, shards
 from pipelines.connectors.files.publishing.reservation import Reservation
@@ -75,7 +72,7 @@ def run(
         begun = time.monotonic()
         try:
             with (
-                _Interruptible(reserved),
+                ended_by_signal(lambda: _given_up(reserved)),
                 LiveProgress(console, plan.nbytes),
                 models.loaded_ahead(plan.model, is_here(options)),
             ):
@@ -94,28 +91,12 @@ def _with_cost(summary: Summary, result: Any, prices: Prices | None) -> Summary:
     return replace(summary, job=str(result.job_id()), cost=cost)
 
 
-class _Interruptible:
-    """While a pipeline runs, Ctrl-C and SIGTERM remove its temporary files and end the process at once."""
-
-    def __init__(self, reserved: Reservation) -> None:
-        self._reserved = reserved
-
-    def __enter__(self) -> None:
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._stop)
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: object) -> None:
-        commit.refuse_further(_PUBLISHING_S)
-        became = self._reserved.abandon()
-        self._reserved.release()
-        terminal.print_text(f"\nstopped: {became}", stderr=True)
-        os._exit(128 + number)
+def _given_up(reserved: Reservation) -> str:
+    """Removes the temporary files of a run that is stopped; says what became of its output."""
+    commit.refuse_further(_PUBLISHING_S)
+    became = reserved.abandon()
+    reserved.release()
+    return became
 
 
 def _summary(

@@ -44,7 +44,7 @@ def prepare(plan: Plan, options: PipelineOptions, folder: JobFolder, console: An
     with (
         said_once(),
         runners.started(options) as ready,
-        ended_by_signal("nothing was submitted; the same command begins anew"),
+        ended_by_signal(lambda: "nothing was submitted; the same command begins anew"),
     ):
         pipeline = make_pipeline(ready)
         prepare_flow.build(pipeline, plan, folder, limit)
