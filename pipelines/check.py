@@ -76,7 +76,7 @@ def _check(arguments: Any) -> int:
 
 
 def _job(plan: Any, err: Any) -> dict[str, Any]:
-    """What is known of a batch prediction job before it is submitted. Raises ConfigError: it would cost too much."""
+    """Returns what is known of a job before it is submitted. Raises ConfigError: it would cost too much."""
     from pipelines.config.errors import ConfigError
     from pipelines.connectors.batch_job.folder import folder_of
     from pipelines.cost import batch_job as costs
@@ -101,20 +101,13 @@ def _job(plan: Any, err: Any) -> dict[str, Any]:
 
 def _look_at_places(plan: Any) -> list[str]:
     """Completes what a stopped run left; tells what else a run would find where it publishes."""
-    from pipelines.config.errors import ConfigError
+    from pipelines.cli import run_batch
     from pipelines.connectors import registry
     from pipelines.connectors.files.publishing.completion import look_after
-    from pipelines.connectors.files.publishing.reservation import in_the_way
     from pipelines.planning.output_places import places
 
-    output, dead_letters = places(plan.config)
-    notes = look_after(output, dead_letters, plan.run_id, plan.config.name)
-    problems = in_the_way(output) + in_the_way(dead_letters)
-    if problems:
-        raise ConfigError(problems)
-    sink = registry.batch_sink(plan)
-    if sink is not None:
-        sink.check()
+    notes = look_after(*places(plan.config), plan.run_id, plan.config.name)
+    run_batch.check_places(plan, registry.batch_sink(plan))
     return notes
 
 

@@ -17,6 +17,7 @@ from pipelines.cost import batch_job as costs
 from pipelines.cost.prices import Prices
 from pipelines.cost.prices import load as load_prices
 from pipelines.plan import Plan
+from pipelines.telemetry.batch_job import BatchJobAccount
 from pipelines.telemetry.summary import Summary
 
 
@@ -52,14 +53,6 @@ class JobReport:
         seconds = sum(self.seconds.values())
         startup = max(0.0, time.monotonic() - self._started - seconds)
         rate = summary.rows_read / seconds if seconds else 0.0
-        found = self._findings(status) | {"steps_s": {k: round(v, 3) for k, v in self.seconds.items()}}
-        steps = ", ".join(f"{name} {taken:,.1f} s" for name, taken in self.seconds.items())
-        cost = costs.priced(self._model, status.node_hours, self.prices) if status and status.node_hours else None
-        words = [("steps", steps)]
-        if status is not None:
-            words.append(("batch job", f"{status.resource}, {status.said}"))
-        if cost is not None:
-            words.append(("job's cost", cost.in_words()))
         partial = status is not None and status.state is JobState.PARTIAL
         notes = (*summary.notes, *(["the job did not try all rows: those without a result are dead letters"] * partial))
         return replace(
@@ -67,27 +60,24 @@ class JobReport:
             seconds=seconds,
             startup_seconds=startup,
             rows_per_second=rate,
-            batch_job=found,
-            batch_job_in_words=tuple(words),
+            batch_job=replace(self._account(status), seconds=self.seconds),
             notes=notes,
         )
 
-    def _findings(self, status: JobStatus | None) -> dict[str, Any]:
-        """What is known of the job, for programs."""
+    def _account(self, status: JobStatus | None) -> BatchJobAccount:
+        """Says what the service tells of the job."""
         if status is None:
-            return {"folder": self._folder.path, "resource": None}
-        found: dict[str, Any] = {
-            "folder": self._folder.path,
-            "resource": status.resource,
-            "state": status.said,
-            "succeeded": status.succeeded,
-            "failed": status.failed,
-            "node_hours": status.node_hours,
-        }
-        if status.node_hours:
-            cost = costs.priced(self._model, status.node_hours, self.prices)
-            found |= {"cost": cost.cost, "currency": cost.currency}
-        return {name: value for name, value in found.items() if value is not None}
+            return BatchJobAccount(self._folder.path)
+        hours = status.node_hours
+        return BatchJobAccount(
+            self._folder.path,
+            status.resource,
+            status.said,
+            status.succeeded,
+            status.failed,
+            hours,
+            costs.priced(self._model, hours, self.prices) if hours else None,
+        )
 
     def step(
         self, step: str, prepared: Prepared | None = None, job: JobStatus | None = None, *, line: str = ""
@@ -104,4 +94,4 @@ class JobReport:
                 "rows_dead_lettered": prepared.rows_dead_lettered,
                 "steps_s": {name: round(taken, 3) for name, taken in self.seconds.items()},
             }
-        terminal.print_line(json.dumps(found | {"batch_job": self._findings(job)}))
+        terminal.print_line(json.dumps(found | {"batch_job": self._account(job).findings()}))

@@ -91,6 +91,15 @@ def execute(
     return code
 
 
+def check_places(plan: Plan, sink: BatchSinkConnector | None) -> None:
+    """Raises ConfigError if a run could not publish: something is in the way, or a service would refuse the output."""
+    problems = [problem for place in places(plan.config) for problem in in_the_way(place)]
+    if problems:
+        raise ConfigError(problems)
+    if sink is not None:
+        sink.check()
+
+
 def checked_options(plan: Plan, flags: list[str], err: Any) -> PipelineOptions:
     """Returns the options of a job for a runner, with what Dataflow should have.
 
@@ -167,11 +176,7 @@ def _hand_over(
     """Writes the template of a job that nobody here waits for; returns the exit code."""
     from pipelines.engine import common
 
-    problems = [problem for place in places(plan.config) for problem in in_the_way(place)]
-    if problems:
-        raise ConfigError(problems)
-    if sink is not None:
-        sink.check()
+    check_places(plan, sink)
     try:
         started = common.hand_over(given, build)
     except common.RunFailedError as error:

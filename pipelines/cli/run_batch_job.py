@@ -25,10 +25,8 @@ from pipelines.connectors import registry
 from pipelines.connectors.batch_job import client, steps
 from pipelines.connectors.batch_job.folder import Prepared, folder_of
 from pipelines.connectors.files.publishing import lock
-from pipelines.connectors.files.publishing.reservation import in_the_way
 from pipelines.cost import batch_job as costs
 from pipelines.plan import Plan
-from pipelines.planning.output_places import places
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -101,7 +99,8 @@ class _JobRun:
             self._err.print(note if note.startswith("warning: ") else f"note: {note}")
         if is_set(self._flags, "dry_run"):
             return self._dry_run()
-        self._look_at_places()
+        # Known before anything is paid.
+        run_batch.check_places(self._plan, registry.batch_sink(self._plan))
         try:
             self._folder.make()
         except OSError as error:
@@ -287,16 +286,6 @@ class _JobRun:
 
     def _options(self, plan: Plan) -> PipelineOptions:
         return run_batch.checked_options(plan, self._flags, self._err)
-
-    def _look_at_places(self) -> None:
-        """Raises ConfigError if the join could not publish: that should be known before anything is paid."""
-        output, dead_letters = places(self._plan.config)
-        problems = in_the_way(output) + in_the_way(dead_letters)
-        if problems:
-            raise ConfigError(problems)
-        sink = registry.batch_sink(self._plan)
-        if sink is not None:
-            sink.check()
 
     @contextmanager
     def _held(self) -> Iterator[None]:

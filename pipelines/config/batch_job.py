@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from pipelines.config.base import Name, Strict
-from pipelines.config.model import Tensors
+from pipelines.config.model import Tensors, refuse_two_signatures
 from pipelines.config.paths import AnyPath
 
 Label = Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,63}$")]
@@ -111,10 +111,7 @@ class BatchJobConfig(Strict):
     def _complete(self) -> Self:
         if self.inputs is None and self.signature_from is None:
             raise ValueError("signature_from is missing: a job does not tell the model's inputs; give it, or inputs")
-        if self.inputs is not None and self.signature_from is not None:
-            raise ValueError("inputs and signature_from exclude each other; leave one out")
-        if self.outputs is not None and self.inputs is None:
-            raise ValueError("outputs stands beside inputs only; give both, or signature_from")
+        refuse_two_signatures(self.signature_from, self.inputs, self.outputs)
         if self.service == "ai_platform":
             if self.key_input is None or self.key_output is None:
                 raise ValueError(

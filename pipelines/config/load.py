@@ -29,7 +29,7 @@ PACKAGED = "configs/natality.json"
 
 
 _MOST_BYTES = 16 << 20
-"""Of a config on a store."""
+"""Holds the most bytes of a config that is read from a store."""
 
 PACKAGED_STREAM = "configs/natality-stream.json"
 

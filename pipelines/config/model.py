@@ -66,6 +66,14 @@ Tensors = Annotated[dict[Name, Name | DeclaredTensor], BeforeValidator(_by_name)
 Version = Annotated[Name, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 
 
+def refuse_two_signatures(signature_from: str | None, inputs: object, outputs: object) -> None:
+    """Raises ValueError if a config tells a signature in two ways, or a half of one."""
+    if inputs is not None and signature_from is not None:
+        raise ValueError("inputs and signature_from exclude each other; leave one out")
+    if outputs is not None and inputs is None:
+        raise ValueError("outputs stands beside inputs only; give both, or signature_from")
+
+
 class EndpointConfig(Strict):
     """Calls a model on a server."""
 
@@ -142,10 +150,7 @@ class EndpointConfig(Strict):
             raise ValueError(f"{wanted} is missing: where is the server?")
         if self.resource and not cloud:
             raise ValueError(f"resource: {self.protocol} has none; give url and model")
-        if self.inputs is not None and self.signature_from is not None:
-            raise ValueError("inputs and signature_from exclude each other; leave one out")
-        if self.outputs is not None and self.inputs is None:
-            raise ValueError("outputs stands beside inputs only; give both, or signature_from")
+        refuse_two_signatures(self.signature_from, self.inputs, self.outputs)
         if self.version and self.label:
             raise ValueError("version and label exclude each other; leave one out")
         bodies = {"tf_serving_rest": ("columns", "rows"), "vertex": ("rows", "raw"), "kserve_v2": ("json", "binary")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from inference.endpoint.remote_signature import check_inputs
@@ -11,10 +10,12 @@ from inference.job.vertex import region_of
 from model.errors import ModelError
 from model.quiet import quiet_imports
 from model.specs import Signature, TensorSpec
+from pipelines import storage
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.errors import ConfigError
 from pipelines.connectors.batch_job import client
 from pipelines.plan import PlannedModel
+from pipelines.planning.output_places import unwritable_folder
 from pipelines.planning.told_signature import told_signature
 
 
@@ -26,7 +27,9 @@ def find(config: BatchJobConfig, problems: list[str], *, offline: bool = False) 
       problems: gets one line for each mistake.
       offline: do not connect to the service.
     """
-    found = [*client.check_address(config), *_unwritable(config)]
+    found = client.check_address(config)
+    if not storage.is_remote(config.folder):
+        found += unwritable_folder("model.folder", config.folder, config.folder)
     try:
         signature = _signature(config, found)
     except ModelError as error:
@@ -41,22 +44,8 @@ def find(config: BatchJobConfig, problems: list[str], *, offline: bool = False) 
     return None if found or signature is None else PlannedModel(config, config.resource, signature)
 
 
-def _unwritable(config: BatchJobConfig) -> list[str]:
-    folder = config.folder
-    if "://" in folder:
-        return []
-    there = os.path.abspath(folder)
-    while not os.path.lexists(there):
-        there = os.path.dirname(there)
-    if not os.path.isdir(there):
-        return [f"model.folder: cannot write to {folder}: {there} is not a folder"]
-    if not os.access(there, os.W_OK | os.X_OK):
-        return [f"model.folder: cannot write to {folder}: no permission to create files in {there}"]
-    return []
-
-
 def _signature(config: BatchJobConfig, problems: list[str]) -> Signature | None:
-    """What the model takes and gives, without the key that goes through it."""
+    """Returns what the model takes and gives, without the key that goes through it."""
     signature = told_signature(config)
     if signature is None:
         return None

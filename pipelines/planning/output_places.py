@@ -35,19 +35,31 @@ def unwritable(config: RunConfig) -> list[str]:
     for where, path in ((config.output_path_key, config.output_path), ("dead_letters.path", config.dead_letters_path)):
         if storage.is_remote(path) or not path:
             continue
-        folder = path if path.endswith("/") else os.path.dirname(path) or "."
-        while folder and not os.path.lexists(folder):
-            folder = os.path.dirname(folder.rstrip("/")) or "."
-        if not os.path.isdir(folder):
-            problems.append(f"{where}: cannot write to {path}: {folder} is not a folder")
-        elif not os.access(folder, os.W_OK | os.X_OK):
-            problems.append(f"{where}: cannot write to {path}: no permission to create files in {folder}")
+        problems += unwritable_folder(where, path, path if path.endswith("/") else os.path.dirname(path))
     if config.output_path and shards.identity(config.output_path) == shards.identity(config.dead_letters_path):
         problems.append(
             f"dead_letters.path: {config.dead_letters_path} is the same place as {config.output_path_key}, "
             f"{config.output_path}; give them different prefixes"
         )
     return problems
+
+
+def unwritable_folder(where: str, path: str, folder: str) -> list[str]:
+    """Lists what is wrong with a local folder to write to, one line or none: it may be there, or be made later.
+
+    Args:
+      where: the place in the config, for the message.
+      path: what the config says there.
+      folder: the folder.
+    """
+    folder = folder or "."
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder.rstrip("/")) or "."
+    if not os.path.isdir(folder):
+        return [f"{where}: cannot write to {path}: {folder} is not a folder"]
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [f"{where}: cannot write to {path}: no permission to create files in {folder}"]
+    return []
 
 
 def replaces_what_is_read(config: RunConfig, found: list[FileInfo], model: PlannedModel | None) -> list[str]:

@@ -10,6 +10,7 @@ from model.secrets import masked
 
 if TYPE_CHECKING:
     from pipelines.cost.dataflow import JobCost
+from pipelines.telemetry.batch_job import BatchJobAccount
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Summary:
       stage_latency_ms: likewise of each stage, see telemetry/latency.py.
       job: of a job of Dataflow: its id.
       cost: of a job of Dataflow: what it has used, and what that costs.
-      batch_job: of a batch prediction job: its name, state, counts and costs, and how long each step took.
-      batch_job_in_words: the same for people: names and values.
+      batch_job: of a batch prediction job: what became of it, and how long each step took.
     """
 
     name: str
@@ -71,18 +71,19 @@ class Summary:
     stage_latency_ms: dict[str, dict[str, float]] | None = None
     job: str | None = None
     cost: JobCost | None = None
-    batch_job: dict[str, Any] | None = None
-    batch_job_in_words: tuple[tuple[str, str], ...] = ()
+    batch_job: BatchJobAccount | None = None
 
     def to_json(self) -> str:
         """Writes the summary as one JSON object on one line."""
         found = {
             name: value
             for name, value in asdict(self).items()
-            if value is not None and name not in ("cost", "batch_job_in_words")
+            if value is not None and name not in ("cost", "batch_job")
         }
         if self.cost is not None:
             found["cost"] = self.cost.findings()
+        if self.batch_job is not None:
+            found["batch_job"] = self.batch_job.findings()
         return json.dumps({k: round(v, 3) if isinstance(v, float) else _shown(v) for k, v in found.items()})
 
     @property
@@ -166,7 +167,8 @@ def print_summary(console: Any, summary: Summary) -> None:
         rows.insert(-2, (f"latency, {stage}", ", ".join(f"{name} {value:,.1f} ms" for name, value in found.items())))
     if summary.requests:
         rows.insert(5, ("requests", f"{summary.requests:,} ({summary.requests_repeated:,} of them repeated)"))
-    rows += [(name, masked(value)) for name, value in summary.batch_job_in_words]
+    if summary.batch_job is not None:
+        rows += [(name, masked(value)) for name, value in summary.batch_job.in_words()]
     if summary.job:
         rows.append(("job", masked(summary.job)))
     if summary.cost is not None:
