@@ -18,9 +18,8 @@ from typing import IO, Any, cast
 
 from inference.stores.access import check_access
 from inference.stores.file_systems import file_systems
+from inference.stores.kinds import is_remote as is_remote
 from inference.stores.meanings import in_words
-
-_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,6 @@ class FileInfo:
     size: int
     modified: int = 0
     partition: tuple[tuple[str, str | None], ...] = ()
-
-
-def is_remote(path: str) -> bool:
-    """Tells whether `path` needs a Beam file system (it has a scheme such as gs://)."""
-    return bool(_SCHEME.match(path))
 
 
 def look_at_store(path: str, *, to_write: bool = False) -> None:

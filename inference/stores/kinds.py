@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 
 from inference.stores.errors import StoreError
@@ -60,13 +61,14 @@ _STORES = {
         "--blob_service_endpoint",
     ),
 }
+_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _OTHERS = ("hdfs",)
 """Schemes of Beam's file systems that this project does not know more of."""
 
 
 def is_remote(path: str) -> bool:
     """Tells whether the path has a scheme such as gs://."""
-    return "://" in path
+    return bool(_SCHEME.match(path))
 
 
 def scheme_of(path: str) -> str:
