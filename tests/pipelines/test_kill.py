@@ -21,7 +21,7 @@ from pipelines.formats.base import Split
 from pipelines.formats.csv.reader import CsvReader
 from pipelines.rows.origin import Block, RejectedRow
 from tests.support import ledger, processes
-from tests.support.commands import ROOT, Command
+from tests.support.commands import ROOT, Command, start
 from tests.support.ledger import HEADER, births, lines, shards, write_config
 from tests.support.waiting import wait_until
 
@@ -39,16 +39,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = (b"%d" % n + (bad if n % 10_000 == 7 else tails[rng.randrange(1_000)]) for n in range(ROWS))
     path.write_bytes(lines(rows, HEADER))
     return path
-
-
-def start(config: str, *arguments: str) -> subprocess.Popen[str]:
-    return processes.start(
-        [sys.executable, "-m", "pipelines.batch", "--config", config, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def temporary_bytes(folder: Path) -> int:
@@ -90,7 +80,7 @@ def assert_complete(folder: Path) -> None:
 @pytest.mark.parametrize("megabytes", [0.001, 8])
 def test_kill_9(command: Command, tmp_path: Path, large: Path, megabytes: float) -> None:
     config = prepare(tmp_path, large)
-    process = start(config)
+    process = start("batch", "--config", config)
     wait_for(process, lambda: temporary_bytes(tmp_path / "out") >= megabytes * 1e6)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -105,7 +95,7 @@ def test_kill_9(command: Command, tmp_path: Path, large: Path, megabytes: float)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_tidies_up(tmp_path: Path, large: Path, number: signal.Signals) -> None:
-    process = start(prepare(tmp_path, large))
+    process = start("batch", "--config", prepare(tmp_path, large))
     wait_for(process, lambda: temporary_bytes(tmp_path / "out") > 1e6)
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
@@ -163,7 +153,7 @@ def test_killed_while_publishing(command: Command, tmp_path: Path) -> None:
 
 def test_a_second_run_into_the_same_place(command: Command, tmp_path: Path, large: Path) -> None:
     """It is refused while the first is held up, and the first then publishes all that it counted."""
-    process = start(prepare(tmp_path, large), "--json")
+    process = start("batch", "--config", prepare(tmp_path, large), "--json")
     wait_for(process, lambda: temporary_bytes(tmp_path / "out") > 1e6)
     process.send_signal(signal.SIGSTOP)
     (tmp_path / "second").mkdir()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,6 +39,17 @@ class Result:
 
 Command = Callable[..., Result]
 """Runs `pipelines.<module>` with arguments: the type of the fixture `command`."""
+
+
+def start(module: str, *arguments: str) -> subprocess.Popen[str]:
+    """Starts `pipelines.<module>` in a process of its own, from the repository's root."""
+    return processes.start(
+        [sys.executable, "-m", f"pipelines.{module}", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def save(module: Any, folder: Path) -> str:

@@ -10,14 +10,14 @@ import re
 from model.serving.errors import RequestError, Status, invalid
 from model.serving.jobs.job import Job, JobTask, State
 from model.serving.jobs.queue import JobQueue
-from model.serving.jobs.told import Json, part, timestamp
+from model.serving.jobs.told import Json, part, timestamp, version_number
 from model.serving.service import Service
 
 _JOB_ID = re.compile(r"[A-Za-z]\w{0,127}", re.ASCII)
-_MODEL = re.compile(r"projects/[\w.:-]+/models/(\w+)(?:/versions/v?([0-9]{1,18}))?", re.ASCII)
+_MODEL = re.compile(r"projects/[\w.:-]+/models/(\w+)(?:/versions/(v?[0-9]{1,18}))?", re.ASCII)
 
 
-def order_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str]:
+def task_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str]:
     """Returns what a body says, and the job's id. Raises RequestError."""
     job_id = part(body, "jobId", str)
     if not _JOB_ID.fullmatch(job_id):
@@ -28,7 +28,7 @@ def order_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, st
     if named is None:
         raise invalid(f"Field: prediction_input.model_name Error: {resource} is not projects/P/models/M.")
     try:
-        found = service.models.find(named[1], int(named[2]) if named[2] else None)
+        found = service.models.find(named[1], version_number(named[2]))
     except RequestError as error:
         raise RequestError(Status.NOT_FOUND, f"Field: prediction_input Error: {resource} was not found.") from error
     if part(body, "predictionInput.dataFormat", str) != "JSON":
@@ -47,11 +47,11 @@ def told(job: Job) -> Json:
     """Returns a job as the service tells it."""
     state = "SUCCEEDED" if job.state is State.PARTIAL else job.state.name
     found: Json = {
-        **{name: job.order.body[name] for name in ("jobId", "labels", "predictionInput") if name in job.order.body},
+        **{name: job.task.body[name] for name in ("jobId", "labels", "predictionInput") if name in job.task.body},
         "state": state,
         "createTime": timestamp(job.created),
         "predictionOutput": {
-            "outputPath": job.order.output,
+            "outputPath": job.task.output,
             "predictionCount": str(job.succeeded),
             "errorCount": str(job.failed),
             "nodeHours": job.hours,

@@ -76,7 +76,7 @@ class JobFiles(ABC):
 
 
 def _line_end(data: bytes, wanted: int) -> int:
-    """Where the last line that ends before `wanted`, or the first that ends behind it, ends; 0 if none does."""
+    """Finds the end of the last line that ends before `wanted`, or of the first behind it; 0 if none ends."""
     found = data.rfind(b"\n", 0, wanted) if wanted <= len(data) else -1
     return found + 1 if found >= 0 and wanted - found <= PIECE_BYTES else data.find(b"\n", max(wanted, 0)) + 1
 

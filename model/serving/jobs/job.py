@@ -56,7 +56,7 @@ class Job:
 
     Attributes:
       name: its resource name.
-      order: what it is to do.
+      task: what it is to do.
       state: how far it is.
       message: why it failed.
       succeeded: instances with a prediction.
@@ -68,7 +68,7 @@ class Job:
     """
 
     name: str
-    order: JobTask
+    task: JobTask
     state: State = State.QUEUED
     message: str = ""
     succeeded: int = 0

@@ -25,7 +25,9 @@ from model.serving.http import HttpProtocol, ResetResponse
 from model.serving.jobs import ai_platform, vertex
 from model.serving.jobs.job import Job
 from model.serving.jobs.queue import JobQueue
+from model.serving.jobs.told import Json, version_number
 from model.serving.service import Service
+from model.serving.tf_json import read_request
 
 _VERTEX = "/v1/projects/{project}/locations/{location}/batchPredictionJobs"
 _AI_PLATFORM = "/v1/projects/{project}/jobs"
@@ -33,7 +35,6 @@ _MOST_BODY = 1 << 20
 _MOST_PAGE = 100
 _CONDITION = re.compile(r"""\s*(displayName|state|jobId|labels\.[\w-]+)\s*[=:]\s*"?([^"]*?)"?\s*""", re.ASCII)
 
-Json = dict[str, Any]
 Action = Callable[[Request, bytes], Json]
 
 
@@ -47,14 +48,14 @@ def routes(service: Service, queue: JobQueue) -> list[Route]:
     def submit_vertex(request: Request, body: bytes) -> Json:
         parent = path(_VERTEX, request)
         name = f"{parent}/{random.SystemRandom().randrange(10**18, 10**19)}"
-        job = Job(name, vertex.order_of(service, queue, _object(body), parent.rpartition("/")[0]))
+        job = Job(name, vertex.task_of(service, queue, read_request(body, service.limits), parent.rpartition("/")[0]))
         queue.submit(job)
         return vertex.told(job)
 
     def submit_ai_platform(request: Request, body: bytes) -> Json:
         parent = path(_AI_PLATFORM, request)
-        order, job_id = ai_platform.order_of(service, queue, _object(body))
-        job = Job(f"{parent}/{job_id}", order)
+        task, job_id = ai_platform.task_of(service, queue, read_request(body, service.limits))
+        job = Job(f"{parent}/{job_id}", task)
         queue.submit(job)
         return ai_platform.told(job)
 
@@ -104,8 +105,7 @@ def _models(service: Service, api: HttpProtocol, queue: JobQueue) -> list[Route]
     def action(request: Request, _: bytes) -> Json:
         given = request.path_params
         name, _at, alias = given["model"].partition("@")
-        number = str(given.get("version") or alias).removeprefix("v")
-        found = service.models.find(name, int(number) if number.isdecimal() and len(number) < 19 else None)
+        found = service.models.find(name, version_number(given.get("version") or alias))
         told = {"displayName": name, "versionId": str(found.number)}
         return {"name": request.url.path.removeprefix("/v1/"), **told}
 
@@ -139,16 +139,6 @@ async def _body(request: Request) -> bytes:
             raise RequestError(Status.TOO_LARGE, f"the body has more than {_MOST_BODY >> 10} KiB")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _object(body: bytes) -> Json:
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise invalid(f"the body is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise invalid("the body is not a JSON object")
-    return found
 
 
 def _conditions(text: str) -> list[tuple[str, str]]:

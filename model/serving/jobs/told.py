@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
 from model.serving.errors import invalid
 
 Json = dict[str, Any]
+_NUMBER = re.compile(r"v?([0-9]{1,18})", re.ASCII)
 
 
 def timestamp(seconds: float) -> str:
     """Returns a time as Google's APIs write it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def version_number(name: str | None) -> int | None:
+    """Returns the number that names a version, with or without a v; None for any other name, and for none."""
+    found = _NUMBER.fullmatch(name or "")
+    return int(found[1]) if found else None
 
 
 def part(body: Json, name: str, kind: type, default: Any = None) -> Any:

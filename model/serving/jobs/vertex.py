@@ -12,7 +12,7 @@ import time
 from model.serving.errors import RequestError, Status, invalid
 from model.serving.jobs.job import Job, JobTask, State
 from model.serving.jobs.queue import JobQueue
-from model.serving.jobs.told import Json, part, timestamp
+from model.serving.jobs.told import Json, part, timestamp, version_number
 from model.serving.service import Service
 
 _MODEL = re.compile(r"projects/[\w.:-]+/locations/[\w-]+/models/([\w.-]+)(?:@([\w-]+))?", re.ASCII)
@@ -34,7 +34,7 @@ _STATES = {
 }
 
 
-def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobTask:
+def task_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobTask:
     """Returns what a body says. Raises RequestError."""
     part(body, "displayName", str)
     resource = part(body, "model", str)
@@ -42,8 +42,7 @@ def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobT
     if named is None or not resource.startswith(f"{parent}/"):
         raise invalid(f"Field: model; Message: {resource} is not a model in {parent}")
     try:
-        number = named[2] if named[2] and named[2].isdecimal() else None
-        version = service.models.find(named[1], int(number[:18]) if number else None)
+        version = service.models.find(named[1], version_number(named[2]))
     except RequestError as error:
         raise RequestError(Status.NOT_FOUND, f"The Model {resource} does not exist.") from error
     if part(body, "inputConfig.instancesFormat", str) != "jsonl":
@@ -65,12 +64,12 @@ def order_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobT
 def told(job: Job) -> Json:
     """Returns a job as the service tells it."""
     found: Json = {
-        **{name: job.order.body[name] for name in _SUBMITTED if name in job.order.body},
+        **{name: job.task.body[name] for name in _SUBMITTED if name in job.task.body},
         "name": job.name,
         "state": _STATES.get(job.state, f"JOB_STATE_{job.state.name}"),
         "createTime": timestamp(job.created),
         "updateTime": timestamp(time.time()),
-        "modelVersionId": str(job.order.servable.version.number),
+        "modelVersionId": str(job.task.servable.version.number),
         "completionStats": {
             "successfulCount": str(job.succeeded),
             "failedCount": str(job.failed),
@@ -85,5 +84,5 @@ def told(job: Job) -> Json:
     if job.message:
         found["error"] = {"code": 3, "message": job.message}
     if job.state in (State.SUCCEEDED, State.PARTIAL):
-        found["outputInfo"] = {"gcsOutputDirectory": job.order.output}
+        found["outputInfo"] = {"gcsOutputDirectory": job.task.output}
     return found

@@ -83,9 +83,9 @@ class _Work:
     def _pieces(self) -> Iterator[tuple[int, InputPiece]]:
         """The work, numbered; from several threads."""
         options = self._options
-        found = [file for pattern in self._job.order.inputs for file in self._files.matching(pattern)]
+        found = [file for pattern in self._job.task.inputs for file in self._files.matching(pattern)]
         if not found:
-            raise invalid(f"The input patterns match no files: {', '.join(self._job.order.inputs)}")
+            raise invalid(f"The input patterns match no files: {', '.join(self._job.task.inputs)}")
         rate = options.shard_error_rate
         self._lost_files = {file for index, file in enumerate(found) if self._drawn("shard", b"%d" % index, rate)}
         pieces = (piece for file in found for piece in self._files.pieces(file))
@@ -141,20 +141,20 @@ class _Work:
 
     def _without_key(self, instance: Any) -> bytes:
         """An instance as bytes, the same whatever its key is."""
-        key = self._job.order.key_field
+        key = self._job.task.key_field
         if isinstance(instance, dict) and key in instance:
             instance = {name: value for name, value in instance.items() if name != key}
         return orjson.dumps(instance)
 
     def _call(self, instances: list[Any], results: list[bytes], refused: list[tuple[Any, str]]) -> None:
         """Predicts instances together; those that the model refuses are found by halves."""
-        order = self._job.order
-        key = order.key_field
+        task = self._job.task
+        key = task.key_field
         shown = instances
         if key is not None and all(isinstance(instance, dict) for instance in instances):
             shown = [{name: value for name, value in instance.items() if name != key} for instance in instances]
         try:
-            found = _predicted(order.servable, shown, self._limits)
+            found = _predicted(task.servable, shown, self._limits)
         except RequestError as error:
             if len(instances) == 1:
                 refused.append((instances[0], str(error)))
@@ -163,16 +163,16 @@ class _Work:
             self._call(instances[:half], results, refused)
             self._call(instances[half:], results, refused)
             return
-        if order.names_outputs:
-            outputs = [spec.name for spec in order.servable.signature.outputs]
+        if task.names_outputs:
+            outputs = [spec.name for spec in task.servable.signature.outputs]
             results += [_line(each if len(outputs) > 1 else {outputs[0]: each}) for each in found]
         else:
             pairs = zip(instances, found, strict=True)
             results += [_line({**self._named(instance), "prediction": each}) for instance, each in pairs]
 
     def _named(self, instance: Any) -> dict[str, Any]:
-        """What a result line says of its instance."""
-        key = self._job.order.key_field
+        """Returns what a result line says of its instance."""
+        key = self._job.task.key_field
         if key is not None and isinstance(instance, dict) and key in instance:
             return {"key": instance[key]}
         return {"instance": instance}
@@ -198,7 +198,7 @@ class _Work:
 
     def _publish(self, folder: str) -> None:
         names = self._options.file_names
-        output = self._job.order.output.rstrip("/")
+        output = self._job.task.output.rstrip("/")
         count = len(self._shards)
         for index, shard in enumerate(self._shards):
             shard.close()

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import processes
-from tests.support.commands import ROOT, Command
+from tests.support.commands import Command, start
 from tests.support.job_server import JobServer, config_of, job_server
 from tests.support.ledger import births, books_of, shards, write_rows
 from tests.support.waiting import wait_until
@@ -186,16 +183,6 @@ def test_check_says_what_there_is(command: Command, config: str) -> None:
 # Processes that are killed -------------------------------------------------------------------------------------------
 
 
-def start(config: str, *arguments: str) -> subprocess.Popen[str]:
-    return processes.start(
-        [sys.executable, "-m", "pipelines.batch", "--config", config, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 KILLED = {
     "while rows are prepared": "unfinished/*.jsonl",
     "when all is prepared": "prepared.json",
@@ -211,7 +198,7 @@ def test_a_killed_command_goes_on_and_pays_once(command: Command, tmp_path: Path
     file = write_rows(tmp_path / "in.csv", "csv", rows)
     with job_server(tmp_path, run_s=4.0 if when == "while the job runs" else 0.0) as server:
         config = config_of(tmp_path, file, server.model(tmp_path))
-        process = start(config)
+        process = start("batch", "--config", config)
 
         def reached() -> bool:
             if process.poll() is not None:
@@ -234,7 +221,7 @@ def test_two_at_once_pay_once(command: Command, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "in.csv", "csv", births(500, 36))
     with job_server(tmp_path, run_s=0.5) as server:
         config = config_of(tmp_path, file, server.model(tmp_path))
-        both = [start(config), start(config)]
+        both = [start("batch", "--config", config), start("batch", "--config", config)]
         said = [process.communicate() for process in both]
         codes = sorted(process.returncode for process in both)
         # Either the second found the first at work, or came when all was done.
@@ -252,7 +239,7 @@ def test_a_signal_while_waiting_leaves_the_job(command: Command, tmp_path: Path,
     with job_server(tmp_path, run_s=600) as server:
         config = config_of(tmp_path, file, server.model(tmp_path))
         assert command("batch", "--config", config, "--detach").code == 0
-        process = start(config, "--step", "wait")
+        process = start("batch", "--config", config, "--step", "wait")
         assert process.stderr is not None
         lines = []
         while not any("step wait" in line for line in lines):
