@@ -91,6 +91,9 @@ setup(
         "starlette>=0.40,<2",
         "uvicorn>=0.30,<1",
         "prometheus-client>=0.20,<1",
+        "jinja2>=3.1,<4",
+        "matplotlib>=3.9,<4",
+        "psutil>=5.9,<8",
     ],
     extras_require={
         "aws": ["apache-beam[aws]>=2.69,<2.78", "boto3>=1.28,<2"],
@@ -109,7 +112,7 @@ setup(
             "moto[s3]>=5,<6",
             "flask>=3,<4",
             "flask-cors>=6,<7",
-            "psutil>=5.9,<8",
+            "playwright>=1.45,<2",
             "pip",
             "setuptools>=75",
             "build",
