@@ -137,7 +137,8 @@ class Client:
         self.pool = ThreadPoolExecutor(endpoint.max_in_flight, "request")
         self._limit = endpoint.max_request_bytes or self.protocol.max_request_bytes
         self._lock = threading.Lock()
-        self._counts = {"requests": 0, "requests_repeated": 0, "requests_refused_for_quota": 0}
+        self._counts = dict.fromkeys(self.retries.counts(), 0)
+        self._bytes_sent = 0
         self.rows_that_fit: int | None = None
 
     def predict(
@@ -157,9 +158,12 @@ class Client:
         """
         rows = len(arrays[0])
         request = self.protocol.predict(arrays, inputs)
-        self._check_size(len(request.body or b""), rows)
+        size = len(request.body or b"")
+        self._check_size(size, rows)
 
         def send() -> Answer:
+            with self._lock:
+                self._bytes_sent += size
             response = self._transport.send(request, self.protocol.error_message)
             return self._read(lambda answer: self.protocol.read(answer, rows, outputs), response)
 
@@ -184,10 +188,10 @@ class Client:
         return self._named(lambda: self.retries.call(send, 1, deadline))
 
     def counts(self) -> dict[str, int]:
-        """Returns requests since the last time this was asked."""
+        """Returns requests, and bytes of those that ask for predictions, since the last time this was asked."""
         with self._lock:
-            found = self.retries.counts()
-            new = {name: count - self._counts[name] for name, count in found.items()}
+            found = {**self.retries.counts(), "bytes_sent": self._bytes_sent}
+            new = {name: count - self._counts.get(name, 0) for name, count in found.items()}
             self._counts = found
         return new
 

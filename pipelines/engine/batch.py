@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from inference.errors import ENDPOINT_METRICS
@@ -22,6 +21,7 @@ from pipelines.connectors.files.publishing.reservation import Reservation
 from pipelines.cost.prices import Prices
 from pipelines.engine import dataflow, runners
 from pipelines.engine.common import (
+    counters,
     failed,
     make_pipeline,
     runtime_used,
@@ -110,7 +110,7 @@ def _summary(
     startup_seconds: float,
 ) -> Summary:
     """The account as it was published, once everything that was published has been seen to be there."""
-    asked = _counters(result, ENDPOINT_METRICS)
+    asked = counters(result, ENDPOINT_METRICS)
     outcome = reserved.outcome()
     account = outcome.manifest
     read = account.rows_read if account else 0
@@ -138,14 +138,8 @@ def _summary(
         max_fraction=config.dead_letters.max_fraction,
         requests=asked.get("requests"),
         requests_repeated=asked.get("requests_repeated"),
+        bytes_sent=asked.get("bytes_sent"),
         lost=outcome.problems or None,
         notes=account.notes if account else (),
         ok=not outcome.problems and read == written + dead and fraction <= config.dead_letters.max_fraction,
     )
-
-
-def _counters(result: Any, namespace: str) -> dict[str, int]:
-    found = result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]
-    # Flink knows only of attempts.
-    counts = ((each.key.metric.name, each.attempted if each.committed is None else each.committed) for each in found)
-    return {name: int(count) for name, count in counts}

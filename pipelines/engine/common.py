@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, SetupOptions
 
 from inference.errors import EndpointConfigError, TooManyFailuresError
@@ -193,6 +194,14 @@ def hand_over(options: PipelineOptions, build: Callable[[beam.Pipeline], None]) 
         return f"template written: {written}; nothing was started"
     job = result.job_id() if is_remote_runner(options) else result._job_id
     return f"handed over: {runner_name(options)} runs the job {job}; it goes on without this command"
+
+
+def counters(result: Any, namespace: str) -> dict[str, int]:
+    """Returns the counters of a job that are in a namespace, by name."""
+    found = result.metrics().query(MetricsFilter().with_namespace(namespace))["counters"]
+    # Flink knows only of attempts.
+    counts = ((each.key.metric.name, each.attempted if each.committed is None else each.committed) for each in found)
+    return {name: int(count) for name, count in counts}
 
 
 def dry_run(options: PipelineOptions, build: Callable[[beam.Pipeline], None], console: Any) -> int:

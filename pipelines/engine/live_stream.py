@@ -63,7 +63,7 @@ class LiveStream(Live):
         before, self._counts = self._counts, LATENCIES.counts()
         found = {stage: percentiles(self._counts[stage] - before[stage]) for stage in STAGES}
         return ", ".join(
-            f"{stage} {'/'.join(f'{value:,.1f}' for value in values.values())}"
+            f"{stage} {'/'.join(f'{values[name]:,.1f}' for name in ('p50', 'p95', 'p99'))}"
             for stage, values in found.items()
             if values
         )

@@ -12,6 +12,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from inference.errors import ENDPOINT_METRICS
 from pipelines.beam_fixes import fn_runner, shared_readers
 from pipelines.beam_fixes.flink_end import ENDED, StreamEndedError
 from pipelines.connectors.files import rolling
@@ -63,12 +64,15 @@ def run(
                 models.loaded_ahead(plan.model, is_here(options)),
                 LiveStream(console, stream.source.backlog, most_dead=most_dead) as live,
             ):
-                _wait(pipeline.run())
+                result = pipeline.run()
+                _wait(result)
         except Exception as error:
             raise common.failed(error, "what was written stays") from error
         finally:
             rolling.close_all()
-    return _summary(stream, options, time.monotonic() - begun, begun - started, live.ended_because)
+    seconds = time.monotonic() - begun
+    requests = common.counters(result, ENDPOINT_METRICS) if is_here(options) else {}
+    return _summary(stream, options, seconds, begun - started, live.ended_because, requests)
 
 
 def _wait(result: Any) -> None:
@@ -102,7 +106,12 @@ def _tells_no_end(record: logging.LogRecord) -> bool:
 
 
 def _summary(
-    stream: StreamRun, options: PipelineOptions, seconds: float, startup_seconds: float, ended_because: str
+    stream: StreamRun,
+    options: PipelineOptions,
+    seconds: float,
+    startup_seconds: float,
+    ended_because: str,
+    requests: dict[str, int],
 ) -> Summary:
     plan = stream.plan
     config = plan.config
@@ -125,6 +134,9 @@ def _summary(
         batching=None if PACE.choice is None else asdict(PACE.choice),
         rows_repeated=TALLY.rows_repeated if config.dedupe else None,
         notes=notes_on(CONSTANTS.found(), written),
+        requests=requests.get("requests"),
+        requests_repeated=requests.get("requests_repeated"),
+        bytes_sent=requests.get("bytes_sent"),
         ended_because=ended_because or None,
         ok=read == written + dead + TALLY.rows_repeated
         and fraction <= config.dead_letters.max_fraction

@@ -54,15 +54,15 @@ class Latencies:
 
 
 def percentiles(counts: Counts, wanted: tuple[float, ...] = (50, 95, 99)) -> dict[str, float]:
-    """Returns milliseconds by name ("p50") of what was counted in one stage; empty if nothing was."""
+    """Returns milliseconds by name ("p50", at the end "max") of what was counted in one stage; empty if nothing was."""
     total = int(counts.sum())
     if not total:
         return {}
     reached = np.cumsum(counts)
     upper = _SMALLEST_US * _GROWTH ** (np.arange(_BUCKETS) + 1) / 1000
-    return {
-        f"p{percent:g}": round(float(upper[np.searchsorted(reached, total * percent / 100)]), 3) for percent in wanted
-    }
+    found = {f"p{percent:g}": float(upper[np.searchsorted(reached, total * percent / 100)]) for percent in wanted}
+    found["max"] = float(upper[np.flatnonzero(counts)[-1]])
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 LATENCIES = Latencies()

@@ -37,6 +37,7 @@ class Summary:
       ended_because: of a stream that was ended early: why; None if it was not.
       requests: sent to a model server, if the model is on one.
       requests_repeated: how many of them were further attempts.
+      bytes_sent: bodies of these requests, as they were before any compression.
       rows_repeated: of a stream, dropped because their key had come before; None if repeats are kept.
       batching: of a stream with a latency budget: what was chosen at the end, `max_rows` and `max_wait_ms`.
       latency_ms: of a stream, from the event to its row being written: percentiles by name.
@@ -65,6 +66,7 @@ class Summary:
     ended_because: str | None = None
     requests: int | None = None
     requests_repeated: int | None = None
+    bytes_sent: int | None = None
     rows_repeated: int | None = None
     batching: dict[str, float] | None = None
     latency_ms: dict[str, float] | None = None

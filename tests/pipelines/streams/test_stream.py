@@ -28,7 +28,7 @@ def test_every_message_once_with_the_prediction_of_a_direct_call(command: Comman
     summary = result.summary
     assert (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"]) == (700, 700, 0)
     assert summary["seconds"] > 0.5
-    assert set(summary["latency_ms"]) == {"p50", "p95", "p99"}
+    assert set(summary["latency_ms"]) == {"p50", "p95", "p99", "max"}
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     assert set(summary["stage_latency_ms"]) == {"lag", "wait", "model", "total"}
     assert len(result.out.splitlines()) == 1
