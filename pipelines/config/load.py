@@ -18,6 +18,7 @@ from pipelines import storage
 from pipelines.config import environment, home
 from pipelines.config.absolute import with_absolute_paths
 from pipelines.config.base import Strict
+from pipelines.config.comparison import ComparisonConfig
 from pipelines.config.errors import ConfigError
 from pipelines.config.explain import (
     KEY_START,
@@ -66,6 +67,37 @@ def load(path: str | None, overrides: Sequence[str] = (), absolute: bool = False
     return with_absolute_paths(config) if absolute else config
 
 
+def content_of(path: str) -> dict[str, Any]:
+    """Returns a run's config as it stands in its file, without what the environment gives.
+
+    Raises:
+      ConfigError: it cannot be read, or is not a JSON object.
+    """
+    given = home.expanded(path)
+    return _parse(_packaged(given) or given)
+
+
+def load_comparison(path: str, overrides: Sequence[str] = ()) -> ComparisonConfig:
+    """Reads a comparison's config, or makes one around a run's config, and applies `--set` overrides to it.
+
+    The environment's variables in its ways are left as they are: each run fills them in, and no command line has them.
+
+    Args:
+      path: of the comparison's config, or of a run's, or the name of a packaged one.
+      overrides: of the comparison's keys, see `load`.
+
+    Raises:
+      ConfigError: with every mistake found.
+    """
+    content = content_of(path)
+    if "source" in content:
+        name = content.get("name")
+        content = {"config": path, **({"name": name} if isinstance(name, str) else {})}
+    problems = [problem for override in overrides if (problem := _override(content, override))]
+    ways = {"ways": content.pop("ways")} if "ways" in content else {}
+    return _validated(path, environment.filled(content, problems) | ways, ComparisonConfig, problems)
+
+
 _Part = TypeVar("_Part", bound=Strict)
 
 
@@ -76,13 +108,17 @@ def load_part(path: str, kind: type[_Part]) -> _Part:
       ConfigError: with every mistake found.
     """
     problems: list[str] = []
-    content = environment.filled(_parse(path), problems)
+    return _validated(path, environment.filled(_parse(path), problems), kind, problems)
+
+
+def _validated(path: str, content: dict[str, Any], kind: type[_Part], problems: list[str]) -> _Part:
+    """Checks the content of a file; `problems` are those that were found before."""
     try:
         part = kind.model_validate(content)
     except ValidationError as error:
         for each in error.errors():
-            where = "".join(f"{name}: " for name in each["loc"])
-            problems.append(f"{where}{each['msg'].removeprefix('Value error, ')}")
+            where = ".".join(str(name) for name in each["loc"] if name != "[key]")
+            problems.append(f"{f'{where}: ' if where else ''}{each['msg'].removeprefix('Value error, ')}")
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
     return part

@@ -1,0 +1,197 @@
+"""Says which ways are compared, and turns each into changes of the run that the comparison is based on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.comparison.results import Way, WayKind
+from pipelines.config.comparison import ComparisonConfig, LocalServer, WayConfig
+from pipelines.plan import Plan
+
+_KINDS: dict[str, WayKind] = {"saved_model": "direct", "endpoint": "endpoint", "batch_job": "batch_job"}
+_GRPC = frozenset({"tf_serving_grpc"})
+_IN_REQUEST = 1000
+"""Rows of a request, by default: larger ones gain little, and services refuse them."""
+_SMALL = 10_000
+"""Rows that single records are tried with in batch runs: more of them only take longer."""
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Says where a local server answers.
+
+    Attributes:
+      rest: its address, http://host:port.
+      grpc: host:port.
+    """
+
+    rest: str
+    grpc: str
+
+
+@dataclass(frozen=True)
+class CompleteWay:
+    """Describes a way with all that a run needs.
+
+    Attributes:
+      name: as the config has it.
+      model: keys of the run's model; the address of a local server is not in it.
+      batching: keys of the run's batching.
+      server: how the local server is started; None if the way needs none.
+      loads: the loads to run it at; None for all.
+    """
+
+    name: str
+    model: dict[str, Any]
+    batching: dict[str, Any]
+    server: LocalServer | None
+    loads: tuple[float, ...] | None
+
+    @property
+    def kind(self) -> WayKind:
+        """Returns where the model runs."""
+        return _KINDS.get(str(self.model.get("type", "saved_model")), "direct")
+
+    @property
+    def is_single(self) -> bool:
+        """Tells whether each call has one record."""
+        return self.batching.get("max_rows") == 1
+
+    def changes(self, address: ServerAddress | None, jobs: str) -> dict[str, Any]:
+        """Returns what changes in the run's config.
+
+        Args:
+          address: of the local server, if the way needs one.
+          jobs: folder for batch prediction jobs, where the way names none.
+        """
+        model = dict(self.model)
+        if address is not None:
+            model["url"] = address.grpc if model.get("protocol") in _GRPC else address.rest
+        if self.kind == "batch_job" and "folder" not in model:
+            model["folder"] = jobs
+        return {"model": model, "batching": self.batching}
+
+    def described(self, runtime: str | None) -> Way:
+        """Returns the way as results have it.
+
+        Args:
+          runtime: what runs a SavedModel in the workers.
+        """
+        settings = []
+        if self.kind == "direct":
+            settings.append(f"{runtime or 'native'} runtime")
+        elif self.kind == "endpoint":
+            settings.append(str(self.model.get("protocol")))
+        else:
+            settings.append(f"service {self.model.get('service', 'vertex')}")
+        if self.kind != "batch_job":
+            rows = self.batching.get("max_rows", 16384)
+            settings.append("one row in a call" if rows == 1 else f"at most {rows:,} rows in a call")
+        for key, word in (("max_wait_ms", "ms of waiting at most"), ("latency_budget_ms", "ms of latency as budget")):
+            if key in self.batching and not self.is_single:
+                settings.append(f"{self.batching[key]:g} {word}")
+        if self.server is not None:
+            settings.append("local server, on the same cores")
+            settings += [f"{self.server.latency_ms:g} ms added to each request"] * bool(self.server.latency_ms)
+            quota = self.server.quota_qps
+            settings += [] if quota is None else [f"quota of {quota:g} requests a second"]
+            settings += [f"serves {self.server.model}"] * bool(self.server.model)
+        return Way(name=self.name, kind=self.kind, single=self.is_single, settings=tuple(settings))
+
+
+def ways_of(config: ComparisonConfig, content: dict[str, Any], plan: Plan) -> list[CompleteWay]:
+    """Returns the ways of a comparison, complete, in the order of its config.
+
+    Args:
+      config: of the comparison.
+      content: the config of the run, as it stands in its file.
+      plan: of the run.
+    """
+    given = config.ways or _usual(plan)
+    return [_complete(name, way, content, plan) for name, way in given.items()]
+
+
+def _usual(plan: Plan) -> dict[str, WayConfig]:
+    """The ways that are compared if the config names none."""
+    is_batch = plan.config.is_batch
+    single = {"max_rows": 1}
+    small = [_SMALL] if is_batch else None
+    of_request: dict[str, Any] = {"max_rows": _IN_REQUEST}
+    if not is_batch:
+        of_request |= {"max_wait_ms": plan.config.batching.max_wait_ms}
+    type = plan.config.model.type
+    own = {"type": type}
+    if type != "saved_model":
+        found = {type.replace("_", " "): _way(own)}
+        if type == "endpoint":
+            found = {
+                "endpoint, micro-batches": _way(own, batching=of_request),
+                "endpoint, single records": _way(own, batching=single, loads=small),
+            }
+        if getattr(plan.config.model, "signature_from", None):
+            found = {"in the workers": _way({"type": "saved_model"})} | found
+        return found
+    grpc = {"type": "endpoint", "protocol": "tf_serving_grpc"}
+    if not is_batch:
+        return {
+            "in the workers, micro-batches": _way(own),
+            "in the workers, single records": _way(own, batching=single),
+            "endpoint, micro-batches": _way(grpc, batching=of_request),
+            "endpoint, single records": _way(grpc, batching=single),
+        }
+    rest = {"type": "endpoint", "protocol": "tf_serving_rest"}
+    return {
+        "in the workers": _way(own),
+        "endpoint, gRPC": _way(grpc, batching=of_request),
+        "endpoint, REST": _way(rest, batching=of_request),
+        "endpoint, single records": _way(grpc, batching=single, loads=small),
+        "batch job": _way({"type": "batch_job"}),
+    }
+
+
+def _way(
+    model: dict[str, Any], batching: dict[str, Any] | None = None, loads: Sequence[float] | None = None
+) -> WayConfig:
+    return WayConfig.model_validate({"model": model, "batching": batching or {}, "loads": loads})
+
+
+def _complete(name: str, way: WayConfig, content: dict[str, Any], plan: Plan) -> CompleteWay:
+    """Fills in what a way leaves to the run: its model's keys, the signature, a local server."""
+    base = dict(content.get("model") or {})
+    kind = str(way.model.get("type", base.get("type", "saved_model")))
+    model = {**(base if base.get("type", "saved_model") == kind else {}), **way.model, "type": kind}
+    needs_server = False
+    saved_model = plan.model.path if plan.config.model.type == "saved_model" else base.get("signature_from")
+    if kind == "saved_model":
+        model.setdefault("path", saved_model)
+        model.setdefault("signature", plan.signature.name)
+    else:
+        needs_server = "url" not in model and "resource" not in model
+        if "inputs" not in model and saved_model is not None and (kind == "batch_job" or needs_server):
+            model.setdefault("signature_from", saved_model)
+        if plan.signature.name != "serving_default":
+            model.setdefault("signature", plan.signature.name)
+    if needs_server and kind == "batch_job":
+        model |= {"resource": "projects/local/locations/us-central1/models/default"}
+        model.setdefault("poll_s", 0.5)
+    if needs_server and kind == "endpoint":
+        model.setdefault("protocol", "tf_serving_grpc")
+    batching = {**(content.get("batching") or {}), **way.batching}
+    if batching.get("max_rows") == 1:
+        batching.pop("max_wait_ms", None)
+        batching.pop("latency_budget_ms", None)
+    server = (way.server or LocalServer.model_validate({})) if needs_server else None
+    return CompleteWay(name, model, batching, server, None if way.loads is None else tuple(way.loads))
+
+
+def served_model(server: LocalServer, plan: Plan) -> str | None:
+    """Returns the SavedModel that a local server is to serve; None if neither server nor run name one."""
+    if server.model is not None:
+        return server.model
+    if plan.config.model.type == "saved_model":
+        return plan.model.path
+    found = getattr(plan.config.model, "signature_from", None)
+    return None if found is None else os.fspath(found)
