@@ -31,6 +31,7 @@ COMMANDS = {
     "replay": Command("pipelines.replay", "run the dead letters of a config again"),
     "check": Command("pipelines.check", "check a config: what will it do, and what does the model predict?"),
     "init": Command("pipelines.init", "write a config for a model and data"),
+    "compare": Command("pipelines.compare", "compare ways to call a model: outputs, time, latency, cost"),
     "simulate": Command("pipelines.simulate", "print or publish simulated messages at a rate"),
     "show": Command("model.show", "print the signatures of a SavedModel"),
     "serve": Command("model.serve", "serve SavedModels on this machine over REST and gRPC"),

@@ -20,7 +20,9 @@ from pipelines.comparison.results import Run
 from pipelines.comparison.servers import RunningServer
 
 _SAID = 4_000
-_END_S = 5
+_LOOK_S = 0.05
+_READY = b"running on "
+"""In what a stream says when it begins to read."""
 _KILOBYTES = 1024 if sys.platform != "darwin" else 1024 * 1024
 """In a megabyte of the kernel's most resident memory."""
 
@@ -77,7 +79,7 @@ class Ended:
     in_time: bool = True
 
 
-def run(command: Command, round: int, log: Path, limit_s: float) -> Run:
+def run(command: Command, round: int, log: Path, limit_s: float, publish: Sequence[str] = ()) -> Run:
     """Runs a command to its end, and returns what was measured.
 
     Args:
@@ -85,11 +87,13 @@ def run(command: Command, round: int, log: Path, limit_s: float) -> Run:
       round: number of the round.
       log: file for its standard error.
       limit_s: after which it is killed.
+      publish: a command that sends the messages of a stream, once that is ready; empty if there is none.
     """
     begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
     server = command.server
     server_before = server.cpu_s if server is not None else 0.0
-    ended = _execute(command.words(), log, limit_s)
+    with _Publisher(publish, log):
+        ended = _execute(command.words(), log, limit_s)
     measured: dict[str, Any] = {
         "way": command.way,
         "load": command.load,
@@ -139,6 +143,45 @@ def _execute(words: Sequence[str], log: Path, limit_s: float) -> Ended:
         used.ru_maxrss / _KILOBYTES,
         in_time,
     )
+
+
+class _Publisher:
+    """Sends messages to a stream once it says that it runs, until the block ends.
+
+    Args:
+      words: the command that sends them; nothing is done if it is empty.
+      log: of the stream.
+    """
+
+    def __init__(self, words: Sequence[str], log: Path) -> None:
+        self._words = list(words)
+        self._log = log
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="publisher", daemon=True)
+
+    def __enter__(self) -> None:
+        self._log.unlink(missing_ok=True)
+        if self._words:
+            self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        if self._words:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            if self._log.exists() and _READY in self._log.read_bytes():
+                break
+        else:
+            return
+        with self._log.with_suffix(".publish").open("wb") as said:
+            process = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        while process.poll() is None and not self._over.wait(_LOOK_S):
+            pass
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
 
 
 class _KilledAfter:

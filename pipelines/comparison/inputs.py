@@ -47,6 +47,19 @@ class Repeated(ABC):
     def write(self, folder: Path, rows: int) -> None:
         """Writes files with so many rows into a folder."""
 
+    def has_unique(self, plan: Plan, column: str) -> bool:
+        """Tells whether each of the rows has another value in a column."""
+        values = 0
+        seen: set[Any] = set()
+        for _, piece in bounded_source(plan.config.source).sample(plan, self.rows):
+            if isinstance(piece, Block) and column in piece.batch.schema.names:
+                part = piece.batch[column].slice(0, self.rows - values)
+                seen.update(part.to_pylist())
+                values += len(part)
+            if values >= self.rows:
+                break
+        return len(seen) == values
+
 
 def source_of(plan: Plan, folder: Path, rows: int, repeated: Repeated) -> dict[str, Any]:
     """Writes input for a run, once for each number of rows; returns the changes of the run's config that read it.

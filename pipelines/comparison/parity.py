@@ -158,8 +158,8 @@ def _difference(name: str, here: pa.Array, there: pa.Array, limit: Tolerance) ->
     rows = len(here)
     over = np.zeros(rows, np.bool_)
     if is_list(here.type) and is_list(there.type):
-        lengths = [np.asarray(list_lengths(each).fill_null(-1)) for each in (here, there)]
-        unlike = lengths[0] != lengths[1]
+        empty = [np.asarray(each.is_null()) for each in (here, there)]
+        unlike = (list_lengths(here) != list_lengths(there)) | (empty[0] != empty[1])
         # Lists of other lengths differ; what is in the others is compared.
         return _of_lists(name, here, there, unlike, limit)
     if not (_is_number(here.type) and _is_number(there.type)):
@@ -175,8 +175,8 @@ def _of_lists(name: str, here: pa.Array, there: pa.Array, unlike: Bools, limit: 
     parts = [each.take(pa.array(alike)) for each in (here, there)]
     owners = alike
     while is_list(parts[0].type) and is_list(parts[1].type):
-        lengths = [np.asarray(list_lengths(each).fill_null(0), dtype=np.int64) for each in parts]
-        if not np.array_equal(*lengths):
+        lengths = [list_lengths(each) for each in parts]
+        if not np.array_equal(lengths[0], lengths[1]):
             # Inner lists differ in their lengths: compare them as values.
             over = unlike.copy()
             texts = [each.to_pylist() for each in (here, there)]
@@ -229,3 +229,24 @@ def _is_number(type: pa.DataType) -> bool:
 def _shown(value: Any) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+
+
+def in_words(found: Parity) -> str:
+    """Says on one line whether a way agrees with the reference, and how not."""
+    if found.error:
+        return found.error
+    if found.way == found.reference:
+        return f"the reference, {found.rows:,} rows"
+    if found.agrees:
+        greatest = max((each.greatest for each in found.differences), default=0.0)
+        return f"agrees in {found.rows:,} rows" + (f", greatest difference {greatest:.2g}" if greatest else "")
+    counts = [
+        (found.missing, "missing"),
+        (found.extra, "that the reference does not have"),
+        (found.repeated, "repeated"),
+        (found.failed_here_only, "that fail in this way only"),
+        (found.failed_in_reference_only, "that fail in the reference only"),
+    ]
+    said = [f"{each.over:,} rows whose {each.output} differs" for each in found.differences if each.over]
+    said += [f"{count:,} rows {what}" for count, what in counts if count]
+    return f"disagrees with {found.reference}: {', '.join(said)}"

@@ -169,8 +169,9 @@ def ranking(load: float, name: str, contestants: Sequence[Contestant], not_ranke
 
 
 def overlap(one: Figure, other: Figure) -> bool:
-    """Tells whether the intervals of two figures overlap; with one round each, whether they are within 10%."""
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        least, most = sorted((one.median, other.median))
-        return most <= 1.1 * least
-    return one.low <= other.high and other.low <= one.high
+    """Tells whether the intervals of two figures overlap; one round counts as an interval of 5% around it."""
+    bounds = [
+        (0.95 * each.median, 1.05 * each.median) if each.low is None or each.high is None else (each.low, each.high)
+        for each in (one, other)
+    ]
+    return bounds[0][0] <= bounds[1][1] and bounds[1][0] <= bounds[0][1]

@@ -1,0 +1,121 @@
+"""Compares ways to call a model on a person's own data: the command `python -m pipelines.compare`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from model import terminal
+from model.version import add_version
+from pipelines.cli import command
+
+_DESCRIPTION = """\
+Runs the same rows through each way to call a model (in the workers, at an endpoint, by a batch prediction job), holds
+their outputs against each other, measures time, processors, memory and latency in rounds, prices them, and writes
+report.html, results.json and plots. It starts and stops the local servers that it needs.
+
+--config names a comparison, such as configs/compare-batch.json or configs/compare-stream.json, or the config of any
+run: then the usual ways are compared. Ctrl-C ends it; the same command goes on where it was.
+
+exit codes: 0 the report is there, and at least two ways could be ranked; 1 no two ways could be; 2 the config or the
+command line is wrong; 3 ways disagree with the first one; 130 it was interrupted"""
+
+_INTERRUPTED = 130
+_DISAGREE = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    import argparse
+
+    parser = terminal.ArgumentParser(
+        prog="python -m pipelines.compare",
+        description=_DESCRIPTION,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", default="configs/compare-batch.json", help="a comparison, or a run (%(default)s)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set sizes=[1000,50000]"
+    )
+    parser.add_argument("--minutes", type=_minutes, metavar="N", help="that all runs may take together")
+    parser.add_argument("--output", metavar="DIR", help="folder for results (out/compare)")
+    parser.add_argument("--prices", metavar="FILE", help="file of prices (configs/prices.json)")
+    parser.add_argument("--restart", action="store_true", help="forget what an earlier command has measured")
+    parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
+    add_version(parser)
+    arguments = parser.parse_args(argv)
+    return command.guarded(lambda: _run(arguments))
+
+
+def _minutes(text: str) -> float:
+    import argparse
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return value
+
+
+def _run(arguments: Any) -> int:
+    from pipelines.comparison.publishing import publish
+    from pipelines.comparison.session import Session
+    from pipelines.comparison.view import show, start
+    from pipelines.config.load import load_comparison
+
+    config = load_comparison(arguments.config, arguments.set)
+    changes = {"minutes": arguments.minutes, "folder": arguments.output, "prices": arguments.prices}
+    config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    out, err = command.consoles()
+    with _interrupted_by_sigterm():
+        try:
+            with Session(config, arguments.config, lambda line: err.print(line), arguments.restart) as session:
+                err.print(start(session))
+                results = session.run()
+                places = publish(results, config, session.folder)
+        except KeyboardInterrupt:
+            terminal.print_text(
+                "\nstopped: what was measured is kept; the same command goes on, with --restart it begins anew",
+                stderr=True,
+            )
+            return _INTERRUPTED
+    if arguments.json:
+        terminal.print_line(places.results.model_dump_json())
+    else:
+        show(out, places)
+    if any(found.error for found in results.parity[:1]) or not any(len(each.places) > 1 for each in results.rankings):
+        terminal.print_error("no two ways could be ranked; the report says why")
+        return command.FAILED
+    disagreeing = [found.way for found in results.parity if not found.agrees and not found.error]
+    if disagreeing:
+        terminal.print_error(
+            f"{', '.join(disagreeing)}: disagrees with {results.parity[0].reference}; it is not ranked"
+        )
+        return _DISAGREE
+    return command.OK
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM do what Ctrl-C does, so that the servers end."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Says what a comparison ran on: machine, versions, hashes of model and config."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from inference.saved_model import files as model_files
+from model.secrets import masked
+from model.version import __version__
+from pipelines.comparison.results import Machine, Manifest, Run
+from pipelines.plan import Plan
+
+_LIBRARIES = ("apache-beam", "tensorflow", "pyarrow", "numpy")
+_BLOCK = 1 << 20
+
+
+def machine() -> Machine:
+    """Describes the machine that this process runs on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(
+        cpu=_processor(),
+        cores=cores,
+        memory_gb=round(_memory() / (1 << 30), 1),
+        system=f"{platform.system()} {platform.release()}",
+    )
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> int:
+    """Bytes of memory that this process may use: those of its container, if it has fewer than the machine."""
+    total = int(psutil.virtual_memory().total)
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        return total
+    return min(limit, total)
+
+
+def hash_of_model(path: str) -> str:
+    """Returns the SHA-256 of a SavedModel's files, names included; empty if it is on a server."""
+    if not path or not os.path.isdir(path):
+        return ""
+    found = hashlib.sha256()
+    for file in sorted(each for each in Path(path).rglob("*") if each.is_file()):
+        found.update(str(file.relative_to(path)).encode() + b"\0")
+        with file.open("rb") as content:
+            while block := content.read(_BLOCK):
+                found.update(block)
+    return found.hexdigest()
+
+
+def hash_of(content: Any) -> str:
+    """Returns the SHA-256 of what a config says."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def manifest_of(
+    plan: Plan, config_path: str, config_hash: str, source: str, runs: Iterable[Run], times: tuple[str, str]
+) -> Manifest:
+    """Makes the manifest of a comparison.
+
+    Args:
+      plan: of the run that it is based on.
+      config_path: of the comparison.
+      config_hash: of its content.
+      source: the source in words.
+      runs: all runs.
+      times: when the first began, when the last ended.
+    """
+    model = plan.model.path if plan.config.model.type == "saved_model" else ""
+    versions = {"python": platform.python_version(), "beam-tf-predict": __version__}
+    return Manifest(
+        begun=times[0],
+        ended=times[1],
+        command=masked(" ".join(["python", "-m", "pipelines.compare", *sys.argv[1:]])),
+        config=config_path,
+        config_hash=config_hash,
+        model=masked(plan.model.path),
+        model_hash=hash_of_model(model_files.resolve(model)) if model and "://" not in model else "",
+        source=masked(source),
+        machine=machine(),
+        versions=versions | {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        seconds=sum(run.elapsed_s for run in runs),
+    )

@@ -1,0 +1,286 @@
+"""Takes a comparison from its config to its results: servers, parity, rounds, sums."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+
+from inference.columns.bound import arrow_type
+from inference.saved_model import files as model_files
+from model.secrets import masked
+from pipelines.comparison import commands, inputs, parity
+from pipelines.comparison.journal import Journal
+from pipelines.comparison.manifest import hash_of, hash_of_model, machine
+from pipelines.comparison.parity import Written, in_words
+from pipelines.comparison.results import Parity, Results, Run
+from pipelines.comparison.rounds import Schedule, Slot
+from pipelines.comparison.servers import RunningServer, Servers
+from pipelines.comparison.sums import Measured
+from pipelines.comparison.trials import Trial, Trials, written_by
+from pipelines.comparison.ways import CompleteWay, served_model, ways_of
+from pipelines.config import load as configs
+from pipelines.config.comparison import ComparisonConfig
+from pipelines.config.errors import ConfigError
+from pipelines.config.files import FileSource
+from pipelines.plan import Plan
+from pipelines.planning.planner import make_plan
+
+RANKED_BY = {"batch": "elapsed_s", "stream": "latency.total.p95"}
+_LONGEST_S = 600.0
+Tell = Callable[[str], None]
+
+
+def compare_config(
+    path: str, overrides: Sequence[str] = (), minutes: float | None = None, folder: str | None = None
+) -> Results:
+    """Compares the usual ways, or those of a comparison's config, and returns what was found.
+
+    Args:
+      path: config of a comparison, or of a run.
+      overrides: changes of the comparison's keys, `KEY=VALUE` each.
+      minutes: that all runs may take together; by default what the config says.
+      folder: where what was measured is kept; by default what the config says.
+    """
+    config = configs.load_comparison(path, overrides)
+    changes = {"minutes": minutes, "folder": folder}
+    config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    with Session(config, path, lambda line: None) as session:
+        return session.run()
+
+
+class Session:
+    """Runs a comparison.
+
+    Args:
+      config: of the comparison.
+      path: of its config.
+      tell: gets a line about each thing that was done.
+      restart: forget what an earlier comparison of the same config has measured.
+
+    Raises:
+      ConfigError: the config is wrong, or the run that it is based on cannot be planned.
+    """
+
+    def __init__(self, config: ComparisonConfig, path: str, tell: Tell, restart: bool = False) -> None:
+        self.config = config
+        self._path = path
+        self._tell = tell
+        self._content = configs.content_of(config.config)
+        self._plan: Plan = make_plan(configs.load(config.config))
+        self._refuse_unfit()
+        self.folder = Path(config.folder) / config.name
+        self._work = self.folder / "work"
+        self._work.mkdir(parents=True, exist_ok=True)
+        self.ways = ways_of(config, self._content, self._plan)
+        self._identity = hash_of(
+            [config.model_dump(exclude={"minutes", "rounds", "precision", "prices", "volume"}), self._content,
+             self._model_hash, machine().model_dump()]
+        )  # fmt: skip
+        if restart:
+            (self.folder / "runs.jsonl").unlink(missing_ok=True)
+        self._journal = Journal(self.folder / "runs.jsonl", self._identity)
+        settings = self._content.get("model") or {}
+        self._servers = Servers(
+            {name: settings.get(name) for name in ("runtime", "op_libraries")}
+            | {"signature": self._plan.signature.name},
+            str(self._work.resolve()),
+        )
+        self._trials = Trials(config, self._content, self._plan, self._work, self._repeated)
+
+    def __enter__(self) -> Session:
+        self._servers.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._servers.__exit__(*error)
+        shutil.rmtree(self._work / "outputs", ignore_errors=True)
+        if error[0] is None:
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    @property
+    def kind(self) -> str:
+        """Returns whether batch runs or streams are compared."""
+        return "batch" if self._plan.config.is_batch else "stream"
+
+    @property
+    def plan(self) -> Plan:
+        """Returns the plan of the run that the comparison is based on."""
+        return self._plan
+
+    @cached_property
+    def loads(self) -> tuple[float, ...]:
+        """Returns the sizes or rates, ascending."""
+        if self.kind == "stream":
+            return tuple(sorted(self.config.rates))
+        if isinstance(self._plan.config.source, FileSource):
+            return tuple(float(size) for size in sorted(self.config.sizes))
+        extent = self._plan.extent
+        return (float(extent.rows if extent is not None and extent.rows else 1),)
+
+    def run(self) -> Results:
+        """Compares; goes on where an earlier session was interrupted."""
+        if self._journal.goes_on:
+            count = len(self._journal.runs)
+            self._tell(f"going on: {count} run{'s were' if count != 1 else ' was'} measured before")
+        self._check_parity()
+        self._measure()
+        return self._results()
+
+    def _refuse_unfit(self) -> None:
+        source = self._plan.config.source
+        if self.kind == "stream" and source.type != "simulated" and self.config.publish_to is None:
+            raise ConfigError(
+                [f"publish_to is missing: say where messages for a {source.type} source are sent, such as kafka:births"]
+            )
+        if "://" in self.config.folder:
+            raise ConfigError([f"folder: {self.config.folder} is no local folder; results are kept on this machine"])
+
+    @cached_property
+    def _repeated(self) -> inputs.Repeated | None:
+        if self.kind == "stream" or not isinstance(self._plan.config.source, FileSource):
+            return None
+        most = max(int(max(self.loads)), self.config.parity_rows)
+        self._tell("reading the first rows of the source ...")
+        return inputs.first_rows(self._plan, most)
+
+    @cached_property
+    def _model_hash(self) -> str:
+        path = self._plan.model.path
+        local = self._plan.config.model.type == "saved_model" and "://" not in path
+        return hash_of_model(model_files.resolve(path)) if local else path
+
+    def _server(self, way: CompleteWay) -> RunningServer | None:
+        if way.server is None:
+            return None
+        model = served_model(way.server, self._plan)
+        if model is None:
+            raise ConfigError([f"ways.{way.name}: no SavedModel to serve; give server.model, or model.url"])
+        return self._servers.of(way.server, model_files.local_copy(model))
+
+    def _check_parity(self) -> None:
+        """Runs each way once and compares what it has written with the first way."""
+        known = {found.way: found for found in self._journal.parity}
+        left = [way for way in self.ways if way.name not in known]
+        if not left:
+            return
+        key = self._key_of_rows()
+        reference: tuple[str, Written] | None = None
+        # The first one is run again, as what it wrote is not kept.
+        first = next((way for way in self.ways if not (way.name in known and known[way.name].error)), None)
+        for way in [way for way in self.ways if way is first or way in left]:
+            written, error = self._written(way, key)
+            if written is None:
+                found = Parity(way=way.name, reference=self.ways[0].name, agrees=False, error=error)
+            elif reference is None:
+                reference = way.name, written
+                found = Parity(way=way.name, reference=way.name, rows=written.table.num_rows)
+            else:
+                found = self._compared(way.name, written, *reference)
+            if way.name not in known:
+                self._journal.add_parity(found)
+                self._tell(f"parity  {way.name}: {in_words(found)}")
+
+    def _compared(self, way: str, written: Written, reference_way: str, reference: Written) -> Parity:
+        outputs = [pa.field(spec.name, arrow_type(spec.dtype)) for spec in self._plan.signature.outputs]
+        try:
+            return parity.compare(way, reference_way, written, reference, outputs, self.config.tolerance)
+        except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            said = f"its output cannot be compared: {error}"
+            return Parity(way=way, reference=reference_way, agrees=False, error=said)
+
+    def _key_of_rows(self) -> str | None:
+        """The source's key column, if it identifies the rows that are compared."""
+        source = self._plan.config.source
+        if self._repeated is None or not isinstance(source, FileSource) or source.key is None:
+            return getattr(source, "key", None)
+        return source.key if self._repeated.has_unique(self._plan, source.key) else None
+
+    def _written(self, way: CompleteWay, key: str | None) -> tuple[Written | None, str]:
+        try:
+            trial = self._trials.parity(way, self._server(way), key)
+        except ConfigError as error:
+            return None, masked("; ".join(error.problems))
+        try:
+            found = self._execute(trial, 0)
+            if not self._plan.config.is_batch:
+                self._journal.add_run(found)
+            return (written_by(trial), "") if found.ok else (None, found.error)
+        finally:
+            trial.clear()
+
+    def _execute(self, trial: Trial, round: int, expected: float = 0.0) -> Run:
+        limit = max(_LONGEST_S, 3 * expected)
+        return commands.run(trial.command, round, self._work / "command.log", limit, trial.publish)
+
+    @cached_property
+    def _schedule(self) -> Schedule:
+        usable = {found.way for found in self._journal.parity if not found.error}
+        slots = [
+            Slot(way.name, load)
+            for load in self.loads
+            for way in self.ways
+            if way.name in usable and (way.loads is None or load in way.loads)
+        ]
+        seconds = self.config.seconds
+        sending = {
+            load: seconds if self.config.messages is None else self.config.messages / load for load in self.loads
+        }
+        return Schedule(
+            slots,
+            RANKED_BY[self.kind],
+            self.config.precision,
+            self.config.rounds,
+            60 * self.config.minutes,
+            sending if self.kind == "stream" else {},
+        )
+
+    def _measure(self) -> None:
+        schedule, runs = self._schedule, self._journal.runs
+        by_name = {way.name: way for way in self.ways}
+        for name in dict.fromkeys(slot.way for slot in schedule.slots):
+            least = Slot(name, min(slot.load for slot in schedule.slots if slot.way == name))
+            while not schedule.is_warm(least, runs):
+                if not self._once(by_name[name], least, 0).ok:
+                    break
+        while (following := schedule.next(runs)) is not None:
+            slot, round = following
+            self._once(by_name[slot.way], slot, round)
+
+    def _once(self, way: CompleteWay, slot: Slot, round: int) -> Run:
+        trial = self._trials.measured(way, slot.load, self._server(way))
+        try:
+            found = self._execute(trial, round, self._schedule.expected(slot, self._journal.runs))
+        finally:
+            trial.clear()
+        self._journal.add_run(found)
+        self._tell(self._line(found))
+        return found
+
+    def _line(self, run: Run) -> str:
+        left = max(0.0, self._schedule.left(self._journal.runs))
+        step = f"round {run.round}" if run.round else "warm-up"
+        load = f"{run.load:,.0f} rows" if self.kind == "batch" else f"{run.load:,g}/s"
+        if not run.ok:
+            return f"{step}  {run.way}, {load}: {run.error}"
+        found = f"{run.elapsed_s:.2f} s"
+        if self.kind == "stream":
+            found = f"p95 {run.latency_ms.get('total', {}).get('p95', 0.0):,.1f} ms"
+        return f"{step}  {run.way}, {load}: {found}; at most {left / 60:.1f} min left"
+
+    def _results(self) -> Results:
+        return Measured(
+            self.config,
+            self._path,
+            self._plan,
+            self.ways,
+            self.loads,
+            self._schedule,
+            self._journal.runs,
+            self._journal.parity,
+            self._trials.distinct,
+            self._content,
+        ).results()

@@ -1,0 +1,72 @@
+"""Shows a comparison on the console: what begins, and what was found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipelines.comparison.parity import in_words
+from pipelines.comparison.results import Cell, Figure, Ranking, Results
+
+if TYPE_CHECKING:
+    from pipelines.comparison.publishing import Published
+    from pipelines.comparison.session import Session
+
+
+def start(session: Session) -> str:
+    """Says what is going to be compared."""
+    config = session.config
+    loads = ", ".join(f"{load:,g}" for load in session.loads)
+    what = f"{loads} rows" if session.kind == "batch" else f"{loads} messages a second"
+    return f"{config.name}: {len(session.ways)} ways over {what}; at most {config.minutes:g} minutes of runs"
+
+
+def show(console: Any, published: Published) -> None:
+    """Prints the answer and where the report is."""
+    results = published.results
+    for found in results.parity:
+        if not found.agrees:
+            console.print(f"not ranked: {found.way}: {in_words(found)}", highlight=False, soft_wrap=True)
+    for ranking in results.rankings:
+        _show_ranking(console, results, ranking)
+    console.print(f"results: {published.json}", highlight=False, soft_wrap=True)
+    console.print(f"report:  {published.report}", highlight=False, soft_wrap=True)
+
+
+def _show_ranking(console: Any, results: Results, ranking: Ranking) -> None:
+    unit = "rows" if results.kind == "batch" else "messages a second"
+    rows = []
+    for place in ranking.places:
+        cell = results.cell(place.way, ranking.load)
+        tied = " (tied)" if place.tied else ""
+        rows.append((f"{place.place}{tied}", place.way, _value(results, cell, ranking.figure), f"{place.ratio:.2f}"))
+    rows += [("-", way, f"not ranked: {why}", "") for way, why in ranking.not_ranked.items()]
+    title = f"{ranking.load:,g} {unit}, by {'time' if results.kind == 'batch' else 'latency (p95)'}"
+    if not console.is_terminal:
+        console.print(title, highlight=False)
+        for at, way, value, ratio in rows:
+            console.print(f"  {at:<9} {way:<34} {value}{f', {ratio} times' if ratio else ''}", highlight=False)
+        return
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for name, justify in (("place", "left"), ("way", "left"), ("median (95% interval)", "left"), ("times", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _value(results: Results, cell: Cell | None, name: str) -> str:
+    if cell is None or name not in cell.figures:
+        return ""
+    unit = "s" if results.kind == "batch" else "ms"
+    return with_interval(cell.figures[name], unit)
+
+
+def with_interval(figure: Figure, unit: str) -> str:
+    """Writes a figure with its interval, such as `2.31 s (2.2 to 2.4, 3 rounds)`."""
+    digits = 2 if unit == "s" else 1
+    text = f"{figure.median:,.{digits}f} {unit}"
+    if figure.low is None or figure.high is None:
+        return f"{text} (one round)"
+    return f"{text} ({figure.low:,.{digits}f} to {figure.high:,.{digits}f}, {figure.rounds} rounds)"
