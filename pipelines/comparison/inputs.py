@@ -27,7 +27,7 @@ from pipelines.rows.origin import Block
 MOST_DISTINCT = 100_000
 _MOST_BYTES = 256 << 20
 """Of the rows that are repeated."""
-_MOST_FILES = 20_000
+MOST_FILES = 20_000
 """Of a source in which each file is a row."""
 _TEXT = ("csv", "json", "text")
 
@@ -196,8 +196,6 @@ class _Files(Repeated):
         self.rows = len(self._files)
 
     def write(self, folder: Path, rows: int) -> None:
-        if rows > _MOST_FILES:
-            raise ConfigError([f"sizes: at most {_MOST_FILES:,} files that are a row each; {rows:,} are too many"])
         for number in range(rows):
             path = self._files[number % self.rows]
             target = folder / f"{number:07}{os.path.splitext(path)[1]}"

@@ -199,10 +199,13 @@ def _of_lists(name: str, here: pa.Array, there: pa.Array, unlike: Bools, limit: 
 def _distances(here: pa.Array, there: pa.Array, limit: Tolerance) -> tuple[Any, Any, Bools]:
     one, other = (np.asarray(each.cast(pa.float64(), safe=False).fill_null(np.nan)) for each in (here, there))
     empty = [np.asarray(each.is_null()) for each in (here, there)]
-    same = (one == other) | (np.isnan(one) & np.isnan(other) & (empty[0] == empty[1]))
+    whole = pa.types.is_integer(here.type) and pa.types.is_integer(there.type)
+    # Large whole numbers that differ may be equal as floats.
+    equal = np.asarray(pc.equal(here, there).fill_null(False)) if whole else one == other
+    same = equal | (np.isnan(one) & np.isnan(other) & (empty[0] == empty[1]))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        distance = np.where(same, 0.0, np.abs(one - other))
-        over = ~same & ~(distance <= limit.absolute + limit.relative * np.abs(other))
+        distance = np.where(same, 0.0, np.maximum(np.abs(one - other), 1.0 if whole else 0.0))
+        over = ~same & ~(np.isfinite(distance) & (distance <= limit.absolute + limit.relative * np.abs(other)))
         relative = np.where(same, 0.0, distance / np.abs(other))
     return distance, relative, over
 

@@ -116,8 +116,12 @@ class Session:
         """Returns the sizes or rates, ascending."""
         if self.kind == "stream":
             return tuple(sorted(self.config.rates))
-        if isinstance(self._plan.config.source, FileSource):
-            return tuple(float(size) for size in sorted(self.config.sizes))
+        source = self._plan.config.source
+        if isinstance(source, FileSource):
+            sizes = sorted(self.config.sizes)
+            if source.format == "bytes":
+                sizes = [size for size in sizes if size <= inputs.MOST_FILES] or [inputs.MOST_FILES]
+            return tuple(map(float, sizes))
         extent = self._plan.extent
         return (float(extent.rows if extent is not None and extent.rows else 1),)
 
@@ -223,7 +227,7 @@ class Session:
             Slot(way.name, load)
             for load in self.loads
             for way in self.ways
-            if way.name in usable and (way.loads is None or load in way.loads)
+            if way.name in usable and way.is_run_at(load)
         ]
         seconds = self.config.seconds
         sending = {

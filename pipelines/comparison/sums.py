@@ -81,8 +81,8 @@ class Measured:
         for way in self.ways:
             for load in self.loads:
                 left_out = f"it failed: {errors[way.name]}" if way.name in errors else ""
-                if way.loads is not None and load not in way.loads:
-                    left_out = left_out or "the comparison's config leaves it out"
+                if not way.is_run_at(load):
+                    left_out = left_out or f"it is run at {way.max_load:,g} at most (max_load)"
                 left_out = left_out or self.schedule.left_out(Slot(way.name, load), runs)
                 cells.append(statistics.cell(way.name, load, runs, left_out))
         return cells
@@ -119,6 +119,10 @@ class Measured:
         notes = []
         if self.distinct is not None and max(self.loads) > self.distinct:
             notes.append(f"The source's first {self.distinct:,} rows are repeated where a size is larger.")
+        left_out = sorted(set(map(float, self.config.sizes)) - set(self.loads)) if self.is_batch else []
+        if left_out and isinstance(self.plan.config.source, FileSource):
+            sizes = ", ".join(f"{size:,.0f}" for size in left_out)
+            notes.append(f"The sizes {sizes} are left out: each row is a file, and so many files are not made.")
         if any(way.server is not None for way in self.ways):
             notes.append(
                 "Servers ran on the same processors as the pipeline: on a machine of their own they would not take its "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,19 +40,23 @@ class CompleteWay:
       model: keys of the run's model; the address of a local server is not in it.
       batching: keys of the run's batching.
       server: how the local server is started; None if the way needs none.
-      loads: the loads to run it at; None for all.
+      max_load: the largest load to run it at; None for all.
     """
 
     name: str
     model: dict[str, Any]
     batching: dict[str, Any]
     server: LocalServer | None
-    loads: tuple[float, ...] | None
+    max_load: float | None
 
     @property
     def kind(self) -> WayKind:
         """Returns where the model runs."""
         return _KINDS.get(str(self.model.get("type", "saved_model")), "direct")
+
+    def is_run_at(self, load: float) -> bool:
+        """Tells whether it is run at a load."""
+        return self.max_load is None or load <= self.max_load
 
     @property
     def is_single(self) -> bool:
@@ -118,7 +121,7 @@ def _usual(plan: Plan) -> dict[str, WayConfig]:
     """The ways that are compared if the config names none."""
     is_batch = plan.config.is_batch
     single = {"max_rows": 1}
-    small = [_SMALL] if is_batch else None
+    small = _SMALL if is_batch else None
     of_request: dict[str, Any] = {"max_rows": _IN_REQUEST}
     if not is_batch:
         of_request |= {"max_wait_ms": plan.config.batching.max_wait_ms}
@@ -129,7 +132,7 @@ def _usual(plan: Plan) -> dict[str, WayConfig]:
         if type == "endpoint":
             found = {
                 "endpoint, micro-batches": _way(own, batching=of_request),
-                "endpoint, single records": _way(own, batching=single, loads=small),
+                "endpoint, single records": _way(own, batching=single, max_load=small),
             }
         if getattr(plan.config.model, "signature_from", None):
             found = {"in the workers": _way({"type": "saved_model"})} | found
@@ -147,15 +150,13 @@ def _usual(plan: Plan) -> dict[str, WayConfig]:
         "in the workers": _way(own),
         "endpoint, gRPC": _way(grpc, batching=of_request),
         "endpoint, REST": _way(rest, batching=of_request),
-        "endpoint, single records": _way(grpc, batching=single, loads=small),
+        "endpoint, single records": _way(grpc, batching=single, max_load=small),
         "batch job": _way({"type": "batch_job"}),
     }
 
 
-def _way(
-    model: dict[str, Any], batching: dict[str, Any] | None = None, loads: Sequence[float] | None = None
-) -> WayConfig:
-    return WayConfig.model_validate({"model": model, "batching": batching or {}, "loads": loads})
+def _way(model: dict[str, Any], batching: dict[str, Any] | None = None, max_load: float | None = None) -> WayConfig:
+    return WayConfig.model_validate({"model": model, "batching": batching or {}, "max_load": max_load})
 
 
 def _complete(name: str, way: WayConfig, content: dict[str, Any], plan: Plan) -> CompleteWay:
@@ -184,7 +185,7 @@ def _complete(name: str, way: WayConfig, content: dict[str, Any], plan: Plan) ->
         batching.pop("max_wait_ms", None)
         batching.pop("latency_budget_ms", None)
     server = (way.server or LocalServer.model_validate({})) if needs_server else None
-    return CompleteWay(name, model, batching, server, None if way.loads is None else tuple(way.loads))
+    return CompleteWay(name, model, batching, server, way.max_load)
 
 
 def served_model(server: LocalServer, plan: Plan) -> str | None:

@@ -40,8 +40,8 @@ class WayConfig(Strict):
     )
     batching: dict[Name, Any] = Field({}, description="Keys of the run's batching; max_rows 1 is single-record mode.")
     server: LocalServer | None = Field(None, description="How the local server is started.")
-    loads: Annotated[list[Load], Field(min_length=1)] | None = Field(
-        None, description="The sizes or rates to run this way at; all by default."
+    max_load: Load | None = Field(
+        None, description="The largest size or rate to run this way at, as larger ones would only take long."
     )
 
 
