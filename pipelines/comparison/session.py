@@ -89,7 +89,7 @@ class Session:
             | {"signature": self._plan.signature.name},
             str(self._work.resolve()),
         )
-        self._trials = Trials(config, self._content, self._plan, self._work, self._repeated)
+        self.trials = Trials(config, self._content, self._plan, self._work, self._repeated)
 
     def __enter__(self) -> Session:
         self._servers.__enter__()
@@ -205,7 +205,7 @@ class Session:
 
     def _written(self, way: CompleteWay, key: str | None) -> tuple[Written | None, str]:
         try:
-            trial = self._trials.parity(way, self._server(way), key)
+            trial = self.trials.parity(way, self._server(way), key)
         except ConfigError as error:
             return None, masked("; ".join(error.problems))
         try:
@@ -255,7 +255,7 @@ class Session:
             self._once(by_name[slot.way], slot, round)
 
     def _once(self, way: CompleteWay, slot: Slot, round: int) -> Run:
-        trial = self._trials.measured(way, slot.load, self._server(way))
+        trial = self.trials.measured(way, slot.load, self._server(way))
         try:
             found = self._execute(trial, round, self._schedule.expected(slot, self._journal.runs))
         finally:
@@ -285,6 +285,6 @@ class Session:
             self._schedule,
             self._journal.runs,
             self._journal.parity,
-            self._trials.distinct,
+            self.trials.distinct,
             self._content,
         ).results()

@@ -1,0 +1,231 @@
+"""Whole comparisons: what differs is not ranked, what is slower by construction is ranked so, what was done stays."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipelines import compare
+from pipelines.comparison.results import Results
+from tests.support.commands import save, start
+from tests.support.waiting import wait_until
+
+ADDED_MS = 2_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that doubles, one that does so for most rows, 300 rows, and the config of a run."""
+    import tensorflow as tf
+
+    class Doubles(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def __call__(self, x: Any) -> Any:
+            return {"twice": 2 * x}
+
+    class DoublesMost(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def __call__(self, x: Any) -> Any:
+            return {"twice": tf.where(tf.math.floormod(x, 100.0) == 7.0, 0.0, 2 * x)}
+
+    place = tmp_path_factory.mktemp("compare")
+    save(Doubles(), place / "doubles")
+    save(DoublesMost(), place / "most")
+    rows = "".join(f"r{number},{number}\n" for number in range(299)) + "r299,not a number\n"
+    (place / "rows.csv").write_text("id,x\n" + rows)
+    (place / "messages.jsonl").write_text("".join(f'{{"id": "m{n}", "x": {n}}}\n' for n in range(5_000)))
+    run = {
+        "name": "doubles",
+        "source": {"type": "file", "format": "csv", "path": str(place / "rows.csv"), "key": "id"},
+        "model": {"path": str(place / "doubles")},
+        "output": {"type": "file", "format": "csv", "path": str(place / "out")},
+    }
+    (place / "run.json").write_text(json.dumps(run))
+    stream = run | {
+        "source": {"type": "simulated", "path": str(place / "messages.jsonl"), "key": "id"},
+        "batching": {"max_rows": 100, "max_wait_ms": 50},
+    }
+    (place / "stream.json").write_text(json.dumps(stream))
+    return place
+
+
+def comparison(place: Path, name: str, **content: Any) -> str:
+    path = place / f"{name}.json"
+    path.write_text(json.dumps({"name": name, "folder": str(place / "results"), **content}))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def batch(folder: Path) -> str:
+    grpc = {"type": "endpoint", "protocol": "tf_serving_grpc"}
+    ways = {
+        "workers": {"model": {"type": "saved_model"}},
+        "wrong": {"model": {"type": "saved_model", "path": str(folder / "most")}},
+        "far": {"model": grpc, "server": {"latency_ms": ADDED_MS}},
+        "job": {"model": {"type": "batch_job"}},
+        "gone": {"model": {**grpc, "url": "127.0.0.1:1", "deadline_s": 1}, "max_load": 1},
+    }
+    return comparison(folder, "ways", config=str(folder / "run.json"), ways=ways, sizes=[900], rounds=1, minutes=1)
+
+
+@pytest.fixture(scope="module")
+def compared(folder: Path, batch: str) -> tuple[int, Results]:
+    code = compare.main(["--config", batch])
+    return code, Results.model_validate_json((folder / "results" / "ways" / "results.json").read_bytes())
+
+
+def test_a_way_that_is_wrong_for_some_rows_is_not_ranked(compared: tuple[int, Results]) -> None:
+    code, results = compared
+    assert code == 3
+    (found,) = (each for each in results.parity if each.way == "wrong")
+    assert not found.agrees
+    assert found.differences[0].over == 3
+    assert {each.key for each in found.examples} == {"r7", "r107", "r207"}
+    assert "disagrees with workers: 3 rows whose twice differs" in results.rankings[0].not_ranked["wrong"]
+    assert "wrong" not in {place.way for place in results.rankings[0].places}
+
+
+def test_a_way_that_cannot_run_says_why_and_the_others_are_ranked(compared: tuple[int, Results]) -> None:
+    _, results = compared
+    assert "127.0.0.1:1" in results.rankings[0].not_ranked["gone"]
+    assert {place.way for place in results.rankings[0].places} == {"workers", "far", "job"}
+
+
+def test_what_is_slower_by_construction_is_ranked_so(compared: tuple[int, Results]) -> None:
+    _, results = compared
+    workers, far = (results.cell(way, 900) for way in ("workers", "far"))
+    assert workers is not None
+    assert far is not None
+    assert far.figures["work_s"].median >= ADDED_MS / 1000
+    places = {place.way: place for place in results.rankings[0].places}
+    best = min(place.value for place in places.values())
+    assert places["far"].ratio == pytest.approx(far.figures["elapsed_s"].median / best)
+
+
+def test_what_is_measured(compared: tuple[int, Results]) -> None:
+    _, results = compared
+    for run in results.runs:
+        if run.way == "gone":
+            continue
+        assert (run.rows_read, run.rows_written, run.rows_dead_lettered) == (900, 897, 3)
+        assert run.elapsed_s == pytest.approx(run.start_s + run.work_s + run.end_s, abs=0.01)
+        assert run.pipeline_cpu_s > 0
+        assert run.pipeline_peak_mb > 50
+    (far,) = (run for run in results.runs if run.way == "far" and run.round)
+    assert far.requests == 1
+    assert far.bytes_sent is not None
+    assert far.bytes_sent > 4 * 897
+    assert far.server_cpu_s is not None
+    assert far.server_peak_mb is not None
+    (job,) = (run for run in results.runs if run.way == "job" and run.round)
+    assert set(job.steps_s) == {"prepare", "submit", "wait", "join"}
+    assert results.manifest.machine.cores >= 1
+    assert len(results.manifest.model_hash) == 64
+
+
+def test_failed_rows_agree_too(compared: tuple[int, Results]) -> None:
+    _, results = compared
+    assert [found.failed_in_both for found in results.parity if found.way == "job"] == [1]
+
+
+def test_the_same_command_goes_on(
+    compared: tuple[int, Results], batch: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, before = compared
+    code = compare.main(["--config", batch, "--set", "rounds=2", "--json"])
+    out, err = capsys.readouterr()
+    after = Results.model_validate_json(out)
+    assert code == 3
+    assert f"going on: {len(before.runs)} runs were measured before" in err
+    assert [run.begun for run in after.runs[: len(before.runs)]] == [run.begun for run in before.runs]
+    assert sorted(run.way for run in after.runs[len(before.runs) :]) == ["far", "job", "workers", "wrong"]
+    cell = after.cell("workers", 900)
+    assert cell is not None
+    assert cell.figures["elapsed_s"].rounds == 2
+    assert not (folder / "results" / "ways" / "work").exists()
+
+
+def test_streams(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ways = {
+        "batches": {"model": {"type": "saved_model"}},
+        "single": {"model": {"type": "saved_model"}, "batching": {"max_rows": 1}},
+    }
+    config = comparison(
+        folder, "rates", config=str(folder / "stream.json"), ways=ways, rates=[200], rounds=1, seconds=1
+    )
+    code = compare.main(["--config", config, "--json"])
+    results = Results.model_validate_json(capsys.readouterr().out)
+    assert code == 0
+    assert [found.rows for found in results.parity] == [300, 300]
+    for run in results.runs:
+        assert set(run.latency_ms) == {"lag", "wait", "model", "total"}
+        assert set(run.latency_ms["total"]) == {"p50", "p95", "p99", "max"}
+    assert [run.rows_read for run in results.runs if run.round] == [200, 200]
+    assert results.rankings[0].figure == "latency.total.p95"
+    batches, single = (results.cell(way, 200) for way in ("batches", "single"))
+    assert batches is not None
+    assert single is not None
+    # A batch waits for others; a single message does not.
+    assert batches.figures["latency.wait.p50"].median > single.figures["latency.wait.p50"].median
+
+
+def test_ctrl_c_ends_the_servers_and_keeps_what_was_done(folder: Path, batch: str) -> None:
+    process = start("compare", "--config", batch, "--output", str(folder / "stopped"))
+    journal = folder / "stopped" / "ways" / "runs.jsonl"
+    wait_until(lambda: journal.exists() and '"parity"' in journal.read_text(), "a way was run")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"ways": {"one": {"model": {}}}}, "one way cannot be compared"),
+        ({"sizes": [5, 5]}, "the same number is there twice"),
+        ({"sizes": []}, "sizes"),
+        ({"wayz": {}}, "wayz"),
+        ({"ways": {"a": {"model": {}, "batch": {}}, "b": {"model": {}}}}, "ways.a.batch"),
+        ({"folder": "gs://bucket/x"}, "is no local folder"),
+    ],
+)
+def test_mistakes_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], content: dict[str, Any], said: str
+) -> None:
+    config = comparison(folder, "mistakes", **{"config": str(folder / "run.json"), **content})
+    assert compare.main(["--config", config]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+def test_a_run_that_cannot_be_planned_is_a_wrong_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = comparison(folder, "absent", config=str(folder / "absent-run.json"))
+    assert compare.main(["--config", config]) == 2
+    assert "absent-run.json: no such file" in capsys.readouterr().err
+
+
+def test_secrets_of_ways_are_in_no_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.comparison.session import Session
+    from pipelines.config.load import load_comparison
+
+    monkeypatch.setenv("MODEL_TOKEN", "s3cret")
+    model = {"type": "endpoint", "protocol": "tf_serving_rest", "url": "http://127.0.0.1:9",
+             "headers": {"Authorization": "Bearer ${MODEL_TOKEN}"}}  # fmt: skip
+    path = comparison(
+        folder, "secret", config=str(folder / "run.json"), ways={"a": {"model": {}}, "b": {"model": model}}
+    )
+    with Session(load_comparison(path), path, lambda line: None) as session:
+        way = session.ways[1]
+        words = session.trials.measured(way, 10, None).command.words()
+    assert "s3cret" not in json.dumps(words)
+    assert "${MODEL_TOKEN}" in json.dumps(words)
