@@ -156,7 +156,14 @@ def test_streams(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "single": {"model": {"type": "saved_model"}, "batching": {"max_rows": 1}},
     }
     config = comparison(
-        folder, "rates", config=str(folder / "stream.json"), ways=ways, rates=[200], rounds=1, seconds=1
+        folder,
+        "rates",
+        config=str(folder / "stream.json"),
+        ways=ways,
+        rates=[200],
+        rounds=1,
+        seconds=1,
+        parity_rows=300,
     )
     code = compare.main(["--config", config, "--json"])
     results = Results.model_validate_json(capsys.readouterr().out)
