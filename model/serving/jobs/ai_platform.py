@@ -1,6 +1,6 @@
 """Speaks AI Platform's `projects.jobs`: what is submitted, and how a job is told.
 
-Taken are JSON lines; the numbers of workers and rows in a batch are told again and change nothing.
+Taken are JSON lines and TFRecords; the numbers of workers and rows in a batch are told again and change nothing.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def task_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str
         found = service.models.find(named[1], version_number(named[2]))
     except RequestError as error:
         raise RequestError(Status.NOT_FOUND, f"Field: prediction_input Error: {resource} was not found.") from error
-    if part(body, "predictionInput.dataFormat", str) != "JSON":
-        raise invalid("Field: prediction_input.data_format Error: this server takes JSON only.")
+    format = part(body, "predictionInput.dataFormat", str)
+    if format not in ("JSON", "TF_RECORD"):
+        raise invalid("Field: prediction_input.data_format Error: this server takes JSON and TF_RECORD only.")
     paths = part(body, "predictionInput.inputPaths", list)
     if not paths or not all(isinstance(path, str) for path in paths):
         raise invalid("Field: prediction_input.input_paths Error: it is empty.")
@@ -40,7 +41,9 @@ def task_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str
     output = part(body, "predictionInput.outputPath", str)
     queue.files.check_output(output)
     name = part(body, "predictionInput.signatureName", str, service.options.signature)
-    return JobTask(found.servable(name), tuple(paths), output, None, names_outputs=True, body=body), job_id
+    servable = found.servable(name)
+    task = JobTask(servable, tuple(paths), format == "TF_RECORD", output, None, names_outputs=True, body=body)
+    return task, job_id
 
 
 def told(job: Job) -> Json:

@@ -1,7 +1,7 @@
 """Keeps the folder of a batch prediction job: what is prepared, what was submitted, where results are.
 
     <model.folder>/<identity>/
-      instances/<shard>.jsonl       what the service reads
+      instances/<shard>.jsonl       what the service reads; or .tfrecord
       rows/<shard>.rows             the rows, kept until their results come
       dead_letters/<name>.jsonl     rows that were refused while they were prepared
       unfinished/                   instances of a preparation that goes on: the service must not read them
@@ -32,8 +32,8 @@ _MOST_BYTES = 1 << 30
 _FORMAT = 1
 _SORTED = "sorted-"
 _OF_THE_MODEL = (
-    "service", "resource", "signature", "signature_from", "inputs", "outputs", "key_field", "key_input", "key_output",
-    "max_instance_bytes",
+    "service", "resource", "signature", "signature_from", "inputs", "outputs", "instances_format", "key_field",
+    "key_input", "key_output", "max_instance_bytes",
 )  # fmt: skip
 """Keys of the model that decide what is in the instances, and what the results mean."""
 
@@ -117,10 +117,12 @@ class JobFolder:
 
     Args:
       path: of the folder; ends in a slash.
+      extension: of the files of instances.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, extension: str = "jsonl") -> None:
         self.path = path
+        self._extension = extension
         self.instances = f"{path}instances/"
         self.rows = f"{path}rows/"
         self.dead_letters = f"{path}dead_letters/"
@@ -141,11 +143,11 @@ class JobFolder:
 
     def instances_of(self, shard: str) -> str:
         """Returns the file that holds the instances of a shard."""
-        return f"{self.instances}{shard}.jsonl"
+        return f"{self.instances}{shard}.{self._extension}"
 
     def unfinished_of(self, shard: str) -> str:
         """Returns the file that holds them until the preparation is complete."""
-        return f"{self.unfinished}{shard}.jsonl"
+        return f"{self.unfinished}{shard}.{self._extension}"
 
     def rows_of(self, shard: str) -> str:
         """Returns the file that holds the prepared rows of a shard."""
@@ -230,7 +232,8 @@ def folder_of(plan: Plan) -> JobFolder:
     """Returns the folder of a plan's job."""
     config = plan.config.model
     assert isinstance(config, BatchJobConfig)
-    return JobFolder(f"{config.folder.rstrip('/')}/{identity_of(plan)}/")
+    extension = "tfrecord" if config.instances_format == "tf_record" else "jsonl"
+    return JobFolder(f"{config.folder.rstrip('/')}/{identity_of(plan)}/", extension)
 
 
 def identity_of(plan: Plan) -> str:

@@ -19,6 +19,7 @@ from inference.errors import BindingError, Failure, RowError
 from inference.examples import encode_examples
 from inference.job.instances import instance_lines, rounded_rows
 from inference.job.keys import keys_of
+from inference.job.records import keyed_records
 from inference.marks import make_batch, taken
 from inference.sizes import bounded
 from model.specs import TensorSpec
@@ -81,6 +82,7 @@ class WriteInstances(DeadLetterDoFn):
         self._encodings = source_encodings(config.source)
         self._key_column = plan.key_column
         self._key_name = config.model.key_input or config.model.key_field
+        self._are_records = config.model.instances_format == "tf_record"
         self._most_bytes = config.model.max_instance_bytes
         self._folder = folder
         self._bindings: dict[pa.Schema, Binding] = {}
@@ -112,21 +114,22 @@ class WriteInstances(DeadLetterDoFn):
             self._reject(origin, batch, first, dict.fromkeys(range(batch.num_rows), failure))
             return
         arrays, failures = prepare(batch, binding)
-        for row, message in rounded_rows(arrays, [bound.spec for bound in binding.inputs]).items():
+        rounded = {} if self._are_records else rounded_rows(arrays, [bound.spec for bound in binding.inputs])
+        for row, message in rounded.items():
             failures.setdefault(row, Failure("coerce", "CoercionError", message))
         good = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
         keys = keys_of(self._writer.next_group(), batch.num_rows)
-        lines = []
+        instances = []
         for rows in shape_groups(arrays, good, binding):
-            lines += self._lines(keys, arrays, rows, binding, failures)
-        if lines:
-            self._writer.write(lines, origin, _marked(batch, failures), first)
+            instances += self._instances(keys, arrays, rows, binding, failures)
+        if instances:
+            self._writer.write(instances, origin, _marked(batch, failures), first)
         if failures:
             self._reject(origin, batch, first, failures)
 
-    def _lines(
+    def _instances(
         self, keys: pa.Array, arrays: list[pa.Array], rows: Rows, binding: Binding, failures: dict[int, Failure]
-    ) -> list[pa.StringArray]:
+    ) -> list[pa.Array]:
         """The instances of rows whose lists have the same lengths; rows that make none are added to `failures`."""
         specs: list[TensorSpec] = [bound.spec for bound in binding.inputs]
         is_all = len(rows) == len(keys)
@@ -135,20 +138,24 @@ class WriteInstances(DeadLetterDoFn):
             if binding.encode_examples:
                 chosen = [pa.array(encode_examples(chosen, binding), pa.binary())]
                 specs = [spec for spec in self._signature.inputs if spec.name == self._signature.examples_input]
-            lines = instance_lines(keys if is_all else keys.take(pa.array(rows)), self._key_name, chosen, specs)
+            own = keys if is_all else keys.take(pa.array(rows))
+            if self._are_records:
+                made = keyed_records(chosen[0], own, self._key_name)
+            else:
+                made = instance_lines(own, self._key_name, chosen, specs)
         except (RowError, pa.ArrowException, ValueError) as error:
             if len(rows) == 1:
                 message = " ".join(str(error).split())[:500]
                 failures[int(rows[0])] = Failure("coerce", type(error).__name__, message)
                 return []
             halves = np.array_split(rows, 2)
-            return [line for half in halves for line in self._lines(keys, arrays, half, binding, failures)]
-        too_long = pc.greater(pc.binary_length(lines), self._most_bytes)
+            return [part for half in halves for part in self._instances(keys, arrays, half, binding, failures)]
+        too_long = pc.greater(pc.binary_length(made), self._most_bytes)
         if not pc.any(too_long).as_py():
-            return [lines]
+            return [made]
         for row in rows[too_long.to_numpy(zero_copy_only=False)].tolist():
             failures[row] = Failure("predict", "RequestTooLargeError", self._too_long())
-        kept = lines.filter(pc.invert(too_long))
+        kept = made.filter(pc.invert(too_long))
         return [kept] if len(kept) else []
 
     def _too_long(self) -> str:

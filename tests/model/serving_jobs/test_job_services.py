@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from model.serving.jobs.files import LocalFiles
+from model.serving.jobs.records import DamagedRecordsError, record_pieces, records_in
 from tests.support.job_server import VERTEX, JobServer, job_server
 from tests.support.ledger import DEFAULTS, NUMBERS, TEXTS, births
 from tests.support.waiting import wait_until
@@ -128,7 +130,12 @@ def test_a_job_of_ai_platform(tmp_path: Path) -> None:
 WRONG: dict[str, tuple[Json, int, str]] = {
     "no model": ({"model": f"{VERTEX}/models/nobody"}, 404, "does not exist"),
     "another project": ({"model": "projects/q/locations/us-central1/models/default"}, 400, "is not a model in"),
-    "format": ({"inputConfig": {"instancesFormat": "csv", "gcsSource": {"uris": ["x"]}}}, 400, "takes jsonl only"),
+    "format": ({"inputConfig": {"instancesFormat": "csv", "gcsSource": {"uris": ["x"]}}}, 400, "jsonl and tf-record"),
+    "key of records": (
+        {"inputConfig": {"instancesFormat": "tf-record", "gcsSource": {"uris": ["x"]}}},
+        400,
+        "keyField; Message",
+    ),
     "no input": ({"inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": []}}}, 400, "gcsSource.uris"),
     "no output": ({"outputConfig": {}}, 400, "outputUriPrefix"),
     "fields": ({"instanceConfig": {"excludedFields": ["x"]}}, 400, "excludedFields"),
@@ -265,3 +272,55 @@ def test_the_same_rows_are_refused_each_time(tmp_path: Path) -> None:
             assert (message, count) == ("refused on purpose", len(keys[-1]))
     assert keys[0] == keys[1]
     assert 5 < len(keys[0]) < 80
+
+
+RECORDS = [bytes([number]) * (number * 7_000) for number in range(100)]
+
+
+def write_records(path: Path) -> bytes:
+    """A TFRecord file, written by TensorFlow."""
+    import tensorflow as tf
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in RECORDS:
+            writer.write(record)
+    return path.read_bytes()
+
+
+def found_in(folder: Path, file: Path) -> tuple[list[bytes], str]:
+    """The records of a file by pieces, and what is wrong with it."""
+    files, found = LocalFiles((str(folder.resolve()),)), []
+    try:
+        for piece in record_pieces(files, str(file)):
+            found += records_in(files.read(piece.file, piece.start, piece.end))
+    except DamagedRecordsError as error:
+        return found, str(error)
+    return found, ""
+
+
+def test_records_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.tfrecord"
+    write_records(file)
+    assert found_in(tmp_path, file) == (RECORDS, "")
+    file.write_bytes(b"")
+    assert found_in(tmp_path, file) == ([], "")
+
+
+def test_records_behind_a_damage_are_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.tfrecord"
+    content = write_records(file)
+    starts = [0]
+    for record in RECORDS:
+        starts.append(starts[-1] + len(record) + 16)
+    for number, offset in ((0, 3), (40, 9), (60, 15), (99, 100_000)):
+        broken = bytearray(content)
+        broken[starts[number] + offset] ^= 4
+        file.write_bytes(broken)
+        found, problem = found_in(tmp_path, file)
+        assert found == RECORDS[:number]
+        assert "checksum" in problem
+        assert f"(byte {starts[number]:,})" in problem
+    file.write_bytes(content[:-5])
+    found, problem = found_in(tmp_path, file)
+    assert (found, "it ends within a record" in problem) == (RECORDS[:99], True)
