@@ -1,6 +1,6 @@
 """Speaks AI Platform's `projects.jobs`: what is submitted, and how a job is told.
 
-Taken are JSON lines and TFRecords; the numbers of workers and rows in a batch are told again and change nothing.
+Taken are JSON lines and TFRecords; the number of workers is told again and changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from model.serving.errors import RequestError, Status, invalid
 from model.serving.jobs.job import Job, JobTask, State
 from model.serving.jobs.queue import JobQueue
-from model.serving.jobs.told import Json, part, timestamp, version_number
+from model.serving.jobs.told import Json, batch_size, part, timestamp, version_number
 from model.serving.service import Service
 
 _JOB_ID = re.compile(r"[A-Za-z]\w{0,127}", re.ASCII)
@@ -42,7 +42,8 @@ def task_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str
     queue.files.check_output(output)
     name = part(body, "predictionInput.signatureName", str, service.options.signature)
     servable = found.servable(name)
-    task = JobTask(servable, tuple(paths), format == "TF_RECORD", output, None, names_outputs=True, body=body)
+    rows = batch_size(body, "predictionInput.batchSize")
+    task = JobTask(servable, tuple(paths), format == "TF_RECORD", rows, output, None, names_outputs=True, body=body)
     return task, job_id
 
 

@@ -145,8 +145,8 @@ class _Work:
                 refused.append((instance, "refused on purpose"))
             else:
                 instances.append(instance)
-        if instances:
-            self._call(instances, results, refused)
+        for low in range(0, len(instances), job.task.batch_size):
+            self._call(instances[low : low + job.task.batch_size], results, refused)
         for _, message in refused:
             self._note(message, 1)
         if options.errors != "beside":
