@@ -1,4 +1,4 @@
-"""Saves the packaged model with a key that goes through it, as AI Platform's batch prediction needs it."""
+"""Saves models with a key that goes through them, as AI Platform's batch prediction needs it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from typing import Any
 from tests.support.ledger import MODEL, NUMBERS, TEXTS
 
 
-def save_keyed(folder: Path) -> str:
-    """Saves a model with an input `row_key`, which its output `row_key_out` gives back."""
+def save_keyed(folder: Path, model: str = MODEL) -> str:
+    """Saves a model with a further input `row_key`, which its output `row_key_out` gives back.
+
+    Args:
+      folder: where to.
+      model: the model, whose default signature is taken.
+    """
     import tensorflow as tf
 
     class Keyed(tf.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = tf.saved_model.load(MODEL)
+            self.inner = tf.saved_model.load(model)
 
     keyed = Keyed()
     signature = keyed.inner.signatures["serving_default"]
-    specs = {name: tf.TensorSpec([None], tf.string, name) for name in (*TEXTS, "row_key")}
-    specs |= {name: tf.TensorSpec([None], tf.float32, name) for name in NUMBERS}
+    _, inputs = signature.structured_input_signature
+    specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()}
+    specs["row_key"] = tf.TensorSpec([None], tf.string, "row_key")
 
     @tf.function
     def predict(**columns: Any) -> dict[str, Any]:
         key = columns.pop("row_key")
-        return {"predictions": signature(**columns)["predictions"], "row_key_out": tf.identity(key)}
+        return {**signature(**columns), "row_key_out": tf.identity(key)}
 
     tf.saved_model.save(keyed, str(folder), {"serving_default": predict.get_concrete_function(**specs)})
     return str(folder)

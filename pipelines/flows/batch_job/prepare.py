@@ -7,22 +7,12 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from inference.batches import shape_groups
-from inference.columns.binding import bind
-from inference.columns.bound import Binding
-from inference.columns.inputs import prepare
-from inference.errors import BindingError, Failure, RowError
-from inference.examples import encode_examples
-from inference.job.instances import instance_lines, rounded_rows
-from inference.job.keys import keys_of
-from inference.job.records import keyed_records
+from inference.errors import Failure
+from inference.job.making import InstanceMaker
 from inference.marks import make_batch, taken
 from inference.sizes import bounded
-from model.specs import TensorSpec
 from pipelines import storage
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.registry import source_encodings
@@ -40,8 +30,6 @@ from pipelines.telemetry.accounting import DEAD_LETTERS, OUTPUT, Receipt, ShardW
 
 _GROUP_BYTES = 64 << 20
 """Decoded bytes of a group of rows: one group is in memory while its results are joined."""
-
-Rows = npt.NDArray[np.int64]
 
 
 def build(pipeline: beam.Pipeline, plan: Plan, folder: JobFolder, limit: DeadLetterLimit) -> None:
@@ -76,16 +64,17 @@ class WriteInstances(DeadLetterDoFn):
         super().__init__(dead_letters, plan.model.id)
         config = plan.config
         assert isinstance(config.model, BatchJobConfig)
-        self._signature = plan.signature
-        self._columns = config.source.columns
-        self._defaults = config.source.defaults
-        self._encodings = source_encodings(config.source)
         self._key_column = plan.key_column
-        self._key_name = config.model.key_input or config.model.key_field
-        self._are_records = config.model.instances_format == "tf_record"
-        self._most_bytes = config.model.max_instance_bytes
+        self._maker = InstanceMaker(
+            plan.signature,
+            config.source.columns,
+            config.source.defaults,
+            source_encodings(config.source),
+            key_name=config.model.key_input or config.model.key_field,
+            are_records=config.model.instances_format == "tf_record",
+            most_bytes=config.model.max_instance_bytes,
+        )
         self._folder = folder
-        self._bindings: dict[pa.Schema, Binding] = {}
 
     def start_bundle(self) -> None:
         super().start_bundle()
@@ -107,71 +96,16 @@ class WriteInstances(DeadLetterDoFn):
         """Writes rows of an origin, from the row `first` on, as one group; its bad rows are marked: they have no
         instance.
         """
-        try:
-            binding = self._binding(batch.schema)
-        except BindingError as error:
-            failure = Failure("coerce", type(error).__name__, str(error)[:500])
-            self._reject(origin, batch, first, dict.fromkeys(range(batch.num_rows), failure))
-            return
-        arrays, failures = prepare(batch, binding)
-        rounded = {} if self._are_records else rounded_rows(arrays, [bound.spec for bound in binding.inputs])
-        for row, message in rounded.items():
-            failures.setdefault(row, Failure("coerce", "CoercionError", message))
-        good = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
-        keys = keys_of(self._writer.next_group(), batch.num_rows)
-        instances = []
-        for rows in shape_groups(arrays, good, binding):
-            instances += self._instances(keys, arrays, rows, binding, failures)
+        instances, failures = self._maker.make(self._writer.next_group(), batch)
         if instances:
             self._writer.write(instances, origin, _marked(batch, failures), first)
         if failures:
             self._reject(origin, batch, first, failures)
 
-    def _instances(
-        self, keys: pa.Array, arrays: list[pa.Array], rows: Rows, binding: Binding, failures: dict[int, Failure]
-    ) -> list[pa.Array]:
-        """The instances of rows whose lists have the same lengths; rows that make none are added to `failures`."""
-        specs: list[TensorSpec] = [bound.spec for bound in binding.inputs]
-        is_all = len(rows) == len(keys)
-        chosen = arrays if is_all else [array.take(pa.array(rows)) for array in arrays]
-        try:
-            if binding.encode_examples:
-                chosen = [pa.array(encode_examples(chosen, binding), pa.binary())]
-                specs = [spec for spec in self._signature.inputs if spec.name == self._signature.examples_input]
-            own = keys if is_all else keys.take(pa.array(rows))
-            if self._are_records:
-                made = keyed_records(chosen[0], own, self._key_name)
-            else:
-                made = instance_lines(own, self._key_name, chosen, specs)
-        except (RowError, pa.ArrowException, ValueError) as error:
-            if len(rows) == 1:
-                message = " ".join(str(error).split())[:500]
-                failures[int(rows[0])] = Failure("coerce", type(error).__name__, message)
-                return []
-            halves = np.array_split(rows, 2)
-            return [part for half in halves for part in self._instances(keys, arrays, half, binding, failures)]
-        too_long = pc.greater(pc.binary_length(made), self._most_bytes)
-        if not pc.any(too_long).as_py():
-            return [made]
-        for row in rows[too_long.to_numpy(zero_copy_only=False)].tolist():
-            failures[row] = Failure("predict", "RequestTooLargeError", self._too_long())
-        kept = made.filter(pc.invert(too_long))
-        return [kept] if len(kept) else []
-
-    def _too_long(self) -> str:
-        return f"the instance has more than {self._most_bytes:,} bytes; leave columns out, or raise max_instance_bytes"
-
     def _reject(self, origin: Origin, batch: pa.RecordBatch, first: int, failures: dict[int, Failure]) -> None:
         rows = sorted(failures)
         by_row = {first + row: failures[row] for row in rows}
         self.reject_failures(origin, taken(batch, np.array(rows, np.int64)), by_row, self._key_column)
-
-    def _binding(self, schema: pa.Schema) -> Binding:
-        found = self._bindings.get(schema)
-        if found is None:
-            found = bind(self._signature, schema, self._columns, self._defaults, self._encodings)
-            self._bindings[schema] = found
-        return found
 
 
 def _marked(batch: pa.RecordBatch, failures: dict[int, Failure]) -> pa.RecordBatch:
