@@ -29,7 +29,7 @@ from pipelines.connectors.files.publishing import shards
 from pipelines.plan import Plan
 
 _MOST_BYTES = 1 << 30
-_FORMAT = 1
+_FORMAT = 2
 _SORTED = "sorted-"
 _OF_THE_MODEL = (
     "service", "resource", "signature", "signature_from", "inputs", "outputs", "instances_format", "key_field",
@@ -52,12 +52,14 @@ class Group(_Record):
       name: as keys have it.
       offset: where it begins in its shard.
       length: bytes.
+      checksum: CRC-32C of these bytes.
       rows: how many of them are instances.
     """
 
     name: str
     offset: int
     length: int
+    checksum: int
     rows: int
 
 
@@ -156,6 +158,13 @@ class JobFolder:
     def shard_of(self, group: str) -> str:
         """Returns the file that holds a group of prepared rows."""
         return self.rows_of(group.partition("-")[0])
+
+    def lost(self, path: str, became: str) -> str:
+        """Says that a file of prepared rows is not there as it was, and what to do."""
+        return (
+            f"{path} {became}, and its rows cannot be joined without it; put it back, or remove {self.path} and run "
+            "the same command, which prepares the rows again and submits a new job"
+        )
 
     def prepared(self) -> Prepared | None:
         """Returns what was prepared; None if that is not complete. Raises ConfigError."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
+import google_crc32c
 import pyarrow as pa
 
 from inference.job.keys import MOST_GROUPS, group_name, new_shard
@@ -73,7 +74,9 @@ class PreparedShardWriter:
         offset = self._groups[-1].offset + self._groups[-1].length if self._groups else 0
         name = group_name(self._shard, len(self._groups))
         rows.write(group)
-        self._groups.append(Group(name=name, offset=offset, length=len(group), rows=sum(map(len, instances))))
+        checksum = google_crc32c.value(group)
+        count = sum(map(len, instances))
+        self._groups.append(Group(name=name, offset=offset, length=len(group), checksum=checksum, rows=count))
 
     def end(self) -> list[PreparedShard]:
         """Makes durable what was written since the last time, and returns it."""

@@ -316,7 +316,8 @@ def test_resubmit_is_for_jobs_that_have_ended(command: Command, tmp_path: Path) 
     ("gone", "said"),
     [
         ("rows/*", "is gone, and its rows cannot be joined without it"),
-        ("rows/*.rows+", "is not as it was written"),
+        ("rows/*.rows+", "is not as it was written, and its rows"),
+        ("rows/*.rows~", "is not as it was written (checksum of "),
         ("results-1/*/prediction.results*", "there are no files of results"),
     ],
 )
@@ -326,11 +327,15 @@ def test_files_of_a_job_that_are_gone(
     """Nothing is published over what an earlier run has published."""
     assert command("batch", "--config", config).code == 0
     before = [path.read_bytes() for path in shards(tmp_path / "out" / "p")]
-    found = list((tmp_path / "jobs").glob(f"*/{gone.rstrip('+')}"))
+    found = list((tmp_path / "jobs").glob(f"*/{gone.rstrip('+~')}"))
     assert found
     for path in found:
         if gone.endswith("+"):
             path.write_bytes(path.read_bytes()[:-50])
+        elif gone.endswith("~"):
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
         else:
             path.unlink()
     result = command("batch", "--config", config)
@@ -338,6 +343,7 @@ def test_files_of_a_job_that_are_gone(
     [line] = result.errors
     assert said in line
     assert "run the same command" in line
+    assert "Traceback" not in result.err
     assert [path.read_bytes() for path in shards(tmp_path / "out" / "p")] == before
 
 
