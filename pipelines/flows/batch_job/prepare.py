@@ -19,6 +19,7 @@ from pipelines.config.registry import source_encodings
 from pipelines.connectors.batch_job.folder import DeadLetterFile, JobFolder, Prepared, make_private
 from pipelines.connectors.batch_job.shard_writer import PreparedShard, PreparedShardWriter
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
+from pipelines.connectors.files.publishing.commit_record import PublishError
 from pipelines.connectors.files.publishing.step import UnbalancedError
 from pipelines.connectors.registry import bounded_source
 from pipelines.dead_letters.limit import DeadLetterLimit
@@ -135,8 +136,11 @@ class Complete(beam.DoFn):  # type: ignore[misc]
         if account.problems:
             raise UnbalancedError("; ".join(account.problems[:5]))
         done = folder.prepared()
-        if done is not None and done.run == self._run:
-            return
+        if done is not None:
+            if done.run == self._run:
+                return
+            # Its instances may have been submitted.
+            raise PublishError(f"another run has prepared these rows meanwhile, in {folder.path}; use what is there")
         refused = [each for each in receipts if isinstance(each, ShardWritten) and each.kind == DEAD_LETTERS]
         moves = [(folder.unfinished_of(s.name), folder.instances_of(s.name), s.instances) for s in shards]
         moves += [(each.path, folder.dead_letters + each.path.rpartition("/")[2], each.size) for each in refused]

@@ -150,10 +150,12 @@ def test_options_of_jobs_are_for_jobs(command: Command) -> None:
     assert result.errors == ["error: --step: is for batch prediction jobs; model.type is saved_model"]
 
 
-def test_a_job_is_no_template(command: Command, config: str, server: JobServer) -> None:
-    result = command("batch", "--config", config, "--runner=DataflowRunner", "--template_location=gs://bucket/t")
+@pytest.mark.parametrize("arguments", [[], ["--step=submit"], ["--step=wait"], ["--detach"]])
+def test_a_template_is_one_step(command: Command, config: str, server: JobServer, arguments: list[str]) -> None:
+    template = ["--runner=DataflowRunner", "--template_location=gs://bucket/t"]
+    result = command("batch", "--config", config, *template, *arguments)
     assert result.code == 2
-    assert "which a template has not" in result.errors[0]
+    assert "give --step prepare or --step join" in result.errors[0]
     assert server.jobs() == []
 
 
