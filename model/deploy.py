@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model import packaged, terminal
+from model.argument_types import positive, whole_number
 from model.cloud.api import Api, Call, DryApi
 from model.cloud.errors import DeploymentError, ServiceError, SettingError
 from model.cloud.upload import CloudStorage, DryStorage, ModelFolder, Storage, artifact_uri, read_folder
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--version", help="name of this version; default: the name of the model's folder")
     common.add_argument("--url", help="host of the service, if not Google's; on http://127.0.0.1 without credentials")
     common.add_argument(
-        "--timeout", type=_seconds, default=1800.0, metavar="S", help="for all operations; default 1800"
+        "--timeout", type=positive, default=1800.0, metavar="S", help="for all operations; default 1800"
     )
     common.add_argument("--delete", action="store_true", help="delete what the same arguments would have made")
     common.add_argument("--dry-run", action="store_true", help="print each call and make none")
@@ -121,19 +122,16 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("--endpoint", metavar="NAME", help="display name of the endpoint; default: the model's")
     two.add_argument("--image", default=IMAGE, metavar="URI", help=f"container to serve it; default {IMAGE}")
     two.add_argument("--machine-type", default="n1-standard-2", metavar="TYPE", help="default n1-standard-2")
-    two.add_argument("--min-replicas", type=int, default=1, metavar="N", help="nodes at least; default 1")
-    two.add_argument("--max-replicas", type=int, default=1, metavar="N", help="nodes at most; default 1")
+    two.add_argument("--min-replicas", type=whole_number, default=1, metavar="N", help="nodes at least; default 1")
+    two.add_argument("--max-replicas", type=whole_number, default=1, metavar="N", help="nodes at most; default 1")
     two.add_argument(
-        "--traffic", type=int, default=100, metavar="PERCENT", help="share of the endpoint's requests; default 100"
+        "--traffic",
+        type=whole_number,
+        default=100,
+        metavar="PERCENT",
+        help="share of the endpoint's requests; default 100",
     )
     return parser
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return value
 
 
 def _run(options: argparse.Namespace, sleep: Callable[[float], None], clock: Callable[[], float]) -> int:

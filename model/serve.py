@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from model import packaged, terminal
+from model.argument_types import amount, count, port, positive, share, whole_number
 from model.errors import ModelError
 from model.imports import uncollected, without_unused
 from model.quiet import swallowed_stderr
@@ -169,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model_config_file_poll_wait_seconds",
         dest="model_config_poll_seconds",
         metavar="SECONDS",
-        type=_amount,
+        type=amount,
         default=0.0,
         help="how often to read that file again (default: never)",
     )
@@ -182,20 +183,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name that requests may be addressed to, besides localhost and --host; repeatable",
     )
-    add("--port", type=_port, help=f"of REST; 0: any free one (default: {Options.port})")
-    add("--rest_api_port", type=_port, metavar="PORT", help="of REST, with --port of gRPC, as for TensorFlow Serving")
-    add("--grpc-port", type=_port, help="of gRPC (default: the one below --port, or any free one)")
+    add("--port", type=port, help=f"of REST; 0: any free one (default: {Options.port})")
+    add("--rest_api_port", type=port, metavar="PORT", help="of REST, with --port of gRPC, as for TensorFlow Serving")
+    add("--grpc-port", type=port, help="of gRPC (default: the one below --port, or any free one)")
     add("--label", type=_label, action="append", default=[], metavar="NAME=VERSION", help="name a version; repeatable")
     add(
         "--poll-seconds",
         "--file_system_poll_wait_seconds",
         dest="poll_seconds",
         metavar="SECONDS",
-        type=_positive,
+        type=positive,
         default=1.0,
         help="how often to look for versions (default: %(default)s)",
     )
-    add("--keep-versions", type=_count, default=2, help="how many of the newest are served (default: %(default)s)")
+    add("--keep-versions", type=count, default=2, help="how many of the newest are served (default: %(default)s)")
     add("--runtime", choices=("native", "python"), help="what runs the model (default: native, python where it cannot)")
     add(
         "--op-library",
@@ -208,26 +209,26 @@ def _parser() -> argparse.ArgumentParser:
     add_version(parser)
     limits = parser.add_argument_group("limits")
     add = limits.add_argument
-    add("--threads", type=_count, default=os.cpu_count() or 1, help="model calls at a time (default: the cores)")
-    add("--max-batch-rows", type=_count, default=16_384, help="rows that waiting requests are joined to; 1: none")
-    add("--max-batch-wait-ms", type=_amount, default=0.0, help="wait for others though the model is free (default: 0)")
-    add("--max-request-rows", type=_count, default=262_144, help="rows of a request (default: %(default)s)")
-    add("--max-queue-rows", type=_count, default=1_000_000, help="rows that may wait (default: %(default)s)")
-    add("--max-body-mb", type=_positive, default=64.0, help="MiB of a request (default: %(default)g)")
-    add("--max-connections", type=_count, default=512, help="of REST, and of gRPC (default: %(default)s)")
-    add("--request-seconds", type=_positive, default=60.0, help="for a request to arrive (default: %(default)g)")
-    add("--idle-seconds", type=_positive, default=75.0, help="a connection without a request is kept (default: 75)")
-    add("--drain-seconds", type=_amount, default=10.0, help="for requests to finish when told to stop (default: 10)")
+    add("--threads", type=count, default=os.cpu_count() or 1, help="model calls at a time (default: the cores)")
+    add("--max-batch-rows", type=count, default=16_384, help="rows that waiting requests are joined to; 1: none")
+    add("--max-batch-wait-ms", type=amount, default=0.0, help="wait for others though the model is free (default: 0)")
+    add("--max-request-rows", type=count, default=262_144, help="rows of a request (default: %(default)s)")
+    add("--max-queue-rows", type=count, default=1_000_000, help="rows that may wait (default: %(default)s)")
+    add("--max-body-mb", type=positive, default=64.0, help="MiB of a request (default: %(default)g)")
+    add("--max-connections", type=count, default=512, help="of REST, and of gRPC (default: %(default)s)")
+    add("--request-seconds", type=positive, default=60.0, help="for a request to arrive (default: %(default)g)")
+    add("--idle-seconds", type=positive, default=75.0, help="a connection without a request is kept (default: 75)")
+    add("--drain-seconds", type=amount, default=10.0, help="for requests to finish when told to stop (default: 10)")
     faults = parser.add_argument_group("misbehaviour on purpose, of prediction requests")
     add = faults.add_argument
-    add("--latency-ms", type=_amount, default=0.0, help="added to each request")
-    add("--error-rate", type=_share, default=0.0, metavar="R", help="the share of requests that fail, 0 to 1")
+    add("--latency-ms", type=amount, default=0.0, help="added to each request")
+    add("--error-rate", type=share, default=0.0, metavar="R", help="the share of requests that fail, 0 to 1")
     add("--error-kinds", type=_kinds, default=("503",), metavar="KIND,...", help=f"of {', '.join(ERROR_KINDS)}")
-    add("--stall-seconds", type=_amount, default=30.0, help="how long a stall takes (default: %(default)g)")
-    add("--seed", type=int, default=0, help="of the faults (default: %(default)s)")
-    add("--quota-qps", type=_positive, metavar="Q", help="requests a second; more get 429")
-    add("--retry-after", type=_amount, metavar="SECONDS", help="what 429 and 503 say (default: nothing)")
-    job_options.add_arguments(parser, {"count": _count, "amount": _amount, "share": _share})
+    add("--stall-seconds", type=amount, default=30.0, help="how long a stall takes (default: %(default)g)")
+    add("--seed", type=whole_number, default=0, help="of the faults (default: %(default)s)")
+    add("--quota-qps", type=positive, metavar="Q", help="requests a second; more get 429")
+    add("--retry-after", type=amount, metavar="SECONDS", help="what 429 and 503 say (default: nothing)")
+    job_options.add_arguments(parser)
     return parser
 
 
@@ -268,41 +269,6 @@ def _options(parsed: argparse.Namespace, more: tuple[ServedModel, ...]) -> Optio
         json=parsed.json,
         jobs=job_options.options_of(parsed),
     )
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65_535:
-        raise argparse.ArgumentTypeError(f"{value} is not a port")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
-
-
-def _amount(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 up")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def _kinds(text: str) -> tuple[str, ...]:

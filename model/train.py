@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model import packaged, terminal
+from model.argument_types import whole_number
 from model.errors import ModelError
 from model.version import add_version
 
@@ -31,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = terminal.ArgumentParser(prog="python -m model.train", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="data/births-nc-2001.csv", help="CSV file of births (%(default)s)")
     parser.add_argument("--output", default="model/trained/v1", help="folder to export to (%(default)s)")
-    parser.add_argument("--seed", type=int, default=2001, help="decides everything random (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the data (%(default)s)")
+    parser.add_argument("--seed", type=whole_number, default=2001, help="decides everything random (%(default)s)")
+    parser.add_argument("--epochs", type=whole_number, default=20, help="passes over the data (%(default)s)")
     add_version(parser)
     options = parser.parse_args(arguments)
     if options.epochs < 1 or not 0 <= options.seed < 2**32:

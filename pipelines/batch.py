@@ -72,9 +72,9 @@ def _run(arguments: Any, flags: list[str], started: float) -> int:
         if len(given) > 1 and given != ["--detach", "--resubmit"]:
             raise ConfigError([f"{' and '.join(given)}: exclude each other; give one"])
         if template:
-            raise ConfigError(
-                ["--template_location: a batch prediction job is several steps, which a template has not; leave it out"]
-            )
+            from pipelines.cli import job_template
+
+            return job_template.write(make_plan(config), arguments, flags, started)
         from pipelines.cli import run_batch_job
 
         return run_batch_job.execute(make_plan(config, offline=dry_run), arguments, flags, started)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from model import terminal
+from model.argument_types import whole_number
 from model.quiet import quiet_imports
 from pipelines.cli import command
 
@@ -28,7 +29,7 @@ _SHOWN = 100
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = command.parser("check", _DESCRIPTION)
-    parser.add_argument("--rows", type=int, default=3, metavar="N", help="rows to show (3)")
+    parser.add_argument("--rows", type=whole_number, default=3, metavar="N", help="rows to show (3)")
     parser.add_argument("--model", action="store_true", help="predict the first rows, with the model loaded")
     parser.add_argument("--offline", action="store_true", help="connect to no source and no output; show no rows")
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from model import terminal
+from model.argument_types import amount, number, share, whole_number
 from model.version import add_version
 from pipelines import process_state
 from pipelines.cli import command
@@ -267,14 +268,14 @@ def _parser() -> _Parser:
     add("--bootstrap-servers", type=_servers, metavar="HOST:PORT,...", help="of Kafka")
     add("--security", metavar="FILE", help="of Kafka: a file of JSON with what configs have as `security`")
     add("--json", action="store_true", help="the closing line as an object of JSON, on standard output if that is free")
-    add("--rate", type=_amount, default=500.0, metavar="N", help="messages a second; 0: as fast as possible (500)")
+    add("--rate", type=amount, default=500.0, metavar="N", help="messages a second; 0: as fast as possible (500)")
     add("--messages", type=_count, metavar="N", help="stop after so many")
-    add("--duration", type=_amount, metavar="SECONDS", help="stop after so long")
-    add("--seed", type=int, default=0, help="of the values and of what goes wrong (default: %(default)s)")
+    add("--duration", type=amount, metavar="SECONDS", help="stop after so long")
+    add("--seed", type=whole_number, default=0, help="of the values and of what goes wrong (default: %(default)s)")
     add("--source", metavar="FILE", help="send its lines again and again, or the rows of a .csv as JSON")
-    add("--duplicates", type=_share, default=0.0, metavar="SHARE", help="messages that repeat an earlier one, 0 to 1")
-    add("--malformed", type=_share, default=0.0, metavar="SHARE", help="messages that are not JSON, 0 to 1")
-    add("--late", type=_share, default=0.0, metavar="SHARE", help="messages with a timestamp in the past, 0 to 1")
+    add("--duplicates", type=share, default=0.0, metavar="SHARE", help="messages that repeat an earlier one, 0 to 1")
+    add("--malformed", type=share, default=0.0, metavar="SHARE", help="messages that are not JSON, 0 to 1")
+    add("--late", type=share, default=0.0, metavar="SHARE", help="messages with a timestamp in the past, 0 to 1")
     add_version(parser)
     return parser
 
@@ -296,29 +297,8 @@ def _servers(text: str) -> str:
     return text
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
-def _amount(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1e9")
-    return value
-
-
-def _share(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
 def _count(text: str) -> int:
-    value = _number(text)
+    value = number(text)
     if not (value >= 0 and value.is_integer()):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 up")
     return int(value)

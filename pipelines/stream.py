@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from model.argument_types import number, whole_number
 from pipelines.cli import command
 from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set, is_template
 
@@ -33,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     parser = command.parser("stream", _DESCRIPTION)
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
-    parser.add_argument("--max-messages", type=int, metavar="N", help="end after N messages")
-    parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after so many seconds")
+    parser.add_argument("--max-messages", type=whole_number, metavar="N", help="end after N messages")
+    parser.add_argument("--duration", type=number, metavar="SECONDS", help="end after so many seconds")
     arguments, flags = parser.parse_known_args(argv)
     return command.guarded(lambda: _run(arguments, flags, started))
 

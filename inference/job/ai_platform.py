@@ -33,6 +33,7 @@ class AiPlatformJobSettings:
       batch_size: instances in a call of the model.
       signature: the one to call.
       runtime_version: of the service's TensorFlow; None for the model version's own.
+      is_records: whether instances are TFRecords, and not JSON lines.
     """
 
     model: str
@@ -42,6 +43,7 @@ class AiPlatformJobSettings:
     batch_size: int = 64
     signature: str = "serving_default"
     runtime_version: str | None = None
+    is_records: bool = False
 
 
 def project_of(model: str) -> str:
@@ -82,7 +84,7 @@ class AiPlatformJobs(BatchJobService):
     def body(self, order: JobOrder) -> Json:
         made = self._settings
         wanted: Json = {
-            "dataFormat": "JSON",
+            "dataFormat": "TF_RECORD" if made.is_records else "JSON",
             "inputPaths": [order.instances],
             "outputPath": order.output,
             "region": made.region,

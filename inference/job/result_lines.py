@@ -23,6 +23,7 @@ from inference.columns.coercion import is_list
 from inference.endpoint.protocols.json_read import read_rows
 from inference.endpoint.protocols.responses import one_line, said_in
 from inference.errors import EndpointError
+from inference.job.records import keys_in
 from inference.tensors import output_type
 from model.specs import TensorSpec
 
@@ -59,6 +60,15 @@ class ResultForm(ABC):
         outputs = [(output_column(spec.name), output_type(spec)) for spec in self.outputs]
         return pa.schema([(KEY, pa.string()), *outputs, (ERROR, pa.string()), (MESSAGE, pa.string())])
 
+    @property
+    def key_type(self) -> pa.DataType:
+        """Returns the type of the member that holds the key."""
+        return pa.string()
+
+    def keys_in(self, members: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Returns the keys that members of this name hold, null where one holds none."""
+        return members
+
     @abstractmethod
     def prediction_of(self, line: dict[str, Any]) -> Any:
         """Returns what a line holds as prediction: a value, or an object of outputs. Raises KeyError."""
@@ -87,11 +97,12 @@ class ResultForm(ABC):
             outputs = {name: _unwrapped(column) for name, column in self.picked(table).items()}
         except (pa.ArrowException, ValueError):
             return None
-        arrays = [table[self.key_name], *outputs.values()]
+        keys = self.keys_in(table[self.key_name])
+        arrays = [keys, *outputs.values()]
         if any(array.null_count or _has_null_values(array) for array in arrays):
             return None
         nothing = pa.nulls(len(table), pa.string())
-        columns = [table[self.key_name], *(outputs[spec.name] for spec in self.outputs), nothing, nothing]
+        columns = [keys, *(outputs[spec.name] for spec in self.outputs), nothing, nothing]
         try:
             fitted = [pa.chunked_array(c).cast(f.type) if isinstance(c, pa.Array) else c.cast(f.type)
                       for c, f in zip(columns, self.schema, strict=True)]  # fmt: skip
@@ -139,8 +150,7 @@ class ResultForm(ABC):
                 return None, None, ("ResponseError", f"a line that is not JSON: {_start(line)}")
         if not isinstance(found, dict):
             return None, None, ("ResponseError", f"a line that is not an object: {_start(line)}")
-        key = found.get(self.key_name)
-        key = key if isinstance(key, str) and key.isascii() else None
+        key = self.key_of(found)
         try:
             prediction = self.prediction_of(found)
         except KeyError:
@@ -148,6 +158,11 @@ class ResultForm(ABC):
         if not prediction and isinstance(prediction, str) and "error" in found:
             return key, None, error_in(found)
         return key, prediction, None
+
+    def key_of(self, line: dict[str, Any]) -> str | None:
+        """Returns the key that a line holds; None if it holds none."""
+        key = line.get(self.key_name)
+        return key if isinstance(key, str) and key.isascii() else None
 
 
 @dataclass(frozen=True)
@@ -162,15 +177,39 @@ class VertexForm(ResultForm):
         if any(type is None for type in types):
             return None
         if len(types) == 1:
-            return pa.schema([(self.key_name, pa.string()), ("prediction", types[0])])
+            return pa.schema([(self.key_name, self.key_type), ("prediction", types[0])])
         named = pa.struct([(spec.name, type) for spec, type in zip(self.outputs, types, strict=True)])
-        return pa.schema([(self.key_name, pa.string()), ("prediction", named)])
+        return pa.schema([(self.key_name, self.key_type), ("prediction", named)])
 
     def picked(self, table: pa.Table) -> dict[str, pa.ChunkedArray]:
         column = table["prediction"]
         if len(self.outputs) == 1:
             return {self.outputs[0].name: column}
         return {spec.name: pc.struct_field(column, spec.name) for spec in self.outputs}
+
+
+@dataclass(frozen=True)
+class VertexRecordForm(VertexForm):
+    """Reads `{"instance": {"b64": ...}, "prediction": ...}`, where the key is in the instance, a tf.Example.
+
+    Attributes:
+      feature: the one that holds the key.
+    """
+
+    feature: str = "key"
+
+    @property
+    def key_type(self) -> pa.DataType:
+        return pa.struct([("b64", pa.string())])
+
+    def keys_in(self, members: pa.ChunkedArray) -> pa.ChunkedArray:
+        texts = pc.struct_field(members, "b64")
+        return pa.chunked_array([keys_in(texts.to_pylist(), self.feature)], pa.string())
+
+    def key_of(self, line: dict[str, Any]) -> str | None:
+        instance = line.get(self.key_name)
+        text = instance.get("b64") if isinstance(instance, dict) else None
+        return keys_in([text], self.feature)[0] if isinstance(text, str) else None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from inference.job.result_lines import ResultForm, VertexForm
+from inference.job.result_lines import ResultForm, VertexForm, VertexRecordForm
 from inference.job.service import LABEL, BatchJobService, JobOrder, JobState, JobStatus, hours_in, number_in
 from model.cloud.api import Api, Json
 from model.specs import TensorSpec
@@ -33,7 +33,7 @@ class VertexJobSettings:
 
     Attributes:
       model: projects/P/locations/L/models/M[@version].
-      key_field: member of an instance that holds its key.
+      key_field: member of an instance that holds its key; of TFRecords, a feature.
       machine_type: of the nodes.
       starting_replicas: number of nodes at the beginning.
       max_replicas: number of nodes at most.
@@ -41,6 +41,7 @@ class VertexJobSettings:
       accelerator_count: accelerators of a node.
       batch_size: instances in a call of the model.
       service_account: that the job runs as; None for the project's own.
+      is_records: whether instances are TFRecords of tf.Examples, and not JSON lines.
     """
 
     model: str
@@ -52,6 +53,7 @@ class VertexJobSettings:
     accelerator_count: int = 0
     batch_size: int = 64
     service_account: str | None = None
+    is_records: bool = False
 
 
 def parent_of(model: str) -> str:
@@ -84,6 +86,8 @@ class VertexJobs(BatchJobService):
         self._settings = settings
 
     def form(self, outputs: tuple[TensorSpec, ...]) -> ResultForm:
+        if self._settings.is_records:
+            return VertexRecordForm("instance", outputs, self._settings.key_field)
         # Whatever the key is called in an instance, results call it so.
         return VertexForm("key", outputs)
 
@@ -107,8 +111,10 @@ class VertexJobs(BatchJobService):
             "displayName": order.name,
             "labels": {**order.labels, LABEL: order.identity},
             "model": made.model,
-            "inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": [order.instances]}},
-            "instanceConfig": {"instanceType": "object", "keyField": made.key_field},
+            "inputConfig": {
+                "instancesFormat": "tf-record" if made.is_records else "jsonl",
+                "gcsSource": {"uris": [order.instances]},
+            },
             "outputConfig": {
                 "predictionsFormat": "jsonl",
                 "gcsDestination": {"outputUriPrefix": order.output.rstrip("/")},
@@ -120,6 +126,9 @@ class VertexJobs(BatchJobService):
             },
             "manualBatchTuningParameters": {"batchSize": made.batch_size},
         }
+        if not made.is_records:
+            # A record is opaque to the service: it has no member to take the key out of.
+            body["instanceConfig"] = {"instanceType": "object", "keyField": made.key_field}
         return body | ({"serviceAccount": made.service_account} if made.service_account else {})
 
     def status_of(self, told: Json) -> JobStatus:

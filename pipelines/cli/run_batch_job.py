@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from inference.job.result_lines import ResultForm
 from inference.job.service import BatchJobService, JobStatus
 from model import terminal
 from model.quiet import quiet_imports
@@ -43,7 +44,7 @@ def execute(plan: Plan, arguments: Any, flags: list[str], started: float) -> int
       flags: the rest of the command line, for Beam.
       started: time.monotonic() at the start of the command.
     """
-    run = _JobRun(plan, arguments, flags, started)
+    run = JobRun(plan, arguments, flags, started)
     try:
         return run.cancel() if arguments.cancel else run.steps()
     except client.JobServiceError as error:
@@ -51,7 +52,7 @@ def execute(plan: Plan, arguments: Any, flags: list[str], started: float) -> int
         return command.FAILED
 
 
-class _JobRun:
+class JobRun:
     """Does the steps of one job.
 
     Args:
@@ -95,20 +96,26 @@ class _JobRun:
 
     def steps(self) -> int:
         """Does the steps that are wanted, and are not done."""
-        for note in self._plan.notes:
-            self._err.print(note if note.startswith("warning: ") else f"note: {note}")
+        self._say_notes()
         if is_set(self._flags, "dry_run"):
             return self._dry_run()
         # Known before anything is paid.
         run_batch.check_places(self._plan, registry.batch_sink(self._plan))
+        self._make_folder()
+        with self._held():
+            return self._steps()
+
+    def _say_notes(self) -> None:
+        for note in self._plan.notes:
+            self._err.print(note if note.startswith("warning: ") else f"note: {note}")
+
+    def _make_folder(self) -> None:
         try:
             self._folder.make()
         except OSError as error:
             raise ConfigError(
                 [f"model.folder: {self._folder.path} cannot be made: {error.strerror or error}"]
             ) from None
-        with self._held():
-            return self._steps()
 
     def _dry_run(self) -> int:
         """Builds the preparation, without running it."""
@@ -124,9 +131,7 @@ class _JobRun:
         prepared = self._folder.prepared()
         if prepared is None:
             if self._wanted[0] != "prepare":
-                raise ConfigError(
-                    [f"--step {self._wanted[0]}: nothing is prepared for this config; --step prepare first"]
-                )
+                raise self._not_prepared()
             made = self._prepare()
             if isinstance(made, int):
                 return made
@@ -153,6 +158,9 @@ class _JobRun:
             self._report.step(step, prepared, status, line=line)
             return command.OK
         return self._join(prepared, status)
+
+    def _not_prepared(self) -> ConfigError:
+        return ConfigError([f"--step {self._wanted[0]}: nothing is prepared for this config; --step prepare first"])
 
     def _prepare(self) -> Prepared | int:
         """Prepares; returns what was prepared, or the exit code if that failed."""
@@ -239,9 +247,8 @@ class _JobRun:
             reserved.claim()
             with quiet_imports():
                 common.import_libraries(options, plan)
-            form = self._service.form(tuple(s for s in plan.signature.outputs if s.name in plan.model_outputs))
             try:
-                join = engine.make_join(plan, self._folder, prepared, status, form)
+                join = engine.make_join(plan, self._folder, prepared, status, self._form(plan))
             except steps.JobEndedError as error:
                 terminal.print_error(masked(str(error)))
                 return command.FAILED
@@ -270,6 +277,9 @@ class _JobRun:
             if sink is not None:
                 reserved.reported()
             return code
+
+    def _form(self, plan: Plan) -> ResultForm:
+        return self._service.form(tuple(spec for spec in plan.signature.outputs if spec.name in plan.model_outputs))
 
     def _check_cost(self, prepared: Prepared) -> None:
         """Says what the job is expected to cost. Raises ConfigError: more than it may."""

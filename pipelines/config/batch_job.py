@@ -49,12 +49,20 @@ class BatchJobConfig(Strict):
         description="Outputs of the model, as inputs are given; use it beside inputs. By default one float32 named "
         "predictions.",
     )
+    instances_format: Literal["jsonl", "tf_record"] = Field(
+        "jsonl",
+        description="What the service reads: JSON lines, or TFRecords of tf.Examples, for a model whose one input "
+        "parses them.",
+    )
     key_field: Name = Field(
         "key",
-        description="vertex: member of an instance that carries its key; the service takes it out of the instance.",
+        description="vertex: member of an instance that carries its key; the service takes it out of the instance. Of "
+        "TFRecords: a feature, which the model does not parse.",
     )
     key_input: Name | None = Field(
-        None, description="ai_platform: input of the model, a string, that takes the key of a row."
+        None,
+        description="ai_platform: input of the model, a string, that takes the key of a row. Of TFRecords: a feature "
+        "that the model parses.",
     )
     key_output: Name | None = Field(None, description="ai_platform: output of the model that gives that key back.")
     machine_type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$")] = Field(
@@ -112,6 +120,11 @@ class BatchJobConfig(Strict):
         if self.inputs is None and self.signature_from is None:
             raise ValueError("signature_from is missing: a job does not tell the model's inputs; give it, or inputs")
         refuse_two_signatures(self.signature_from, self.inputs, self.outputs)
+        if self.instances_format == "tf_record" and self.signature_from is None:
+            raise ValueError(
+                "instances_format: tf_record is for models that parse tf.Examples, and inputs do not tell that; give "
+                "signature_from in place of inputs, or jsonl"
+            )
         if self.service == "ai_platform":
             if self.key_input is None or self.key_output is None:
                 raise ValueError(

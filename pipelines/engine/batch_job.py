@@ -112,10 +112,7 @@ def _require_rows(folder: JobFolder, prepared: Prepared) -> None:
     for path, size in wanted.items():
         if present.get(path) != size:
             became = "is gone" if path not in present else "is not as it was written"
-            raise JobEndedError(
-                f"{path} {became}, and its rows cannot be joined without it; put it back, or remove {folder.path} and "
-                "run the same command, which prepares the rows again and submits a new job"
-            )
+            raise JobEndedError(folder.lost(path, became))
 
 
 def joined_plan(plan: Plan, prepared: Prepared) -> Plan:

@@ -24,6 +24,7 @@ from model.runtime.small_graphs import check_library
 from model.secrets import masked
 from pipelines.config.errors import ConfigError
 from pipelines.config.model import SavedModelConfig
+from pipelines.connectors.batch_job.stored_rows import StoredRowsError
 from pipelines.connectors.files import source as file_source
 from pipelines.connectors.files.publishing import step
 from pipelines.connectors.files.publishing.commit_record import PublishError
@@ -158,7 +159,7 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
     if step.UnbalancedError.__name__ in text:
         said = _said(text, step.UnbalancedError)
         return RunFailedError(f"rows are missing, so {consequence}: {said}", details, incomplete=True)
-    for kind in (DeliveryRefusedError, PublishError):
+    for kind in (DeliveryRefusedError, PublishError, StoredRowsError):
         if f"{kind.__name__}:" in text:
             return RunFailedError(f"{_said(text, kind)}; {consequence}", "")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(" ")]

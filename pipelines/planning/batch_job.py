@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from inference.endpoint.remote_signature import check_inputs
 from inference.errors import BindingError
+from inference.job.records import key_feature_start
 from inference.job.vertex import region_of
 from model.errors import ModelError
 from model.quiet import quiet_imports
@@ -50,6 +51,8 @@ def _signature(config: BatchJobConfig, problems: list[str]) -> Signature | None:
     if signature is None:
         return None
     check_inputs(signature)
+    if config.instances_format == "tf_record":
+        return _signature_of_records(config, signature, problems)
     names = [spec.name for spec in signature.inputs]
     if config.service == "vertex":
         if config.key_field in names:
@@ -64,6 +67,39 @@ def _signature(config: BatchJobConfig, problems: list[str]) -> Signature | None:
         signature,
         inputs=tuple(spec for spec in signature.inputs if spec.name != config.key_input),
         outputs=tuple(spec for spec in signature.outputs if spec.name != config.key_output),
+    )
+
+
+def _signature_of_records(config: BatchJobConfig, signature: Signature, problems: list[str]) -> Signature:
+    """Returns what a model takes of a tf.Example and gives, without the key that is in it."""
+    where = "model.key_field" if config.service == "vertex" else "model.key_input"
+    name = str(config.key_field if config.service == "vertex" else config.key_input)
+    if signature.examples_input is None or len(signature.inputs) != 1:
+        problems.append(
+            "model.instances_format: tf_record keeps the key of a row in a tf.Example, and the model has not one input "
+            "that parses them; use jsonl, where the key is beside the inputs"
+        )
+        return signature
+    try:
+        key_feature_start(name)
+    except ValueError as error:
+        problems.append(f"{where}: {error}")
+    features = signature.example_features
+    found = next((feature for feature in features if feature.name == name), None)
+    if config.service == "vertex":
+        if found is not None:
+            problems.append(f"{where}: the model parses a feature '{name}'; choose a name that no feature has")
+        return signature
+    if features and found is None:
+        there = ", ".join(feature.name for feature in features[:20])
+        problems.append(f"{where}: the model parses no feature '{name}' (it parses {there})")
+    elif found is not None and found.dtype != "string":
+        problems.append(f"{where}: the feature '{name}' is {found.dtype}, and keys are text; parse it as a string")
+    problems += _passed_through("key_output", config.key_output, signature.outputs, False)
+    return replace(
+        signature,
+        outputs=tuple(spec for spec in signature.outputs if spec.name != config.key_output),
+        example_features=tuple(feature for feature in features if feature.name != name),
     )
 
 

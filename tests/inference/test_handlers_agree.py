@@ -9,7 +9,8 @@ import contextlib
 import functools
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ from inference.endpoint.remote_signature import ask_signature
 from inference.endpoint.retries import ModelServerRetries
 from inference.errors import EndpointConfigError
 from inference.marks import failures_of
+from model.specs import Signature
+from pipelines.config.batch_job import BatchJobConfig
 from tests.support.commands import ROOT, save
+from tests.support.job_handler import JobHandler
+from tests.support.job_server import job_server
+from tests.support.keyed_model import save_keyed, save_parsing
 from tests.support.ledger import DEFAULTS, MODEL
 from tests.support.many_kinds import kinds, save_many_kinds
 from tests.support.serving_process import Serving, serving
@@ -46,8 +52,44 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 WITHOUT_BYTES = ("kserve_v2",)
 """Ways that cannot carry bytes that are not text."""
+JOB_WAYS = {"job vertex": "vertex", "job ai_platform": "ai_platform"}
+"""Batch prediction jobs, by the service that runs them."""
 
-Handler = SavedModelHandler | EndpointHandler
+Handler = SavedModelHandler | EndpointHandler | JobHandler
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """A server that runs jobs.
+
+    Attributes:
+      url: its address.
+      folder: that jobs may use.
+      names: of the models on it, by their folders; of those with a key that goes through them `<name>_keyed`.
+    """
+
+    url: str
+    folder: Path
+    names: dict[str, str]
+
+    def handler(self, way: str, model: str, signature: Signature, **options: Any) -> JobHandler:
+        service = JOB_WAYS[way]
+        name = self.names[model] + ("_keyed" if service == "ai_platform" else "")
+        return JobHandler(self.url, self.folder, service, name, signature, **options)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory, strict_model: str, many_kinds_model: str) -> Iterator[Jobs]:
+    """One server for all models of this module."""
+    made = tmp_path_factory.mktemp("keyed")
+    names = {MODEL: "births", strict_model: "strict", many_kinds_model: "many_kinds"}
+    models = {name: model for model, name in names.items()}
+    models |= {f"{name}_keyed": save_keyed(made / name, model) for model, name in names.items()}
+    models["parsing"] = save_parsing(made / "parsing", keyed=False)
+    models["parsing_keyed"] = save_parsing(made / "parsing_keyed", keyed=True)
+    folder = tmp_path_factory.mktemp("jobs")
+    with job_server(folder, more=models, errors="both") as server:
+        yield Jobs(server.url, folder, names | {"parsing": "parsing"})
 
 
 def endpoint(way: str, server: Serving, **target: Any) -> Endpoint:
@@ -70,9 +112,25 @@ def babyweight() -> Iterator[Serving]:
         yield server
 
 
-@pytest.fixture(scope="module", params=list(WAYS))
+@pytest.fixture(scope="module", params=[*WAYS, *JOB_WAYS])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+MakeHandler = Callable[..., Handler]
+
+
+@pytest.fixture(scope="module")
+def handler_of(way: str, request: pytest.FixtureRequest) -> MakeHandler:
+    """Makes a handler for the model of a reference, which a server has."""
+
+    def make(reference: SavedModelHandler, server: Serving, **options: Any) -> Handler:
+        if way in JOB_WAYS:
+            found: Jobs = request.getfixturevalue("jobs")
+            return found.handler(way, reference.path, reference.signature, **options)
+        return EndpointHandler(endpoint(way, server), reference.signature, **options)
+
+    return make
 
 
 @functools.cache
@@ -92,19 +150,21 @@ def direct(**options: Any) -> SavedModelHandler:
     return SavedModelHandler(MODEL, defaults=DEFAULTS, **options)
 
 
-def asked(way: str, server: Serving, **options: Any) -> EndpointHandler:
-    return EndpointHandler(endpoint(way, server), direct().signature, defaults=DEFAULTS, **options)
+@pytest.fixture(scope="module")
+def asked(handler_of: MakeHandler, babyweight: Serving) -> MakeHandler:
+    """Makes a handler for the packaged model."""
+    return functools.partial(handler_of, direct(), babyweight, defaults=DEFAULTS)
 
 
 @pytest.mark.parametrize("max_batch_size", [16384, 100, 7])
-def test_predictions_are_those_of_a_direct_call(way: str, babyweight: Serving, max_batch_size: int) -> None:
+def test_predictions_are_those_of_a_direct_call(asked: MakeHandler, max_batch_size: int) -> None:
     [wanted] = ask(direct(), real_births())
-    [found] = ask(asked(way, babyweight, max_batch_size=max_batch_size), real_births())
+    [found] = ask(asked(max_batch_size=max_batch_size), real_births())
     assert found.schema == wanted.schema
     assert found.equals(wanted)
 
 
-def test_through_the_transform_too(way: str, babyweight: Serving) -> None:
+def test_through_the_transform_too(asked: MakeHandler) -> None:
     batches = [(i, real_births().slice(low, 97)) for i, low in enumerate(range(0, 1450, 97))]
     wanted = dict(zip(dict(batches), ask(direct(), *dict(batches).values()), strict=True))
 
@@ -113,32 +173,30 @@ def test_through_the_transform_too(way: str, babyweight: Serving) -> None:
         assert all(batch.equals(wanted[key]) for key, batch in found)
 
     with beam.Pipeline(runner="FnApiRunner") as p:
-        assert_that(
-            p | beam.Create(batches) | Predict(KeyedModelHandler(asked(way, babyweight, max_batch_size=50))), check
-        )
+        assert_that(p | beam.Create(batches) | Predict(KeyedModelHandler(asked(max_batch_size=50))), check)
 
 
-def test_the_same_rows_are_refused_before_they_are_sent(way: str, babyweight: Serving) -> None:
+def test_the_same_rows_are_refused_before_they_are_sent(asked: MakeHandler) -> None:
     columns = real_births().slice(0, 50).to_pydict()
     columns["mother_age"][3] = None
     columns["plurality"][7] = None
     columns["mother_age"] = [None if age is None else str(age) for age in columns["mother_age"]]
     columns["mother_age"][9] = "thirty"
     batch = pa.RecordBatch.from_pydict(columns)
-    [wanted], [found] = ask(direct(), batch), ask(asked(way, babyweight), batch)
+    [wanted], [found] = ask(direct(), batch), ask(asked(), batch)
     assert sorted(failures_of(found)) == [3, 7, 9]
     assert found.equals(wanted)
 
 
-def test_no_rows_and_many_schemas(way: str, babyweight: Serving) -> None:
+def test_no_rows_and_many_schemas(asked: MakeHandler) -> None:
     batch = real_births()
     batches = [batch.slice(0, 0), batch.slice(0, 5), batch.slice(5, 3).append_column("more", pa.array([1, 2, 3]))]
-    for wanted, found in zip(ask(direct(), *batches), ask(asked(way, babyweight), *batches), strict=True):
+    for wanted, found in zip(ask(direct(), *batches), ask(asked(), *batches), strict=True):
         assert found.equals(wanted)
 
 
-def test_a_handler_travels_to_workers(way: str, babyweight: Serving) -> None:
-    handler = pickle.loads(pickle.dumps(asked(way, babyweight)))
+def test_a_handler_travels_to_workers(asked: MakeHandler) -> None:
+    handler = pickle.loads(pickle.dumps(asked()))
     [found] = ask(handler, real_births())
     assert found.equals(ask(direct(), real_births())[0])
 
@@ -151,6 +209,9 @@ def examples_only() -> Iterator[Serving]:
 
 
 def test_serialized_examples(way: str, babyweight: Serving, request: pytest.FixtureRequest) -> None:
+    if way in JOB_WAYS:
+        jobs_take_serialized_examples(way, request.getfixturevalue("jobs"))
+        return
     if way == "vertex":
         with pytest.raises(EndpointConfigError, match="raw"):
             Client(endpoint(way, babyweight, signature="serving_examples"))
@@ -169,6 +230,17 @@ def test_serialized_examples(way: str, babyweight: Serving, request: pytest.Fixt
     assert {f.error for f in failures_of(found).values()} == {"RowError"}
 
 
+def jobs_take_serialized_examples(way: str, jobs: Jobs) -> None:
+    """As JSON lines and as TFRecords; of AI Platform the model parses the key, so as TFRecords only."""
+    defaults = {name: DEFAULTS[name] for name in ("alcohol_use", "cigarette_use")}
+    reference = SavedModelHandler(MODEL, "serving_examples", defaults=defaults)
+    [wanted] = ask(reference, real_births())
+    for are_records in (True, False) if JOB_WAYS[way] == "vertex" else (True,):
+        handler = jobs.handler(way, "parsing", reference.signature, are_records=are_records, defaults=defaults)
+        [found] = ask(handler, real_births())
+        assert found.equals(wanted)
+
+
 # A model that fails on some rows ------------------------------------------------------------------------------------
 
 
@@ -178,16 +250,24 @@ def strict(strict_model: str) -> Iterator[Serving]:
         yield server
 
 
-def test_a_row_that_the_model_refuses_stands_alone(way: str, strict: Serving, strict_model: str) -> None:
+REFUSED = {"job vertex": "INVALID_ARGUMENT", "job ai_platform": "NoResultError"}
+"""How a refused row is called, where a job tells it."""
+
+
+def test_a_row_that_the_model_refuses_stands_alone(
+    way: str, strict: Serving, strict_model: str, handler_of: MakeHandler
+) -> None:
     ages = np.arange(200, dtype=np.float32)
     ages[[0, 50, 51, 199]] = -1
     batch = pa.RecordBatch.from_pydict({"mother_age": ages, "plurality": np.ones(200, np.float32)})
     reference = SavedModelHandler(strict_model, max_batch_size=64)
     [wanted] = ask(reference, batch)
-    [found] = ask(EndpointHandler(endpoint(way, strict), reference.signature, max_batch_size=64), batch)
+    [found] = ask(handler_of(reference, strict, max_batch_size=64), batch)
     refused = failures_of(found)
     assert sorted(refused) == sorted(failures_of(wanted)) == [0, 50, 51, 199]
-    assert {(failure.stage, failure.error) for failure in refused.values()} == {("predict", "RequestRefusedError")}
+    assert {(failure.stage, failure.error) for failure in refused.values()} == {
+        ("predict", REFUSED.get(way, "RequestRefusedError"))
+    }
     assert all("a negative age" in failure.message for failure in refused.values())
     assert found["predictions"].equals(wanted["predictions"])
 
@@ -206,11 +286,13 @@ def many_kinds(many_kinds_model: str) -> Iterator[Serving]:
         yield server
 
 
-def test_every_kind_of_value_travels(way: str, many_kinds: Serving, many_kinds_model: str) -> None:
+def test_every_kind_of_value_travels(
+    way: str, many_kinds: Serving, many_kinds_model: str, handler_of: MakeHandler
+) -> None:
     reference = SavedModelHandler(many_kinds_model)
     batch = kinds(60)
     [wanted] = ask(reference, batch)
-    [found] = ask(EndpointHandler(endpoint(way, many_kinds), reference.signature, max_batch_size=7), batch)
+    [found] = ask(handler_of(reference, many_kinds, max_batch_size=7), batch)
     failures = failures_of(found)
     assert {row: (failure.error, failure.attempts) for row, failure in failures.items()} == not_carried(way, wanted)
     good = pa.array([row for row in range(60) if row not in failures])
@@ -227,11 +309,11 @@ def not_carried(way: str, wanted: pa.RecordBatch) -> dict[int, tuple[str, int]]:
         for row, triple in enumerate(wanted["triples"].to_pylist()):
             if not np.isfinite(triple).all():
                 refused[row] = ("NoPredictionError", 1)
-    if way == "vertex":
+    if way == "vertex" or way in JOB_WAYS:
         # Its numbers are float64.
         for row, long in enumerate(wanted["long"].to_pylist()):
             if abs(long) > 2**53:
-                refused[row] = ("RowError", 1)
+                refused[row] = ("CoercionError" if way in JOB_WAYS else "RowError", 1)
     return refused
 
 
@@ -248,7 +330,10 @@ def test_what_the_server_says_it_takes_is_what_the_model_takes(
     way: str, many_kinds: Serving, many_kinds_model: str
 ) -> None:
     wanted = SavedModelHandler(many_kinds_model).signature
-    if WAYS[way][0] in ("ai_platform", "vertex", "kserve_v1"):
+    if way in JOB_WAYS:
+        with pytest.raises(ValueError, match="signature_from is missing"):
+            BatchJobConfig(type="batch_job", resource="projects/p/locations/l/models/m", folder="gs://bucket/jobs")
+    elif WAYS[way][0] in ("ai_platform", "vertex", "kserve_v1"):
         with pytest.raises(EndpointConfigError, match="signature_from"):
             ask_signature(endpoint(way, many_kinds))
     else:
@@ -259,10 +344,11 @@ def test_what_the_server_says_it_takes_is_what_the_model_takes(
 # Versions -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_version_that_answered_stands_beside_each_row(way: str, babyweight: Serving) -> None:
-    [found] = ask(asked(way, babyweight, model_version=True, max_batch_size=500), real_births())
+def test_the_version_that_answered_stands_beside_each_row(way: str, asked: MakeHandler) -> None:
+    """Jobs of AI Platform do not tell it."""
+    [found] = ask(asked(model_version=True, max_batch_size=500), real_births())
     assert found.schema.names[-2:] == ["predictions", "model_version"]
-    assert set(found["model_version"].to_pylist()) == {"1"}
+    assert set(found["model_version"].to_pylist()) == {None if way == "job ai_platform" else "1"}
     [wanted] = ask(direct(model_version=True), real_births())
     assert set(wanted["model_version"].to_pylist()) == {"v1"}
 

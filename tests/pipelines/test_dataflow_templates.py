@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 
@@ -15,13 +14,13 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from google.cloud import dataflow_v1beta3
 from google.protobuf import json_format
 
+from pipelines import batch
 from pipelines.cli import command as command_lines
 from pipelines.engine.options import options_from
 from tests.servers.dataflow import Job, JobsApi, jobs_api
-from tests.support import processes
 from tests.support.cloud_storage import StorageEmulator, cloud_storage
 from tests.support.commands import ROOT, Command
-from tests.support.dataflow_commands import errors, flags, run
+from tests.support.dataflow_commands import errors, flags, launched, run
 from tests.support.waiting import wait_until
 
 TEMPLATES = {name: json.loads((ROOT / "flex" / f"{name}.json").read_text()) for name in ("batch", "stream")}
@@ -58,30 +57,12 @@ def staged(storage: StorageEmulator, job: Job) -> bytes:
     return storage.read(job.pipeline.removeprefix("gs://bucket/"))
 
 
-def launch(storage: StorageEmulator, api: JobsApi, place: str, *parameters: str) -> subprocess.CompletedProcess[str]:
-    """Runs what the image runs, in another folder, with the arguments that a launcher gives."""
-    given = flags(api)
-    options = [f"{name}={value}" for name, value in zip(given[::2], given[1::2], strict=False)]
-    labels = '--labels={\n   "goog-dataflow-provided-template-type" : "flex"\n}\n'
-    image = "--sdk_container_image=us-docker.pkg.dev/test-project/images/predict:1"
-    template = f"--template_location=gs://bucket/staging/template_launches/{place}/job_object"
-    return processes.run(
-        [sys.executable, str(ROOT / "flex" / "launch.py"), *options, "--no_auth", labels, image, template, *parameters],
-        cwd="/",
-        env=storage.env | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
 def test_a_batch_job_from_a_flex_template(storage: StorageEmulator, api: JobsApi) -> None:
     """The command writes the job and ends; the job publishes by itself."""
     places = {"output.path": "gs://bucket/flex/p", "dead_letters.path": "gs://bucket/flex/d"}
     changed = json.dumps({"source.path": "gs://bucket/in/*.csv", **places})
     parameters = ["--config=gs://bucket/configs/natality.json", f"--set={changed}", "--job_name=births"]
-    done = launch(storage, api, "batch", *parameters)
+    done = launched(storage, api, "batch", *parameters)
     assert done.returncode == 0, done.stderr
     template = "staging/template_launches/batch/job_object"
     assert f"template written: gs://bucket/{template}" in done.stdout
@@ -139,7 +120,7 @@ def test_a_classic_template(storage: StorageEmulator, api: JobsApi) -> None:
 
 def test_a_stream_from_a_flex_template(storage: StorageEmulator, api: JobsApi) -> None:
     parameters = ["--config=gs://bucket/configs/natality-stream.json", f"--set={json.dumps(STREAM)}"]
-    done = launch(storage, api, "stream", *parameters, "--resource_hints=min_ram=16GB")
+    done = launched(storage, api, "stream", *parameters, "--resource_hints=min_ram=16GB")
     assert done.returncode == 0, done.stderr
     written = storage.read("staging/template_launches/stream/job_object")
     job = api.start_template(written)
@@ -161,7 +142,7 @@ def test_a_stream_from_a_flex_template(storage: StorageEmulator, api: JobsApi) -
     ],
 )
 def test_mistakes_in_parameters(storage: StorageEmulator, api: JobsApi, parameters: list[str], words: str) -> None:
-    done = launch(storage, api, "mistakes", *parameters)
+    done = launched(storage, api, "mistakes", *parameters)
     assert done.returncode == 2, done.stderr
     assert any(words in error for error in errors(done)), done.stderr
 
@@ -239,7 +220,10 @@ def test_metadata_is_what_google_publishes(name: str) -> None:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_parameters_are_options(name: str) -> None:
     """Each is an option of our command line, or one that Beam takes: both are asked."""
-    known = {action.dest for action in command_lines.parser(name, "")._actions}
+    parser = command_lines.parser(name, "")
+    if name == "batch":
+        batch._add_job_arguments(parser)
+    known = {action.dest for action in parser._actions}
     for each in TEMPLATES[name]["parameters"]:
         if each["name"] not in known:
             assert isinstance(options_from([f"--{each['name']}=a=b"]), PipelineOptions)

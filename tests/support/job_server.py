@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from model.serving.app import create_app
 from model.serving.connections import Connections
 from model.serving.jobs.options import JobOptions
 from model.serving.models import Models
-from model.serving.options import Options
+from model.serving.options import Options, ServedModel
 from model.serving.service import Service
 from tests.support.ledger import MODEL, write_config
 from tests.support.waiting import wait_until
@@ -67,15 +67,19 @@ class JobServer:
 
 
 @contextmanager
-def job_server(folder: Path, model: str = MODEL, **options: Any) -> Iterator[JobServer]:
+def job_server(
+    folder: Path, model: str = MODEL, more: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[JobServer]:
     """Runs a server in a thread while the block runs.
 
     Args:
       folder: the local folder that jobs may use.
       model: a SavedModel.
+      more: further ones by their names.
       options: of jobs, see JobOptions.
     """
-    served = Options(model, jobs=JobOptions(folders=(str(folder.resolve()),), **options))
+    named = tuple(ServedModel(name, path) for name, path in (more or {}).items())
+    served = Options(model, more=named, jobs=JobOptions(folders=(str(folder.resolve()),), **options))
     models = Models.of(served)
     models.load()
     service = Service(served, models)

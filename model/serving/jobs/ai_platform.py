@@ -1,6 +1,6 @@
 """Speaks AI Platform's `projects.jobs`: what is submitted, and how a job is told.
 
-Taken are JSON lines; the numbers of workers and rows in a batch are told again and change nothing.
+Taken are JSON lines and TFRecords; the number of workers is told again and changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from model.serving.errors import RequestError, Status, invalid
 from model.serving.jobs.job import Job, JobTask, State
 from model.serving.jobs.queue import JobQueue
-from model.serving.jobs.told import Json, part, timestamp, version_number
+from model.serving.jobs.told import Json, batch_size, part, timestamp, version_number
 from model.serving.service import Service
 
 _JOB_ID = re.compile(r"[A-Za-z]\w{0,127}", re.ASCII)
@@ -31,8 +31,9 @@ def task_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str
         found = service.models.find(named[1], version_number(named[2]))
     except RequestError as error:
         raise RequestError(Status.NOT_FOUND, f"Field: prediction_input Error: {resource} was not found.") from error
-    if part(body, "predictionInput.dataFormat", str) != "JSON":
-        raise invalid("Field: prediction_input.data_format Error: this server takes JSON only.")
+    format = part(body, "predictionInput.dataFormat", str)
+    if format not in ("JSON", "TF_RECORD"):
+        raise invalid("Field: prediction_input.data_format Error: this server takes JSON and TF_RECORD only.")
     paths = part(body, "predictionInput.inputPaths", list)
     if not paths or not all(isinstance(path, str) for path in paths):
         raise invalid("Field: prediction_input.input_paths Error: it is empty.")
@@ -40,7 +41,10 @@ def task_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str
     output = part(body, "predictionInput.outputPath", str)
     queue.files.check_output(output)
     name = part(body, "predictionInput.signatureName", str, service.options.signature)
-    return JobTask(found.servable(name), tuple(paths), output, None, names_outputs=True, body=body), job_id
+    servable = found.servable(name)
+    rows = batch_size(body, "predictionInput.batchSize")
+    task = JobTask(servable, tuple(paths), format == "TF_RECORD", rows, output, None, names_outputs=True, body=body)
+    return task, job_id
 
 
 def told(job: Job) -> Json:

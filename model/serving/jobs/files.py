@@ -23,7 +23,7 @@ _READ = 4 << 20
 
 @dataclass(frozen=True)
 class InputPiece:
-    """Describes neighbouring lines of an input file.
+    """Describes neighbouring lines, or records, of an input file.
 
     Attributes:
       file: name of the file.

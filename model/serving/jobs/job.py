@@ -35,7 +35,9 @@ class JobTask:
 
     Attributes:
       servable: the model.
-      inputs: patterns of files of JSON lines.
+      inputs: patterns of files of instances.
+      are_records: whether these files are TFRecords, and not JSON lines.
+      batch_size: most instances in a call of the model.
       output: folder of the results.
       key_field: member of an instance that is taken out and written with its result; None: the instance is written.
       names_outputs: whether a result line is an object of the outputs and nothing else.
@@ -44,6 +46,8 @@ class JobTask:
 
     servable: Servable
     inputs: tuple[str, ...]
+    are_records: bool
+    batch_size: int
     output: str
     key_field: str | None
     names_outputs: bool

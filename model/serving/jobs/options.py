@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+
+from model.argument_types import amount, count, share
 
 OUTCOMES = ("success", "failed", "partial")
 ERRORS = ("beside", "inline", "both")
@@ -59,14 +59,8 @@ class JobOptions:
     seed: int = 0
 
 
-def add_arguments(parser: argparse.ArgumentParser, types: dict[str, Callable[[str], Any]]) -> None:
-    """Adds the options of jobs to a command line.
-
-    Args:
-      parser: of the command line.
-      types: readers of a `count`, an `amount` and a `share`.
-    """
-    count, amount, share = types["count"], types["amount"], types["share"]
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of jobs to a command line."""
     group = parser.add_argument_group("batch prediction jobs, and their misbehaviour on purpose")
     add = group.add_argument
     add(

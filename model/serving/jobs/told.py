@@ -9,6 +9,7 @@ from typing import Any
 from model.serving.errors import invalid
 
 Json = dict[str, Any]
+_BATCH_SIZE = 64
 _NUMBER = re.compile(r"v?([0-9]{1,18})", re.ASCII)
 
 
@@ -23,7 +24,23 @@ def version_number(name: str | None) -> int | None:
     return int(found[1]) if found else None
 
 
-def part(body: Json, name: str, kind: type, default: Any = None) -> Any:
+def batch_size(body: Json, name: str) -> int:
+    """Returns how many instances are in a call of the model; the services' default where the member is not there.
+
+    Args:
+      body: what was submitted.
+      name: path of the member, which may be text, as 64-bit integers are in the JSON of Google's APIs.
+
+    Raises:
+      RequestError: it is no number of instances.
+    """
+    found = part(body, name, (int, str), _BATCH_SIZE)
+    if not re.fullmatch(r"0*[1-9][0-9]{0,9}", str(found), re.ASCII):
+        raise invalid(f"Field: {name}; Message: it is not a positive number of instances.")
+    return int(found)
+
+
+def part(body: Json, name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
     """Returns a member of an object by its path, such as `inputConfig.gcsSource`.
 
     Raises:

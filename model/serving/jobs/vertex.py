@@ -1,7 +1,7 @@
 """Speaks Vertex AI's `batchPredictionJobs`: what is submitted, and how a job is told.
 
-Taken are JSON lines of objects, from files; `machineSpec`, replica counts and `batchSize` are told again and change
-nothing: a call of the model has as many rows as a piece of the input.
+Taken are JSON lines of objects and TFRecords, from files; `machineSpec` and replica counts are told again and change
+nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from model.serving.errors import RequestError, Status, invalid
 from model.serving.jobs.job import Job, JobTask, State
 from model.serving.jobs.queue import JobQueue
-from model.serving.jobs.told import Json, part, timestamp, version_number
+from model.serving.jobs.told import Json, batch_size, part, timestamp, version_number
 from model.serving.service import Service
 
 _MODEL = re.compile(r"projects/[\w.:-]+/locations/[\w-]+/models/([\w.-]+)(?:@([\w-]+))?", re.ASCII)
@@ -45,8 +45,9 @@ def task_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobTa
         version = service.models.find(named[1], version_number(named[2]))
     except RequestError as error:
         raise RequestError(Status.NOT_FOUND, f"The Model {resource} does not exist.") from error
-    if part(body, "inputConfig.instancesFormat", str) != "jsonl":
-        raise invalid("Field: inputConfig.instancesFormat; Message: this server takes jsonl only")
+    format = part(body, "inputConfig.instancesFormat", str)
+    if format not in ("jsonl", "tf-record"):
+        raise invalid("Field: inputConfig.instancesFormat; Message: this server takes jsonl and tf-record only")
     uris = part(body, "inputConfig.gcsSource.uris", list)
     if not uris or not all(isinstance(uri, str) for uri in uris):
         raise invalid("Field: inputConfig.gcsSource.uris; Message: Required field is not set.")
@@ -57,8 +58,11 @@ def task_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobTa
     queue.files.check_output(prefix)
     output = f"{prefix.rstrip('/')}/prediction-{version.model_name}-{time.time_ns()}"
     key = part(body, "instanceConfig.keyField", str, "") or None
+    if key and format == "tf-record":
+        raise invalid("Field: instanceConfig.keyField; Message: this server does not know it for tf-record")
     servable = version.servable(service.options.signature)
-    return JobTask(servable, tuple(uris), output, key, names_outputs=False, body=body)
+    rows = batch_size(body, "manualBatchTuningParameters.batchSize")
+    return JobTask(servable, tuple(uris), format == "tf-record", rows, output, key, names_outputs=False, body=body)
 
 
 def told(job: Job) -> Json:

@@ -1,7 +1,8 @@
-"""Does the work of a job: reads lines, predicts them by several threads, writes results to several files."""
+"""Does the work of a job: reads instances, predicts them by several threads, writes results to several files."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from model.serving.errors import RequestError, invalid, note
 from model.serving.jobs.files import AnyFiles, InputPiece
 from model.serving.jobs.job import Job, State
 from model.serving.jobs.options import JobOptions
+from model.serving.jobs.records import DamagedRecordsError, record_pieces, records_in
 from model.serving.limits import Limits
 from model.serving.servable import Servable
 from model.serving.tensors import row_count
@@ -88,47 +90,63 @@ class _Work:
             raise invalid(f"The input patterns match no files: {', '.join(self._job.task.inputs)}")
         rate = options.shard_error_rate
         self._lost_files = {file for index, file in enumerate(found) if self._drawn("shard", b"%d" % index, rate)}
-        pieces = (piece for file in found for piece in self._files.pieces(file))
+        pieces = (piece for file in found for piece in self._pieces_of(file))
         ordered = reversed(list(pieces)) if options.order == "reversed" else pieces
         return _shared(enumerate(ordered))
+
+    def _pieces_of(self, file: str) -> Iterator[InputPiece]:
+        """The pieces of a file; of one that is damaged, those before the damage, which is an error of the job."""
+        if not self._job.task.are_records:
+            yield from self._files.pieces(file)
+            return
+        try:
+            yield from record_pieces(self._files, file)
+        except DamagedRecordsError as error:
+            self._note(str(error), 1)
+            self._job.count(failed=1)
 
     def _predict(self, pieces: Iterator[tuple[int, InputPiece]]) -> None:
         try:
             for number, piece in pieces:
                 if self._job.stop.is_set() or self._problem is not None:
                     return
-                lines = self._files.read(piece.file, piece.start, piece.end).split(b"\n")
-                self._predict_lines(number, piece.file, [line for line in lines if line.strip()])
+                content = self._files.read(piece.file, piece.start, piece.end)
+                if self._job.task.are_records:
+                    texts = records_in(content)
+                else:
+                    texts = [line for line in content.split(b"\n") if line.strip()]
+                self._predict_texts(number, piece.file, texts)
         except Exception as error:  # it ends the job, not only this thread
             self._problem = error
 
-    def _predict_lines(self, number: int, file: str, lines: list[bytes]) -> None:
+    def _predict_texts(self, number: int, file: str, texts: list[bytes]) -> None:
+        """Predicts instances as they stand in a file: lines, or records."""
         job, options = self._job, self._options
         if file in self._lost_files:
-            self._note("the worker was lost, on purpose", len(lines))
-            job.count(failed=len(lines))
+            self._note("the worker was lost, on purpose", len(texts))
+            job.count(failed=len(texts))
             return
         if options.outcome == "partial":
-            tried = [line for line in lines if not self._drawn("untried", line, _UNTRIED_SHARE)]
-            job.count(untried=len(lines) - len(tried))
-            lines = tried
+            tried = [text for text in texts if not self._drawn("untried", text, _UNTRIED_SHARE)]
+            job.count(untried=len(texts) - len(tried))
+            texts = tried
         if options.order == "reversed":
-            lines.reverse()
+            texts.reverse()
         results: list[bytes] = []
         refused: list[tuple[Any, str]] = []
         instances: list[Any] = []
-        for line in lines:
+        for text in texts:
             try:
-                instance = _read(line)
+                instance = {"b64": base64.b64encode(text).decode()} if job.task.are_records else _read(text)
             except (ValueError, TypeError, RecursionError) as error:
-                refused.append((line.decode("utf-8", "replace"), f"the line is not JSON: {error}"))
+                refused.append((text.decode("utf-8", "replace"), f"the line is not JSON: {error}"))
                 continue
             if options.row_error_rate and self._drawn("row", self._without_key(instance), options.row_error_rate):
                 refused.append((instance, "refused on purpose"))
             else:
                 instances.append(instance)
-        if instances:
-            self._call(instances, results, refused)
+        for low in range(0, len(instances), job.task.batch_size):
+            self._call(instances[low : low + job.task.batch_size], results, refused)
         for _, message in refused:
             self._note(message, 1)
         if options.errors != "beside":
@@ -137,7 +155,7 @@ class _Work:
             ]
         results += self._spoiled(number, results)
         self._shards[number % len(self._shards)].write(results)
-        job.count(succeeded=len(lines) - len(refused), failed=len(refused))
+        job.count(succeeded=len(texts) - len(refused), failed=len(refused))
 
     def _without_key(self, instance: Any) -> bytes:
         """An instance as bytes, the same whatever its key is."""
@@ -263,6 +281,8 @@ def _with_foreign_key(line: bytes, draw: random.Random) -> bytes:
     for name, value in found.items():
         if isinstance(value, str) and len(value) > 12:
             found[name] = f"{draw.getrandbits(48):012x}{value[12:]}"
+        elif isinstance(value, dict) and value.keys() == {"b64"}:
+            found[name] = {"b64": base64.b64encode(draw.randbytes(60)).decode()}
     return _line(found)
 
 

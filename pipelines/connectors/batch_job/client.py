@@ -88,6 +88,7 @@ def service_of(config: BatchJobConfig, tell: Callable[[str], None]) -> BatchJobS
                 batch_size=config.batch_size,
                 signature=config.signature,
                 runtime_version=config.runtime_version,
+                is_records=config.instances_format == "tf_record",
             ),
         )
     return VertexJobs(
@@ -102,6 +103,7 @@ def service_of(config: BatchJobConfig, tell: Callable[[str], None]) -> BatchJobS
             accelerator_count=config.accelerator_count,
             batch_size=config.batch_size,
             service_account=config.service_account,
+            is_records=config.instances_format == "tf_record",
         ),
     )
 

@@ -1,7 +1,7 @@
 """Keeps the folder of a batch prediction job: what is prepared, what was submitted, where results are.
 
     <model.folder>/<identity>/
-      instances/<shard>.jsonl       what the service reads
+      instances/<shard>.jsonl       what the service reads; or .tfrecord
       rows/<shard>.rows             the rows, kept until their results come
       dead_letters/<name>.jsonl     rows that were refused while they were prepared
       unfinished/                   instances of a preparation that goes on: the service must not read them
@@ -29,11 +29,11 @@ from pipelines.connectors.files.publishing import shards
 from pipelines.plan import Plan
 
 _MOST_BYTES = 1 << 30
-_FORMAT = 1
+_FORMAT = 2
 _SORTED = "sorted-"
 _OF_THE_MODEL = (
-    "service", "resource", "signature", "signature_from", "inputs", "outputs", "key_field", "key_input", "key_output",
-    "max_instance_bytes",
+    "service", "resource", "signature", "signature_from", "inputs", "outputs", "instances_format", "key_field",
+    "key_input", "key_output", "max_instance_bytes",
 )  # fmt: skip
 """Keys of the model that decide what is in the instances, and what the results mean."""
 
@@ -52,12 +52,14 @@ class Group(_Record):
       name: as keys have it.
       offset: where it begins in its shard.
       length: bytes.
+      checksum: CRC-32C of these bytes.
       rows: how many of them are instances.
     """
 
     name: str
     offset: int
     length: int
+    checksum: int
     rows: int
 
 
@@ -117,10 +119,12 @@ class JobFolder:
 
     Args:
       path: of the folder; ends in a slash.
+      extension: of the files of instances.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, extension: str = "jsonl") -> None:
         self.path = path
+        self._extension = extension
         self.instances = f"{path}instances/"
         self.rows = f"{path}rows/"
         self.dead_letters = f"{path}dead_letters/"
@@ -141,11 +145,11 @@ class JobFolder:
 
     def instances_of(self, shard: str) -> str:
         """Returns the file that holds the instances of a shard."""
-        return f"{self.instances}{shard}.jsonl"
+        return f"{self.instances}{shard}.{self._extension}"
 
     def unfinished_of(self, shard: str) -> str:
         """Returns the file that holds them until the preparation is complete."""
-        return f"{self.unfinished}{shard}.jsonl"
+        return f"{self.unfinished}{shard}.{self._extension}"
 
     def rows_of(self, shard: str) -> str:
         """Returns the file that holds the prepared rows of a shard."""
@@ -154,6 +158,13 @@ class JobFolder:
     def shard_of(self, group: str) -> str:
         """Returns the file that holds a group of prepared rows."""
         return self.rows_of(group.partition("-")[0])
+
+    def lost(self, path: str, became: str) -> str:
+        """Says that a file of prepared rows is not there as it was, and what to do."""
+        return (
+            f"{path} {became}, and its rows cannot be joined without it; put it back, or remove {self.path} and run "
+            "the same command, which prepares the rows again and submits a new job"
+        )
 
     def prepared(self) -> Prepared | None:
         """Returns what was prepared; None if that is not complete. Raises ConfigError."""
@@ -230,7 +241,8 @@ def folder_of(plan: Plan) -> JobFolder:
     """Returns the folder of a plan's job."""
     config = plan.config.model
     assert isinstance(config, BatchJobConfig)
-    return JobFolder(f"{config.folder.rstrip('/')}/{identity_of(plan)}/")
+    extension = "tfrecord" if config.instances_format == "tf_record" else "jsonl"
+    return JobFolder(f"{config.folder.rstrip('/')}/{identity_of(plan)}/", extension)
 
 
 def identity_of(plan: Plan) -> str:

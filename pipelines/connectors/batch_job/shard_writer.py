@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
+import google_crc32c
 import pyarrow as pa
 
 from inference.job.keys import MOST_GROUPS, group_name, new_shard
 from pipelines import storage
 from pipelines.connectors.batch_job.folder import Group, JobFolder
 from pipelines.connectors.batch_job.stored_rows import stored
+from pipelines.formats.tfrecord.frames import frame
 from pipelines.rows.origin import Origin
 
 
@@ -55,24 +57,26 @@ class PreparedShardWriter:
             self._open = instances, rows
         return group_name(self._shard, len(self._groups))
 
-    def write(self, lines: Sequence[pa.StringArray], origin: Origin, batch: pa.RecordBatch, first: int) -> None:
+    def write(self, instances: Sequence[pa.Array], origin: Origin, batch: pa.RecordBatch, first: int) -> None:
         """Writes the group whose name was given last.
 
         Args:
-          lines: the instances, a line each.
+          instances: lines, which are texts, or records, which are large binary.
           origin: where the rows come from.
           batch: the rows, marked with those that have no instance.
           first: number of the first row in the origin.
         """
         assert self._open is not None
-        instances, rows = self._open
-        for part in lines:
-            instances.write(_text_of(part))
+        file, rows = self._open
+        for part in instances:
+            file.write(_text_of(part) if pa.types.is_string(part.type) else frame(part))
         group = stored(origin, batch, first)
         offset = self._groups[-1].offset + self._groups[-1].length if self._groups else 0
         name = group_name(self._shard, len(self._groups))
         rows.write(group)
-        self._groups.append(Group(name=name, offset=offset, length=len(group), rows=sum(map(len, lines))))
+        checksum = google_crc32c.value(group)
+        count = sum(map(len, instances))
+        self._groups.append(Group(name=name, offset=offset, length=len(group), checksum=checksum, rows=count))
 
     def end(self) -> list[PreparedShard]:
         """Makes durable what was written since the last time, and returns it."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 
@@ -29,7 +30,7 @@ from pipelines import storage
 from pipelines.connectors.base import BatchSinkConnector
 from pipelines.connectors.batch_job.folder import DeadLetterFile, Group, JobFolder, Prepared
 from pipelines.connectors.batch_job.results import ResultPiece, line_blocks
-from pipelines.connectors.batch_job.stored_rows import StoredRowsError, restored
+from pipelines.connectors.batch_job.stored_rows import StoredRows, StoredRowsError, restored
 from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.files.publishing.step import PublishTarget
 from pipelines.dead_letters.limit import DeadLetterLimit
@@ -171,11 +172,7 @@ class JoinResults(beam.DoFn):  # type: ignore[misc]
             yield beam.pvalue.TaggedOutput(RECEIPTS, _misfits(unknown(name, parts)))
             return
         group = groups[0]
-        path = self._folder.shard_of(name)
-        try:
-            kept = restored(storage.read_range(path, group.offset, group.offset + group.length))
-        except StoredRowsError as error:
-            raise StoredRowsError(f"{path}, group {name}: {error}; remove {self._folder.path} and run again") from None
+        kept = self._kept(group)
         batch = kept.batch
         refused = failures_of(batch)
         TALLY.add(read=group.rows)
@@ -196,6 +193,17 @@ class JoinResults(beam.DoFn):  # type: ignore[misc]
         if joined.num_rows:
             yield kept.origin, joined
         yield beam.pvalue.TaggedOutput(RECEIPTS, PieceRead(name, (0, group.rows), group.rows))
+
+    def _kept(self, group: Group) -> StoredRows:
+        """The rows of a group as they were prepared. Raises StoredRowsError, with what to do."""
+        path = self._folder.shard_of(group.name)
+        data = storage.read_range(path, group.offset, group.offset + group.length)
+        if len(data) != group.length or google_crc32c.value(data) != group.checksum:
+            raise StoredRowsError(self._folder.lost(path, f"is not as it was written (checksum of {group.name})"))
+        try:
+            return restored(data)
+        except StoredRowsError as error:
+            raise StoredRowsError(self._folder.lost(path, f"cannot be read ({group.name}: {error})")) from None
 
 
 class CopyDeadLetters(beam.DoFn):  # type: ignore[misc]

@@ -7,27 +7,19 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from inference.batches import shape_groups
-from inference.columns.binding import bind
-from inference.columns.bound import Binding
-from inference.columns.inputs import prepare
-from inference.errors import BindingError, Failure, RowError
-from inference.examples import encode_examples
-from inference.job.instances import instance_lines, rounded_rows
-from inference.job.keys import keys_of
+from inference.errors import Failure
+from inference.job.making import InstanceMaker
 from inference.marks import make_batch, taken
 from inference.sizes import bounded
-from model.specs import TensorSpec
 from pipelines import storage
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.registry import source_encodings
 from pipelines.connectors.batch_job.folder import DeadLetterFile, JobFolder, Prepared, make_private
 from pipelines.connectors.batch_job.shard_writer import PreparedShard, PreparedShardWriter
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
+from pipelines.connectors.files.publishing.commit_record import PublishError
 from pipelines.connectors.files.publishing.step import UnbalancedError
 from pipelines.connectors.registry import bounded_source
 from pipelines.dead_letters.limit import DeadLetterLimit
@@ -39,8 +31,6 @@ from pipelines.telemetry.accounting import DEAD_LETTERS, OUTPUT, Receipt, ShardW
 
 _GROUP_BYTES = 64 << 20
 """Decoded bytes of a group of rows: one group is in memory while its results are joined."""
-
-Rows = npt.NDArray[np.int64]
 
 
 def build(pipeline: beam.Pipeline, plan: Plan, folder: JobFolder, limit: DeadLetterLimit) -> None:
@@ -75,15 +65,17 @@ class WriteInstances(DeadLetterDoFn):
         super().__init__(dead_letters, plan.model.id)
         config = plan.config
         assert isinstance(config.model, BatchJobConfig)
-        self._signature = plan.signature
-        self._columns = config.source.columns
-        self._defaults = config.source.defaults
-        self._encodings = source_encodings(config.source)
         self._key_column = plan.key_column
-        self._key_name = config.model.key_input or config.model.key_field
-        self._most_bytes = config.model.max_instance_bytes
+        self._maker = InstanceMaker(
+            plan.signature,
+            config.source.columns,
+            config.source.defaults,
+            source_encodings(config.source),
+            key_name=config.model.key_input or config.model.key_field,
+            are_records=config.model.instances_format == "tf_record",
+            most_bytes=config.model.max_instance_bytes,
+        )
         self._folder = folder
-        self._bindings: dict[pa.Schema, Binding] = {}
 
     def start_bundle(self) -> None:
         super().start_bundle()
@@ -105,66 +97,16 @@ class WriteInstances(DeadLetterDoFn):
         """Writes rows of an origin, from the row `first` on, as one group; its bad rows are marked: they have no
         instance.
         """
-        try:
-            binding = self._binding(batch.schema)
-        except BindingError as error:
-            failure = Failure("coerce", type(error).__name__, str(error)[:500])
-            self._reject(origin, batch, first, dict.fromkeys(range(batch.num_rows), failure))
-            return
-        arrays, failures = prepare(batch, binding)
-        for row, message in rounded_rows(arrays, [bound.spec for bound in binding.inputs]).items():
-            failures.setdefault(row, Failure("coerce", "CoercionError", message))
-        good = np.setdiff1d(np.arange(batch.num_rows, dtype=np.int64), np.fromiter(failures, np.int64, len(failures)))
-        keys = keys_of(self._writer.next_group(), batch.num_rows)
-        lines = []
-        for rows in shape_groups(arrays, good, binding):
-            lines += self._lines(keys, arrays, rows, binding, failures)
-        if lines:
-            self._writer.write(lines, origin, _marked(batch, failures), first)
+        instances, failures = self._maker.make(self._writer.next_group(), batch)
+        if instances:
+            self._writer.write(instances, origin, _marked(batch, failures), first)
         if failures:
             self._reject(origin, batch, first, failures)
-
-    def _lines(
-        self, keys: pa.Array, arrays: list[pa.Array], rows: Rows, binding: Binding, failures: dict[int, Failure]
-    ) -> list[pa.StringArray]:
-        """The instances of rows whose lists have the same lengths; rows that make none are added to `failures`."""
-        specs: list[TensorSpec] = [bound.spec for bound in binding.inputs]
-        is_all = len(rows) == len(keys)
-        chosen = arrays if is_all else [array.take(pa.array(rows)) for array in arrays]
-        try:
-            if binding.encode_examples:
-                chosen = [pa.array(encode_examples(chosen, binding), pa.binary())]
-                specs = [spec for spec in self._signature.inputs if spec.name == self._signature.examples_input]
-            lines = instance_lines(keys if is_all else keys.take(pa.array(rows)), self._key_name, chosen, specs)
-        except (RowError, pa.ArrowException, ValueError) as error:
-            if len(rows) == 1:
-                message = " ".join(str(error).split())[:500]
-                failures[int(rows[0])] = Failure("coerce", type(error).__name__, message)
-                return []
-            halves = np.array_split(rows, 2)
-            return [line for half in halves for line in self._lines(keys, arrays, half, binding, failures)]
-        too_long = pc.greater(pc.binary_length(lines), self._most_bytes)
-        if not pc.any(too_long).as_py():
-            return [lines]
-        for row in rows[too_long.to_numpy(zero_copy_only=False)].tolist():
-            failures[row] = Failure("predict", "RequestTooLargeError", self._too_long())
-        kept = lines.filter(pc.invert(too_long))
-        return [kept] if len(kept) else []
-
-    def _too_long(self) -> str:
-        return f"the instance has more than {self._most_bytes:,} bytes; leave columns out, or raise max_instance_bytes"
 
     def _reject(self, origin: Origin, batch: pa.RecordBatch, first: int, failures: dict[int, Failure]) -> None:
         rows = sorted(failures)
         by_row = {first + row: failures[row] for row in rows}
         self.reject_failures(origin, taken(batch, np.array(rows, np.int64)), by_row, self._key_column)
-
-    def _binding(self, schema: pa.Schema) -> Binding:
-        found = self._bindings.get(schema)
-        if found is None:
-            found = bind(self._signature, schema, self._columns, self._defaults, self._encodings)
-            self._bindings[schema] = found
-        return found
 
 
 def _marked(batch: pa.RecordBatch, failures: dict[int, Failure]) -> pa.RecordBatch:
@@ -194,8 +136,11 @@ class Complete(beam.DoFn):  # type: ignore[misc]
         if account.problems:
             raise UnbalancedError("; ".join(account.problems[:5]))
         done = folder.prepared()
-        if done is not None and done.run == self._run:
-            return
+        if done is not None:
+            if done.run == self._run:
+                return
+            # Its instances may have been submitted.
+            raise PublishError(f"another run has prepared these rows meanwhile, in {folder.path}; use what is there")
         refused = [each for each in receipts if isinstance(each, ShardWritten) and each.kind == DEAD_LETTERS]
         moves = [(folder.unfinished_of(s.name), folder.instances_of(s.name), s.instances) for s in shards]
         moves += [(each.path, folder.dead_letters + each.path.rpartition("/")[2], each.size) for each in refused]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from inference.job.instances import instance_lines, rounded_rows
 from inference.job.keys import GROUP_LENGTH, KEY_LENGTH, group_name, keys_of, new_shard, parsed
 from inference.job.matching import NO_RESULT, by_group, match
-from inference.job.result_lines import AiPlatformForm, VertexForm, output_column
+from inference.job.records import keyed_records, keys_in
+from inference.job.result_lines import AiPlatformForm, VertexForm, VertexRecordForm, output_column
 from model.specs import TensorSpec
 
 WEIGHT = TensorSpec("weight", "float32", (None, 1))
@@ -153,3 +155,47 @@ def test_instances_hold_key_and_inputs() -> None:
     assert [json.loads(text)["id"] for text in found] == ["k1", "k2"]
     assert json.loads(found[0]) == {"id": "k1", "a": 1.5, "b": "x"}
     assert found[1] == '{"id":"k2","a":NaN,"b":"y\\""}\n'
+
+
+@given(st.lists(st.binary(max_size=80), min_size=1, max_size=20), st.text(min_size=1, max_size=15))
+def test_keys_in_records(examples: list[bytes], name: str) -> None:
+    """Whatever stands before them; a record whose key is cut or under another name has none."""
+    keys = keys_of("00c0ffee0123-00007", len(examples))
+    records = keyed_records(pa.array(examples, pa.binary()), keys, name).to_pylist()
+    assert [record[: len(example)] for record, example in zip(records, examples, strict=True)] == examples
+    texts = [base64.b64encode(record).decode() for record in records]
+    assert keys_in(texts, name) == keys.to_pylist()
+    assert keys_in(texts, name + "x") == [None] * len(examples)
+    assert keys_in([base64.b64encode(record[:-1]).decode() for record in records], name) == [None] * len(examples)
+
+
+def test_a_record_with_a_key_is_a_tf_example() -> None:
+    from tensorflow.core.example.example_pb2 import Example
+
+    example = Example()
+    example.features.feature["age"].float_list.value.append(30.5)
+    key = keys_of("00c0ffee0123-00007", 1)
+    for name in ("key", "k" * 60):
+        [record] = keyed_records(pa.array([example.SerializeToString()]), key, name).to_pylist()
+        found = Example.FromString(record).features.feature
+        assert set(found) == {"age", name}
+        assert found["age"].float_list.value[0] == 30.5
+        assert found[name].bytes_list.value[0].decode() == key[0].as_py()
+    with pytest.raises(ValueError, match="60 bytes"):
+        keyed_records(pa.array([b""]), key, "k" * 61)
+
+
+@pytest.mark.parametrize("by_arrow", [True, False])
+def test_results_that_carry_records_back(by_arrow: bool) -> None:
+    keys = keys_of("00c0ffee0123-00000", 3)
+    records = keyed_records(pa.array([b"", b"a", b"ab"]), keys, "id").to_pylist()
+    instances = [{"b64": base64.b64encode(record).decode()} for record in records]
+    lines = [{"instance": instance, "prediction": [0.5]} for instance in instances]
+    if not by_arrow:
+        lines[1] = {"instance": instances[1], "error": {"status": "INVALID_ARGUMENT", "message": "no"}}
+        lines += [{"instance": "x", "prediction": [1.0]}, {"instance": {"b64": "!"}, "prediction": [1.0]}]
+    found = VertexRecordForm("instance", (WEIGHT,), "id").read(
+        b"".join(json.dumps(each).encode() + b"\n" for each in lines)
+    )
+    assert found["key"].to_pylist() == keys.to_pylist() + [None] * (len(lines) - 3)
+    assert found["error"].to_pylist() == ([None] * 3 if by_arrow else [None, "INVALID_ARGUMENT", None, None, None])

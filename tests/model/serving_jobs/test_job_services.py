@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from model.serving.jobs import work
+from model.serving.jobs.files import LocalFiles
+from model.serving.jobs.records import DamagedRecordsError, record_pieces, records_in
 from tests.support.job_server import VERTEX, JobServer, job_server
 from tests.support.ledger import DEFAULTS, NUMBERS, TEXTS, births
 from tests.support.waiting import wait_until
@@ -34,14 +37,14 @@ def refused(server: JobServer, method: str, path: str, body: Json | None = None)
     return caught.value.code, error["message"]
 
 
-def instances(path: Path, count: int = 300) -> Path:
-    """A file of instances with keys."""
+def instances(path: Path, count: int = 300, *, keyed: bool = True) -> Path:
+    """A file of instances, with keys or without."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         for number, row in enumerate(births(count, 71)):
             values = {name: DEFAULTS.get(name, "") if row[name] is None else row[name] for name in TEXTS}
             values |= {name: 40.0 if row[name] is None else float(row[name]) for name in NUMBERS}
-            file.write(json.dumps({"id": f"k{number:04d}", **values}) + "\n")
+            file.write(json.dumps({**({"id": f"k{number:04d}"} if keyed else {}), **values}) + "\n")
     return path
 
 
@@ -99,9 +102,7 @@ def test_a_job_of_vertex(tmp_path: Path) -> None:
 
 
 def test_a_job_of_ai_platform(tmp_path: Path) -> None:
-    file = instances(tmp_path / "in" / "a.jsonl")
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    file.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "id"}) + "\n" for line in lines))
+    file = instances(tmp_path / "in" / "a.jsonl", keyed=False)
     body: Json = {
         "jobId": "births_1",
         "predictionInput": {
@@ -128,8 +129,15 @@ def test_a_job_of_ai_platform(tmp_path: Path) -> None:
 WRONG: dict[str, tuple[Json, int, str]] = {
     "no model": ({"model": f"{VERTEX}/models/nobody"}, 404, "does not exist"),
     "another project": ({"model": "projects/q/locations/us-central1/models/default"}, 400, "is not a model in"),
-    "format": ({"inputConfig": {"instancesFormat": "csv", "gcsSource": {"uris": ["x"]}}}, 400, "takes jsonl only"),
+    "format": ({"inputConfig": {"instancesFormat": "csv", "gcsSource": {"uris": ["x"]}}}, 400, "jsonl and tf-record"),
+    "key of records": (
+        {"inputConfig": {"instancesFormat": "tf-record", "gcsSource": {"uris": ["x"]}}},
+        400,
+        "keyField; Message",
+    ),
     "no input": ({"inputConfig": {"instancesFormat": "jsonl", "gcsSource": {"uris": []}}}, 400, "gcsSource.uris"),
+    "no instances": ({"manualBatchTuningParameters": {"batchSize": 0}}, 400, "not a positive number of instances"),
+    "no number": ({"manualBatchTuningParameters": {"batchSize": "many"}}, 400, "manualBatchTuningParameters.batchSize"),
     "no output": ({"outputConfig": {}}, 400, "outputUriPrefix"),
     "fields": ({"instanceConfig": {"excludedFields": ["x"]}}, 400, "excludedFields"),
     "folder": ({"outputConfig": {"gcsDestination": {"outputUriPrefix": "/etc/x"}}}, 403, "--job-folder"),
@@ -265,3 +273,88 @@ def test_the_same_rows_are_refused_each_time(tmp_path: Path) -> None:
             assert (message, count) == ("refused on purpose", len(keys[-1]))
     assert keys[0] == keys[1]
     assert 5 < len(keys[0]) < 80
+
+
+RECORDS = [bytes([number]) * (number * 7_000) for number in range(100)]
+
+
+def write_records(path: Path) -> bytes:
+    """A TFRecord file, written by TensorFlow."""
+    import tensorflow as tf
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in RECORDS:
+            writer.write(record)
+    return path.read_bytes()
+
+
+def found_in(folder: Path, file: Path) -> tuple[list[bytes], str]:
+    """The records of a file by pieces, and what is wrong with it."""
+    files, found = LocalFiles((str(folder.resolve()),)), []
+    try:
+        for piece in record_pieces(files, str(file)):
+            found += records_in(files.read(piece.file, piece.start, piece.end))
+    except DamagedRecordsError as error:
+        return found, str(error)
+    return found, ""
+
+
+def test_records_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.tfrecord"
+    write_records(file)
+    assert found_in(tmp_path, file) == (RECORDS, "")
+    file.write_bytes(b"")
+    assert found_in(tmp_path, file) == ([], "")
+
+
+def test_records_behind_a_damage_are_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.tfrecord"
+    content = write_records(file)
+    starts = [0]
+    for record in RECORDS:
+        starts.append(starts[-1] + len(record) + 16)
+    for number, offset in ((0, 3), (40, 9), (60, 15), (99, 100_000)):
+        broken = bytearray(content)
+        broken[starts[number] + offset] ^= 4
+        file.write_bytes(broken)
+        found, problem = found_in(tmp_path, file)
+        assert found == RECORDS[:number]
+        assert "checksum" in problem
+        assert f"(byte {starts[number]:,})" in problem
+    file.write_bytes(content[:-5])
+    found, problem = found_in(tmp_path, file)
+    assert (found, "it ends within a record" in problem) == (RECORDS[:99], True)
+
+
+@pytest.mark.parametrize(("given", "most"), [(None, 64), (50, 50), ("7", 7), (1000, 300)])
+@pytest.mark.parametrize("service", ["vertex", "ai_platform"])
+def test_calls_of_the_model_have_as_many_instances_as_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str, given: int | str | None, most: int
+) -> None:
+    file = instances(tmp_path / "in" / "a.jsonl", 300, keyed=service == "vertex")
+    calls: list[int] = []
+    predicted = work._predicted
+
+    def counted(servable: Any, shown: list[Any], limits: Any) -> list[Any]:
+        calls.append(len(shown))
+        return predicted(servable, shown, limits)
+
+    monkeypatch.setattr(work, "_predicted", counted)
+    with job_server(tmp_path) as server:
+        if service == "vertex":
+            asked = {} if given is None else {"manualBatchTuningParameters": {"batchSize": given}}
+            done = ended(server, call(server, "POST", JOBS, order(tmp_path, **asked))["name"])
+        else:
+            wanted = {
+                "dataFormat": "JSON",
+                "inputPaths": [str(file)],
+                "outputPath": f"{tmp_path}/results/",
+                "region": "us-central1",
+                "modelName": "projects/p/models/default",
+                **({} if given is None else {"batchSize": str(given)}),
+            }
+            call(server, "POST", "projects/p/jobs", {"jobId": "a", "predictionInput": wanted})
+            done = ended(server, "projects/p/jobs/a")
+    assert "SUCCEEDED" in done["state"]
+    assert sorted(calls, reverse=True) == [most] * (300 // most) + ([300 % most] if 300 % most else [])

@@ -150,10 +150,12 @@ def test_options_of_jobs_are_for_jobs(command: Command) -> None:
     assert result.errors == ["error: --step: is for batch prediction jobs; model.type is saved_model"]
 
 
-def test_a_job_is_no_template(command: Command, config: str, server: JobServer) -> None:
-    result = command("batch", "--config", config, "--runner=DataflowRunner", "--template_location=gs://bucket/t")
+@pytest.mark.parametrize("arguments", [[], ["--step=submit"], ["--step=wait"], ["--detach"]])
+def test_a_template_is_one_step(command: Command, config: str, server: JobServer, arguments: list[str]) -> None:
+    template = ["--runner=DataflowRunner", "--template_location=gs://bucket/t"]
+    result = command("batch", "--config", config, *template, *arguments)
     assert result.code == 2
-    assert "which a template has not" in result.errors[0]
+    assert "give --step prepare or --step join" in result.errors[0]
     assert server.jobs() == []
 
 
@@ -316,7 +318,8 @@ def test_resubmit_is_for_jobs_that_have_ended(command: Command, tmp_path: Path) 
     ("gone", "said"),
     [
         ("rows/*", "is gone, and its rows cannot be joined without it"),
-        ("rows/*.rows+", "is not as it was written"),
+        ("rows/*.rows+", "is not as it was written, and its rows"),
+        ("rows/*.rows~", "is not as it was written (checksum of "),
         ("results-1/*/prediction.results*", "there are no files of results"),
     ],
 )
@@ -326,11 +329,15 @@ def test_files_of_a_job_that_are_gone(
     """Nothing is published over what an earlier run has published."""
     assert command("batch", "--config", config).code == 0
     before = [path.read_bytes() for path in shards(tmp_path / "out" / "p")]
-    found = list((tmp_path / "jobs").glob(f"*/{gone.rstrip('+')}"))
+    found = list((tmp_path / "jobs").glob(f"*/{gone.rstrip('+~')}"))
     assert found
     for path in found:
         if gone.endswith("+"):
             path.write_bytes(path.read_bytes()[:-50])
+        elif gone.endswith("~"):
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
         else:
             path.unlink()
     result = command("batch", "--config", config)
@@ -338,6 +345,7 @@ def test_files_of_a_job_that_are_gone(
     [line] = result.errors
     assert said in line
     assert "run the same command" in line
+    assert "Traceback" not in result.err
     assert [path.read_bytes() for path in shards(tmp_path / "out" / "p")] == before
 
 

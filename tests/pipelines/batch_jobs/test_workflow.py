@@ -1,15 +1,24 @@
-"""The workflow in examples/workflows, held against the syntax that Google documents; nothing here can run it."""
+"""The workflow in examples/workflows, held against its schema and the syntax that Google documents.
+
+Nothing here can run it.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from google.cloud.dataflow_v1beta3 import LaunchFlexTemplateRequest
+from google.protobuf import json_format
 
 from pipelines.batch import main
+from tests.servers import tools
+from tests.support import processes
 from tests.support.commands import ROOT
 
 FILE = ROOT / "examples" / "workflows" / "natality-job.yaml"
@@ -17,8 +26,17 @@ STEP_KEYS = {
     "assign", "call", "args", "result", "switch", "for", "parallel", "try", "retry", "except", "raise", "return",
     "next", "steps",
 }  # fmt: skip
-CONNECTORS = {"googleapis.run.v2.projects.locations.jobs.run"}
-FUNCTIONS = {"default", "map.get", "list.concat", "sys.get_env"}
+DATAFLOW = "googleapis.dataflow.v1b3.projects.locations"
+CONNECTORS = {
+    "googleapis.run.v2.projects.locations.jobs.run": {"name", "body", "connector_params"},
+    f"{DATAFLOW}.flexTemplates.launch": {"projectId", "location", "body"},
+    f"{DATAFLOW}.jobs.get": {"projectId", "location", "jobId"},
+    f"{DATAFLOW}.jobs.list": {"projectId", "location", "filter", "pageSize"},
+    "sys.sleep": {"seconds"},
+}
+"""What is called, with its arguments: https://cloud.google.com/workflows/docs/reference/googleapis"""
+FUNCTIONS = {"default", "if", "map.get", "sys.get_env"}
+SERVER = ROOT / "tests" / "servers" / "workflows"
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +84,17 @@ def test_calls_are_of_what_there_is(workflow: dict[str, Any]) -> None:
             called = inner.get("call")
             if called is None:
                 continue
-            assert called in CONNECTORS | set(workflow), called
-            if called in workflow:
-                assert set(inner["args"]) == set(workflow[called]["params"])
+            wanted = set(workflow[called]["params"]) if called in workflow else CONNECTORS[called]
+            assert set(inner["args"]) == wanted, called
 
 
 def test_expressions_use_what_is_known(workflow: dict[str, Any]) -> None:
     for name, body in workflow.items():
-        known = {*body["params"], "each", "execution", "http"}
+        known = {*body["params"], "each", "http"}
         for _, step in steps_in(body):
             known |= {key for assigned in step.get("assign", ()) for key in assigned}
-            known |= {str(step["result"])} if "result" in step else set()
+            inner = step.get("try", step)
+            known |= {str(inner["result"])} if "result" in inner else set()
         for text in texts_in(body):
             for expression in re.findall(r"\$\{(.*)\}", text):
                 plain = re.sub(r'"[^"]*"', "", expression)
@@ -90,5 +108,37 @@ def test_expressions_use_what_is_known(workflow: dict[str, Any]) -> None:
 def test_the_steps_are_those_of_the_command(workflow: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    steps = [step["args"]["name"] for _, step in steps_in(workflow["main"]) if step.get("call") == "step"]
+    steps = [step["args"]["name"] for _, step in steps_in(workflow["main"]) if "call" in step]
     assert f"--step {{{','.join(steps)}}}" in capsys.readouterr().out
+
+
+def test_what_dataflow_gets_is_in_the_template(workflow: dict[str, Any]) -> None:
+    """Its parameters are known to the template, and those that it must have are there."""
+    template = json.loads((ROOT / "flex" / "batch.json").read_text())
+    known = {each["name"]: each for each in template["parameters"]}
+    [launch] = [step for _, step in steps_in(workflow["started"]) if "flexTemplates" in step.get("call", "")]
+    parameter = launch["args"]["body"]["launchParameter"]
+    json_format.ParseDict({"launchParameter": parameter}, LaunchFlexTemplateRequest.pb(LaunchFlexTemplateRequest()))
+    given = set(parameter["parameters"])
+    assert {name for name, each in known.items() if not each.get("isOptional")} <= given <= set(known)
+    on_dataflow = [step["args"]["name"] for _, step in steps_in(workflow["main"]) if step.get("call") == "on_dataflow"]
+    assert on_dataflow == ["prepare", "join"]
+    for name in on_dataflow:
+        assert all(re.fullmatch(regex, name) for regex in known["step"]["regexes"])
+
+
+def mistakes(folder: Path, workflow: dict[str, Any]) -> list[str]:
+    """What the published schema says of a workflow."""
+    place = tools.environment("workflows", SERVER / "requirements.txt", "40 MB")
+    file = folder / "workflow.json"
+    file.write_text(json.dumps(workflow))
+    command = [str(place / "bin" / "python"), str(SERVER / "check.py"), str(file)]
+    return processes.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_the_published_schema(tmp_path: Path, workflow: dict[str, Any]) -> None:
+    assert mistakes(tmp_path, workflow) == []
+    wrong = json.loads(json.dumps(workflow).replace('"max_retries": 20', '"max_tries": 20'))
+    [line] = mistakes(tmp_path, wrong)
+    assert "on_dataflow/steps/1/look/retry" in line
+    assert "max_tries" in line
