@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipelines.comparison.demands import counted, demand_at, demand_of, ranked, rows_of
 from pipelines.comparison.results import BreakEven, CostOfWay, Costs, Results, Way
@@ -30,7 +30,6 @@ def costs_of(results: Results, prices: Prices, assumptions: Assumptions) -> Cost
     tariff = Tariff(prices, assumptions)
     volume = stated_volume(results, assumptions)
     ways = ranked(results)
-    curves = {way.name: _monthly(results, way, tariff) for way in ways}
     low, high = _range(results, volume)
     names = _prices(results, ways)
     return Costs(
@@ -38,18 +37,41 @@ def costs_of(results: Results, prices: Prices, assumptions: Assumptions) -> Cost
         volume=volume,
         unit=UNITS[results.kind],
         ways=tuple(_cost_of(results, way, tariff, volume, (low, high)) for way in ways),
-        break_evens=tuple(
-            BreakEven(volume=each.volume, below=each.below, above=each.above)
-            for each in readable(flips(curves, volumes_between(low, high)))
-        ),
+        break_evens=break_evens_between(results, ways, tariff, volume),
         prices=tuple(
             f"{name}: {found.amount:g} {prices.currency}, {found.date}, {found.source}"
             for name in names
             if (found := prices.prices.get(name))
         ),
-        unverified=tuple(name for name in names if name in prices.prices and not prices.prices[name].verified),
+        unverified=unverified_prices(results, ways, prices),
         assumptions=assumptions.sentences(results.kind, {way.kind for way in ways}),
     )
+
+
+def break_evens_between(results: Results, ways: Sequence[Way], tariff: Tariff, volume: float) -> tuple[BreakEven, ...]:
+    """Returns the volumes at which another of these ways becomes the cheapest.
+
+    Args:
+      results: what was measured.
+      ways: that are compared.
+      tariff: what machines cost.
+      volume: around which they are looked for, and around the loads that were measured.
+    """
+    curves = {way.name: _monthly(results, way, tariff) for way in ways}
+    found = readable(flips(curves, volumes_between(*_range(results, volume))))
+    return tuple(BreakEven(volume=each.volume, below=each.below, above=each.above) for each in found)
+
+
+def unverified_prices(results: Results, ways: Sequence[Way], prices: Prices) -> tuple[str, ...]:
+    """Returns the names of those prices that the costs of these ways depend on, and that nobody has verified."""
+    names = _prices(results, ways)
+    return tuple(name for name in names if name in prices.prices and not prices.prices[name].verified)
+
+
+def unverified_in_words(results: Results, ways: Sequence[Way], prices: Prices) -> str:
+    """Returns how many prices nobody has verified, and their dates; nothing if all are verified."""
+    names = unverified_prices(results, ways, prices)
+    return f"{len(names)} of the prices, of {prices.dates(list(names))}" if names else ""
 
 
 def stated_volume(results: Results, assumptions: Assumptions) -> float:
@@ -106,7 +128,7 @@ def _range(results: Results, volume: float) -> tuple[float, float]:
     return min(max(low, _LEAST), _MOST / 10), min(high, _MOST)
 
 
-def _prices(results: Results, ways: list[Way]) -> list[str]:
+def _prices(results: Results, ways: Sequence[Way]) -> list[str]:
     """Names of the prices that the costs of these ways depend on."""
     kinds = {way.kind for way in ways}
     names = [*worker_prices("batch" if results.kind == "batch" else "streaming"), DISK]

@@ -88,7 +88,9 @@ def machines_needed(work: float, each: float, least: int = 1) -> int:
     return max(least, math.ceil(work / each * _ROUNDING))
 
 
-def passing(work: float, start: float, within: float, memory: MemoryNeed, offers: Offers, least: int = 1) -> FleetChoice:
+def passing(
+    work: float, start: float, within: float, memory: MemoryNeed, offers: Offers, least: int = 1
+) -> FleetChoice:
     """Chooses machines that are started for a work and stopped after it.
 
     A further machine is a further start to pay for, so the least number of each type that ends in time is its cheapest.

@@ -14,12 +14,12 @@ from pipelines.comparison.costs import costs_of
 from pipelines.comparison.demands import demand_of, load_for
 from pipelines.comparison.results import Results
 from pipelines.cost import prices as price_files
-from pipelines.cost.assumptions import DAYS_A_MONTH, HOURS_A_MONTH, Assumptions
+from pipelines.cost.assumptions import DAYS_A_MONTH, Assumptions
 from pipelines.cost.break_evens import Flip, flips, readable, volumes_between
 from pipelines.cost.fits import LinearFit, fitted
-from pipelines.cost.machines import DISK, NODES, WORKERS, MachineType, Tariff, worker_prices
-from pipelines.cost.prices import Prices
+from pipelines.cost.machines import DISK, NODES, Tariff
 from pipelines.cost.ways import Demand, batch_month, stream_month
+from tests.support.machine_search import searched
 from tests.support.priced_results import (
     DIRECT,
     ENDPOINT,
@@ -61,62 +61,6 @@ def test_fits_are_never_negative(points: list[tuple[float, float]]) -> None:
 def test_seconds_that_do_not_grow_are_those_of_the_rows() -> None:
     assert fitted([(100, 8.0), (1000, 7.0)]) == LinearFit(0.0, 0.007)
     assert fitted([(1000, 7.0), (1000, 8.0)]) == LinearFit(0.0, 0.008)
-
-
-def hourly(machine: MachineType, mode: str, prices: Prices) -> float:
-    vcpu, memory = worker_prices(mode)
-    amount = {vcpu: machine.vcpus, memory: machine.memory_gb, DISK: GIVEN.worker_disk_gb}
-    return sum(prices.prices[name].amount * count for name, count in amount.items())
-
-
-def searched(kind: str, way: Demand, volume: float, prices: Prices, within: float, most: int = 400) -> float:
-    """The least cost over all machine types and counts, each tried and looked at whether it is enough."""
-    given = replace(GIVEN, within_hours=within)
-    start = given.worker_start_hours
-    batch = kind == "batch"
-
-    def cheapest(machines, counts, enough, cost) -> float:
-        every = itertools.product(machines, range(1, counts + 1))
-        return min((cost(*each) for each in every if enough(*each)), default=math.inf)
-
-    def lasting(machines, vcpus, gb, a_vcpu, price) -> float:
-        def enough(machine, count):
-            holds = machine.memory_gb >= gb * (machine.vcpus if a_vcpu else 1)
-            return holds and count * machine.vcpus >= vcpus * (1 - 1e-9)
-
-        return cheapest(machines, most, enough, lambda m, n: n * price(m) * HOURS_A_MONTH)
-
-    def passing(machines, work, gb, a_vcpu, begin, hours, price) -> float:
-        def enough(machine, count):
-            holds = machine.memory_gb >= gb * (machine.vcpus if a_vcpu else 1)
-            return holds and work / (count * machine.vcpus) <= hours * (1 + 1e-9)
-
-        return cheapest(machines, most, enough, lambda m, n: n * price(m) * (begin + work / (n * m.vcpus)))
-
-    def node(use):
-        return lambda machine: prices.prices[machine.node_price(use)].amount
-
-    if not batch:
-        busy = volume * given.slower / given.utilisation
-        workers = lasting(
-            WORKERS, busy * way.pipeline.per_row, way.pipeline_gb, True, lambda m: hourly(m, "streaming", prices)
-        )
-        if way.kind == "direct":
-            return workers
-        assert way.server is not None
-        return workers + lasting(NODES, busy * way.server.per_row, way.server_gb, False, node("online"))
-    work = given.vcpu_hours(way.pipeline.of(volume))
-    rate = lambda m: hourly(m, "batch", prices)  # noqa: E731
-    if way.kind == "direct":
-        return DAYS_A_MONTH * passing(WORKERS, work, way.pipeline_gb, True, start, within - start, rate)
-    assert way.server is not None
-    served = given.vcpu_hours(way.server.of(volume))
-    if way.kind == "endpoint":
-        workers = DAYS_A_MONTH * passing(WORKERS, work, way.pipeline_gb, True, start, within - start, rate)
-        return workers + lasting(NODES, served / (within - start), way.server_gb, False, node("online"))
-    half = (within - 2 * start - given.job_startup_hours) / 2
-    job = passing(NODES, served, way.server_gb, False, given.job_startup_hours, half, node("batch"))
-    return DAYS_A_MONTH * (job + passing(WORKERS, work, way.pipeline_gb, True, 2 * start, half, rate))
 
 
 amounts = st.floats(1e-4, 10.0)
@@ -187,7 +131,8 @@ def test_a_break_even_is_where_two_lines_cross() -> None:
     ]
 
 
-def test_steps_change_places_and_back() -> None:
+@pytest.mark.parametrize("a_decade", [64, 3])
+def test_steps_change_places_and_back(a_decade: int) -> None:
     """Whole machines of 10 against those of 7: each change is found, those close together are left out."""
 
     def large(volume: float) -> float:
@@ -196,8 +141,9 @@ def test_steps_change_places_and_back() -> None:
     def small(volume: float) -> float:
         return 7.0 * math.ceil(volume / 60)
 
-    found = flips({"large": large, "small": small}, volumes_between(10, 1e4, 64))
-    assert len(found) > 4
+    found = flips({"large": large, "small": small}, volumes_between(10, 1e4, a_decade))
+    assert len(found) >= (3 if a_decade == 3 else 5)
+    assert all(before.above == after.below for before, after in itertools.pairwise(found))
     for each in found:
         ways = {"large": large, "small": small}
         assert ways[each.above](each.volume) < ways[each.below](each.volume)
