@@ -292,3 +292,10 @@ def test_large_numbers_do_not_overflow() -> None:
     results = batch_results({"direct": MeasuredWay("direct", pipeline=1e12)}, loads=[1e15])
     found = costs_of(results, all_prices(), Assumptions(volume=1e15))
     assert found.ways[0].month is not None
+
+
+def test_several_changes_between_two_volumes_are_found() -> None:
+    lines = {"a": lambda v: v, "b": lambda v: 10 + v / 2, "c": lambda v: 20 + v / 4}
+    found = flips(lines, [10.0, 100.0])
+    assert [(each.below, each.above) for each in found] == [("a", "b"), ("b", "c")]
+    assert [each.volume for each in found] == pytest.approx([20, 40])
