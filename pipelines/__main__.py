@@ -32,6 +32,7 @@ COMMANDS = {
     "check": Command("pipelines.check", "check a config: what will it do, and what does the model predict?"),
     "init": Command("pipelines.init", "write a config for a model and data"),
     "compare": Command("pipelines.compare", "compare ways to call a model: outputs, time, latency, cost"),
+    "recommend": Command("pipelines.recommend", "recommend a way to call the model, and say what it costs"),
     "simulate": Command("pipelines.simulate", "print or publish simulated messages at a rate"),
     "show": Command("model.show", "print the signatures of a SavedModel"),
     "serve": Command("model.serve", "serve SavedModels on this machine over REST and gRPC"),

@@ -1,0 +1,81 @@
+"""Takes out of results what each way takes for each row, and at which load to look."""
+
+from __future__ import annotations
+
+from pipelines.comparison.results import Cell, Results, Way
+from pipelines.cost.fits import LinearFit, fitted
+from pipelines.cost.ways import Demand
+
+_MB_A_GB = 1024
+
+
+def ranked(results: Results) -> list[Way]:
+    """Returns the ways that have a place at any load, in the order of the config."""
+    names = {place.way for ranking in results.rankings for place in ranking.places}
+    return [way for way in results.ways if way.name in names]
+
+
+def counted(results: Results, way: str) -> list[Cell]:
+    """Returns the cells of a way that say what its pipeline took."""
+    return [
+        cell
+        for cell in results.cells
+        if cell.way == way and not cell.left_out and "pipeline_cpu_s" in cell.figures and rows_of(results, cell) > 0
+    ]
+
+
+def rows_of(results: Results, cell: Cell) -> float:
+    """Returns the rows or messages of one run."""
+    if rows := _median(cell, "rows_read"):
+        return rows
+    return cell.load if results.kind == "batch" else cell.load * _median(cell, "work_s")
+
+
+def demand_of(results: Results, way: Way) -> Demand:
+    """Fits what a way takes to all loads at which it was measured."""
+    cells = counted(results, way.name)
+    return Demand(
+        way.kind,
+        fitted([(rows_of(results, cell), _median(cell, "pipeline_cpu_s")) for cell in cells]),
+        _server(results, way, cells),
+        max((_median(cell, "pipeline_peak_mb") for cell in cells), default=0.0) / _MB_A_GB,
+        max((_median(cell, "server_peak_mb") for cell in cells), default=0.0) / _MB_A_GB,
+    )
+
+
+def demand_at(results: Results, way: Way, cell: Cell) -> Demand:
+    """Returns what a way took at one load, all of it for its rows."""
+    whole = demand_of(results, way)
+    rows = rows_of(results, cell)
+    server = LinearFit(0.0, _median(cell, "server_cpu_s") / rows) if "server_cpu_s" in cell.figures else None
+    pipeline = LinearFit(0.0, _median(cell, "pipeline_cpu_s") / rows)
+    return Demand(way.kind, pipeline, server, whole.pipeline_gb, whole.server_gb)
+
+
+def spread(results: Results, way: str) -> tuple[float, float] | None:
+    """Returns by which factors a way's use of processors may be off; None if no figure has an interval."""
+    low, high, known = 1.0, 1.0, False
+    for cell in counted(results, way):
+        figure = cell.figures.get("cpu_s") or cell.figures["pipeline_cpu_s"]
+        if figure.low is None or figure.high is None or figure.median <= 0:
+            continue
+        known = True
+        low, high = min(low, max(0.0, figure.low / figure.median)), max(high, figure.high / figure.median)
+    return (low, high) if known else None
+
+
+def load_for(results: Results, volume: float) -> float | None:
+    """Returns the load whose figures tell most of a volume: the least that is not below it, or the largest."""
+    loads = sorted(ranking.load for ranking in results.rankings)
+    return next((load for load in loads if load >= volume), loads[-1] if loads else None)
+
+
+def _server(results: Results, way: Way, cells: list[Cell]) -> LinearFit | None:
+    if way.kind == "direct":
+        return None
+    points = [(rows_of(results, c), _median(c, "server_cpu_s")) for c in cells if "server_cpu_s" in c.figures]
+    return fitted(points) if points else None
+
+
+def _median(cell: Cell, name: str) -> float:
+    return max(0.0, cell.figures[name].median) if name in cell.figures else 0.0
