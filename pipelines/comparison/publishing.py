@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines import storage
+from pipelines.comparison.costs import costs_of
 from pipelines.comparison.results import Results
 from pipelines.config.comparison import ComparisonConfig
+from pipelines.cost.assumptions import Assumptions
+from pipelines.cost.prices import load as load_prices
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ def publish(results: Results, config: ComparisonConfig, folder: Path) -> Publish
       config: of the comparison.
       folder: where to.
     """
+    prices = load_prices(config.prices)
+    results = results.model_copy(update={"costs": costs_of(results, prices, Assumptions(volume=config.volume))})
     path = folder / "results.json"
     storage.write_whole(str(path), (results.model_dump_json(indent=1) + "\n").encode())
     return Published(results, str(path), str(folder / "report.html"))
