@@ -41,6 +41,9 @@ setup(
     package_dir={"model.packaged.configs": "configs", "model.packaged.data": "data"},
     package_data={
         "model.packaged.configs": [
+            "compare-batch.json",
+            "compare-schema.json",
+            "compare-stream.json",
             "natality.json",
             "natality-bigquery.json",
             "natality-job.json",

@@ -67,7 +67,7 @@ def _minutes(text: str) -> float:
 
 def _run(arguments: Any) -> int:
     from pipelines.comparison.publishing import publish
-    from pipelines.comparison.session import Session
+    from pipelines.comparison.session import ComparisonSession
     from pipelines.comparison.view import show, start
     from pipelines.config.load import load_comparison
 
@@ -77,7 +77,9 @@ def _run(arguments: Any) -> int:
     out, err = command.consoles()
     with _interrupted_by_sigterm():
         try:
-            with Session(config, arguments.config, lambda line: err.print(line), arguments.restart) as session:
+            with ComparisonSession(
+                config, arguments.config, lambda line: err.print(line), arguments.restart
+            ) as session:
                 err.print(start(session))
                 results = session.run()
                 places = publish(results, config, session.folder)

@@ -28,7 +28,7 @@ _KILOBYTES = 1024 if sys.platform != "darwin" else 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Command:
+class MeasuredCommand:
     """Describes a command to run.
 
     Attributes:
@@ -52,8 +52,12 @@ class Command:
     def words(self) -> list[str]:
         """Returns the command line."""
         changes = ["--set", json.dumps(self.changes)]
-        command = [sys.executable, "-m", f"pipelines.{self.module}", "--config", self.config, *changes, "--json"]
-        return [*command, *self.arguments]
+        return [*calling(self.module), "--config", self.config, *changes, "--json", *self.arguments]
+
+
+def calling(module: str) -> list[str]:
+    """Returns the beginning of the command line of `python -m pipelines.<module>`."""
+    return [sys.executable, "-m", f"pipelines.{module}"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Ended:
     in_time: bool = True
 
 
-def run(command: Command, round: int, log: Path, limit_s: float, publish: Sequence[str] = ()) -> Run:
+def run(command: MeasuredCommand, round: int, log: Path, limit_s: float, publish: Sequence[str] = ()) -> Run:
     """Runs a command to its end, and returns what was measured.
 
     Args:

@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Part(BaseModel):
+class ResultPart(BaseModel):
     """Refuses unknown members; what was read cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CostOfWay(Part):
+class CostOfWay(ResultPart):
     """Says what a way costs.
 
     Attributes:
@@ -37,7 +37,7 @@ class CostOfWay(Part):
     missing: tuple[str, ...] = ()
 
 
-class BreakEven(Part):
+class BreakEven(ResultPart):
     """Says where the cheapest way changes.
 
     Attributes:
@@ -51,7 +51,7 @@ class BreakEven(Part):
     above: str
 
 
-class Costs(Part):
+class Costs(ResultPart):
     """Says what the ways cost, at the prices of a file.
 
     Attributes:

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ import psutil
 
 from inference.saved_model import files as model_files
 from model.secrets import masked
-from model.version import __version__
+from model.version import PROJECT, __version__
 from pipelines.comparison.results import Machine, Manifest, Run
 from pipelines.plan import Plan
 
@@ -91,7 +92,7 @@ def manifest_of(
     return Manifest(
         begun=times[0],
         ended=times[1],
-        command=masked(" ".join(["python", "-m", "pipelines.compare", *sys.argv[1:]])),
+        command=masked(" ".join([PROJECT, "compare", *map(shlex.quote, sys.argv[1:])])),
         config=config_path,
         config_hash=config_hash,
         model=masked(plan.model.path),

@@ -6,18 +6,34 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.comparison.cost_results import BreakEven, CostOfWay, Costs, Part, Positive
+from pipelines.comparison.cost_results import BreakEven, CostOfWay, Costs, Positive, ResultPart
 
 __all__ = [
-    "BreakEven", "Cell", "CostOfWay", "Costs", "Difference", "Disagreement", "Figure", "Machine", "Manifest", "Parity",
-    "Part", "Place", "Positive", "Ranking", "Results", "Run", "Way", "WayKind",
+    "BreakEven",
+    "Cell",
+    "CostOfWay",
+    "Costs",
+    "Difference",
+    "Disagreement",
+    "Figure",
+    "Machine",
+    "Manifest",
+    "Parity",
+    "Place",
+    "Positive",
+    "Ranking",
+    "ResultPart",
+    "Results",
+    "Run",
+    "Way",
+    "WayKind",
 ]  # fmt: skip
 
 Amount = Annotated[float, Field(allow_inf_nan=False)]
 WayKind = Literal["direct", "endpoint", "batch_job"]
 
 
-class Way(Part):
+class Way(ResultPart):
     """Describes a way to call the model.
 
     Attributes:
@@ -33,7 +49,7 @@ class Way(Part):
     settings: tuple[str, ...] = ()
 
 
-class Machine(Part):
+class Machine(ResultPart):
     """Describes the machine that everything ran on.
 
     Attributes:
@@ -49,7 +65,7 @@ class Machine(Part):
     system: str
 
 
-class Manifest(Part):
+class Manifest(ResultPart):
     """Says what is needed to repeat a comparison.
 
     Attributes:
@@ -79,7 +95,7 @@ class Manifest(Part):
     seconds: Positive
 
 
-class Run(Part):
+class Run(ResultPart):
     """Describes one run: a command, from the start of its process to the end.
 
     Attributes:
@@ -138,7 +154,7 @@ class Run(Part):
         return not self.error
 
 
-class Figure(Part):
+class Figure(ResultPart):
     """Sums up one figure over all rounds.
 
     Attributes:
@@ -154,7 +170,7 @@ class Figure(Part):
     rounds: int = 1
 
 
-class Cell(Part):
+class Cell(ResultPart):
     """Sums up the runs of one way at one load.
 
     Attributes:
@@ -171,7 +187,7 @@ class Cell(Part):
     left_out: str = ""
 
 
-class Difference(Part):
+class Difference(ResultPart):
     """Says how far the values of one output are from those of the reference.
 
     Attributes:
@@ -195,7 +211,7 @@ class Difference(Part):
     relative: Positive
 
 
-class Disagreement(Part):
+class Disagreement(ResultPart):
     """Shows one row on which a way and the reference differ.
 
     Attributes:
@@ -211,7 +227,7 @@ class Disagreement(Part):
     here: str = ""
 
 
-class Parity(Part):
+class Parity(ResultPart):
     """Says whether a way gives the same outputs as the reference.
 
     Attributes:
@@ -245,7 +261,7 @@ class Parity(Part):
     error: str = ""
 
 
-class Place(Part):
+class Place(ResultPart):
     """Says which place a way takes at one load.
 
     Attributes:
@@ -263,7 +279,7 @@ class Place(Part):
     tied: bool = False
 
 
-class Ranking(Part):
+class Ranking(ResultPart):
     """Ranks ways at one load by one figure, the least first.
 
     Attributes:
@@ -279,7 +295,7 @@ class Ranking(Part):
     not_ranked: dict[str, str] = {}
 
 
-class Results(Part):
+class Results(ResultPart):
     """Holds all that a comparison has found.
 
     Attributes:

@@ -32,7 +32,7 @@ class Slot:
 
 
 @dataclass
-class Schedule:
+class Rounds:
     """Holds what is to be run, and what was.
 
     Args:

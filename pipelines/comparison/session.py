@@ -17,10 +17,10 @@ from pipelines.comparison.journal import Journal
 from pipelines.comparison.manifest import hash_of, hash_of_model, machine
 from pipelines.comparison.parity import Written, in_words
 from pipelines.comparison.results import Parity, Results, Run
-from pipelines.comparison.rounds import Schedule, Slot
+from pipelines.comparison.rounds import Rounds, Slot
 from pipelines.comparison.servers import RunningServer, Servers
 from pipelines.comparison.sums import Measured
-from pipelines.comparison.trials import Trial, Trials, written_by
+from pipelines.comparison.trials import TrialCommand, Trials, written_by
 from pipelines.comparison.ways import CompleteWay, served_model, ways_of
 from pipelines.config import load as configs
 from pipelines.config.comparison import ComparisonConfig
@@ -48,11 +48,11 @@ def compare_config(
     config = configs.load_comparison(path, overrides)
     changes = {"minutes": minutes, "folder": folder}
     config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
-    with Session(config, path, lambda line: None) as session:
+    with ComparisonSession(config, path, lambda line: None) as session:
         return session.run()
 
 
-class Session:
+class ComparisonSession:
     """Runs a comparison.
 
     Args:
@@ -91,7 +91,7 @@ class Session:
         )
         self.trials = Trials(config, self._content, self._plan, self._work, self._repeated)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> ComparisonSession:
         self._servers.__enter__()
         return self
 
@@ -216,12 +216,12 @@ class Session:
         finally:
             trial.clear()
 
-    def _execute(self, trial: Trial, round: int, expected: float = 0.0) -> Run:
+    def _execute(self, trial: TrialCommand, round: int, expected: float = 0.0) -> Run:
         limit = max(_LONGEST_S, 3 * expected)
         return commands.run(trial.command, round, self._work / "command.log", limit, trial.publish)
 
     @cached_property
-    def _schedule(self) -> Schedule:
+    def _schedule(self) -> Rounds:
         usable = {found.way for found in self._journal.parity if not found.error}
         slots = [
             Slot(way.name, load)
@@ -233,7 +233,7 @@ class Session:
         sending = {
             load: seconds if self.config.messages is None else self.config.messages / load for load in self.loads
         }
-        return Schedule(
+        return Rounds(
             slots,
             RANKED_BY[self.kind],
             self.config.precision,

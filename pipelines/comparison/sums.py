@@ -10,7 +10,7 @@ from pipelines.comparison import statistics
 from pipelines.comparison.manifest import hash_of, manifest_of
 from pipelines.comparison.parity import in_words
 from pipelines.comparison.results import Cell, Parity, Ranking, Results, Run
-from pipelines.comparison.rounds import Schedule, Slot
+from pipelines.comparison.rounds import Rounds, Slot
 from pipelines.comparison.ways import CompleteWay
 from pipelines.config.comparison import ComparisonConfig
 from pipelines.config.files import FileSource
@@ -42,7 +42,7 @@ class Measured:
     plan: Plan
     ways: Sequence[CompleteWay]
     loads: tuple[float, ...]
-    schedule: Schedule
+    schedule: Rounds
     runs: Sequence[Run]
     parity: Sequence[Parity]
     distinct: int | None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.comparison.commands import Command
+from pipelines.comparison.commands import MeasuredCommand, calling
 from pipelines.comparison.inputs import Repeated, source_of
 from pipelines.comparison.parity import Written
 from pipelines.comparison.servers import RunningServer
@@ -24,7 +23,7 @@ _PARITY_MESSAGES = 2_000
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialCommand:
     """Describes a command, and where its output goes.
 
     Attributes:
@@ -33,7 +32,7 @@ class Trial:
       publish: the command that sends its messages, once it is ready; empty if it makes them itself.
     """
 
-    command: Command
+    command: MeasuredCommand
     folder: Path
     publish: tuple[str, ...] = ()
 
@@ -68,7 +67,7 @@ class Trials:
         """Returns how many rows there are before they are repeated; None if the source is not files."""
         return None if self._repeated is None else self._repeated.rows
 
-    def measured(self, way: CompleteWay, load: float, server: RunningServer | None) -> Trial:
+    def measured(self, way: CompleteWay, load: float, server: RunningServer | None) -> TrialCommand:
         """Makes a run that is measured."""
         folder = self._folder()
         output = self._output(folder)
@@ -77,7 +76,7 @@ class Trials:
         messages = self._config.messages or max(1, math.ceil(load * self._config.seconds))
         return self._stream(way, load, server, folder, load, messages, output)
 
-    def parity(self, way: CompleteWay, server: RunningServer | None, key: str | None) -> Trial:
+    def parity(self, way: CompleteWay, server: RunningServer | None, key: str | None) -> TrialCommand:
         """Makes a run whose outputs are compared.
 
         Args:
@@ -135,12 +134,12 @@ class Trials:
         folder: Path,
         rows: int,
         output: dict[str, Any],
-    ) -> Trial:
+    ) -> TrialCommand:
         source = {}
         if self._repeated is not None:
             source = source_of(self._plan, self._work / "inputs", rows, self._repeated)
         changes = {**self._changes(way, server, folder), **source, **output}
-        return Trial(Command("batch", self._config.config, changes, (), way.name, load, server), folder)
+        return TrialCommand(MeasuredCommand("batch", self._config.config, changes, (), way.name, load, server), folder)
 
     def _stream(
         self,
@@ -151,24 +150,24 @@ class Trials:
         rate: float,
         messages: int,
         output: dict[str, Any],
-    ) -> Trial:
+    ) -> TrialCommand:
         source: dict[str, Any] = {}
         publish: list[str] = []
         if self._plan.config.source.type == "simulated":
             source = {"source.rate": rate, "source.messages": messages, "source.duration_s": None}
         else:
-            publish = [sys.executable, "-m", "pipelines.simulate", "--to", str(self._config.publish_to)]
+            publish = [*calling("simulate"), "--to", str(self._config.publish_to)]
             publish += ["--rate", f"{rate:g}", "--messages", str(messages)]
             publish += ["--source", self._config.publish_rows] if self._config.publish_rows else []
             servers = getattr(self._plan.config.source, "bootstrap_servers", None)
             publish += ["--bootstrap-servers", servers] if servers else []
         changes = {**self._changes(way, server, folder), **source, **output}
         arguments = ("--max-messages", str(messages))
-        command = Command("stream", self._config.config, changes, arguments, way.name, load, server)
-        return Trial(command, folder, tuple(publish))
+        command = MeasuredCommand("stream", self._config.config, changes, arguments, way.name, load, server)
+        return TrialCommand(command, folder, tuple(publish))
 
 
-def written_by(trial: Trial) -> Written:
+def written_by(trial: TrialCommand) -> Written:
     """Reads what a run for parity has written."""
     from pyarrow import json as arrow_json
     from pyarrow import parquet

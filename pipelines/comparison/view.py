@@ -9,10 +9,10 @@ from pipelines.comparison.results import Cell, Figure, Ranking, Results
 
 if TYPE_CHECKING:
     from pipelines.comparison.publishing import Published
-    from pipelines.comparison.session import Session
+    from pipelines.comparison.session import ComparisonSession
 
 
-def start(session: Session) -> str:
+def start(session: ComparisonSession) -> str:
     """Says what is going to be compared."""
     config = session.config
     loads = ", ".join(f"{load:,g}" for load in session.loads)

@@ -1,4 +1,4 @@
-"""Writes configs/schema.json, or checks it: the command `python -m pipelines.config`."""
+"""Writes the schemas of configs, or checks them: the command `python -m pipelines.config`."""
 
 from __future__ import annotations
 
@@ -9,32 +9,46 @@ from pathlib import Path
 
 from model import packaged, terminal
 from model.version import add_version
+from pipelines.config.base import Strict
+from pipelines.config.comparison import ComparisonConfig
 from pipelines.config.run import RunConfig
 
-SCHEMA_PATH = Path(packaged.find("configs") or "configs") / "schema.json"
+_FOLDER = Path(packaged.find("configs") or "configs")
+SCHEMA_PATH = _FOLDER / "schema.json"
+COMPARE_SCHEMA_PATH = _FOLDER / "compare-schema.json"
 
 
 def json_schema() -> str:
     """Returns the content of configs/schema.json."""
-    schema = RunConfig.model_json_schema(by_alias=True)
+    return _schema_of(RunConfig, "A run's config")
+
+
+def compare_schema() -> str:
+    """Returns the content of configs/compare-schema.json."""
+    return _schema_of(ComparisonConfig, "A comparison's config")
+
+
+def _schema_of(kind: type[Strict], title: str) -> str:
+    schema = kind.model_json_schema(by_alias=True)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "A run's config"
+    schema["title"] = title
     return json.dumps(schema, indent=2) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes configs/schema.json, or checks that it is up to date."""
+    """Writes the schemas of configs, or checks that they are up to date."""
     parser = terminal.ArgumentParser(prog="python -m pipelines.config", description=main.__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
-    action.add_argument("--write", action="store_true", help="write configs/schema.json")
-    action.add_argument("--check", action="store_true", help="fail if configs/schema.json is not up to date")
+    action.add_argument("--write", action="store_true", help="write configs/schema.json and compare-schema.json")
+    action.add_argument("--check", action="store_true", help="fail if one of them is not up to date")
     add_version(parser)
     arguments = parser.parse_args(argv)
-    if arguments.write:
-        SCHEMA_PATH.write_text(json_schema(), "utf-8")
-    elif not SCHEMA_PATH.exists() or SCHEMA_PATH.read_text("utf-8") != json_schema():
-        terminal.print_error(f"{SCHEMA_PATH.name} is not up to date: run `make schema`")
-        return 1
+    for path, content in ((SCHEMA_PATH, json_schema()), (COMPARE_SCHEMA_PATH, compare_schema())):
+        if arguments.write:
+            path.write_text(content, "utf-8")
+        elif not path.exists() or path.read_text("utf-8") != content:
+            terminal.print_error(f"{path.name} is not up to date: run `make schema`")
+            return 1
     return 0
 
 

@@ -222,7 +222,7 @@ def test_a_run_that_cannot_be_planned_is_a_wrong_config(folder: Path, capsys: py
 
 
 def test_secrets_of_ways_are_in_no_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.comparison.session import Session
+    from pipelines.comparison.session import ComparisonSession
     from pipelines.config.load import load_comparison
 
     monkeypatch.setenv("MODEL_TOKEN", "s3cret")
@@ -231,7 +231,7 @@ def test_secrets_of_ways_are_in_no_command_line(folder: Path, monkeypatch: pytes
     path = comparison(
         folder, "secret", config=str(folder / "run.json"), ways={"a": {"model": {}}, "b": {"model": model}}
     )
-    with Session(load_comparison(path), path, lambda line: None) as session:
+    with ComparisonSession(load_comparison(path), path, lambda line: None) as session:
         way = session.ways[1]
         words = session.trials.measured(way, 10, None).command.words()
     assert "s3cret" not in json.dumps(words)
