@@ -23,7 +23,7 @@ from pipelines.comparison.recommendation_view import show
 from pipelines.comparison.results import Parity, Results
 from pipelines.cost.assumptions import Assumptions
 from pipelines.cost.machines import NODES
-from tests.support.commands import ROOT, Result
+from tests.support.commands import ROOT, Command, Result
 from tests.support.machine_search import searched
 from tests.support.priced_results import (
     DIRECT,
@@ -256,11 +256,11 @@ def prices(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def run(command: MeasuredCommand, prices: str) -> Callable[..., Result]:
+def run(command: Command, prices: str) -> Callable[..., Result]:
     return lambda *arguments: command("recommend", "--prices", prices, *arguments)
 
 
-def test_the_command(run: MeasuredCommand, saved: Callable[[Results], str]) -> None:
+def test_the_command(run: Command, saved: Callable[[Results], str]) -> None:
     result = run("--results", saved(batch_results()), "--rows-a-day", "10M", "--within", "2")
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
@@ -273,7 +273,7 @@ def test_the_command(run: MeasuredCommand, saved: Callable[[Results], str]) -> N
     assert not any("─" in line or "│" in line for line in lines)
 
 
-def test_json(run: MeasuredCommand, saved: Callable[[Results], str]) -> None:
+def test_json(run: Command, saved: Callable[[Results], str]) -> None:
     files = ["--results", saved(batch_results()), "--results", saved(stream_results())]
     result = run(*files, "--json", "--constraint", "no-cloud-job", "--messages-a-second", "2k", "--rows-a-day", "1.5b")
     assert result.code == 0
@@ -288,7 +288,7 @@ def test_json(run: MeasuredCommand, saved: Callable[[Results], str]) -> None:
     assert any("workers" in machine for machine in ways["direct"]["machines"])
 
 
-def test_costs_of_the_command_are_those_of_the_report(run: MeasuredCommand, saved: Callable[[Results], str]) -> None:
+def test_costs_of_the_command_are_those_of_the_report(run: Command, saved: Callable[[Results], str]) -> None:
     result = run("--results", saved(batch_results()), "--rows-a-day", "2M", "--json")
     costs = costs_of(batch_results(), all_prices(), Assumptions(volume=2e6))
     shown = {each["way"]: each["month"] for each in result.summary["batch"]["ways"]}
@@ -296,7 +296,7 @@ def test_costs_of_the_command_are_those_of_the_report(run: MeasuredCommand, save
     assert result.summary["batch"]["break_evens"] == [each.model_dump() for each in costs.break_evens]
 
 
-def test_no_way(run: MeasuredCommand, saved: Callable[[Results], str]) -> None:
+def test_no_way(run: Command, saved: Callable[[Results], str]) -> None:
     files = ["--results", saved(stream_results())]
     result = run(*files, "--constraint", "other-clients-need-the-model", "--latency-ms", "20")
     assert (result.code, result.err) == (3, "")
@@ -328,7 +328,7 @@ def test_no_way(run: MeasuredCommand, saved: Callable[[Results], str]) -> None:
     ],
     ids=str,
 )
-def test_wrong_options(run: MeasuredCommand, saved: Callable[[Results], str], arguments: list[str], said: str) -> None:
+def test_wrong_options(run: Command, saved: Callable[[Results], str], arguments: list[str], said: str) -> None:
     result = run("--results", saved(batch_results()), *arguments)
     assert (result.code, result.out) == (2, "")
     assert said in result.err
@@ -342,7 +342,7 @@ def test_volumes(text: str, volume: float) -> None:
     assert program._volume(text) == volume
 
 
-def test_two_results_of_one_kind(run: MeasuredCommand, saved: Callable[[Results], str]) -> None:
+def test_two_results_of_one_kind(run: Command, saved: Callable[[Results], str]) -> None:
     path = saved(batch_results())
     result = run("--results", path, "--results", path)
     assert (result.code, len(result.errors)) == (2, 1)
@@ -377,7 +377,7 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> str:
     ],
     ids=str,
 )
-def test_files_that_are_wrong(run: MeasuredCommand, tmp_path: Path, content: str, said: str) -> None:
+def test_files_that_are_wrong(run: Command, tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(content, "utf-8")
     result = run("--results", str(path))
@@ -387,7 +387,7 @@ def test_files_that_are_wrong(run: MeasuredCommand, tmp_path: Path, content: str
     assert "\x1b" not in result.err
 
 
-def test_a_file_that_is_too_large(run: MeasuredCommand, tmp_path: Path) -> None:
+def test_a_file_that_is_too_large(run: Command, tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with path.open("wb") as file:
         file.truncate((64 << 20) + 1)
@@ -396,7 +396,7 @@ def test_a_file_that_is_too_large(run: MeasuredCommand, tmp_path: Path) -> None:
     assert "at most 67,108,864 are allowed" in result.errors[0]
 
 
-def test_many_mistakes_are_few_lines(run: MeasuredCommand, tmp_path: Path) -> None:
+def test_many_mistakes_are_few_lines(run: Command, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(broken(lambda c: c.update(runs=[{} for _ in range(100)])), "utf-8")
     result = run("--results", str(path))
@@ -404,14 +404,14 @@ def test_many_mistakes_are_few_lines(run: MeasuredCommand, tmp_path: Path) -> No
     assert result.errors[-1] == "error: and 480 more mistakes"
 
 
-def test_names_do_not_reach_the_terminal_as_they_are(run: MeasuredCommand, saved: Callable[[Results], str]) -> None:
+def test_names_do_not_reach_the_terminal_as_they_are(run: Command, saved: Callable[[Results], str]) -> None:
     result = run("--results", saved(batch_results({"a\x1b[31m": DIRECT, "[red]b": JOB})))
     assert result.code == 0
     assert "recommended: a\\x1b[31m, " in result.out
     assert "[red]b" in result.out
 
 
-def test_measuring_a_config(command: MeasuredCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_a_config(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[Any] = []
 
     def measure(*arguments: Any) -> Results:
@@ -433,7 +433,7 @@ def test_a_terminal_gets_tables(wish: Wish) -> None:
     assert "Pareto front" in screen.getvalue() if found.best else "because" in screen.getvalue()
 
 
-def test_the_page_shows_what_is_printed(run: MeasuredCommand, saved: Callable[[Results], str]) -> None:
+def test_the_page_shows_what_is_printed(run: Command, saved: Callable[[Results], str]) -> None:
     page = (ROOT / "docs" / "recommend.md").read_text("utf-8")
     result = run("--results", saved(batch_results()), "--rows-a-day", "10M", "--constraint", "no-server")
     shown = page.partition("```text\n")[2].partition("```")[0].splitlines()
