@@ -39,6 +39,9 @@ MAPPED = {
         "natality-stream.json",
         "prices.json",
         "schema.json",
+        "compare-batch.json",
+        "compare-schema.json",
+        "compare-stream.json",
     ),
     "data": ("births-nc-2001.csv", "README.md"),
 }

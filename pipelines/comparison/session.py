@@ -116,6 +116,8 @@ class ComparisonSession:
         """Returns the sizes or rates, ascending."""
         if self.kind == "stream":
             return tuple(sorted(self.config.rates))
+        if self.config.inputs:
+            return tuple(sorted(map(float, self.config.inputs)))
         source = self._plan.config.source
         if isinstance(source, FileSource):
             sizes = sorted(self.config.sizes)
@@ -145,7 +147,7 @@ class ComparisonSession:
 
     @cached_property
     def _repeated(self) -> inputs.Repeated | None:
-        if self.kind == "stream" or not isinstance(self._plan.config.source, FileSource):
+        if self.kind == "stream" or self.config.inputs or not isinstance(self._plan.config.source, FileSource):
             return None
         most = max(int(max(self.loads)), self.config.parity_rows)
         self._tell("reading the first rows of the source ...")

@@ -120,7 +120,7 @@ class Measured:
         if self.distinct is not None and max(self.loads) > self.distinct:
             notes.append(f"The source's first {self.distinct:,} rows are repeated where a size is larger.")
         left_out = sorted(set(map(float, self.config.sizes)) - set(self.loads)) if self.is_batch else []
-        if left_out and isinstance(self.plan.config.source, FileSource):
+        if left_out and not self.config.inputs and isinstance(self.plan.config.source, FileSource):
             sizes = ", ".join(f"{size:,.0f}" for size in left_out)
             notes.append(f"The sizes {sizes} are left out: each row is a file, and so many files are not made.")
         if any(way.server is not None for way in self.ways):

@@ -91,9 +91,11 @@ class Trials:
             return self._stream(
                 way, _PARITY_RATE, server, folder, _PARITY_RATE, self._parity_messages(), {"output": output}
             )
-        rows = (
-            self._config.parity_rows if self._repeated is None else min(self._config.parity_rows, self._repeated.rows)
-        )
+        rows = self._config.parity_rows
+        if self._config.inputs:
+            rows = min(map(int, self._config.inputs))
+        elif self._repeated is not None:
+            rows = min(rows, self._repeated.rows)
         output |= {"format": "parquet"}
         changes: dict[str, Any] = {"output": output}
         if key is None and self._repeated is not None:
@@ -135,7 +137,7 @@ class Trials:
         rows: int,
         output: dict[str, Any],
     ) -> TrialCommand:
-        source = {}
+        source = self._config.inputs.get(str(rows), {})
         if self._repeated is not None:
             source = source_of(self._plan, self._work / "inputs", rows, self._repeated)
         changes = {**self._changes(way, server, folder), **source, **output}

@@ -11,6 +11,12 @@ from pipelines.config.comparison import ComparisonConfig, LocalServer, WayConfig
 from pipelines.plan import Plan
 
 _KINDS: dict[str, WayKind] = {"saved_model": "direct", "endpoint": "endpoint", "batch_job": "batch_job"}
+_LOCAL = "projects/local"
+_RESOURCES = {
+    "ai_platform": f"{_LOCAL}/models/default",
+    "vertex": f"{_LOCAL}/locations/us-central1/endpoints/default",
+}
+"""What the model is called where it is on a local server."""
 _GRPC = frozenset({"tf_serving_grpc"})
 _IN_REQUEST = 1000
 """Rows of a request, by default: larger ones gain little, and services refuse them."""
@@ -170,16 +176,18 @@ def _complete(name: str, way: WayConfig, content: dict[str, Any], plan: Plan) ->
         model.setdefault("path", saved_model)
         model.setdefault("signature", plan.signature.name)
     else:
-        needs_server = "url" not in model and "resource" not in model
+        needs_server = way.server is not None or not ("url" in model or "resource" in model)
         if "inputs" not in model and saved_model is not None and (kind == "batch_job" or needs_server):
             model.setdefault("signature_from", saved_model)
         if plan.signature.name != "serving_default":
             model.setdefault("signature", plan.signature.name)
     if needs_server and kind == "batch_job":
-        model |= {"resource": "projects/local/locations/us-central1/models/default"}
+        model.setdefault("resource", f"{_LOCAL}/locations/us-central1/models/default")
         model.setdefault("poll_s", 0.5)
     if needs_server and kind == "endpoint":
-        model.setdefault("protocol", "tf_serving_grpc")
+        protocol = model.setdefault("protocol", "tf_serving_grpc")
+        if protocol in _RESOURCES:
+            model.setdefault("resource", _RESOURCES[protocol])
     batching = {**(content.get("batching") or {}), **way.batching}
     if batching.get("max_rows") == 1:
         batching.pop("max_wait_ms", None)

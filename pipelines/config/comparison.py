@@ -70,6 +70,11 @@ class ComparisonConfig(Strict):
     sizes: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000_000)]], Field(min_length=1)] = Field(
         list(SIZES), description="Rows of batch runs. The source's rows are repeated where it has fewer."
     )
+    inputs: dict[Annotated[str, Field(pattern=r"^[1-9]\d{0,11}$")], dict[Name, Any]] = Field(
+        {},
+        description="Input of each size, as changes of the run's config, in place of sizes and repeated rows: "
+        '{"1000": {"source.table": "p.d.thousand"}}.',
+    )
     rates: Annotated[list[Load], Field(min_length=1)] = Field(list(RATES), description="Messages a second of streams.")
     seconds: Annotated[float, Field(gt=0)] = Field(6, description="Seconds that messages are sent to a stream, a run.")
     messages: Annotated[int, Field(ge=1)] | None = Field(
