@@ -61,6 +61,7 @@ setup(
         ],
         "inference": ["py.typed"],
         "pipelines": ["py.typed"],
+        "pipelines.comparison.report": ["page.css", "page.html.j2"],
     },
     entry_points={"console_scripts": ["beam-tf-predict = pipelines.__main__:main"]},
     install_requires=[
