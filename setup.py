@@ -41,6 +41,10 @@ setup(
     package_dir={"model.packaged.configs": "configs", "model.packaged.data": "data"},
     package_data={
         "model.packaged.configs": [
+            "article-batch.json",
+            "article-stream.json",
+            "compare-article-batch.json",
+            "compare-article-stream.json",
             "compare-batch.json",
             "compare-schema.json",
             "compare-stream.json",
@@ -64,6 +68,7 @@ setup(
         ],
         "inference": ["py.typed"],
         "pipelines": ["py.typed"],
+        "pipelines.comparison.report": ["page.css", "page.html.j2"],
     },
     entry_points={"console_scripts": ["beam-tf-predict = pipelines.__main__:main"]},
     install_requires=[

@@ -39,6 +39,10 @@ MAPPED = {
         "natality-stream.json",
         "prices.json",
         "schema.json",
+        "article-batch.json",
+        "article-stream.json",
+        "compare-article-batch.json",
+        "compare-article-stream.json",
         "compare-batch.json",
         "compare-schema.json",
         "compare-stream.json",
@@ -46,6 +50,8 @@ MAPPED = {
     "data": ("births-nc-2001.csv", "README.md"),
 }
 """Folders of the checkout that are packages of data in a wheel, below `model/packaged`, and their files."""
+SUFFIXES = (".py", ".typed", ".css", ".j2")
+"""Of the files of the packages: modules, marks of types, the page of a report."""
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 LOCKS = sorted([ROOT / "requirements.lock", *(ROOT / "tests").rglob("requirements.txt")])
 
@@ -85,8 +91,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files_of_the_project() -> set[str]:
-    """The modules, the marks of types, the packaged model, configs and data, as they lie in this checkout."""
-    found = {path for name in PACKAGES for path in (ROOT / name).rglob("*") if path.suffix in (".py", ".typed")}
+    """The files of the packages, the packaged model, configs and data, as they lie in this checkout."""
+    found = {path for name in PACKAGES for path in (ROOT / name).rglob("*") if path.suffix in SUFFIXES}
     model = {path for path in (ROOT / "model" / "trained" / "v1").rglob("*") if path.is_file()}
     assert len(model) >= 4
     mapped = {ROOT / folder / name for folder, names in MAPPED.items() for name in names}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines import storage
 from pipelines.comparison.costs import costs_of
+from pipelines.comparison.report import page
 from pipelines.comparison.results import Results
 from pipelines.config.comparison import ComparisonConfig
 from pipelines.cost.assumptions import Assumptions
@@ -40,4 +41,4 @@ def publish(results: Results, config: ComparisonConfig, folder: Path) -> Publish
     results = results.model_copy(update={"costs": costs_of(results, prices, Assumptions(volume=config.volume))})
     path = folder / "results.json"
     storage.write_whole(str(path), (results.model_dump_json(indent=1) + "\n").encode())
-    return Published(results, str(path), str(folder / "report.html"))
+    return Published(results, str(path), page.write(results, str(folder)))

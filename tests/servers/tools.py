@@ -1,4 +1,4 @@
-"""Makes what the servers of tests need: programs built with Go, jars brought by Maven, Python environments.
+"""Makes what the servers of tests need: programs of Go, jars by Maven, packages of npm, Python environments.
 
 Each is made on first use, and again when what it is made from changes; test processes share it. They are in .tools and
 .venv-<name>. Processes end with their guard, and the guard with the test process.
@@ -6,6 +6,7 @@ Each is made on first use, and again when what it is made from changes; test pro
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -13,6 +14,7 @@ import os
 import shutil
 import socket
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,6 +71,28 @@ def jars(name: str, pom: Path, size: str) -> Path:
         processes.run([*copy, f"-DoutputDirectory={place}"], check=True, stdout=sys.stderr)
 
     return _made(_TOOLS / name, pom.read_bytes(), ["java", "mvn"], f"{size}, a minute", make)
+
+
+def packed(name: str, package: str, integrity: str) -> Path:
+    """The folder of an npm package@version, without what that depends on.
+
+    Args:
+      name: of the folder.
+      package: name and version.
+      integrity: what the registry says of it, sha512-...
+    """
+
+    def make(place: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=_TOOLS) as folder:
+            processes.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=sys.stderr)
+            (archive,) = Path(folder).glob("*.tgz")
+            found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+            assert found == integrity, f"{package} is {found}"
+            with tarfile.open(archive) as files:
+                files.extractall(folder, filter="data")
+            os.replace(Path(folder) / "package", place)
+
+    return _made(_TOOLS / name, (package + integrity).encode(), ["node", "npm"], "3 MB, some seconds", make)
 
 
 def environment(name: str, requirements: Path, size: str, finish: str = "") -> Path:

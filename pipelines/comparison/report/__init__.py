@@ -1,0 +1,1 @@
+"""Makes a page for people from what a comparison has found."""

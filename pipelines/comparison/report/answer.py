@@ -1,0 +1,231 @@
+"""Answers in sentences which way is the fastest, which agree, and what they cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from pipelines.comparison.report import words
+from pipelines.comparison.report.subject import Subject, subject_of
+from pipelines.comparison.results import Parity, Place, Ranking, Results
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Holds the answer of a comparison.
+
+    Attributes:
+      headline: the answer in one sentence.
+      sentences: the figures it rests on, a sentence or some for each load, the largest first.
+      agreement: whether the ways give the same outputs.
+      costs: what they cost; empty if there are no prices.
+      cautions: what weakens the answer.
+    """
+
+    headline: str
+    sentences: tuple[str, ...]
+    agreement: str
+    costs: str
+    cautions: tuple[str, ...]
+
+
+def answer(results: Results) -> Findings:
+    """Returns the answer of a comparison, computed from its results."""
+    subject = subject_of(results.kind)
+    ranked = [each for each in reversed(results.rankings) if each.places]
+    return Findings(
+        headline=_headline(results, subject, ranked),
+        sentences=tuple(_at_load(results, subject, each) for each in ranked),
+        agreement=_agreement(results),
+        costs=_costs(results),
+        cautions=tuple(_cautions(results, subject)),
+    )
+
+
+def name_of(way: str) -> str:
+    """Returns the name of a way as it stands in a sentence: in quotes where these show where it ends.
+
+    >>> name_of("batch job"), name_of("endpoint, single")
+    ('batch job', '“endpoint, single”')
+    """
+    return way if re.fullmatch(r"[\w .-]{1,40}", way) and " and " not in way else f"“{way}”"
+
+
+@dataclass(frozen=True)
+class _Winners:
+    """The first of a ranking."""
+
+    ways: tuple[str, ...]
+    alone: bool
+
+    def __str__(self) -> str:
+        names = words.listed([name_of(each) for each in self.ways])
+        if self.alone:
+            return f"{names} is the only way that is ranked"
+        return f"{names} is fastest" if len(self.ways) == 1 else f"{names} are tied for fastest"
+
+
+def _first(ranking: Ranking) -> _Winners:
+    return _Winners(tuple(each.way for each in ranking.places if each.place == 1), len(ranking.places) == 1)
+
+
+def _headline(results: Results, subject: Subject, ranked: Sequence[Ranking]) -> str:
+    counted = [run for run in results.runs if run.round]
+    if not results.runs:
+        return "Nothing was measured: the comparison has no runs."
+    if not ranked:
+        if all(run.error for run in results.runs):
+            return f"Nothing was measured: {_all_of(len(results.runs), 'run')} failed."
+        if not counted:
+            return "Nothing can be ranked: no run was counted."
+        return "Nothing can be ranked: no way has both figures and outputs that agree."
+    rising = list(reversed(ranked))
+    if len(rising) == 1:
+        return words.upper_first(f"{_first(rising[0])} at {subject.at(rising[0].load)}.")
+    spans = [
+        (winners, [each.load for each in group])
+        for winners, group in ((key, list(each)) for key, each in groupby(rising, _first))
+    ]
+    if len(spans) == 1:
+        winners, loads = spans[0]
+        span = f"{words.count(loads[0])} to {subject.at(loads[-1])}"
+        return words.upper_first(f"{winners} at all {subject.loads}, from {span}.")
+    parts = [f"{winners} {_span(subject, loads)}" for winners, loads in spans]
+    return words.upper_first(f"{'; '.join(parts)}.")
+
+
+def _span(subject: Subject, loads: Sequence[float]) -> str:
+    if len(loads) == 1:
+        return f"at {subject.at(loads[0])}"
+    return f"from {words.count(loads[0])} to {subject.at(loads[-1])}"
+
+
+def _at_load(results: Results, subject: Subject, ranking: Ranking) -> str:
+    places = ranking.places
+    firsts = [each for each in places if each.place == 1]
+    where = f"{'In' if results.kind == 'batch' else 'At'} {subject.at(ranking.load)}"
+    names = [name_of(each.way) for each in firsts]
+    values = [_measured(results, subject, ranking, each) for each in firsts]
+    if len(places) == 1:
+        start = f"{where}, {names[0]} is the only way that is ranked: {values[0]}."
+    elif len(firsts) == 1:
+        start = f"{where}, {names[0]} is fastest: {values[0]}."
+    else:
+        each = words.listed([f"{name} {value}" for name, value in zip(names, values, strict=True)])
+        start = f"{where}, {words.listed(names)} are tied: {each}."
+    return " ".join([start, *_others(places)])
+
+
+def _others(places: Sequence[Place]) -> list[str]:
+    others = [each for each in places if each.place > 1]
+    if not others:
+        return []
+    first, *more = ((name_of(each.way), words.times(each.ratio)) for each in others)
+    parts = [f"{first[0]} takes {first[1]} times as long", *(f"{name} {ratio} times" for name, ratio in more)]
+    found = [words.upper_first(f"{words.listed(parts)}.")]
+    for place, group in groupby(others, lambda each: each.place):
+        tied = [name_of(each.way) for each in group]
+        if len(tied) > 1:
+            found.append(f"For place {place}, {words.listed(tied)} are tied.")
+    return found
+
+
+def _measured(results: Results, subject: Subject, ranking: Ranking, place: Place) -> str:
+    cell = results.cell(place.way, ranking.load)
+    figure = cell.figures.get(ranking.figure) if cell else None
+    return words.measured(figure, subject.unit) if figure else f"{words.number(place.value)} {subject.unit}"
+
+
+def _agreement(results: Results) -> str:
+    if not results.parity:
+        return "Whether the ways give the same outputs was not looked at."
+    found = []
+    agreeing = [each for each in results.parity if each.agrees and not each.error]
+    reference = results.parity[0].reference
+    if len(agreeing) == len(results.parity):
+        rows = min(each.rows for each in agreeing)
+        those = _all_of(len(results.ways), "way") if len(results.ways) > 1 else "the way"
+        return words.upper_first(
+            f"{those} give the same outputs within tolerance, compared on {words.count(rows)} rows."
+        )
+    if agreeing:
+        found.append(f"The same outputs as {name_of(reference)}: {_names(agreeing)}.")
+    differing = [each for each in results.parity if not each.agrees and not each.error]
+    if differing:
+        found.append(f"Other outputs than {name_of(reference)}, and so not ranked: {_names(differing)}.")
+    unknown = [each for each in results.parity if each.error]
+    if unknown:
+        found.append(f"Not known: {_names(unknown)}, whose outputs could not be compared.")
+    return " ".join(found)
+
+
+def _names(parities: Sequence[Parity]) -> str:
+    return words.listed([name_of(each.way) for each in parities])
+
+
+def _all_of(amount: int, one: str) -> str:
+    return f"the only {one}" if amount == 1 else f"both {one}s" if amount == 2 else f"all {amount:,} {one}s"
+
+
+def _costs(results: Results) -> str:
+    costs = results.costs
+    if costs is None:
+        return ""
+    known = sorted((each.month, each.way) for each in costs.ways if each.month is not None and not each.missing)
+    at = f"At {words.count(costs.volume)} {costs.unit}"
+    if not known:
+        return f"{at}, no way has a cost that is known: prices are missing."
+    (month, way), *others = known
+    found = [f"{at}, {name_of(way)} is cheapest: {words.money(month, costs.currency)} a month."]
+    if others:
+        each = words.listed([f"{name_of(name)} costs {words.money(cost, costs.currency)}" for cost, name in others])
+        found.append(words.upper_first(f"{each} a month."))
+    found += [
+        words.upper_first(
+            f"{name_of(each.above)} becomes the cheapest from about {words.number(each.volume)} {costs.unit} on."
+        )
+        for each in costs.break_evens
+    ]
+    if costs.unverified:
+        found.append("Nobody has verified the prices." if _all_unverified(results) else "Some prices are not verified.")
+    return " ".join(found)
+
+
+def _all_unverified(results: Results) -> bool:
+    return results.costs is not None and len(results.costs.unverified) >= len(results.costs.prices)
+
+
+def _cautions(results: Results, subject: Subject) -> list[str]:
+    found = []
+    rounds = {
+        figure.rounds for cell in results.cells for name, figure in cell.figures.items() if name == subject.figure
+    }
+    if rounds == {1}:
+        found.append("There was one round only: no interval can be given, and small differences may be chance.")
+    elif rounds and min(rounds) < 3:
+        found.append(f"Some figures rest on {words.plural(min(rounds), 'round', 'rounds')} only.")
+    reasons: dict[tuple[str, str], list[float]] = {}
+    for ranking in results.rankings:
+        for way, why in ranking.not_ranked.items():
+            reasons.setdefault((way, why), []).append(ranking.load)
+    for (way, why), loads in reasons.items():
+        everywhere = len(loads) == len(results.rankings) and len(loads) > 1
+        where = (
+            f"at any {subject.single_load}"
+            if everywhere
+            else f"at {words.listed([words.count(each) for each in loads])} {subject.one}"
+        )
+        found.append(words.full_stop(words.upper_first(f"{name_of(way)} is not ranked {where}: {why}")))
+    failed = sum(bool(run.error) for run in results.runs)
+    if failed:
+        found.append(
+            f"{words.plural(failed, 'run', 'runs')} of {len(results.runs):,} failed; their figures are not counted."
+        )
+    strange = sum(bool(run.outlier) and run.ok for run in results.runs)
+    if strange:
+        found.append(
+            f"{words.plural(strange, 'run is', 'runs are')} far from the other rounds; the figures include them."
+        )
+    return found

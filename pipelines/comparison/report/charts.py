@@ -1,0 +1,257 @@
+"""Says what the plots of a report show: lines and points by way, without how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.comparison.report import words
+from pipelines.comparison.report.data_table import DataTable, Heading, RowGroup, TableValue, text
+from pipelines.comparison.report.speed_tables import STAGES
+from pipelines.comparison.report.subject import subject_of
+from pipelines.comparison.results import CostOfWay, Figure, Results
+
+_PARTS = {"start": ("start_s", 0), "work": ("work_s", 1), "end": ("end_s", 6)}
+"""Figures of the parts of a run, and their styles."""
+
+
+@dataclass(frozen=True)
+class ChartLine:
+    """Holds the line of a way.
+
+    Attributes:
+      name: of the way.
+      style: number of its colour, mark and dashes: the same in all plots.
+      points: load or volume, and the figure there, ascending.
+    """
+
+    name: str
+    style: int
+    points: tuple[tuple[float, Figure], ...]
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """Describes a plot of lines; both axes are logarithmic.
+
+    Attributes:
+      file: name of its files, without the ending.
+      title: what it shows.
+      across: heading of the horizontal axis.
+      up: heading of the vertical axis.
+      lines: of the ways.
+      marks: values of the horizontal axis that are marked, with what they are.
+      note: what a reader should know.
+    """
+
+    file: str
+    title: str
+    across: str
+    up: str
+    lines: tuple[ChartLine, ...]
+    marks: tuple[tuple[float, str], ...] = ()
+    note: str = ""
+
+    @property
+    def description(self) -> str:
+        """Returns what the plot shows, for those who do not see it."""
+        parts = [_course(line) for line in self.lines]
+        parts += [f"{words.count(value)}: {what}" for value, what in self.marks]
+        return f"{self.up} against {self.across}, both axes logarithmic. {'; '.join(parts)}."
+
+    @property
+    def table(self) -> DataTable:
+        """Returns what is plotted."""
+        loads = sorted({load for line in self.lines for load, _ in line.points})
+        found = [dict(line.points) for line in self.lines]
+        rows = tuple((TableValue(words.count(load)), *(_value(each.get(load)) for each in found)) for load in loads)
+        titles = (Heading(self.across), *(Heading(line.name) for line in self.lines))
+        return DataTable(f"{self.title}: {self.up}", titles, (RowGroup("", rows),))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Holds a part of a bar, or a stage of a message.
+
+    Attributes:
+      name: of it.
+      style: number of its colour.
+      value: its length; of a stage its median.
+      far: of a stage, its p99.
+    """
+
+    name: str
+    style: int
+    value: float
+    far: float | None = None
+
+
+@dataclass(frozen=True)
+class PartsChart:
+    """Describes a plot of where time goes: a row for each way.
+
+    Attributes:
+      file: name of its files, without the ending.
+      title: what it shows.
+      across: heading of the horizontal axis.
+      rows: of each way the parts of its time.
+      is_stacked: whether the parts follow each other in a bar from zero; else each is a point on a logarithmic axis.
+      note: what a reader should know.
+    """
+
+    file: str
+    title: str
+    across: str
+    rows: tuple[tuple[str, tuple[Segment, ...]], ...]
+    is_stacked: bool
+    note: str = ""
+
+    @property
+    def description(self) -> str:
+        """Returns what the plot shows, for those who do not see it."""
+        axis = "bars from zero" if self.is_stacked else "logarithmic axis"
+        parts = [
+            f"{way}: {', '.join(f'{each.name} {words.number(each.value)}' for each in segments)}"
+            for way, segments in self.rows
+        ]
+        return f"{self.across}, {axis}. {'; '.join(parts)}."
+
+    @property
+    def table(self) -> DataTable:
+        """Returns what is plotted."""
+        names = list(dict.fromkeys(each.name for _, segments in self.rows for each in segments))
+        rows = []
+        for way, segments in self.rows:
+            found = {each.name: each for each in segments}
+            rows.append((text(way), *(_segment(found.get(name)) for name in names)))
+        titles = (Heading("way", number=False), *(Heading(name) for name in names))
+        return DataTable(f"{self.title}: {self.across}", titles, (RowGroup("", tuple(rows)),))
+
+
+Chart = LineChart | PartsChart
+
+
+def _course(line: ChartLine) -> str:
+    (first, low), (last, high) = line.points[0], line.points[-1]
+    start = f"{line.name}: {words.number(low.median)} at {words.count(first)}"
+    return start if first == last else f"{start}, {words.number(high.median)} at {words.count(last)}"
+
+
+def _value(found: Figure | None) -> TableValue:
+    return text("") if found is None else TableValue(words.number(found.median), words.interval(found))
+
+
+def _segment(found: Segment | None) -> TableValue:
+    if found is None:
+        return text("")
+    return TableValue(words.number(found.value), "" if found.far is None else f"p99 {words.number(found.far)}")
+
+
+def charts(results: Results) -> list[Chart]:
+    """Returns the plots of speed, those with nothing to show left out."""
+    if results.kind == "batch":
+        found: list[LineChart] = [
+            _lines(results, "time-against-size", "Time against size", "elapsed_s", "elapsed seconds"),
+            _lines(results, "throughput-against-size", "Throughput against size", "rows_per_second", "rows a second"),
+        ]
+    else:
+        found = [
+            _lines(results, "latency-p99", "Latency against rate: p99", "latency.total.p99", "p99, ms"),
+            _lines(results, "latency-p50", "Latency against rate: median", "latency.total.p50", "p50, ms"),
+        ]
+    return [each for each in found if each.lines]
+
+
+def _lines(results: Results, file: str, title: str, name: str, up: str) -> LineChart:
+    across = "rows" if results.kind == "batch" else "messages a second"
+    lines = []
+    for style, way in enumerate(results.ways):
+        cells = ((load, results.cell(way.name, load)) for load in results.loads)
+        points = [(load, cell.figures[name]) for load, cell in cells if cell and name in cell.figures]
+        # What is zero has no place on a logarithmic axis.
+        points = [(load, figure) for load, figure in points if load > 0 and figure.median > 0]
+        if points:
+            lines.append(ChartLine(way.name, style, tuple(points)))
+    unranked = sorted({way for each in results.rankings for way in each.not_ranked})
+    note = f"Not ranked everywhere: {words.listed(unranked)}; see the places above." if unranked else ""
+    return LineChart(file, title, across, up, tuple(lines), note=note)
+
+
+def parts_charts(results: Results) -> list[Chart]:
+    """Returns the plots of where time goes, at the least and at the greatest load that was measured."""
+    measured = [each for each in results.loads if any(c.load == each and c.figures for c in results.cells)]
+    ends = list(dict.fromkeys([*measured[:1], *measured[-1:]]))
+    names = ("where-time-goes-small", "where-time-goes-large")
+    found = [_parts(results, load, name) for load, name in zip(ends, names, strict=False)]
+    return [each for each in found if each.rows]
+
+
+def _parts(results: Results, load: float, file: str) -> PartsChart:
+    at = subject_of(results.kind).at(load)
+    rows = []
+    is_batch = results.kind == "batch"
+    for way in results.ways:
+        cell = results.cell(way.name, load)
+        segments = _seconds(cell.figures) if cell and is_batch else _latencies(cell.figures) if cell else []
+        if segments:
+            rows.append((way.name, tuple(segments)))
+    note = "Medians of each part." if is_batch else "A point is the median, its line reaches to p99."
+    across = "seconds" if is_batch else "milliseconds"
+    return PartsChart(file, f"Where time goes at {at}", across, tuple(rows), is_batch, note)
+
+
+def _seconds(figures: dict[str, Figure]) -> list[Segment]:
+    return [Segment(part, style, figures[name].median) for part, (name, style) in _PARTS.items() if name in figures]
+
+
+def _latencies(figures: dict[str, Figure]) -> list[Segment]:
+    found = []
+    for style, (stage, in_words) in enumerate(STAGES.items()):
+        median, far = (figures.get(f"latency.{stage}.{name}") for name in ("p50", "p99"))
+        if median and median.median > 0:
+            found.append(Segment(in_words, style, median.median, max(far.median, median.median) if far else None))
+    return found
+
+
+def cost_chart(results: Results) -> LineChart | None:
+    """Returns the plot of cost against volume, the break-evens marked; None if no way has a curve."""
+    costs = results.costs
+    if costs is None:
+        return None
+    styles = {way.name: style for style, way in enumerate(results.ways)}
+    lines = []
+    for way in costs.ways:
+        points = [(volume, Figure(median=cost)) for volume, cost in way.curve if volume > 0 and cost > 0]
+        if points:
+            lines.append(ChartLine(way.way, styles.get(way.way, len(styles)), tuple(points)))
+    if not lines:
+        return None
+    marks = [(each.volume, f"break-even, above it {each.above}") for each in costs.break_evens if each.volume > 0]
+    if costs.volume > 0:
+        marks.append((costs.volume, "stated volume"))
+    return LineChart(
+        "cost-against-volume",
+        "Cost against volume",
+        costs.unit,
+        f"{costs.currency} a month",
+        tuple(lines),
+        tuple(sorted(marks)),
+        _missing(costs.ways),
+    )
+
+
+def _missing(ways: Sequence[CostOfWay]) -> str:
+    names = [way.way for way in ways if way.missing]
+    return f"Prices are missing, and left out of: {words.listed(names)}." if names else ""
+
+
+FILES = (
+    "time-against-size",
+    "throughput-against-size",
+    "latency-p99",
+    "latency-p50",
+    "where-time-goes-small",
+    "where-time-goes-large",
+    "cost-against-volume",
+)
+"""Names of all plots that a report may have, without the ending."""

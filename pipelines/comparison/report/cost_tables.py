@@ -1,0 +1,70 @@
+"""Makes the tables of what the ways cost."""
+
+from __future__ import annotations
+
+from pipelines.comparison.report import words
+from pipelines.comparison.report.data_table import DataTable, Heading, RowGroup, TableValue, headings, text, words_table
+from pipelines.comparison.report.subject import subject_of
+from pipelines.comparison.results import Costs, Results
+
+
+def month(costs: Costs) -> DataTable:
+    """Returns the cost of a month at the stated volume, and what it is made of."""
+    names = list(dict.fromkeys(name for way in costs.ways for name in way.parts))
+    rows = tuple(
+        (
+            text(way.way),
+            _amount(way.month, costs),
+            *(_amount(way.parts.get(name), costs) for name in names),
+            text("; ".join(way.fleet)),
+            text(", ".join(way.missing)),
+        )
+        for way in costs.ways
+    )
+    return DataTable(
+        f"Cost of a month at {words.count(costs.volume)} {costs.unit}, in {costs.currency}",
+        (
+            *headings("way", "a month", *(f"of this: {name}" for name in names)),
+            Heading("what that takes", number=False),
+            Heading("prices that are missing", number=False),
+        ),
+        (RowGroup("", rows),),
+    )
+
+
+def _amount(value: float | None, costs: Costs) -> TableValue:
+    return TableValue(
+        words.NONE if value is None else words.money(value, costs.currency).removeprefix(costs.currency + " ")
+    )
+
+
+def runs(results: Results, costs: Costs) -> DataTable | None:
+    """Returns the cost of a run at each load; None if none is known."""
+    loads = sorted({load for way in costs.ways for load in way.runs}, key=float)
+    rows = tuple((text(way.way), *(_amount(way.runs.get(load), costs) for load in loads)) for way in costs.ways)
+    what = "one run" if results.kind == "batch" else "an hour"
+    titles = headings("way", *(f"{words.count(float(load))} {subject_of(results.kind).load}" for load in loads))
+    return (
+        DataTable(f"Cost of {what} as it was measured, in {costs.currency}", titles, (RowGroup("", rows),))
+        if loads
+        else None
+    )
+
+
+def break_evens(costs: Costs) -> DataTable | None:
+    """Returns where the cheapest way changes; None if it does not."""
+    rows = tuple(
+        (TableValue(words.number(each.volume)), text(each.below), text(each.above)) for each in costs.break_evens
+    )
+    titles = (Heading(costs.unit), Heading("cheapest below", number=False), Heading("cheapest above", number=False))
+    return DataTable("Where the cheapest way changes", titles, (RowGroup("", rows),)) if rows else None
+
+
+def prices(costs: Costs) -> DataTable | None:
+    """Returns the prices with their dates and sources, and whether somebody has verified them; None without any."""
+    rows = [(each, "unverified" if _is_unverified(each, costs) else "verified") for each in costs.prices]
+    return words_table("Prices", ("price, with its date and source", "state"), rows) if rows else None
+
+
+def _is_unverified(price: str, costs: Costs) -> bool:
+    return any(price == name or price.startswith((f"{name}:", f"{name} ")) for name in costs.unverified)
