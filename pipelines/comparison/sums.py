@@ -16,8 +16,10 @@ from pipelines.config.comparison import ComparisonConfig
 from pipelines.config.files import FileSource
 from pipelines.plan import Plan
 
-_KEPT_UP = 1.25
-"""Times the seconds in which its messages were sent that a stream may take for them."""
+_BEHIND = 0.2
+"""Share of the seconds in which its messages were sent by which a stream may be late that keeps up."""
+_STARTING_S = 1.0
+"""By which its first messages may be late."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,14 @@ class Measured:
 
     def _fell_behind(self, cell: Cell) -> str:
         """Why the latencies of a stream mean nothing: it was slower than its messages came."""
-        if self.is_batch or "work_s" not in cell.figures:
+        latest = cell.figures.get("latency.total.max")
+        if self.is_batch or latest is None:
             return ""
-        sent, took = self.schedule.sending_s[cell.load], cell.figures["work_s"].median
-        if took <= _KEPT_UP * sent + 1.0:
+        waits = next(way.waits_s for way in self.ways if way.name == cell.way)
+        sent = self.schedule.sending_s[cell.load]
+        if latest.median / 1000 <= _BEHIND * sent + _STARTING_S + waits:
             return ""
+        took = cell.figures["work_s"].median
         rate = cell.figures["rows_read"].median / took if took else 0.0
         return f"it did not keep up: {rate:,.0f} messages/s, and {cell.load:,g}/s came"
 

@@ -69,6 +69,13 @@ class CompleteWay:
         """Tells whether each call has one record."""
         return self.batching.get("max_rows") == 1
 
+    @property
+    def waits_s(self) -> float:
+        """Returns how long a stream may wait for a batch to fill."""
+        if self.is_single:
+            return 0.0
+        return float(self.batching.get("max_wait_ms", self.batching.get("latency_budget_ms", 50))) / 1000
+
     def changes(self, address: ServerAddress | None, jobs: str) -> dict[str, Any]:
         """Returns what changes in the run's config.
 
