@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ledger check bench bench-endpoint bench-stream serve prism flink flink-cluster lock schema model docs picture clean
+.PHONY: help setup demo test ledger check bench bench-endpoint bench-stream compare compare-article serve prism flink flink-cluster lock schema model docs picture clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,14 @@ bench-endpoint: setup  ## Measure protocols, request sizes and requests at a tim
 
 bench-stream: setup  ## Measure latency and throughput of streams.
 	@$(BIN)/python -m tests.benchmarks.stream
+
+compare: setup  ## Compare ways to call the model, in batch runs and streams (10 minutes); ends with the reports.
+	@$(BIN)/python -m pipelines.compare --config configs/compare-batch.json
+	@$(BIN)/python -m pipelines.compare --config configs/compare-stream.json
+
+compare-article: setup  ## The article's comparison, from emulators of BigQuery and Pub/Sub (15 minutes; needs Go).
+	@$(BIN)/python -m tests.servers.article batch
+	@$(BIN)/python -m tests.servers.article stream
 
 serve: setup  ## Serve the packaged model on this machine (REST 8501, gRPC 8500).
 	@$(BIN)/python -m model.serve --model model/trained/v1

@@ -29,7 +29,7 @@ from pipelines.config.files import FileSource
 from pipelines.plan import Plan
 from pipelines.planning.planner import make_plan
 
-RANKED_BY = {"batch": "elapsed_s", "stream": "latency.total.p95"}
+RANKED_BY = {"batch": "elapsed_s", "stream": "latency.total.p99"}
 _LONGEST_S = 600.0
 Tell = Callable[[str], None]
 
@@ -274,7 +274,7 @@ class ComparisonSession:
             return f"{step}  {run.way}, {load}: {run.error}"
         found = f"{run.elapsed_s:.2f} s"
         if self.kind == "stream":
-            found = f"p95 {run.latency_ms.get('total', {}).get('p95', 0.0):,.1f} ms"
+            found = f"p99 {run.latency_ms.get('total', {}).get('p99', 0.0):,.1f} ms"
         return f"{step}  {run.way}, {load}: {found}; at most {left / 60:.1f} min left"
 
     def _results(self) -> Results:

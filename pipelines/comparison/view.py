@@ -40,7 +40,7 @@ def _show_ranking(console: Any, results: Results, ranking: Ranking) -> None:
         tied = " (tied)" if place.tied else ""
         rows.append((f"{place.place}{tied}", place.way, _value(results, cell, ranking.figure), f"{place.ratio:.2f}"))
     rows += [("-", way, f"not ranked: {why}", "") for way, why in ranking.not_ranked.items()]
-    title = f"{ranking.load:,g} {unit}, by {'time' if results.kind == 'batch' else 'latency (p95)'}"
+    title = f"{ranking.load:,g} {unit}, by {'time' if results.kind == 'batch' else 'latency (p99)'}"
     if not console.is_terminal:
         console.print(title, highlight=False)
         for at, way, value, ratio in rows:

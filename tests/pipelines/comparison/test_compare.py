@@ -173,7 +173,7 @@ def test_streams(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert set(run.latency_ms) == {"lag", "wait", "model", "total"}
         assert set(run.latency_ms["total"]) == {"p50", "p95", "p99", "max"}
     assert [run.rows_read for run in results.runs if run.round] == [200, 200]
-    assert results.rankings[0].figure == "latency.total.p95"
+    assert results.rankings[0].figure == "latency.total.p99"
     batches, single = (results.cell(way, 200) for way in ("batches", "single"))
     assert batches is not None
     assert single is not None
