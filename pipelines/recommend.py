@@ -41,10 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(config: str, overrides: Sequence[str], minutes: float) -> Results:
-    """Measures the ways of a config. Connect it here: return compare_config(config, overrides, minutes)."""
-    from pipelines.config.errors import ConfigError
+    """Measures the ways of a config, of a run or of a comparison."""
+    from pipelines.comparison.session import compare_config
 
-    raise ConfigError(["--config: measuring is not built in yet; give what a comparison has measured with --results"])
+    terminal.print_line(f"measuring the ways for {minutes:g} minutes", stderr=True)
+    return compare_config(config, overrides, minutes)
 
 
 def _recommend(arguments: Any) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pipelines.comparison.demands import measured_loads, share_of_start
 from pipelines.comparison.results import BreakEven, Cell, Results
 
 _FAR = 10
 _NEAR = 2
+_MOSTLY = 0.5
 _LEVELS = ("high", "medium", "low")
 
 
@@ -70,7 +72,7 @@ def cautions(
       missing: names of prices that are missing.
     """
     best = rivals[0].way
-    said = [*_ties(rivals), *_measured(results, volume, cell), *_near(best, volume, break_evens)]
+    said = [*_ties(rivals), *_measured(results, best, volume, cell), *_near(best, volume, break_evens)]
     if missing:
         said.append(
             Caution(f"prices are missing, so there may be something cheaper, or more to pay: {', '.join(missing)}", 1)
@@ -104,8 +106,8 @@ def _ties(rivals: Sequence[Rival]) -> Iterator[Caution]:
         yield Caution(f"a tie with {other.way}: both cost {same}{faster}", 1)
 
 
-def _measured(results: Results, volume: float, cell: Cell | None) -> Iterator[Caution]:
-    loads = [ranking.load for ranking in results.rankings]
+def _measured(results: Results, best: str, volume: float, cell: Cell | None) -> Iterator[Caution]:
+    loads = measured_loads(results)
     what = "rows" if results.kind == "batch" else "messages a second"
     if volume > max(loads):
         times = volume / max(loads)
@@ -115,6 +117,11 @@ def _measured(results: Results, volume: float, cell: Cell | None) -> Iterator[Ca
         )
     if len(loads) == 1:
         yield Caution("one load only was measured: what a run takes before its first row is counted as its rows'", 1)
+    if (share := share_of_start(results, results.way(best))) > _MOSTLY:
+        yield Caution(
+            f"starting took {share:.0%} of its largest run, so what a row takes is little known: measure larger loads",
+            1,
+        )
     rounds = max((figure.rounds for figure in cell.figures.values()), default=1) if cell else 1
     if rounds == 1:
         yield Caution("it was measured in one round only: how much its figures vary is not known", 2)

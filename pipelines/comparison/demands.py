@@ -64,10 +64,28 @@ def spread(results: Results, way: str) -> tuple[float, float] | None:
     return (low, high) if known else None
 
 
-def load_for(results: Results, volume: float) -> float | None:
-    """Returns the load whose figures tell most of a volume: the least that is not below it, or the largest."""
-    loads = sorted(ranking.load for ranking in results.rankings)
-    return next((load for load in loads if load >= volume), loads[-1] if loads else None)
+def share_of_start(results: Results, way: Way) -> float:
+    """Returns which share of what the pipeline took, in the largest run of a way, was not for its rows."""
+    rows = max((rows_of(results, cell) for cell in counted(results, way.name)), default=0.0)
+    pipeline = demand_of(results, way).pipeline
+    return pipeline.fixed / whole if (whole := pipeline.of(rows)) else 0.0
+
+
+def measured_loads(results: Results) -> list[float]:
+    """Returns the loads at which any way has a place, ascending; all loads if none has one."""
+    loads = {ranking.load for ranking in results.rankings if ranking.places}
+    return sorted(loads or {ranking.load for ranking in results.rankings})
+
+
+def load_for(results: Results, volume: float) -> float:
+    """Returns the load whose figures tell most of a volume: the least that is not below it, or the largest.
+
+    Args:
+      results: what was measured; it has rankings.
+      volume: rows of a run, or messages a second.
+    """
+    loads = measured_loads(results)
+    return next((load for load in loads if load >= volume), loads[-1])
 
 
 def _server(results: Results, way: Way, cells: list[Cell]) -> LinearFit | None:

@@ -117,7 +117,7 @@ def recommend(results: Results, prices: Prices, given: Assumptions, wish: Wish) 
     """
     tariff = Tariff(prices, given)
     volume = stated_volume(results, given)
-    load = load_for(results, volume) or 0.0
+    load = load_for(results, volume)
     weighed = [_candidate(results, way, volume, load, tariff, wish) for way in results.ways]
     feasible = _with_front(sorted((each for each in weighed if not each.left_out), key=_order))
     ways = [each.way for each in feasible]

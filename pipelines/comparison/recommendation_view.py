@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.comparison.recommendation import Candidate, Recommendation
+from pipelines.cost.ways import in_words
 
 
 def show(console: Any, found: Recommendation) -> None:
@@ -72,7 +73,7 @@ def _head(found: Recommendation) -> Iterator[str]:
     yield f"cost: {', '.join(f'{name} {amount:,.2f}' for name, amount in best.bill.parts.items())} {found.currency}"
     if best.speed:
         measured = f"{found.speed_name}: {_speed(found, best)} when {_load(found)} were measured"
-        yield f"{measured}; about {best.bill.hours:,.2g} h in the cloud" if best.bill.hours else measured
+        yield f"{measured}; about {in_words(best.bill.hours)} in the cloud" if best.bill.hours else measured
 
 
 def _lines(found: Recommendation) -> Iterator[str]:

@@ -30,10 +30,11 @@ class LinearFit:
 
 
 def fitted(points: Sequence[tuple[float, float]]) -> LinearFit:
-    """Fits a line by the median of all slopes (Theil and Sen), of which neither part is negative.
+    """Fits a line of which neither part is negative, by the median of the slopes between all pairs of runs.
 
-    One outlier in five does not move it. Where rows do not tell (one size only, or seconds that do not grow with the
-    rows), all seconds of the largest run are taken to be for its rows: large volumes are not made free by noise.
+    Pairs far apart count more (Theil and Sen's estimate, weighted by the distance): between small runs there is little
+    but noise. One outlier among the smaller runs does not move it. Where seconds do not grow with the rows, what they
+    vary by is taken to be for the rows, and with one size only all of them: noise makes no volume free.
 
     Args:
       points: rows and seconds of each run.
@@ -46,11 +47,24 @@ def fitted(points: Sequence[tuple[float, float]]) -> LinearFit:
     known = sorted((rows, max(seconds, 0.0)) for rows, seconds in points if rows > 0)
     if not known:
         return LinearFit()
+    pairs = combinations(known, 2)
     slopes = [
-        (more - less) / (above - below) for (below, less), (above, more) in combinations(known, 2) if above > below
+        ((more - less) / (above - below), above - below) for (below, less), (above, more) in pairs if above > below
     ]
-    slope = median(slopes) if slopes else 0.0
+    if not slopes:
+        return LinearFit(0.0, max(seconds for _, seconds in known) / known[0][0])
+    slope = _weighted_median(slopes)
     if slope <= 0:
-        rows, seconds = known[-1]
-        return LinearFit(0.0, seconds / rows)
+        seconds = [each for _, each in known]
+        slope = (max(seconds) - min(seconds)) / (known[-1][0] - known[0][0])
     return LinearFit(max(0.0, median(seconds - slope * rows for rows, seconds in known)), slope)
+
+
+def _weighted_median(values: Sequence[tuple[float, float]]) -> float:
+    """Returns the value that half of the weight does not exceed; the values come with their weights."""
+    half, passed = sum(weight for _, weight in values) / 2, 0.0
+    for value, weight in sorted(values):
+        passed += weight
+        if passed >= half:
+            return value
+    return max(values)[0]

@@ -92,13 +92,13 @@ def batch_month(demand: Demand, rows: float, tariff: Tariff) -> Bill:
     assert workers is not None
     runs = DAYS_A_MONTH if rows else 0.0
     parts = {"workers": runs * workers.cost}
-    words = [f"{workers.name} workers, {_duration(workers.hours)} a run"] if rows else []
+    words = [f"{workers.name} workers, {in_words(workers.hours)} a run"] if rows else []
     if demand.kind == "endpoint" and nodes:
         parts["nodes"] = nodes.cost
         words.append(f"{nodes.name} nodes, all month")
     elif nodes:
         parts["job"] = runs * nodes.cost
-        words += [f"{nodes.name} nodes, {_duration(nodes.hours)} a run"] if rows else []
+        words += [f"{nodes.name} nodes, {in_words(nodes.hours)} a run"] if rows else []
     missing = tuple(dict.fromkeys(name for choice in found.choices for name in choice.missing))
     return Bill(parts, tuple(words), missing, hours=_run_hours(demand, found, tariff))
 
@@ -206,6 +206,10 @@ def _without_cost(choices: tuple[FleetChoice, ...] | list[FleetChoice]) -> Bill 
     return None
 
 
-def _duration(hours: float) -> str:
-    """Returns hours in words: `14 min`, `2.5 h`."""
+def in_words(hours: float) -> str:
+    """Returns hours in words.
+
+    >>> in_words(0.23), in_words(2.5)
+    ('14 min', '2.5 h')
+    """
     return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:,.1f} h"

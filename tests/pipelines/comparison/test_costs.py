@@ -59,8 +59,14 @@ def test_fits_are_never_negative(points: list[tuple[float, float]]) -> None:
 
 
 def test_seconds_that_do_not_grow_are_those_of_the_rows() -> None:
-    assert fitted([(100, 8.0), (1000, 7.0)]) == LinearFit(0.0, 0.007)
+    assert fitted([(100, 8.0), (1000, 7.0)]) == LinearFit(pytest.approx(6.8888888), pytest.approx(1 / 900))
     assert fitted([(1000, 7.0), (1000, 8.0)]) == LinearFit(0.0, 0.008)
+
+
+def test_noise_of_small_runs_is_not_taken_for_rows() -> None:
+    """Starting takes 4 seconds, give or take half of one; a row takes 10 microseconds."""
+    points = [(300, 3.5), (600, 4.5), (3000, 4.3), (30_000, 4.4)]
+    assert fitted(points).per_row == pytest.approx(10e-6, rel=3)
 
 
 amounts = st.floats(1e-4, 10.0)
