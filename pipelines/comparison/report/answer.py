@@ -45,12 +45,12 @@ def answer(results: Results) -> Findings:
 
 
 def name_of(way: str) -> str:
-    """Returns the name of a way as it stands in a sentence: in quotes where these show where it ends.
+    """Returns the name of a way as it stands in a sentence: in quotes if it is more than a word.
 
-    >>> name_of("batch job"), name_of("endpoint, single")
-    ('batch job', '“endpoint, single”')
+    >>> name_of("direct"), name_of("in the workers")
+    ('direct', '“in the workers”')
     """
-    return way if re.fullmatch(r"[\w .-]{1,40}", way) and " and " not in way else f"“{way}”"
+    return way if re.fullmatch(r"[\w.-]{1,40}", way) else f"“{way}”"
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,8 @@ def _agreement(results: Results) -> str:
     found = []
     agreeing = [each for each in results.parity if each.agrees and not each.error]
     reference = results.parity[0].reference
-    if len(agreeing) == len(results.parity):
+    looked_at = {reference, *(each.way for each in results.parity)}
+    if len(agreeing) == len(results.parity) and all(way.name in looked_at for way in results.ways):
         rows = min(each.rows for each in agreeing)
         those = _all_of(len(results.ways), "way") if len(results.ways) > 1 else "the way"
         return words.upper_first(

@@ -11,6 +11,8 @@ from pipelines.comparison.report.speed_tables import STAGES
 from pipelines.comparison.report.subject import subject_of
 from pipelines.comparison.results import CostOfWay, Figure, Results
 
+_MOST_ROWS = 16
+"""Of the table of a plot; of a curve with more points it has some."""
 _PARTS = {"start": ("start_s", 0), "work": ("work_s", 1), "end": ("end_s", 6)}
 """Figures of the parts of a run, and their styles."""
 
@@ -64,6 +66,10 @@ class LineChart:
         """Returns what is plotted."""
         loads = sorted({load for line in self.lines for load, _ in line.points})
         found = [dict(line.points) for line in self.lines]
+        if len(loads) > _MOST_ROWS:
+            step = -(-len(loads) // _MOST_ROWS)
+            kept = {*loads[::step], loads[-1], *(value for value, _ in self.marks)}
+            loads = [load for load in loads if load in kept]
         rows = tuple((TableValue(words.count(load)), *(_value(each.get(load)) for each in found)) for load in loads)
         titles = (Heading(self.across), *(Heading(line.name) for line in self.lines))
         return DataTable(f"{self.title}: {self.up}", titles, (RowGroup("", rows),))

@@ -26,6 +26,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 _WIDTH, _PLOT_HEIGHT, _LINE_HEIGHT = 4.6, 3.0, 0.21
 _DOTS_PER_INCH = 200
+_MOST_MARKS = 10
+"""On a line; of a curve with more points some are marked."""
 _MOST_TICKS = 6
 """Loads that have room for their numbers below the axis."""
 _LEGEND_WIDTH, _ROW_WIDTH, _MOST_LINES = 44, 16, 2
@@ -128,6 +130,7 @@ def _draw_lines(drawing: Drawing, chart: LineChart) -> None:
                 marker=_MARKERS[line.style % len(_MARKERS)],
                 linestyle=_DASHES[line.style % len(_DASHES)],
                 markersize=5,
+                markevery=-(-len(loads) // _MOST_MARKS),
                 linewidth=1.7,
                 capsize=3,
                 elinewidth=1.2,

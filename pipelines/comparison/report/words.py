@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 
 from pipelines.comparison.results import Figure
 
@@ -35,12 +35,13 @@ def _decimals(value: float, digits: int) -> int:
 
 
 def count(value: float) -> str:
-    """Returns how many there are, as a whole number where it is one.
+    """Returns how many there are, as a whole number where it is one or large.
 
     >>> count(1000000.0), count(2.5)
     ('1,000,000', '2.5')
     """
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.6g}"
+    is_whole = float(value).is_integer() or abs(value) >= 1_000
+    return f"{value:,.0f}" if is_whole else f"{value:.6g}"
 
 
 def interval(figure: Figure, factor: float = 1.0) -> str:
@@ -170,11 +171,16 @@ def when(begun: str, ended: str) -> str:
     '26 November 2026, 22:00 to 23:14 UTC'
     """
     try:
-        first, last = (datetime.fromisoformat(each.replace("Z", "+00:00")) for each in (begun, ended))
+        first, last = (_utc(each) for each in (begun, ended))
     except ValueError:
         return f"{begun} to {ended}"
     end = f"{last:%H:%M}" if first.date() == last.date() else _date_and_time(last)
     return f"{_date_and_time(first)} to {end} UTC"
+
+
+def _utc(moment: str) -> datetime:
+    found = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return found.astimezone(timezone.utc) if found.tzinfo else found
 
 
 def _date_and_time(moment: datetime) -> str:
