@@ -155,6 +155,7 @@ def _segment(found: Segment | None) -> TableValue:
 
 def charts(results: Results) -> list[Chart]:
     """Returns the plots of speed, those with nothing to show left out."""
+    subject = subject_of(results)
     if results.kind == "batch":
         found: list[LineChart] = [
             _lines(results, "time-against-size", "Time against size", "elapsed_s", "elapsed seconds"),
@@ -162,8 +163,16 @@ def charts(results: Results) -> list[Chart]:
         ]
     else:
         found = [
-            _lines(results, "latency-p99", "Latency against rate: p99", "latency.total.p99", "p99, ms"),
-            _lines(results, "latency-p50", "Latency against rate: median", "latency.total.p50", "p50, ms"),
+            _lines(
+                results,
+                "latency-against-rate",
+                f"Latency against rate: {subject.short[:-4]}",
+                subject.figure,
+                subject.short,
+            ),
+            _lines(
+                results, "latency-median-against-rate", "Latency against rate: median", "latency.total.p50", "p50, ms"
+            ),
         ]
     return [each for each in found if each.lines]
 
@@ -193,7 +202,7 @@ def parts_charts(results: Results) -> list[Chart]:
 
 
 def _parts(results: Results, load: float, file: str) -> PartsChart:
-    at = subject_of(results.kind).at(load)
+    at = subject_of(results).at(load)
     rows = []
     is_batch = results.kind == "batch"
     for way in results.ways:
@@ -254,8 +263,8 @@ def _missing(ways: Sequence[CostOfWay]) -> str:
 FILES = (
     "time-against-size",
     "throughput-against-size",
-    "latency-p99",
-    "latency-p50",
+    "latency-against-rate",
+    "latency-median-against-rate",
     "where-time-goes-small",
     "where-time-goes-large",
     "cost-against-volume",

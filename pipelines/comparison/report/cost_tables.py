@@ -43,7 +43,7 @@ def runs(results: Results, costs: Costs) -> DataTable | None:
     loads = sorted({load for way in costs.ways for load in way.runs}, key=float)
     rows = tuple((text(way.way), *(_amount(way.runs.get(load), costs) for load in loads)) for way in costs.ways)
     what = "one run" if results.kind == "batch" else "an hour"
-    titles = headings("way", *(f"{words.count(float(load))} {subject_of(results.kind).load}" for load in loads))
+    titles = headings("way", *(f"{words.count(float(load))} {subject_of(results).load}" for load in loads))
     return (
         DataTable(f"Cost of {what} as it was measured, in {costs.currency}", titles, (RowGroup("", rows),))
         if loads

@@ -100,6 +100,30 @@ def test_a_tie_is_called_a_tie() -> None:
     assert lines(speed_tables.ranking(samples.tied()), "10,000 rows")[1][1] == "1 (tied)"
 
 
+def test_all_are_tied() -> None:
+    results = samples.batch()
+    rankings = [
+        ranking.model_copy(
+            update={"places": tuple(each.model_copy(update={"place": 1, "tied": True}) for each in ranking.places)}
+        )
+        for ranking in results.rankings
+    ]
+    found = answer(results.model_copy(update={"rankings": tuple(rankings)}))
+    assert found.headline == "All ways that are ranked are tied at all sizes, from 10,000 to 1,000,000 rows."
+    assert found.sentences[0].startswith("In 1,000,000 rows, all 3 ways that are ranked are tied: direct 4.22 s (")
+
+
+def test_the_figure_of_the_ranking_is_the_one_that_is_named() -> None:
+    results = samples.stream()
+    rankings = tuple(each.model_copy(update={"figure": "latency.total.p95"}) for each in results.rankings)
+    results = results.model_copy(update={"rankings": rankings})
+    assert answer(results).sentences[0].startswith("At 5,000 messages a second, “direct, single” is fastest: 6.25 ms")
+    assert "95% of the messages" in speed_tables.ranking(results).caption
+    assert charts.charts(results)[0].title == "Latency against rate: p95"
+    table = article_tables.stream(results)
+    assert table.headings[-1].text == "latency p95, ms"
+
+
 def test_a_tie_further_down() -> None:
     results = samples.batch()
     first, second, third = results.rankings[-1].places
@@ -333,7 +357,7 @@ class _Outline(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-@pytest.mark.parametrize("name", _MAKERS)
+@pytest.mark.parametrize("name", [*SHOWN, "with_failures", "no_costs", "empty"])
 def test_the_page_is_one_file_without_scripts(name: str, folders: Callable[[str], Path]) -> None:
     page = (folders(name) / "report.html").read_text("utf-8")
     found = _Outline(page)
@@ -406,7 +430,7 @@ def test_matplotlib_and_jinja_wait_until_they_are_needed() -> None:
 
 def test_not_all_ways_were_compared() -> None:
     results = samples.batch()
-    found = answer(results.model_copy(update={"parity": results.parity[:1]}))
+    found = answer(results.model_copy(update={"parity": results.parity[:2]}))
     assert found.agreement == "The same outputs as direct: “endpoint, micro-batches”."
 
 
