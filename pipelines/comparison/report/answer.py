@@ -141,7 +141,8 @@ def _others(places: Sequence[Place]) -> list[str]:
 def _measured(results: Results, subject: Subject, ranking: Ranking, place: Place) -> str:
     cell = results.cell(place.way, ranking.load)
     figure = cell.figures.get(ranking.figure) if cell else None
-    return words.measured(figure, subject.unit) if figure else f"{words.number(place.value)} {subject.unit}"
+    name = "" if results.kind == "batch" else f"{subject.statistic} "
+    return name + (words.measured(figure, subject.unit) if figure else f"{words.number(place.value)} {subject.unit}")
 
 
 def _agreement(results: Results) -> str:
@@ -197,6 +198,10 @@ def _costs(results: Results) -> str:
         )
         for each in costs.break_evens
     ]
+    if others and not costs.break_evens:
+        volumes = sorted(volume for each in costs.ways for volume, _ in each.curve)
+        between = f"{words.count(volumes[0])} to {words.count(volumes[-1])} {costs.unit}" if volumes else ""
+        found += [f"No other way becomes the cheapest from {between}."] if volumes else []
     if costs.unverified:
         found.append("Nobody has verified the prices." if _all_unverified(results) else "Some prices are not verified.")
     return " ".join(found)

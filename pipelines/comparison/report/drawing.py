@@ -138,6 +138,8 @@ def _draw_lines(drawing: Drawing, chart: LineChart) -> None:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    if chart.limits:
+        axes.set_ylim(*chart.limits)
     labels = [_short(line.name, _LEGEND_WIDTH) for line in chart.lines]
     for value, what in chart.marks:
         is_stated = what == "stated volume"

@@ -38,7 +38,12 @@ class Subject:
     @property
     def short(self) -> str:
         """Returns the figure as the heading of an axis or a column."""
-        return "elapsed seconds" if self.unit == "s" else f"{self.figure.rpartition('.')[2]}, ms"
+        return "elapsed seconds" if self.unit == "s" else f"{self.statistic}, ms"
+
+    @property
+    def statistic(self) -> str:
+        """Returns which statistic of a latency the figure is, such as `p99`."""
+        return self.figure.rpartition(".")[2]
 
 
 _BATCH = Subject(
