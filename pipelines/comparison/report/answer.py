@@ -33,7 +33,7 @@ class Findings:
 
 def answer(results: Results) -> Findings:
     """Returns the answer of a comparison, computed from its results."""
-    subject = subject_of(results.kind)
+    subject = subject_of(results)
     ranked = [each for each in reversed(results.rankings) if each.places]
     return Findings(
         headline=_headline(results, subject, ranked),
@@ -55,20 +55,25 @@ def name_of(way: str) -> str:
 
 @dataclass(frozen=True)
 class _Winners:
-    """The first of a ranking."""
+    """The first of a ranking, in the order of the config; none if all that are ranked are tied."""
 
     ways: tuple[str, ...]
     alone: bool
 
     def __str__(self) -> str:
+        if not self.ways:
+            return "all ways that are ranked are tied"
         names = words.listed([name_of(each) for each in self.ways])
         if self.alone:
             return f"{names} is the only way that is ranked"
         return f"{names} is fastest" if len(self.ways) == 1 else f"{names} are tied for fastest"
 
 
-def _first(ranking: Ranking) -> _Winners:
-    return _Winners(tuple(each.way for each in ranking.places if each.place == 1), len(ranking.places) == 1)
+def _first(results: Results, ranking: Ranking) -> _Winners:
+    firsts = {each.way for each in ranking.places if each.place == 1}
+    if len(firsts) == len(ranking.places) > 2:
+        return _Winners((), False)
+    return _Winners(tuple(each.name for each in results.ways if each.name in firsts), len(ranking.places) == 1)
 
 
 def _headline(results: Results, subject: Subject, ranked: Sequence[Ranking]) -> str:
@@ -83,10 +88,10 @@ def _headline(results: Results, subject: Subject, ranked: Sequence[Ranking]) -> 
         return "Nothing can be ranked: no way has both figures and outputs that agree."
     rising = list(reversed(ranked))
     if len(rising) == 1:
-        return words.upper_first(f"{_first(rising[0])} at {subject.at(rising[0].load)}.")
+        return words.upper_first(f"{_first(results, rising[0])} at {subject.at(rising[0].load)}.")
     spans = [
         (winners, [each.load for each in group])
-        for winners, group in ((key, list(each)) for key, each in groupby(rising, _first))
+        for winners, group in groupby(rising, lambda ranking: _first(results, ranking))
     ]
     if len(spans) == 1:
         winners, loads = spans[0]
@@ -114,7 +119,8 @@ def _at_load(results: Results, subject: Subject, ranking: Ranking) -> str:
         start = f"{where}, {names[0]} is fastest: {values[0]}."
     else:
         each = words.listed([f"{name} {value}" for name, value in zip(names, values, strict=True)])
-        start = f"{where}, {words.listed(names)} are tied: {each}."
+        those = words.listed(names) if _first(results, ranking).ways else f"all {len(names)} ways that are ranked"
+        start = f"{where}, {those} are tied: {each}."
     return " ".join([start, *_others(places)])
 
 
@@ -135,17 +141,20 @@ def _others(places: Sequence[Place]) -> list[str]:
 def _measured(results: Results, subject: Subject, ranking: Ranking, place: Place) -> str:
     cell = results.cell(place.way, ranking.load)
     figure = cell.figures.get(ranking.figure) if cell else None
-    return words.measured(figure, subject.unit) if figure else f"{words.number(place.value)} {subject.unit}"
+    name = "" if results.kind == "batch" else f"{subject.statistic} "
+    return name + (words.measured(figure, subject.unit) if figure else f"{words.number(place.value)} {subject.unit}")
 
 
 def _agreement(results: Results) -> str:
-    if not results.parity:
+    # The reference may be listed too.
+    compared = [each for each in results.parity if each.error or each.way != each.reference]
+    if not compared:
         return "Whether the ways give the same outputs was not looked at."
     found = []
-    agreeing = [each for each in results.parity if each.agrees and not each.error]
-    reference = results.parity[0].reference
-    looked_at = {reference, *(each.way for each in results.parity)}
-    if len(agreeing) == len(results.parity) and all(way.name in looked_at for way in results.ways):
+    agreeing = [each for each in compared if each.agrees and not each.error]
+    reference = compared[0].reference
+    looked_at = {reference, *(each.way for each in compared)}
+    if len(agreeing) == len(compared) and all(way.name in looked_at for way in results.ways):
         rows = min(each.rows for each in agreeing)
         those = _all_of(len(results.ways), "way") if len(results.ways) > 1 else "the way"
         return words.upper_first(
@@ -153,10 +162,10 @@ def _agreement(results: Results) -> str:
         )
     if agreeing:
         found.append(f"The same outputs as {name_of(reference)}: {_names(agreeing)}.")
-    differing = [each for each in results.parity if not each.agrees and not each.error]
+    differing = [each for each in compared if not each.agrees and not each.error]
     if differing:
         found.append(f"Other outputs than {name_of(reference)}, and so not ranked: {_names(differing)}.")
-    unknown = [each for each in results.parity if each.error]
+    unknown = [each for each in compared if each.error]
     if unknown:
         found.append(f"Not known: {_names(unknown)}, whose outputs could not be compared.")
     return " ".join(found)
@@ -189,6 +198,10 @@ def _costs(results: Results) -> str:
         )
         for each in costs.break_evens
     ]
+    if others and not costs.break_evens:
+        volumes = sorted(volume for each in costs.ways for volume, _ in each.curve)
+        between = f"{words.count(volumes[0])} to {words.count(volumes[-1])} {costs.unit}" if volumes else ""
+        found += [f"No other way becomes the cheapest from {between}."] if volumes else []
     if costs.unverified:
         found.append("Nobody has verified the prices." if _all_unverified(results) else "Some prices are not verified.")
     return " ".join(found)

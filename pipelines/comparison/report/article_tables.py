@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pipelines.comparison.report import article, words
 from pipelines.comparison.report.data_table import DataTable, Heading, RowGroup, TableValue, text
+from pipelines.comparison.report.subject import subject_of
 from pipelines.comparison.results import Figure, Results, Way, WayKind
 
 _THEIRS, _OURS = "the article, on Dataflow", "here, on one machine"
@@ -83,7 +84,7 @@ def stream(results: Results) -> DataTable:
             Heading("messages", group=_OURS),
             Heading("total, min:s", group=_OURS),
             Heading(times, group=_OURS),
-            Heading("latency p99, ms", group=_OURS),
+            Heading(f"latency {subject_of(ours).short}", group=_OURS),
         ]
     loads = sorted({float(each.rate) for each in article.STREAM} | set(ours.loads if ours else ()))
     groups = tuple(
@@ -121,7 +122,7 @@ def _our_stream(ours: Results, way: Way | None, load: float) -> tuple[TableValue
     messages = _figure(ours, way, load, "rows_read")
     if total is None or messages is None:
         return (text(""),) * 4
-    latency = _figure(ours, way, load, "latency.total.p99")
+    latency = _figure(ours, way, load, subject_of(ours).figure)
     return (
         TableValue(words.count(round(messages.median))),
         _clock(total),

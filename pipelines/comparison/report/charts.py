@@ -11,6 +11,8 @@ from pipelines.comparison.report.speed_tables import STAGES
 from pipelines.comparison.report.subject import subject_of
 from pipelines.comparison.results import CostOfWay, Figure, Results
 
+_MOST_REACH = 4
+"""Times by which an axis goes beyond the medians for the sake of intervals."""
 _MOST_ROWS = 16
 """Of the table of a plot; of a curve with more points it has some."""
 _PARTS = {"start": ("start_s", 0), "work": ("work_s", 1), "end": ("end_s", 6)}
@@ -42,6 +44,7 @@ class LineChart:
       across: heading of the horizontal axis.
       up: heading of the vertical axis.
       lines: of the ways.
+      limits: where the vertical axis begins and ends; None if that follows from the figures.
       marks: values of the horizontal axis that are marked, with what they are.
       note: what a reader should know.
     """
@@ -51,6 +54,7 @@ class LineChart:
     across: str
     up: str
     lines: tuple[ChartLine, ...]
+    limits: tuple[float, float] | None = None
     marks: tuple[tuple[float, str], ...] = ()
     note: str = ""
 
@@ -144,7 +148,11 @@ def _course(line: ChartLine) -> str:
 
 
 def _value(found: Figure | None) -> TableValue:
-    return text("") if found is None else TableValue(words.number(found.median), words.interval(found))
+    return (
+        text("")
+        if found is None
+        else TableValue(words.number(found.median, most=words.DECIMALS), words.interval(found))
+    )
 
 
 def _segment(found: Segment | None) -> TableValue:
@@ -155,6 +163,7 @@ def _segment(found: Segment | None) -> TableValue:
 
 def charts(results: Results) -> list[Chart]:
     """Returns the plots of speed, those with nothing to show left out."""
+    subject = subject_of(results)
     if results.kind == "batch":
         found: list[LineChart] = [
             _lines(results, "time-against-size", "Time against size", "elapsed_s", "elapsed seconds"),
@@ -162,8 +171,16 @@ def charts(results: Results) -> list[Chart]:
         ]
     else:
         found = [
-            _lines(results, "latency-p99", "Latency against rate: p99", "latency.total.p99", "p99, ms"),
-            _lines(results, "latency-p50", "Latency against rate: median", "latency.total.p50", "p50, ms"),
+            _lines(
+                results,
+                "latency-against-rate",
+                f"Latency against rate: {subject.statistic}",
+                subject.figure,
+                subject.short,
+            ),
+            _lines(
+                results, "latency-median-against-rate", "Latency against rate: median", "latency.total.p50", "p50, ms"
+            ),
         ]
     return [each for each in found if each.lines]
 
@@ -179,8 +196,22 @@ def _lines(results: Results, file: str, title: str, name: str, up: str) -> LineC
         if points:
             lines.append(ChartLine(way.name, style, tuple(points)))
     unranked = sorted({way for each in results.rankings for way in each.not_ranked})
-    note = f"Not ranked everywhere: {words.listed(unranked)}; see the places above." if unranked else ""
-    return LineChart(file, title, across, up, tuple(lines), note=note)
+    notes = [f"Not ranked everywhere: {words.listed(unranked)}; see the places above."] if unranked else []
+    limits = _limits(lines)
+    if limits:
+        notes.append("Some intervals go on outside of the plot; its table has their ends.")
+    return LineChart(file, title, across, up, tuple(lines), limits, note=" ".join(notes))
+
+
+def _limits(lines: Sequence[ChartLine]) -> tuple[float, float] | None:
+    """Where an axis is to end so that wide intervals do not flatten all lines; None if they do not."""
+    figures = [figure for line in lines for _, figure in line.points]
+    if not figures:
+        return None
+    low, high = min(each.median for each in figures) / _MOST_REACH, max(each.median for each in figures) * _MOST_REACH
+    reach_low = min(each.median if each.low is None else each.low for each in figures)
+    reach_high = max(each.median if each.high is None else each.high for each in figures)
+    return (low, high) if reach_low < low or reach_high > high else None
 
 
 def parts_charts(results: Results) -> list[Chart]:
@@ -193,7 +224,7 @@ def parts_charts(results: Results) -> list[Chart]:
 
 
 def _parts(results: Results, load: float, file: str) -> PartsChart:
-    at = subject_of(results.kind).at(load)
+    at = subject_of(results).at(load)
     rows = []
     is_batch = results.kind == "batch"
     for way in results.ways:
@@ -241,8 +272,8 @@ def cost_chart(results: Results) -> LineChart | None:
         costs.unit,
         f"{costs.currency} a month",
         tuple(lines),
-        tuple(sorted(marks)),
-        _missing(costs.ways),
+        marks=tuple(sorted(marks)),
+        note=_missing(costs.ways),
     )
 
 
@@ -254,8 +285,8 @@ def _missing(ways: Sequence[CostOfWay]) -> str:
 FILES = (
     "time-against-size",
     "throughput-against-size",
-    "latency-p99",
-    "latency-p50",
+    "latency-against-rate",
+    "latency-median-against-rate",
     "where-time-goes-small",
     "where-time-goes-large",
     "cost-against-volume",

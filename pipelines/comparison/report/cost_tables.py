@@ -11,13 +11,14 @@ from pipelines.comparison.results import Costs, Results
 def month(costs: Costs) -> DataTable:
     """Returns the cost of a month at the stated volume, and what it is made of."""
     names = list(dict.fromkeys(name for way in costs.ways for name in way.parts))
+    lacks = any(way.missing for way in costs.ways)
     rows = tuple(
         (
             text(way.way),
             _amount(way.month, costs),
             *(_amount(way.parts.get(name), costs) for name in names),
             text("; ".join(way.fleet)),
-            text(", ".join(way.missing)),
+            *([text(", ".join(way.missing))] if lacks else []),
         )
         for way in costs.ways
     )
@@ -26,7 +27,7 @@ def month(costs: Costs) -> DataTable:
         (
             *headings("way", "a month", *(f"of this: {name}" for name in names)),
             Heading("what that takes", number=False),
-            Heading("prices that are missing", number=False),
+            *([Heading("prices that are missing", number=False)] if lacks else []),
         ),
         (RowGroup("", rows),),
     )
@@ -43,7 +44,7 @@ def runs(results: Results, costs: Costs) -> DataTable | None:
     loads = sorted({load for way in costs.ways for load in way.runs}, key=float)
     rows = tuple((text(way.way), *(_amount(way.runs.get(load), costs) for load in loads)) for way in costs.ways)
     what = "one run" if results.kind == "batch" else "an hour"
-    titles = headings("way", *(f"{words.count(float(load))} {subject_of(results.kind).load}" for load in loads))
+    titles = headings("way", *(f"{words.count(float(load))} {subject_of(results).load}" for load in loads))
     return (
         DataTable(f"Cost of {what} as it was measured, in {costs.currency}", titles, (RowGroup("", rows),))
         if loads

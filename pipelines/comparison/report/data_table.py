@@ -99,7 +99,7 @@ def figure(value: Figure | None, factor: float = 1.0) -> TableValue:
     """Returns a median with its interval; a dash if there is none."""
     if value is None:
         return TableValue(words.NONE)
-    return TableValue(words.number(value.median * factor), words.interval(value, factor))
+    return TableValue(words.number(value.median * factor, most=words.DECIMALS), words.interval(value, factor))
 
 
 def amount(value: Figure | None) -> TableValue:

@@ -26,6 +26,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 _WIDTH, _PLOT_HEIGHT, _LINE_HEIGHT = 4.6, 3.0, 0.21
 _DOTS_PER_INCH = 200
+_GAP = 0.014
+"""Between the points of two lines, of the axis' length."""
 _MOST_MARKS = 10
 """On a line; of a curve with more points some are marked."""
 _MOST_TICKS = 6
@@ -101,7 +103,7 @@ def _logarithmic(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
     axis.set_minor_formatter(NullFormatter())
     low, high = axis.get_view_interval()
-    if high / low < 30:
+    if high / low < 100:
         # Less than two powers of ten would leave an axis with one number.
         axis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0), numticks=12))
 
@@ -116,14 +118,14 @@ def _tick(value: float) -> str:
 def _draw_lines(drawing: Drawing, chart: LineChart) -> None:
     axes = drawing.add_subplot()
     handles: list[Any] = []
-    for line in chart.lines:
+    for index, line in enumerate(chart.lines):
         loads = [load for load, _ in line.points]
         values = [figure.median for _, figure in line.points]
         reaches = [[_reach(figure)[side] for _, figure in line.points] for side in (0, 1)]
         has_intervals = any(any(side) for side in reaches)
         handles.append(
             axes.errorbar(
-                loads,
+                [load * _apart(chart, index) for load in loads] if has_intervals else loads,
                 values,
                 yerr=reaches if has_intervals else None,
                 color=_color(line.style),
@@ -138,6 +140,8 @@ def _draw_lines(drawing: Drawing, chart: LineChart) -> None:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    if chart.limits:
+        axes.set_ylim(*chart.limits)
     labels = [_short(line.name, _LEGEND_WIDTH) for line in chart.lines]
     for value, what in chart.marks:
         is_stated = what == "stated volume"
@@ -153,6 +157,12 @@ def _draw_lines(drawing: Drawing, chart: LineChart) -> None:
         axes.set_xticks(loads)
     _plain(axes, "both")
     _legend(drawing, handles, labels, _PLOT_HEIGHT)
+
+
+def _apart(chart: LineChart, index: int) -> float:
+    """By how much the points of a line are moved, so that intervals at the same load can be told apart."""
+    loads = [load for line in chart.lines for load, _ in line.points]
+    return float((max(loads) / min(loads)) ** (_GAP * (index - (len(chart.lines) - 1) / 2)))
 
 
 def _reach(figure: Figure) -> tuple[float, float]:

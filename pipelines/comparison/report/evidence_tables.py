@@ -27,6 +27,7 @@ def parity(results: Results) -> DataTable | None:
             TableValue(words.count(each.failed_in_both)),
         )
         for each in results.parity
+        if each.error or each.way != each.reference
     )
     if not rows:
         return None
@@ -103,7 +104,7 @@ def differing_rows(results: Results) -> DataTable | None:
 
 def left_out(results: Results) -> DataTable | None:
     """Returns what was not run or not counted, and why; None if all was."""
-    subject = subject_of(results.kind)
+    subject = subject_of(results)
     rows = [(each.way, words.count(each.load), each.left_out) for each in results.cells if each.left_out]
     return words_table("What was left out, and why", ("way", subject.load, "why"), rows) if rows else None
 
@@ -115,7 +116,7 @@ def failures(results: Results) -> DataTable | None:
         for each in results.runs
         if each.error
     ]
-    titles = ("way", subject_of(results.kind).load, "round", "exit code", "error")
+    titles = ("way", subject_of(results).load, "round", "exit code", "error")
     return words_table("Runs that failed: no figure has them", titles, rows) if rows else None
 
 
@@ -126,7 +127,7 @@ def outliers(results: Results) -> DataTable | None:
         for each in results.runs
         if each.outlier and each.ok
     ]
-    titles = ("way", subject_of(results.kind).load, "round", "figure that is far off")
+    titles = ("way", subject_of(results).load, "round", "figure that is far off")
     return words_table("Runs far from the other rounds: all figures include them", titles, rows) if rows else None
 
 
@@ -154,7 +155,7 @@ def runs(results: Results) -> DataTable | None:
     titles = (
         Heading("begun", number=False),
         Heading("way", number=False),
-        Heading(subject_of(results.kind).load),
+        Heading(subject_of(results).load),
         Heading("round"),
         Heading("elapsed, s"),
         Heading("CPU s, pipeline"),

@@ -70,7 +70,7 @@ def rendered(results: Results, speed: list[Plot], parts: list[Plot], cost: Plot 
     environment.filters["sentence"] = lambda text: words.full_stop(words.upper_first(text))
     return environment.get_template(_TEMPLATE).render(
         results=results,
-        subject=subject_of(results.kind),
+        subject=subject_of(results),
         article=article,
         found=answer(results),
         when=words.when(results.manifest.begun, results.manifest.ended),

@@ -50,7 +50,7 @@ def ways(results: Results) -> DataTable:
 
 def ranking(results: Results) -> DataTable:
     """Returns the places of the ways at each load; those that are not ranked say why."""
-    subject = subject_of(results.kind)
+    subject = subject_of(results)
     groups = []
     for each in results.rankings:
         rows: list[tuple[TableValue, ...]] = [
@@ -92,7 +92,7 @@ def _measured(results: Results, caption: str, columns: Sequence[_Column], note: 
                 values = (each.shown(cell.figures.get(each.name)) for each in columns)
                 rows.append((text(way.name), *values))
         if rows:
-            groups.append(RowGroup(subject_of(results.kind).at(load), tuple(rows)))
+            groups.append(RowGroup(subject_of(results).at(load), tuple(rows)))
     titles = headings("way", *(each.heading for each in columns))
     return DataTable(caption, titles, tuple(groups), note) if groups else None
 

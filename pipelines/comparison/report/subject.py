@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import re
+from dataclasses import dataclass, replace
 
 from pipelines.comparison.report import words
+from pipelines.comparison.results import Results
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,16 @@ class Subject:
         """Returns a load in a sentence."""
         return f"{words.count(load)} {self.one}"
 
+    @property
+    def short(self) -> str:
+        """Returns the figure as the heading of an axis or a column."""
+        return "elapsed seconds" if self.unit == "s" else f"{self.statistic}, ms"
+
+    @property
+    def statistic(self) -> str:
+        """Returns which statistic of a latency the figure is, such as `p99`."""
+        return self.figure.rpartition(".")[2]
+
 
 _BATCH = Subject(
     load="rows",
@@ -50,11 +61,16 @@ _STREAM = Subject(
     loads="rates",
     one="messages a second",
     figure="latency.total.p99",
-    measure="latency that 99% of the messages stay below",
+    measure="latency",
     unit="ms",
 )
 
 
-def subject_of(kind: Literal["batch", "stream"]) -> Subject:
-    """Returns the words for a kind of comparison."""
-    return _BATCH if kind == "batch" else _STREAM
+def subject_of(results: Results) -> Subject:
+    """Returns the words for what a comparison is of."""
+    if results.kind == "batch":
+        return _BATCH
+    figure = results.rankings[0].figure if results.rankings else _STREAM.figure
+    percent = re.fullmatch(r"latency\.total\.p(\d+)", figure)
+    measure = f"latency that {percent[1]}% of the messages stay below" if percent else figure
+    return replace(_STREAM, figure=figure, measure=measure)

@@ -10,19 +10,28 @@ from pipelines.comparison.results import Figure
 
 NONE = "–"
 """Stands where there is no figure."""
+DECIMALS = 3
+"""Of seconds and milliseconds, at most: no clock of a run is better."""
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
 )  # fmt: skip
 
 
-def number(value: float, digits: int = 3) -> str:
+def number(value: float, digits: int = 3, most: int = 12) -> str:
     """Returns a number with so many digits that matter, and commas.
+
+    Args:
+      value: the number.
+      digits: that matter.
+      most: decimals, whatever matters.
 
     >>> number(4.1234), number(41.26), number(12345.6), number(0.00123), number(0)
     ('4.12', '41.3', '12,346', '0.00123', '0')
+    >>> number(0.00123, most=3), number(0.00001, most=3)
+    ('0.001', '0.000')
     """
-    return f"{value:,.{_decimals(value, digits)}f}"
+    return f"{value:,.{min(_decimals(value, digits), most)}f}"
 
 
 def _decimals(value: float, digits: int) -> int:
@@ -52,8 +61,8 @@ def interval(figure: Figure, factor: float = 1.0) -> str:
     """
     if figure.low is None or figure.high is None:
         return ""
-    decimals = _decimals(figure.median * factor, 3)
-    return f"{figure.low * factor:,.{decimals}f} to {figure.high * factor:,.{decimals}f}"
+    low, high = figure.low * factor, figure.high * factor
+    return f"{number(low, most=DECIMALS)} to {number(high, most=DECIMALS)}"
 
 
 def measured(figure: Figure, unit: str) -> str:

@@ -26,7 +26,7 @@ from pipelines.comparison.report import (
 from pipelines.comparison.report.answer import answer
 from pipelines.comparison.report.data_table import DataTable
 from pipelines.comparison.report.page import write
-from pipelines.comparison.results import Parity, Ranking, Results
+from pipelines.comparison.results import Figure, Parity, Ranking, Results
 from tests.servers import browser
 from tests.support import comparison_results as samples
 from tests.support import processes
@@ -81,7 +81,7 @@ def test_the_answer_of_a_stream_is_its_latency() -> None:
     found = answer(samples.stream())
     assert found.headline == "“direct, single” is fastest at all rates, from 50 to 5,000 messages a second."
     assert found.sentences[0].startswith(
-        "At 5,000 messages a second, “direct, single” is fastest: 7.28 ms (6.99 to 8.80)."
+        "At 5,000 messages a second, “direct, single” is fastest: p99 7.28 ms (6.99 to 8.80)."
     )
     assert "“endpoint, single” is not ranked at 5,000 messages a second: it fell behind" in found.cautions[0]
     # A cost that lacks a price is not held against the others.
@@ -98,6 +98,32 @@ def test_a_tie_is_called_a_tie() -> None:
         "In 10,000 rows, direct and “endpoint, micro-batches” are tied: direct 2.09 s (2.07 to 2.23) and "
     )
     assert lines(speed_tables.ranking(samples.tied()), "10,000 rows")[1][1] == "1 (tied)"
+
+
+def test_all_are_tied() -> None:
+    results = samples.batch()
+    rankings = [
+        ranking.model_copy(
+            update={"places": tuple(each.model_copy(update={"place": 1, "tied": True}) for each in ranking.places)}
+        )
+        for ranking in results.rankings
+    ]
+    found = answer(results.model_copy(update={"rankings": tuple(rankings)}))
+    assert found.headline == "All ways that are ranked are tied at all sizes, from 10,000 to 1,000,000 rows."
+    assert found.sentences[0].startswith("In 1,000,000 rows, all 3 ways that are ranked are tied: direct 4.22 s (")
+
+
+def test_the_figure_of_the_ranking_is_the_one_that_is_named() -> None:
+    results = samples.stream()
+    rankings = tuple(each.model_copy(update={"figure": "latency.total.p95"}) for each in results.rankings)
+    results = results.model_copy(update={"rankings": rankings})
+    assert (
+        answer(results).sentences[0].startswith("At 5,000 messages a second, “direct, single” is fastest: p95 6.25 ms")
+    )
+    assert "95% of the messages" in speed_tables.ranking(results).caption
+    assert charts.charts(results)[0].title == "Latency against rate: p95"
+    table = article_tables.stream(results)
+    assert table.headings[-1].text == "latency p95, ms"
 
 
 def test_a_tie_further_down() -> None:
@@ -333,7 +359,7 @@ class _Outline(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-@pytest.mark.parametrize("name", _MAKERS)
+@pytest.mark.parametrize("name", [*SHOWN, "with_failures", "no_costs", "empty"])
 def test_the_page_is_one_file_without_scripts(name: str, folders: Callable[[str], Path]) -> None:
     page = (folders(name) / "report.html").read_text("utf-8")
     found = _Outline(page)
@@ -406,8 +432,26 @@ def test_matplotlib_and_jinja_wait_until_they_are_needed() -> None:
 
 def test_not_all_ways_were_compared() -> None:
     results = samples.batch()
-    found = answer(results.model_copy(update={"parity": results.parity[:1]}))
+    found = answer(results.model_copy(update={"parity": results.parity[:2]}))
     assert found.agreement == "The same outputs as direct: “endpoint, micro-batches”."
+
+
+def test_wide_intervals_do_not_flatten_the_lines() -> None:
+    assert all(each.limits is None for each in charts.charts(samples.batch()) if isinstance(each, charts.LineChart))
+    results = samples.batch()
+    wide = Figure(median=4.0, low=0.02, high=900.0, rounds=2)
+    cells = (results.cells[0].model_copy(update={"figures": {"elapsed_s": wide}}), *results.cells[1:])
+    time, *_ = charts.charts(results.model_copy(update={"cells": cells}))
+    assert isinstance(time, charts.LineChart)
+    assert time.limits == (pytest.approx(2.24 / 4, rel=0.01), pytest.approx(4 * 113.3, rel=0.01))
+    assert "Some intervals go on outside of the plot" in time.note
+    assert time.table.groups[0].rows[0][1] == ("4.00", "0.020 to 900", 1)
+
+
+def test_the_cheapest_way_may_stay_the_cheapest() -> None:
+    costs = samples.batch_costs().model_copy(update={"break_evens": ()})
+    found = answer(samples.batch(costs=costs)).costs
+    assert "No other way becomes the cheapest from 1,000 to 1,000,000,000 rows a day." in found
 
 
 def test_a_curve_of_many_points_is_a_short_table() -> None:
