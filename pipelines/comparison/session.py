@@ -30,7 +30,8 @@ from pipelines.plan import Plan
 from pipelines.planning.planner import make_plan
 
 RANKED_BY = {"batch": "elapsed_s", "stream": "latency.total.p99"}
-_LONGEST_S = 600.0
+_LONGEST_S = 120.0
+"""That a run may take at least, whatever was expected."""
 Tell = Callable[[str], None]
 
 
@@ -219,7 +220,7 @@ class ComparisonSession:
             trial.clear()
 
     def _execute(self, trial: TrialCommand, round: int, expected: float = 0.0) -> Run:
-        limit = max(_LONGEST_S, 3 * expected)
+        limit = max(_LONGEST_S, 4 * expected)
         return commands.run(trial.command, round, self._work / "command.log", limit, trial.publish)
 
     @cached_property
