@@ -17,7 +17,7 @@ from typing import Any
 
 from model.secrets import masked
 from pipelines.comparison.results import Run
-from pipelines.comparison.servers import RunningServer
+from pipelines.comparison.servers import RunningServer, peak_mb_of
 
 _SAID = 4_000
 _LOOK_S = 0.05
@@ -127,7 +127,7 @@ def _execute(words: Sequence[str], log: Path, limit_s: float) -> Ended:
     reaped = False
     in_time = True
     try:
-        with _KilledAfter(process, limit_s) as late, process.stdout:
+        with _KilledAfter(process, limit_s) as late, _Watched(process.pid) as watched, process.stdout:
             out = process.stdout.read()
             told = time.monotonic() - begun
             _, status, used = os.wait4(process.pid, 0)
@@ -144,7 +144,7 @@ def _execute(words: Sequence[str], log: Path, limit_s: float) -> Ended:
         time.monotonic() - begun,
         told,
         used.ru_utime + used.ru_stime,
-        used.ru_maxrss / _KILOBYTES,
+        watched.peak_mb or used.ru_maxrss / _KILOBYTES,
         in_time,
     )
 
@@ -186,6 +186,34 @@ class _Publisher:
         if process.poll() is None:
             process.terminate()
         process.wait()
+
+
+class _Watched:
+    """Looks at the memory of a process until the block ends.
+
+    What the kernel tells at its end has the memory of the process that started it, if that is larger.
+
+    Attributes:
+      peak_mb: the most that was seen; 0 where the system does not tell.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.peak_mb = 0.0
+        self._pid = pid
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+
+    def _watch(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            self.peak_mb = max(self.peak_mb, peak_mb_of(self._pid) or 0.0)
+
+    def __enter__(self) -> _Watched:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 class _KilledAfter:

@@ -21,6 +21,15 @@ _END_S = 15
 _SAID = 2_000
 
 
+def peak_mb_of(pid: int) -> float | None:
+    """Returns the most resident memory of a process so far; None if it has ended, or the system does not tell."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
 class RunningServer:
     """Runs `python -m model.serve` until it is closed.
 
@@ -85,12 +94,8 @@ class RunningServer:
     @property
     def peak_mb(self) -> float:
         """Returns its most resident memory; what it has now, where the system does not tell."""
-        try:
-            for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) / 1024
-        except OSError:
-            pass
+        if (peak := peak_mb_of(self._process.pid)) is not None:
+            return peak
         try:
             return float(self._seen.memory_info().rss) / (1 << 20)
         except psutil.Error:
