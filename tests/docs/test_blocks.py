@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipelines.config.base import Strict
-from pipelines.config.load import PACKAGED, PACKAGED_STREAM, load
+from pipelines.config.load import PACKAGED, PACKAGED_STREAM, load, load_comparison
 from tests.docs.blocks import DOCUMENTS, LANGUAGES, Block, blocks_of, commands_of
 from tests.docs.commands import Shell, differences, problem_of, python, settled
 from tests.support.commands import ROOT
@@ -119,6 +119,10 @@ def check_json(block: Block, folder: Path) -> None:
     if block.mark == "file":
         (folder / block.said).write_text(block.text, "utf-8")
     path = folder / "example.json"
+    if "config" in content:
+        path.write_text(block.text, "utf-8")
+        load_comparison(str(path))
+        return
     path.write_text(json.dumps(merged(packaged_for(content), content)), "utf-8")
     assert isinstance(load(str(path)), Strict), block.place
 
