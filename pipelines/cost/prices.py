@@ -26,7 +26,7 @@ class Price(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    amount: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    amount: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
     date: Annotated[str, Field(pattern=r"^\d{4}(-\d{2}){0,2}$")]
     source: Annotated[str, Field(min_length=1)]
     verified: bool = False

@@ -23,6 +23,7 @@ from pipelines.comparison.recommendation_view import show
 from pipelines.comparison.results import Parity, Results
 from pipelines.cost.assumptions import Assumptions
 from pipelines.cost.machines import NODES
+from tests.support import comparison_results
 from tests.support.commands import ROOT, Command, Result
 from tests.support.machine_search import searched
 from tests.support.priced_results import (
@@ -399,6 +400,45 @@ def test_files_that_are_wrong(run: Command, tmp_path: Path, content: str, said: 
     assert 1 <= len(result.errors) == len(result.err.splitlines()) <= 21
     assert f"error: {path}: {said}" in result.err
     assert "\x1b" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [
+        (comparison_results.batch, 0),
+        (comparison_results.stream, 0),
+        (comparison_results.tied, 0),
+        (comparison_results.disagreeing, 0),
+        (comparison_results.with_failures, 0),
+        (comparison_results.hostile, 0),
+        (comparison_results.all_failed, 3),
+        (comparison_results.empty, 2),
+    ],
+)
+def test_results_as_comparisons_write_them(
+    run: Command, saved: Callable[[Results], str], made: Callable[[], Results], code: int
+) -> None:
+    result = run("--results", saved(made()))
+    assert result.code == code, result
+    assert "Traceback" not in result.err
+    if code == 0:
+        assert "recommended: " in result.out
+        assert "\x1b" not in result.out
+
+
+@pytest.mark.parametrize("value", [5e-324, 0.0, 0.5, 1e15], ids=str)
+@pytest.mark.parametrize("name", ["rows_read", "pipeline_cpu_s", "server_cpu_s", "pipeline_peak_mb"])
+def test_figures_that_cannot_be_end_in_no_traceback(run: Command, tmp_path: Path, name: str, value: float) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for cell in content["cells"]:
+            if name in cell["figures"]:
+                cell["figures"][name] = {"median": value}
+
+    path = tmp_path / "results.json"
+    path.write_text(broken(change), "utf-8")
+    result = run("--results", str(path), "--rows-a-day", "1000000B")
+    assert result.code in (0, 3), result
+    assert "Traceback" not in result.err
 
 
 def test_a_file_that_is_too_large(run: Command, tmp_path: Path) -> None:
