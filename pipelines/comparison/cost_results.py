@@ -51,7 +51,7 @@ class BreakEven(ResultPart):
     above: str
 
 
-class Costs(ResultPart):
+class WayCosts(ResultPart):
     """Says what the ways cost, at the prices of a file.
 
     Attributes:

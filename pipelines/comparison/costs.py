@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from pipelines.comparison.demands import counted, demand_at, demand_of, ranked, rows_of
-from pipelines.comparison.results import BreakEven, CostOfWay, Costs, Results, Way
+from pipelines.comparison.results import BreakEven, CostOfWay, Results, Way, WayCosts
 from pipelines.cost.assumptions import Assumptions
 from pipelines.cost.break_evens import flips, readable, volumes_between
 from pipelines.cost.machines import DISK, NODES, PUBSUB, STREAMED, TABLE, Tariff, worker_prices
@@ -19,7 +19,7 @@ _CURVE_A_DECADE = 8
 _LEAST, _MOST = 1e-3, 1e15
 
 
-def costs_of(results: Results, prices: Prices, assumptions: Assumptions) -> Costs:
+def costs_of(results: Results, prices: Prices, assumptions: Assumptions) -> WayCosts:
     """Returns what each way that is ranked costs.
 
     Args:
@@ -32,7 +32,7 @@ def costs_of(results: Results, prices: Prices, assumptions: Assumptions) -> Cost
     ways = ranked(results)
     low, high = _range(results, volume)
     names = _prices(results, ways)
-    return Costs(
+    return WayCosts(
         currency=prices.currency,
         volume=volume,
         unit=UNITS[results.kind],

@@ -18,7 +18,7 @@ import psutil
 from inference.saved_model import files as model_files
 from model.secrets import masked
 from model.version import PROJECT, __version__
-from pipelines.comparison.results import Machine, Manifest, Run
+from pipelines.comparison.results import ComparisonManifest, Machine, Run
 from pipelines.plan import Plan
 
 _LIBRARIES = ("apache-beam", "tensorflow", "pyarrow", "numpy")
@@ -76,7 +76,7 @@ def hash_of(content: Any) -> str:
 
 def manifest_of(
     plan: Plan, config_path: str, config_hash: str, source: str, runs: Iterable[Run], times: tuple[str, str]
-) -> Manifest:
+) -> ComparisonManifest:
     """Makes the manifest of a comparison.
 
     Args:
@@ -89,7 +89,7 @@ def manifest_of(
     """
     model = plan.model.path if plan.config.model.type == "saved_model" else ""
     versions = {"python": platform.python_version(), "beam-tf-predict": __version__}
-    return Manifest(
+    return ComparisonManifest(
         begun=times[0],
         ended=times[1],
         command=masked(" ".join([PROJECT, "compare", *map(shlex.quote, sys.argv[1:])])),

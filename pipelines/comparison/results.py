@@ -6,26 +6,26 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.comparison.cost_results import BreakEven, CostOfWay, Costs, Positive, ResultPart
+from pipelines.comparison.cost_results import BreakEven, CostOfWay, Positive, ResultPart, WayCosts
 
 __all__ = [
     "BreakEven",
     "Cell",
+    "ComparisonManifest",
     "CostOfWay",
-    "Costs",
     "Difference",
     "Disagreement",
     "Figure",
     "Machine",
-    "Manifest",
     "Parity",
-    "Place",
     "Positive",
+    "RankedPlace",
     "Ranking",
     "ResultPart",
     "Results",
     "Run",
     "Way",
+    "WayCosts",
     "WayKind",
 ]  # fmt: skip
 
@@ -65,7 +65,7 @@ class Machine(ResultPart):
     system: str
 
 
-class Manifest(ResultPart):
+class ComparisonManifest(ResultPart):
     """Says what is needed to repeat a comparison.
 
     Attributes:
@@ -261,7 +261,7 @@ class Parity(ResultPart):
     error: str = ""
 
 
-class Place(ResultPart):
+class RankedPlace(ResultPart):
     """Says which place a way takes at one load.
 
     Attributes:
@@ -291,7 +291,7 @@ class Ranking(ResultPart):
 
     load: Positive
     figure: str
-    places: tuple[Place, ...]
+    places: tuple[RankedPlace, ...]
     not_ranked: dict[str, str] = {}
 
 
@@ -316,14 +316,14 @@ class Results(ResultPart):
     format: Literal[1] = 1
     kind: Literal["batch", "stream"]
     name: str
-    manifest: Manifest
+    manifest: ComparisonManifest
     ways: tuple[Way, ...]
     loads: tuple[Positive, ...]
     runs: tuple[Run, ...]
     cells: tuple[Cell, ...]
     parity: tuple[Parity, ...]
     rankings: tuple[Ranking, ...]
-    costs: Costs | None = None
+    costs: WayCosts | None = None
     notes: tuple[str, ...] = ()
 
     def way(self, name: str) -> Way:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipelines.comparison.results import Cell, Figure, Place, Ranking, Run
+from pipelines.comparison.results import Cell, Figure, RankedPlace, Ranking, Run
 
 STUDENT_95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
@@ -157,14 +157,14 @@ def ranking(load: float, name: str, contestants: Sequence[Contestant], not_ranke
             groups[-1].append(each)
         else:
             groups.append([each])
-    places: list[Place] = []
+    places: list[RankedPlace] = []
     for group in groups:
         place = len(places) + 1
         for each in group:
             value = each.figure.median
             best = ordered[0].figure.median
             ratio = value / best if best > 0 else 1.0
-            places.append(Place(way=each.way, place=place, value=value, ratio=ratio, tied=len(group) > 1))
+            places.append(RankedPlace(way=each.way, place=place, value=value, ratio=ratio, tied=len(group) > 1))
     return Ranking(load=load, figure=name, places=tuple(places), not_ranked=not_ranked)
 
 

@@ -9,19 +9,19 @@ from typing import Any, Literal
 from pipelines.comparison.results import (
     BreakEven,
     Cell,
+    ComparisonManifest,
     CostOfWay,
-    Costs,
     Difference,
     Disagreement,
     Figure,
     Machine,
-    Manifest,
     Parity,
-    Place,
+    RankedPlace,
     Ranking,
     Results,
     Run,
     Way,
+    WayCosts,
 )
 
 DIRECT, MICRO, SINGLE, JOB = "direct", "endpoint, micro-batches", "endpoint, single", "batch job"
@@ -261,7 +261,7 @@ def _summed(
         order = sorted((c for c in here if c.figures), key=lambda cell: cell.figures[figure].median)
         best = order[0].figures[figure].median
         places = [
-            Place(way=each.way, place=place, value=(value := each.figures[figure].median), ratio=value / best)
+            RankedPlace(way=each.way, place=place, value=(value := each.figures[figure].median), ratio=value / best)
             for place, each in enumerate(order, 1)
         ]
         missing = {cell.way: cell.left_out for cell in here if not cell.figures}
@@ -299,9 +299,9 @@ def _without(ranking: Ranking, way: str, why: str) -> Ranking:
     return ranking.model_copy(update={"places": places, "not_ranked": {**ranking.not_ranked, way: why}})
 
 
-def _manifest(kind: str) -> Manifest:
+def _manifest(kind: str) -> ComparisonManifest:
     machine = Machine(cpu="AMD EPYC 7B13", cores=2, memory_gb=15.6, system="Linux 6.1, Debian 12")
-    return Manifest(
+    return ComparisonManifest(
         begun="2026-11-26T22:00:00Z", ended="2026-11-26T23:14:09Z",
         command=f"beam-tf-predict compare --config configs/compare-{kind}.json --out out/compare-{kind}",
         config=f"configs/compare-{kind}.json", config_hash="5f3c" * 16,
@@ -322,9 +322,9 @@ def _priced(way: str, fixed: float, per_volume: float, loads: Sequence[float], *
     )  # fmt: skip
 
 
-def batch_costs() -> Costs:
+def batch_costs() -> WayCosts:
     """Costs of a month of batch runs."""
-    return Costs(
+    return WayCosts(
         currency="USD", volume=1_000_000, unit="rows a day",
         ways=(
             _priced(DIRECT, 0.4, 2.4e-6, SIZES, fleet=("1 worker n1-standard-2 for 4 minutes a day",)),
@@ -341,10 +341,10 @@ def batch_costs() -> Costs:
     )  # fmt: skip
 
 
-def stream_costs() -> Costs:
+def stream_costs() -> WayCosts:
     """Costs of a month of streams."""
     micro = STREAM_WAYS[1].name
-    return Costs(
+    return WayCosts(
         currency="USD", volume=500, unit="messages a second",
         ways=(
             _priced(DIRECT_SINGLE, 61.0, 0.012, RATES, fleet=("1 worker n1-standard-2, all month",)),

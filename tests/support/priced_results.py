@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pipelines.comparison.results import (
     Cell,
+    ComparisonManifest,
     Figure,
     Machine,
-    Manifest,
-    Place,
+    RankedPlace,
     Ranking,
     Results,
     Way,
@@ -143,15 +143,15 @@ def _ranking(kind: str, figure: str, ways: Mapping[str, MeasuredWay], load: floa
     }
     best = min(values.values(), default=1.0)
     places = [
-        Place(way=name, place=index, value=value, ratio=value / best)
+        RankedPlace(way=name, place=index, value=value, ratio=value / best)
         for index, (name, value) in enumerate(sorted(values.items(), key=lambda item: item[1]), 1)
     ]
     return Ranking(load=load, figure=figure, places=tuple(places), not_ranked=refused)
 
 
-def _manifest() -> Manifest:
+def _manifest() -> ComparisonManifest:
     shared: dict[str, Any] = {"config_hash": "0" * 64, "model_hash": "1" * 64}
-    return Manifest(
+    return ComparisonManifest(
         begun="2026-11-27T01:00:00+00:00",
         ended="2026-11-27T01:10:00+00:00",
         command="a test",

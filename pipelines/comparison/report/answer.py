@@ -9,7 +9,7 @@ from itertools import groupby
 
 from pipelines.comparison.report import words
 from pipelines.comparison.report.subject import Subject, subject_of
-from pipelines.comparison.results import Parity, Place, Ranking, Results
+from pipelines.comparison.results import Parity, RankedPlace, Ranking, Results
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _at_load(results: Results, subject: Subject, ranking: Ranking) -> str:
     return " ".join([start, *_others(places)])
 
 
-def _others(places: Sequence[Place]) -> list[str]:
+def _others(places: Sequence[RankedPlace]) -> list[str]:
     others = [each for each in places if each.place > 1]
     if not others:
         return []
@@ -138,7 +138,7 @@ def _others(places: Sequence[Place]) -> list[str]:
     return found
 
 
-def _measured(results: Results, subject: Subject, ranking: Ranking, place: Place) -> str:
+def _measured(results: Results, subject: Subject, ranking: Ranking, place: RankedPlace) -> str:
     cell = results.cell(place.way, ranking.load)
     figure = cell.figures.get(ranking.figure) if cell else None
     name = "" if results.kind == "batch" else f"{subject.statistic} "

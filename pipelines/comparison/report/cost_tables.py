@@ -5,10 +5,10 @@ from __future__ import annotations
 from pipelines.comparison.report import words
 from pipelines.comparison.report.data_table import DataTable, Heading, RowGroup, TableValue, headings, text, words_table
 from pipelines.comparison.report.subject import subject_of
-from pipelines.comparison.results import Costs, Results
+from pipelines.comparison.results import Results, WayCosts
 
 
-def month(costs: Costs) -> DataTable:
+def month(costs: WayCosts) -> DataTable:
     """Returns the cost of a month at the stated volume, and what it is made of."""
     names = list(dict.fromkeys(name for way in costs.ways for name in way.parts))
     lacks = any(way.missing for way in costs.ways)
@@ -33,13 +33,13 @@ def month(costs: Costs) -> DataTable:
     )
 
 
-def _amount(value: float | None, costs: Costs) -> TableValue:
+def _amount(value: float | None, costs: WayCosts) -> TableValue:
     return TableValue(
         words.NONE if value is None else words.money(value, costs.currency).removeprefix(costs.currency + " ")
     )
 
 
-def runs(results: Results, costs: Costs) -> DataTable | None:
+def runs(results: Results, costs: WayCosts) -> DataTable | None:
     """Returns the cost of a run at each load; None if none is known."""
     loads = sorted({load for way in costs.ways for load in way.runs}, key=float)
     rows = tuple((text(way.way), *(_amount(way.runs.get(load), costs) for load in loads)) for way in costs.ways)
@@ -52,7 +52,7 @@ def runs(results: Results, costs: Costs) -> DataTable | None:
     )
 
 
-def break_evens(costs: Costs) -> DataTable | None:
+def break_evens(costs: WayCosts) -> DataTable | None:
     """Returns where the cheapest way changes; None if it does not."""
     rows = tuple(
         (TableValue(words.number(each.volume)), text(each.below), text(each.above)) for each in costs.break_evens
@@ -61,11 +61,11 @@ def break_evens(costs: Costs) -> DataTable | None:
     return DataTable("Where the cheapest way changes", titles, (RowGroup("", rows),)) if rows else None
 
 
-def prices(costs: Costs) -> DataTable | None:
+def prices(costs: WayCosts) -> DataTable | None:
     """Returns the prices with their dates and sources, and whether somebody has verified them; None without any."""
     rows = [(each, "unverified" if _is_unverified(each, costs) else "verified") for each in costs.prices]
     return words_table("Prices", ("price, with its date and source", "state"), rows) if rows else None
 
 
-def _is_unverified(price: str, costs: Costs) -> bool:
+def _is_unverified(price: str, costs: WayCosts) -> bool:
     return any(price == name or price.startswith((f"{name}:", f"{name} ")) for name in costs.unverified)

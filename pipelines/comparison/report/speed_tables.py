@@ -17,7 +17,7 @@ from pipelines.comparison.report.data_table import (
     words_table,
 )
 from pipelines.comparison.report.subject import subject_of
-from pipelines.comparison.results import Figure, Place, Results
+from pipelines.comparison.results import Figure, RankedPlace, Results
 
 STAGES = {"lag": "before it was read", "wait": "waiting for a batch", "model": "in the model", "total": "total"}
 """Stages of a message, in words."""
@@ -75,7 +75,7 @@ def ranking(results: Results) -> DataTable:
     )
 
 
-def _value(results: Results, place: Place, load: float, name: str) -> TableValue:
+def _value(results: Results, place: RankedPlace, load: float, name: str) -> TableValue:
     cell = results.cell(place.way, load)
     found = cell.figures.get(name) if cell else None
     return figure(found) if found else TableValue(words.number(place.value))
