@@ -7,6 +7,7 @@ from pipelines.cost.fits import LinearFit, fitted
 from pipelines.cost.ways import Demand
 
 _MB_A_GB = 1024
+_MOST_OFF = 1000.0
 
 
 def ranked(results: Results) -> list[Way]:
@@ -60,7 +61,10 @@ def spread(results: Results, way: str) -> tuple[float, float] | None:
         if figure.low is None or figure.high is None or figure.median <= 0:
             continue
         known = True
-        low, high = min(low, max(0.0, figure.low / figure.median)), max(high, figure.high / figure.median)
+        low, high = (
+            min(low, max(0.0, figure.low / figure.median)),
+            max(high, min(figure.high / figure.median, _MOST_OFF)),
+        )
     return (low, high) if known else None
 
 
