@@ -11,7 +11,8 @@ tried first: if they fail alike, the run ends after these few calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,9 @@ Explain = Callable[[Exception], Failure]
 Outcome = Mapping[str, pa.Array] | Exception
 PROBES = 32
 """Single rows that are tried, from all over those at hand, where nothing has ever succeeded."""
+
+_MOST_AHEAD = 2048
+"""Calls that are handed to threads before what came of the first is known: more than there may be threads."""
 
 MANY_PARTS = 16
 """Parts that a failed piece is cut into where twice as many calls as this have failed, one after the other."""
@@ -223,15 +227,22 @@ def call_in_slices(
                 done.judge(tried)
             pending += done.settle(piece, outcome)[::-1]
         return done
-    running = {pool.submit(attempt, piece): piece for piece in reversed(pending)}
+    running: dict[Future[Outcome], Piece] = {}
+    # Waiting for the first of many futures looks at all of them, each time.
+    ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
+
     try:
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                outcome = future.result()
-                if probes := done.probes(outcome):
-                    done.judge(list(pool.map(attempt, probes)))
-                smaller = done.settle(running.pop(future), outcome)
-                running.update({pool.submit(attempt, piece): piece for piece in smaller})
+        while pending or running:
+            while pending and len(running) < _MOST_AHEAD:
+                piece = pending.pop()
+                future = pool.submit(attempt, piece)
+                running[future] = piece
+                future.add_done_callback(ended.put)
+            future = ended.get()
+            outcome = future.result()
+            if probes := done.probes(outcome):
+                done.judge(list(pool.map(attempt, probes)))
+            pending += done.settle(running.pop(future), outcome)[::-1]
     finally:
         for future in running:
             future.cancel()
