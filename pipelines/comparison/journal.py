@@ -13,7 +13,7 @@ _MOST_BYTES = 64 << 20
 
 
 class Journal:
-    """Appends what has been measured to a file of lines; what another comparison has left is forgotten.
+    """Appends what has been measured to a file of lines; what another comparison has left is put aside.
 
     Args:
       path: of the file.
@@ -31,6 +31,8 @@ class Journal:
         if not self._read(identity):
             self.runs, self.parity = [], []
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                path.replace(path.with_name(f"earlier-{path.name}"))
             path.write_text(json.dumps({"identity": identity}) + "\n", "utf-8")
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.comparison.results import Cell, Figure, RankedPlace, Ranking, Run
@@ -30,35 +30,79 @@ SHOWN = ("elapsed_s", "start_s", "work_s", "end_s", "pipeline_cpu_s", "server_cp
 """The members of a run that are summed up as they are."""
 
 
-def figure(values: Sequence[float]) -> Figure:
+@dataclass(frozen=True)
+class Spread:
+    """Says how much a figure varies between rounds, over all ways and loads.
+
+    Attributes:
+      deviation: standard deviation of the logarithms of its values, within ways and loads.
+      freedom: degrees of freedom: rounds less the number of ways and loads.
+    """
+
+    deviation: float
+    freedom: int
+
+
+def spread(groups: Iterable[Sequence[float]]) -> Spread | None:
+    """Returns how much the values of groups vary within them; None where values are not all above 0, or too few.
+
+    >>> spread([[1.0, 1.1], [10.0, 11.0], [5.0]]).freedom
+    2
+    """
+    squares, freedom = 0.0, 0
+    for values in groups:
+        if min(values) <= 0:
+            return None
+        logs = [math.log(value) for value in values]
+        center = statistics.fmean(logs)
+        squares += sum((each - center) ** 2 for each in logs)
+        freedom += len(values) - 1
+    return Spread(math.sqrt(squares / freedom), freedom) if freedom else None
+
+
+def figure(values: Sequence[float], shared: Spread | None = None) -> Figure:
     """Sums up the values of rounds.
 
     From six values on, the interval lies between two of them, by their ranks, whatever their distribution. Of fewer,
-    it is Student's, of the logarithms where all values are positive: times vary by factors.
+    it is Student's, of the logarithms where all values are above 0: times vary by factors. Few values tell little of
+    how much they vary; what all ways and loads tell of it together is taken, unless these vary more.
+
+    Args:
+      values: of the rounds.
+      shared: how much values of other ways and loads vary too.
 
     >>> figure([3.0])
     Figure(median=3.0, low=None, high=None, rounds=1)
     >>> found = figure([1.0, 1.1, 1.2])
     >>> found.median, round(found.low, 2), round(found.high, 2)
     (1.1, 0.87, 1.38)
+    >>> found = figure([1.0, 1.1], Spread(0.05, 20))
+    >>> round(found.low, 2), round(found.high, 2)
+    (0.95, 1.16)
     """
     ordered = sorted(values)
     count = len(ordered)
     median = statistics.median(ordered)
-    if count == 1:
+    is_positive = ordered[0] > 0
+    if count == 1 and (shared is None or not is_positive):
         return Figure(median=median)
     if count >= _FEWEST_FOR_RANKS:
         rank = _low_rank(count)
         return Figure(median=median, low=ordered[rank], high=ordered[count - 1 - rank], rounds=count)
-    reach = STUDENT_95[count - 2] / math.sqrt(count)
-    if ordered[0] > 0:
+    if is_positive:
         logs = [math.log(value) for value in ordered]
-        center, half = statistics.fmean(logs), reach * statistics.stdev(logs)
-        low, high = math.exp(center - half), math.exp(min(center + half, 700.0))
+        center, own = statistics.fmean(logs), statistics.stdev(logs) if count > 1 else 0.0
+        deviation, freedom = (own, count - 1) if shared is None else (max(own, shared.deviation), shared.freedom)
+        half = _student(freedom) * deviation / math.sqrt(count)
+        low, high = math.exp(max(center - half, -700.0)), math.exp(min(center + half, 700.0))
     else:
-        center, half = statistics.fmean(ordered), reach * statistics.stdev(ordered)
+        center, half = statistics.fmean(ordered), _student(count - 1) * statistics.stdev(ordered) / math.sqrt(count)
         low, high = center - half, center + half
     return Figure(median=median, low=min(low, median), high=max(high, median), rounds=count)
+
+
+def _student(freedom: int) -> float:
+    return STUDENT_95[min(freedom, len(STUDENT_95)) - 1]
 
 
 def _low_rank(count: int) -> int:
@@ -119,12 +163,34 @@ def figures_of(run: Run) -> dict[str, float]:
     return found
 
 
-def cell(way: str, load: float, runs: Iterable[Run], left_out: str = "") -> Cell:
-    """Sums up the runs of a way at a load."""
+def spreads(runs: Iterable[Run]) -> dict[str, Spread]:
+    """Returns how much each figure varies between the rounds of the same way and load."""
+    groups: dict[str, dict[tuple[str, float], list[float]]] = {}
+    for run in runs:
+        if run.ok and run.round:
+            for name, value in figures_of(run).items():
+                groups.setdefault(name, {}).setdefault((run.way, run.load), []).append(value)
+    found = {name: spread(by_slot.values()) for name, by_slot in groups.items()}
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def cell(
+    way: str, load: float, runs: Iterable[Run], left_out: str = "", shared: Mapping[str, Spread] | None = None
+) -> Cell:
+    """Sums up the runs of a way at a load.
+
+    Args:
+      way: name of the way.
+      load: the load.
+      runs: all runs.
+      left_out: why it was not run.
+      shared: how much each figure varies, see `spreads`.
+    """
     counted = [figures_of(run) for run in runs if run.ok and run.round and (run.way, run.load) == (way, load)]
     # A figure that a run does not have is in no sum.
     names = [name for name in (counted[0] if counted else {}) if all(name in each for each in counted)]
-    figures = {name: figure([each[name] for each in counted]) for name in names}
+    known = shared or {}
+    figures = {name: figure([each[name] for each in counted], known.get(name)) for name in names}
     return Cell(way=way, load=load, figures=figures, left_out=left_out)
 
 

@@ -79,6 +79,7 @@ class Measured:
 
     def _cells(self, runs: Sequence[Run]) -> list[Cell]:
         errors = {found.way: found.error for found in self.parity if found.error}
+        shared = statistics.spreads(runs)
         cells = []
         for way in self.ways:
             for load in self.loads:
@@ -86,7 +87,7 @@ class Measured:
                 if not way.is_run_at(load):
                     left_out = left_out or f"it is run at {way.max_load:,g} at most (max_load)"
                 left_out = left_out or self.schedule.left_out(Slot(way.name, load), runs)
-                cells.append(statistics.cell(way.name, load, runs, left_out))
+                cells.append(statistics.cell(way.name, load, runs, left_out, shared))
         return cells
 
     def _ranking(self, load: float, cells: Sequence[Cell], runs: Sequence[Run]) -> Ranking:

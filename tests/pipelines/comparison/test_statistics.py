@@ -14,6 +14,7 @@ from pipelines.comparison.statistics import (
     outliers,
     overlap,
     ranking,
+    spread,
     with_outliers,
 )
 
@@ -39,6 +40,26 @@ def test_a_figure_lies_in_its_interval(values: list[float]) -> None:
     assert found.low <= found.median <= found.high
     assert found.rounds == len(values)
     assert min(values) <= found.median <= max(values)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_few_rounds_share_what_is_known_of_their_spread(rounds: int) -> None:
+    draws = np.random.default_rng(rounds).lognormal(1.0, 0.1, (400, 10, rounds + 1))
+    covered = []
+    for comparison in draws:
+        groups = [row.tolist() for row in comparison]
+        # The last group has a round less than the others.
+        groups[-1] = groups[-1][:rounds]
+        found = figure(groups[-1], spread(groups))
+        covered.append(found.low <= np.e <= found.high)
+    assert 0.92 <= np.mean(covered) <= 0.995
+
+
+def test_a_way_that_varies_more_than_the_others_has_its_own_spread() -> None:
+    shared = spread([[1.0, 1.01]] * 10)
+    narrow, wide = figure([1.0, 1.01], shared), figure([1.0, 2.0], shared)
+    assert narrow.high - narrow.low < 0.1
+    assert wide.high - wide.low > 1
 
 
 def test_values_of_zero_have_intervals() -> None:
