@@ -69,4 +69,4 @@ def with_interval(figure: Figure, unit: str) -> str:
     text = f"{figure.median:,.{digits}f} {unit}"
     if figure.low is None or figure.high is None:
         return f"{text} (one round)"
-    return f"{text} ({figure.low:,.{digits}f} to {figure.high:,.{digits}f}, {figure.rounds} rounds)"
+    return f"{text} ({figure.low:,.{digits}f} to {figure.high:,.{digits}f}, {figure.rounds} round{'s' * (figure.rounds > 1)})"
