@@ -67,6 +67,7 @@ def with_interval(figure: Figure, unit: str) -> str:
     """Writes a figure with its interval, such as `2.31 s (2.2 to 2.4, 3 rounds)`."""
     digits = 2 if unit == "s" else 1
     text = f"{figure.median:,.{digits}f} {unit}"
+    rounds = "one round" if figure.rounds == 1 else f"{figure.rounds} rounds"
     if figure.low is None or figure.high is None:
-        return f"{text} (one round)"
-    return f"{text} ({figure.low:,.{digits}f} to {figure.high:,.{digits}f}, {figure.rounds} round{'s' * (figure.rounds > 1)})"
+        return f"{text} ({rounds})"
+    return f"{text} ({figure.low:,.{digits}f} to {figure.high:,.{digits}f}, {rounds})"
