@@ -11,6 +11,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner.fn_runner import RunnerResult
 
 from inference.errors import ENDPOINT_METRICS
 from pipelines.beam_fixes import fn_runner, shared_readers
@@ -71,7 +72,8 @@ def run(
         finally:
             rolling.close_all()
     seconds = time.monotonic() - begun
-    requests = common.counters(result, ENDPOINT_METRICS) if is_here(options) else {}
+    # Others are gone once their job has ended.
+    requests = common.counters(result, ENDPOINT_METRICS) if isinstance(result, RunnerResult) else {}
     return _summary(stream, options, seconds, begun - started, live.ended_because, requests)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines import compare
-from tests.servers.bigquery_emulator import DATASET, PROJECT, bigquery_emulator
+from tests.servers.bigquery_emulator import DATASET, bigquery_emulator
 from tests.servers.pubsub_emulator import pubsub_emulator
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -36,7 +36,6 @@ def emulators(kind: str, sizes: Sequence[int] = SIZES) -> Iterator[None]:
         else:
             for size in sizes:
                 _load_births(bigquery, size)
-        hosts["PROJECT"] = PROJECT
         before = {name: os.environ.get(name) for name in hosts}
         os.environ.update(hosts)
         try:

@@ -9,6 +9,7 @@ import pytest
 from pipelines import compare
 from pipelines.comparison.results import Results
 from tests.servers.article import emulators
+from tests.servers.bigquery_emulator import DATASET
 
 
 def arguments(kind: str, folder: Path, sets: dict[str, Any]) -> list[str]:
@@ -33,7 +34,7 @@ def test_from_pubsub_to_bigquery(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_from_bigquery_to_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    inputs = {"500": {"source.table": "${PROJECT}.births.births_500"}}
+    inputs = {"500": {"source.table": f"{DATASET}.births_500"}}
     with emulators("batch", [500, 10_000]):
         code = compare.main(arguments("batch", tmp_path, {"inputs": inputs}))
     results = Results.model_validate_json(capsys.readouterr().out)
