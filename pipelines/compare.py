@@ -20,8 +20,8 @@ report.html, results.json and plots. It starts and stops the local servers that 
 --config names a comparison, such as configs/compare-batch.json or configs/compare-stream.json, or the config of any
 run: then the usual ways are compared. Ctrl-C ends it; the same command goes on where it was.
 
-exit codes: 0 the report is there, and at least two ways could be ranked; 1 no two ways could be; 2 the config or the
-command line is wrong; 3 ways disagree with the first one; 130 it was interrupted"""
+exit codes: 0 at least two ways could be ranked; 1 no two ways could be; 2 the config or the command line is wrong;
+3 ways disagree with the first one; 130 it was interrupted. With 0, 1 and 3 the report is written"""
 
 _INTERRUPTED = 130
 _DISAGREE = 3
@@ -38,13 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--config", metavar="FILE", default="configs/compare-batch.json", help="a comparison, or a run (%(default)s)"
+        "--config", metavar="FILE", default="configs/compare-batch.json", help="a comparison, or a run (default: %(default)s)"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set sizes=[1000,50000]"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set 'sizes=[1000,50000]'"
     )
-    parser.add_argument("--minutes", type=_minutes, metavar="N", help="that all runs may take together")
-    parser.add_argument("--output", metavar="DIR", help="folder for results (out/compare)")
+    parser.add_argument("--minutes", type=_minutes, metavar="N", help="that all runs may take together, earlier ones included (what the config says, else 5)")
+    parser.add_argument("--output", metavar="DIR", help="folder in which a folder NAME gets the results (out/compare)")
     parser.add_argument("--prices", metavar="FILE", help="file of prices (configs/prices.json)")
     parser.add_argument("--restart", action="store_true", help="forget what an earlier command has measured")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")

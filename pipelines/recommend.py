@@ -27,6 +27,8 @@ exit codes: 0 a way is recommended, 1 something else went wrong, 2 the command l
   3 no way does all that is asked for"""
 
 _MINUTES = 2.0
+_FOLDER = "out/recommend"
+"""For what it measures: that of a longer comparison stays as it is."""
 _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 _VOLUME = re.compile(r"(\d[\d,_]*(?:\.\d+)?)([kmb]?)", re.IGNORECASE)
 _MOST = 1e15
@@ -45,7 +47,7 @@ def _measure(config: str, overrides: Sequence[str], minutes: float) -> Results:
     from pipelines.comparison.session import compare_config
 
     terminal.print_line(f"measuring the ways for {minutes:g} minutes", stderr=True)
-    return compare_config(config, overrides, minutes)
+    return compare_config(config, overrides, minutes, _FOLDER)
 
 
 def _recommend(arguments: Any) -> int:
