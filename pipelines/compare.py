@@ -38,12 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--config", metavar="FILE", default="configs/compare-batch.json", help="a comparison, or a run (default: %(default)s)"
+        "--config",
+        metavar="FILE",
+        default="configs/compare-batch.json",
+        help="a comparison, or a run (default: %(default)s)",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set 'sizes=[1000,50000]'"
     )
-    parser.add_argument("--minutes", type=_minutes, metavar="N", help="that all runs may take together, earlier ones included (what the config says, else 5)")
+    parser.add_argument(
+        "--minutes",
+        type=_minutes,
+        metavar="N",
+        help="that all runs may take together, earlier ones included (what the config says, else 5)",
+    )
     parser.add_argument("--output", metavar="DIR", help="folder in which a folder NAME gets the results (out/compare)")
     parser.add_argument("--prices", metavar="FILE", help="file of prices (configs/prices.json)")
     parser.add_argument("--restart", action="store_true", help="forget what an earlier command has measured")
