@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from model import terminal
-from model.version import add_version
 from pipelines.cli import command
 
 _DESCRIPTION = """\
@@ -23,29 +22,15 @@ run: then the usual ways are compared. Ctrl-C ends it; the same command goes on 
 exit codes: 0 at least two ways could be ranked; 1 no two ways could be; 2 the config or the command line is wrong;
 3 ways disagree with the first one; 130 it was interrupted. With 0, 1 and 3 the report is written"""
 
+_PACKAGED = "configs/compare-batch.json"
 _INTERRUPTED = 130
 _DISAGREE = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    import argparse
-
-    parser = terminal.ArgumentParser(
-        prog="python -m pipelines.compare",
-        description=_DESCRIPTION,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        default="configs/compare-batch.json",
-        help="a comparison, or a run (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one value: --set 'sizes=[1000,50000]'"
-    )
+    parser = command.parser("compare", _DESCRIPTION, f"a comparison, or a run (default: {_PACKAGED})")
+    parser.set_defaults(config=_PACKAGED)
     parser.add_argument(
         "--minutes",
         type=_minutes,
@@ -56,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prices", metavar="FILE", help="file of prices (configs/prices.json)")
     parser.add_argument("--restart", action="store_true", help="forget what an earlier command has measured")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
-    add_version(parser)
     arguments = parser.parse_args(argv)
     return command.guarded(lambda: _run(arguments))
 

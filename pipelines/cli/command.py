@@ -43,15 +43,17 @@ def stray(word: str) -> str:
     )
 
 
-def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """Makes a parser with what every command takes: --config and --set."""
+def parser(
+    module: str, description: str, config: str = "the run's config; without it, the packaged natality example"
+) -> argparse.ArgumentParser:
+    """Makes a parser with what every command takes: --config, with the help given, and --set."""
     made = _Parser(
         prog=f"python -m pipelines.{module}",
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--config", metavar="FILE", help="the run's config; without it, the packaged natality example")
+    made.add_argument("--config", metavar="FILE", help=config)
     made.add_argument(
         "--set",
         action="append",

@@ -128,10 +128,6 @@ def _payloads(plan: Plan, wanted: int, file: str | None = None) -> Iterator[byte
                 return
 
 
-def _whole_and_rest(rows: int, unit: int) -> tuple[int, int]:
-    return divmod(rows, unit)
-
-
 class _Lines(Repeated):
     """Rows of text: CSV, JSON, lines."""
 
@@ -157,7 +153,7 @@ class _Lines(Repeated):
         self._name = {"csv": "rows.csv", "json": "rows.jsonl", "text": "rows.txt"}[source.format]
 
     def write(self, folder: Path, rows: int) -> None:
-        whole, rest = _whole_and_rest(rows, self.rows)
+        whole, rest = divmod(rows, self.rows)
         body = b"".join(self._lines)
         with (folder / self._name).open("wb") as out:
             out.write(self._header)
@@ -180,7 +176,7 @@ class _Records(Repeated):
     def write(self, folder: Path, rows: int) -> None:
         from pipelines.formats.tfrecord.frames import frame
 
-        whole, rest = _whole_and_rest(rows, self.rows)
+        whole, rest = divmod(rows, self.rows)
         body = frame(pa.array(self._records, pa.large_binary()))
         with (folder / "rows.tfrecord").open("wb") as out:
             for _ in range(whole):
@@ -218,7 +214,7 @@ class _AvroRows(Repeated):
     def write(self, folder: Path, rows: int) -> None:
         import fastavro
 
-        whole, rest = _whole_and_rest(rows, self.rows)
+        whole, rest = divmod(rows, self.rows)
         # An empty file is the header alone; behind it, the blocks of the same marker may be repeated.
         marker = bytes(range(16))
         header, document, last = (
@@ -247,7 +243,7 @@ class _Table(Repeated):
         self.rows = batch.num_rows
 
     def write(self, folder: Path, rows: int) -> None:
-        whole, rest = _whole_and_rest(rows, self.rows)
+        whole, rest = divmod(rows, self.rows)
         tables = [self._table] * whole + ([self._table.slice(0, rest)] if rest else [])
         path = str(folder / f"rows.{self._format}")
         if self._format == "orc":

@@ -107,11 +107,6 @@ class ComparisonSession:
         """Returns whether batch runs or streams are compared."""
         return "batch" if self._plan.config.is_batch else "stream"
 
-    @property
-    def plan(self) -> Plan:
-        """Returns the plan of the run that the comparison is based on."""
-        return self._plan
-
     @cached_property
     def loads(self) -> tuple[float, ...]:
         """Returns the sizes or rates, ascending."""
