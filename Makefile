@@ -1,5 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# Without compiled modules each start of a command compiles Beam's and its own anew: 3 s in place of 1.5.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test ledger check bench bench-endpoint bench-stream compare compare-article serve prism flink flink-cluster lock schema model docs picture clean

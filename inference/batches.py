@@ -70,11 +70,12 @@ def predict_batches(
     predicted = _predict_rows(
         arrays, int(starts[-1]), binding, outputs, call, max_rows, explain, failures, pool, outlook, call_size
     )
+    one = len(batches) == 1
     results = []
     for i, batch in enumerate(batches):
         low, size = int(starts[i]), sizes[i]
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        columns.update({name: array.slice(low, size) for name, array in predicted.items()})
+        columns.update(predicted if one else {name: array.slice(low, size) for name, array in predicted.items()})
         failed = {row - low: f for row, f in failures.items() if low <= row < low + size} if failures else {}
         results.append(make_batch(columns, failed))
     return results

@@ -209,7 +209,7 @@ def call_in_slices(
     def attempt(piece: Piece) -> Outcome:
         low, high = piece
         try:
-            return call([array.slice(low, high - low) for array in arrays])
+            return call(arrays if high - low == rows else [array.slice(low, high - low) for array in arrays])
         except Exception as error:  # whatever the model raises is about these rows, or settle() says not
             return error
 

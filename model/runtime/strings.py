@@ -85,8 +85,10 @@ def views(array: pa.Array) -> tuple[Views, Any]:
 def _one_by_one(array: pa.Array) -> tuple[Views, Any]:
     """Views of so few strings that each step of Arrow would cost more than all of them."""
     if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    values = [item.as_buffer() for item in array]
+        known = array.dictionary
+        values = [known[index].as_buffer() for index in integers(array.indices).tolist()]
+    else:
+        values = [item.as_buffer() for item in array]
     joined = np.frombuffer(b"\0".join([*values, b""]) or b"\0", np.uint8)
     out, place = _aligned(len(values)), joined.__array_interface__["data"][0]
     for row, value in enumerate(values):

@@ -61,7 +61,7 @@ class Feed:
         if isinstance(value, Strings):
             views, alive = strings.views(value.values)
             self._alive += [views, alive]
-            self._new(STRING, value.shape, views.ctypes.data, views.nbytes)
+            self._new(STRING, value.shape, views.__array_interface__["data"][0], views.nbytes)
             return
         array = np.ascontiguousarray(value)
         code = _code(array.dtype)

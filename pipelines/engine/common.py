@@ -22,6 +22,7 @@ from model.errors import ModelLoadError
 from model.runtime.errors import UnsupportedModelError
 from model.runtime.small_graphs import check_library
 from model.secrets import masked
+from pipelines.beam_fixes import signatures
 from pipelines.config.errors import ConfigError
 from pipelines.config.model import SavedModelConfig
 from pipelines.connectors.batch_job.stored_rows import StoredRowsError
@@ -134,6 +135,7 @@ def said_once() -> Iterator[None]:
 
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """Returns a pipeline; what Beam finds wrong with its options is a ConfigError."""
+    signatures.mend()
     try:
         return beam.Pipeline(options=options)
     except ValueError as error:
