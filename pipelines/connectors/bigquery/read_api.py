@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import pyarrow as pa
 
+from pipelines.connectors.bigquery.silence import Patience
 from pipelines.connectors.bigquery.transport import connected_to, told
 
 _LOG = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ _ANSWER_WITHIN_S = 60.0
 _ATTEMPTS = 8
 """Attempts to read on without a row between them."""
 _LONGEST_WAIT_S = 10.0
+_LONGEST_SILENCE_S = 300.0
+"""How long a stream's next answer may take: a selective filter makes BigQuery read much for a row."""
 
 _CODE = grpc.StatusCode
 _BROKEN = frozenset(
@@ -172,7 +175,7 @@ def split(transport: Any, stream: Stream, fraction: float) -> tuple[Stream, Stre
 
 
 def read(transport: Any, stream: Stream) -> Iterator[StreamRows]:
-    """Reads a stream to its end; where it breaks, it is resumed at the next row.
+    """Reads a stream to its end; where it breaks or says nothing for too long, it is resumed at the next row.
 
     Raises:
       ReadFailedError: it cannot be read any further.
@@ -185,8 +188,9 @@ def read(transport: Any, stream: Stream) -> Iterator[StreamRows]:
     while True:
         request = types.ReadRowsRequest(read_stream=stream.name, offset=offset)
         call = transport.read_rows(request, metadata=routing)
+        answers = Patience(call, _LONGEST_SILENCE_S)
         try:
-            for answer in call:
+            for answer in answers:
                 # Not through the library's wrappers, which copy the bytes.
                 message = types.ReadRowsResponse.pb(answer)
                 encoded = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
@@ -198,17 +202,17 @@ def read(transport: Any, stream: Stream) -> Iterator[StreamRows]:
             return
         except grpc.RpcError as error:
             failures += 1
-            if error.code() not in _BROKEN or failures >= _ATTEMPTS:
-                raise _failure(error, failures) from None
+            said = f"no answer within {_LONGEST_SILENCE_S:g} s" if answers.ended else told(error)
+            if not (answers.ended or error.code() in _BROKEN) or failures >= _ATTEMPTS:
+                raise _failure(error, said, failures) from None
             wait = min(_LONGEST_WAIT_S, 0.05 * 2**failures) * (0.5 + random.random())
-            _LOG.info("a stream broke at row %s, reading on in %.1f s: %s", f"{offset:,}", wait, told(error))
+            _LOG.info("a stream broke at row %s, reading on in %.1f s: %s", f"{offset:,}", wait, said)
             time.sleep(wait)
         finally:
             call.cancel()
 
 
-def _failure(error: grpc.RpcError, attempts: int) -> ReadFailedError:
-    said = told(error)
+def _failure(error: grpc.RpcError, said: str, attempts: int) -> ReadFailedError:
     if error.code() in (_CODE.FAILED_PRECONDITION, _CODE.NOT_FOUND) and "expire" in said.lower():
         return ReadFailedError(
             f"the read session has expired, BigQuery keeps one for six hours ({said}); run it again with more workers, "

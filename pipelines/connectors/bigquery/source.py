@@ -144,9 +144,12 @@ def balanced(transport: Any, session: ReadSession, wanted: int) -> list[Stream]:
 
 def _size(transport: Any, stream: Stream) -> int:
     """Returns about how many rows a stream has; 0 if it is empty or does not tell."""
-    first = next(read_api.read(transport, stream), None)
+    answers = read_api.read(transport, stream)
+    first = next(answers, None)
     if first is None or first.end <= first.begin:
         return 0
+    if first.end >= 1.0:
+        next(answers, None)  # there are no more: the service need not be told to stop
     return int(first.batch.num_rows / (first.end - first.begin))
 
 

@@ -6,6 +6,7 @@ import base64
 import datetime
 import json
 import random
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
@@ -21,6 +22,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from pipelines.connectors.bigquery import read_api
+from pipelines.connectors.bigquery.read_api import StreamRows
+from pipelines.connectors.bigquery.silence import Patience
+from pipelines.connectors.bigquery.source import _size
 from pipelines.formats.bigquery_rows import row_json, row_of_json
 from pipelines.formats.bigquery_types import type_name
 from tests.servers.bigquery_read import StandIn, StoredTable, bigquery_stand_in
@@ -105,6 +110,82 @@ def test_streams_broken_anywhere_are_resumed_with_no_row_lost_or_doubled(
     assert result.summary["rows_read"] == result.summary["rows_written"] == 5000
     assert rows_of(tmp_path) == predicted(rows)
     assert sum(offset > 0 for _, offset in service.calls) > 5
+
+
+def test_a_stream_that_says_nothing_any_more_is_read_on(
+    command: Command, service: StandIn, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.connectors.bigquery.read_api._LONGEST_SILENCE_S", 0.4)
+    released = threading.Event()
+
+    def stalls(stream: str, call: int, offset: int) -> None:
+        if (call, offset) in ((0, 300), (1, 300), (2, 500)):
+            released.wait(60)
+
+    rows = births(1000)
+    service.tables[BIRTHS] = StoredTable(rows, [1000])
+    service.breaks = stalls
+    result = command("batch", *sets(tmp_path, model, {"table": BIRTHS}), "--json")
+    released.set()
+    assert result.code == 0, result
+    assert rows_of(tmp_path) == predicted(rows)
+    assert [offset for _, offset in service.calls] == [0, 300, 300, 500]
+
+
+def test_a_stream_that_never_says_anything_ends_the_run(
+    command: Command, service: StandIn, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.connectors.bigquery.read_api._LONGEST_SILENCE_S", 0.1)
+    monkeypatch.setattr("pipelines.connectors.bigquery.read_api._ATTEMPTS", 2)
+    released = threading.Event()
+    service.tables[BIRTHS] = StoredTable(births(10), [10])
+
+    def stalls(stream: str, call: int, offset: int) -> None:
+        released.wait(60)
+
+    service.breaks = stalls
+    result = command("batch", *sets(tmp_path, model, {"table": BIRTHS}))
+    released.set()
+    assert result.code == 1
+    assert "BigQuery gives no more rows of a stream after" in result.err
+    assert "no answer within 0.1 s" in result.err
+
+
+def test_rows_may_be_worked_on_for_longer_than_an_answer_may_take() -> None:
+    class Call(Iterator[int]):
+        left = 3
+
+        def __next__(self) -> int:
+            if not self.left:
+                raise StopIteration
+            self.left -= 1
+            return self.left
+
+        def cancel(self) -> None:
+            raise AssertionError("nothing is late")
+
+    answers = Patience(Call(), 0.05)
+    worked = threading.Event()
+    found = []
+    for answer in answers:
+        worked.wait(0.15)
+        found.append(answer)
+    assert (found, answers.ended) == ([2, 1, 0], False)
+
+
+def test_a_stream_of_one_answer_is_not_broken_off_to_see_how_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def read(transport: Any, stream: str) -> Iterator[StreamRows]:
+        try:
+            yield StreamRows(births(7).to_batches()[0], 0, 0.0, float(stream))
+            ended.append(stream)
+        finally:
+            ended.append("closed")
+
+    monkeypatch.setattr(read_api, "read", read)
+    assert [_size(None, stream) for stream in ("1.0", "0.5")] == [7, 14]  # type: ignore[arg-type]
+    assert ended == ["1.0", "closed", "closed"]
 
 
 def test_only_the_columns_needed_are_asked_for_and_the_filter_is_bigquerys(
