@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -77,11 +78,22 @@ class Columnar:
         self._gather = gather
         self._bindings: dict[pa.Schema, Binding] = {}
         self._limit: Limit | None = None
+        self._note: Callable[[int, int], None] | None = None
         self._outlook: Outlook | None = None
 
     def limited_by(self, limit: Limit) -> Self:
         """Ends the run once so many rows have failed that it cannot end well; without it, every row is tried."""
         self._limit = limit
+        return self
+
+    def timed_by(self, note: Callable[[int, int], None]) -> Self:
+        """Has the time of predictions noted.
+
+        Args:
+          note: called with how many rows were predicted together, and the microseconds that it took; a function of a
+            module, as it is pickled.
+        """
+        self._note = note
         return self
 
     def hopeless(self, said: str) -> Exception:
@@ -118,7 +130,11 @@ class Columnar:
         run: list[pa.RecordBatch] = []
         for batch in [*batches, None]:
             if run and (batch is None or not batch.schema.equals(run[0].schema)):
+                began = time.perf_counter()
                 results += self._predict_alike(run, make_call, explain, pool, max_rows or self._max_rows)
+                if self._note is not None:
+                    rows = sum(batch.num_rows for batch in run)
+                    self._note(rows, int((time.perf_counter() - began) * 1e6))
                 run = []
             if batch is not None:
                 run.append(batch)

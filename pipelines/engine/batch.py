@@ -31,6 +31,7 @@ from pipelines.engine.options import is_here, is_remote_runner, runner_name
 from pipelines.formats import writer_class
 from pipelines.plan import Plan
 from pipelines.planning import model as models
+from pipelines.telemetry.latency import LATENCIES, stages_of
 from pipelines.telemetry.summary import Summary
 from pipelines.telemetry.tally import LiveProgress
 
@@ -122,6 +123,7 @@ def _summary(
     shard_count = outcome.output_shards
     pattern = shards.pattern(output, shard_count, extension) if shard_count else "none: no row was written"
     fraction = dead / read if read else 0.0
+    stages = stages_of(LATENCIES)
     return Summary(
         name=config.name,
         runner=runner_name(options),
@@ -141,5 +143,6 @@ def _summary(
         bytes_sent=asked.get("bytes_sent"),
         lost=outcome.problems or None,
         notes=account.notes if account else (),
+        stage_latency_ms=stages if "model" in stages else None,
         ok=not outcome.problems and read == written + dead and fraction <= config.dead_letters.max_fraction,
     )

@@ -25,7 +25,7 @@ from pipelines.engine.live_stream import LiveStream
 from pipelines.engine.options import is_here, runner_name
 from pipelines.planning import model as models
 from pipelines.telemetry.constant_outputs import CONSTANTS, notes_on
-from pipelines.telemetry.latency import LATENCIES, STAGES
+from pipelines.telemetry.latency import LATENCIES, stages_of
 from pipelines.telemetry.summary import Summary
 from pipelines.telemetry.tally import TALLY
 
@@ -144,5 +144,5 @@ def _summary(
         and fraction <= config.dead_letters.max_fraction
         and not ended_because,
         latency_ms={} if not read else LATENCIES.percentiles("total"),
-        stage_latency_ms={stage: found for stage in STAGES if (found := LATENCIES.percentiles(stage))},
+        stage_latency_ms=stages_of(LATENCIES),
     )

@@ -21,6 +21,7 @@ from pipelines.dead_letters.step import RECEIPTS, RejectUnpredicted
 from pipelines.formats import writer_class
 from pipelines.plan import Plan, output_options
 from pipelines.planning.model import make_handler
+from pipelines.telemetry.latency import note_model
 
 _LARGE_FILE_BYTES = 8 << 20
 
@@ -119,7 +120,8 @@ def connect(
         model_version=plan.tells_version,
         outputs=plan.model_outputs,
         gather=not reads_large_blocks(plan),
-    ).limited_by(limit)
+    )
+    handler = handler.limited_by(limit).timed_by(note_model)
     batches, read_receipts = pipeline | "Source" >> read
     predicted, rejected = batches | "Predict" >> Predict(Keyed(handler)).with_exception_handling()
     connect_ends(pipeline, plan, Ends(predicted, rejected, read_receipts), target, limit, sink)

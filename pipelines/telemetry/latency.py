@@ -6,21 +6,26 @@ Durations fall into buckets that grow by 4%, from a microsecond to hours; a perc
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines import process_state
 
+P = TypeVar("P")
 Counts = npt.NDArray[np.int64]
 
 _GROWTH = 1.04
 _SMALLEST_US = 1.0
 _BUCKETS = 640
 
-STAGES = ("lag", "wait", "model", "total")
-"""lag: from the event to the source's receiving it. wait: for the batch to fill. model: in the model's handler.
-total: from the event to the sink's having written it.
+STAGES = ("lag", "wait", "read", "model", "write", "total")
+"""Of a stream: lag, from the event to the source's receiving it; wait, for the batch to fill; model, in the model's
+handler; total, from the event to the sink's having written it. Of a batch run, how long each took for the rows that
+were worked on together: read, to get and decode them; model; write, to encode and write them.
 """
 
 
@@ -65,5 +70,34 @@ def percentiles(counts: Counts, wanted: tuple[float, ...] = (50, 95, 99)) -> dic
     return {name: round(value, 3) for name, value in found.items()}
 
 
+def stages_of(latencies: Latencies) -> dict[str, dict[str, float]]:
+    """Returns the percentiles of each stage that was measured."""
+    return {stage: found for stage in STAGES if (found := latencies.percentiles(stage))}
+
+
 LATENCIES = Latencies()
 process_state.reset_by(LATENCIES.clear)
+
+
+def note_model(rows: int, microseconds: int) -> None:
+    """Notes how long the model's handler took for rows."""
+    LATENCIES.add("model", microseconds, rows)
+
+
+def timed(stage: str, pieces: Iterator[P], rows_of: Callable[[P], int]) -> Iterator[P]:
+    """Gives pieces on, and notes how long each took to come.
+
+    Args:
+      stage: what is done to get a piece.
+      pieces: with rows.
+      rows_of: tells how many rows a piece has; one with 0 is not noted.
+    """
+    while True:
+        began = time.perf_counter()
+        piece = next(pieces, None)
+        if piece is None:
+            return
+        rows = rows_of(piece)
+        if rows:
+            LATENCIES.add(stage, int((time.perf_counter() - began) * 1e6), rows)
+        yield piece

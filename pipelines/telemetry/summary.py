@@ -41,7 +41,7 @@ class Summary:
       rows_repeated: of a stream, dropped because their key had come before; None if repeats are kept.
       batching: of a stream with a latency budget: what was chosen at the end, `max_rows` and `max_wait_ms`.
       latency_ms: of a stream, from the event to its row being written: percentiles by name.
-      stage_latency_ms: likewise of each stage, see telemetry/latency.py.
+      stage_latency_ms: likewise of each stage, see telemetry/latency.py; of a batch run in this process too.
       job: of a job of Dataflow: its id.
       cost: of a job of Dataflow: what it has used, and what that costs.
       batch_job: of a batch prediction job: what became of it, and how long each step took.
@@ -165,7 +165,8 @@ def print_summary(console: Any, summary: Summary) -> None:
         rows.insert(-2, ("batches, chosen", chosen))
     if summary.rows_repeated is not None:
         rows.insert(3, ("repeats dropped", f"{summary.rows_repeated:,}"))
-    for stage, found in (summary.stage_latency_ms or {}).items():
+    stages = {} if summary.latency_ms is None else summary.stage_latency_ms or {}
+    for stage, found in stages.items():
         rows.insert(-2, (f"latency, {stage}", ", ".join(f"{name} {value:,.1f} ms" for name, value in found.items())))
     if summary.requests:
         rows.insert(5, ("requests", f"{summary.requests:,} ({summary.requests_repeated:,} of them repeated)"))

@@ -138,7 +138,11 @@ def test_the_summary_as_json(command: Command, tmp_path: Path) -> None:
         "max_fraction",
         "notes",
         "ok",
+        "stage_latency_ms",
     }
+    assert list(summary["stage_latency_ms"]) == ["read", "model", "write"]
+    for found in summary["stage_latency_ms"].values():
+        assert 0 < found["p50"] <= found["p95"] <= found["p99"] <= found["max"]
     assert (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"]) == (50, 49, 1)
     assert summary["dead_letter_fraction"] == 0.02
     assert summary["output"] == str(tmp_path / "out" / "p-00000-of-00001.csv")

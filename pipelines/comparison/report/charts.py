@@ -243,7 +243,7 @@ def _seconds(figures: dict[str, Figure]) -> list[Segment]:
 
 def _latencies(figures: dict[str, Figure]) -> list[Segment]:
     found = []
-    for style, (stage, in_words) in enumerate(STAGES.items()):
+    for style, (stage, in_words) in enumerate(STAGES["stream"].items()):
         median, far = (figures.get(f"latency.{stage}.{name}") for name in ("p50", "p99"))
         if median and median.median > 0:
             found.append(Segment(in_words, style, median.median, max(far.median, median.median) if far else None))

@@ -19,7 +19,10 @@ from pipelines.comparison.report.data_table import (
 from pipelines.comparison.report.subject import subject_of
 from pipelines.comparison.results import Figure, RankedPlace, Results
 
-STAGES = {"lag": "before it was read", "wait": "waiting for a batch", "model": "in the model", "total": "total"}
+STAGES = {
+    "batch": {"read": "reading", "model": "in the model", "write": "writing"},
+    "stream": {"lag": "before it was read", "wait": "waiting for a batch", "model": "in the model", "total": "total"},
+}
 """Stages of a message, in words."""
 WHERE = {
     "direct": "in the pipeline's processes",
@@ -148,11 +151,17 @@ def stages(results: Results) -> DataTable | None:
     """Returns the latencies by stage; None if there are none."""
     columns = [
         _Column(f"{words_of}, {name}", f"latency.{stage}.{name}")
-        for stage, words_of in STAGES.items()
+        for stage, words_of in STAGES[results.kind].items()
         if stage != "total"
         for name in ("p50", "p99")
     ]
-    return _measured(results, "Latency by stage, in milliseconds", columns)
+    note = _INTERVALS
+    if results.kind == "batch":
+        note += (
+            " A stage takes as long for a row as for all that are worked on together: 8 MiB of a large file, "
+            "and of a model on a server all requests for them."
+        )
+    return _measured(results, "Latency by stage, in milliseconds", columns, note)
 
 
 def processors(results: Results) -> DataTable | None:

@@ -27,6 +27,7 @@ from pipelines.formats.bigquery_rows import BigQueryOrigin, flattened
 from pipelines.plan import Extent
 from pipelines.rows.coders import Rows
 from pipelines.telemetry.accounting import FilePlanned, PieceRead
+from pipelines.telemetry.latency import timed
 from pipelines.telemetry.tally import TALLY
 
 _MOST_STREAMS = 1000
@@ -179,8 +180,9 @@ class ReadStream(beam.DoFn):  # type: ignore[misc]
     def process(self, piece: StreamPiece) -> Iterator[Any]:
         rows = 0
         label = f"{piece.table}/{piece.number}"
-        for batch in gathered(read_api.read(self._transport, piece.stream)):
-            read = flattened(batch, self._columns)
+        answers = read_api.read(self._transport, piece.stream)
+        batches = (flattened(batch, self._columns) for batch in gathered(answers))
+        for read in timed("read", batches, lambda batch: int(batch.num_rows)):
             self._counted.inc(read.num_rows)
             TALLY.add(read=read.num_rows, nbytes=int(read.num_rows * self._row_bytes))
             yield BigQueryOrigin(label, rows, read), read

@@ -28,6 +28,7 @@ from pipelines.rows.coders import Rows
 from pipelines.rows.origin import Block, RejectedRow
 from pipelines.storage import FileInfo
 from pipelines.telemetry.accounting import FilePlanned, PieceRead
+from pipelines.telemetry.latency import timed
 from pipelines.telemetry.tally import TALLY
 
 _EXPANSION = 10
@@ -90,7 +91,8 @@ class ReadSplit(DeadLetterDoFn):
         counted = 0
         try:
             pieces = self._partitioned.read(split)
-            for piece, nbytes in _with_bytes(pieces, split, isinstance(self._reader, TextReader)):
+            known = _with_bytes(pieces, split, isinstance(self._reader, TextReader))
+            for piece, nbytes in timed("read", known, _rows_of_block):
                 rows += piece.rows
                 self._rows.inc(piece.rows)
                 TALLY.add(read=piece.rows, nbytes=max(0, nbytes - counted))
@@ -116,6 +118,10 @@ class ReadSplit(DeadLetterDoFn):
         file, size = split.file, version.info.size
         what = f"{self._reader.unit} {split.start:,} to {split.end:,}"
         require_unchanged(version, what, lambda: self._reader.may_grow(file, size))
+
+
+def _rows_of_block(piece: tuple[Block | RejectedRow, int]) -> int:
+    return piece[0].rows if isinstance(piece[0], Block) else 0
 
 
 def _with_bytes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipelines.dead_letters.step import DeadLetterDoFn, at_bundle_end
 from pipelines.formats.output_values import key_texts, to_output
 from pipelines.rows.messages import MessageOrigin
 from pipelines.rows.origin import Origin, Positions
+from pipelines.telemetry.latency import LATENCIES
 from pipelines.telemetry.tally import TALLY
 
 ENCODED_BYTES = 64 << 20
@@ -64,6 +66,7 @@ class WriteRows(DeadLetterDoFn):
         self._writer.begin_bundle()
 
     def process(self, element: tuple[Origin, pa.RecordBatch]) -> None:
+        began = time.perf_counter()
         self._settle()
         self._element = element
         origin, batch = element
@@ -85,6 +88,8 @@ class WriteRows(DeadLetterDoFn):
                     pending += [(middle, high), (low, middle)]
         if batch.num_rows < _MANY_ROWS:
             self._settle()
+        if batch.num_rows and not isinstance(origin, MessageOrigin):
+            LATENCIES.add("write", int((time.perf_counter() - began) * 1e6), batch.num_rows)
 
     def finish_bundle(self) -> Iterator[Any]:
         self._settle()

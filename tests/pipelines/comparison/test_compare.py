@@ -133,6 +133,17 @@ def test_failed_rows_agree_too(compared: tuple[int, Results]) -> None:
     assert [found.failed_in_both for found in results.parity if found.way == "job"] == [1]
 
 
+def test_stages_of_batch_runs_are_measured(compared: tuple[int, Results]) -> None:
+    _, results = compared
+    for run in results.runs:
+        # What a batch prediction job does between its steps is the service's.
+        assert set(run.latency_ms) == (set() if run.way == "job" else {"read", "model", "write"})
+    far, workers = (results.cell(way, 900) for way in ("far", "workers"))
+    assert far is not None
+    assert workers is not None
+    assert far.figures["latency.model.p50"].median > max(ADDED_MS, workers.figures["latency.model.p50"].median)
+
+
 def test_the_same_command_goes_on(
     compared: tuple[int, Results], batch: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
