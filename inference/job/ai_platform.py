@@ -74,11 +74,11 @@ class AiPlatformJobs(BatchJobService):
         return AiPlatformForm(self._settings.key_output, outputs)
 
     def look(self) -> None:
-        self.api.list_all(self._jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL}"})
+        self.api.list_all(self.jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL}"})
         self.require(self._settings.model)
 
     def find(self, order: JobOrder) -> JobStatus | None:
-        found = self.api.get(f"{self._jobs}/{order.name}")
+        found = self.api.get(f"{self.jobs}/{order.name}")
         return None if found is None else self.status_of(found)
 
     def body(self, order: JobOrder) -> Json:
@@ -102,7 +102,7 @@ class AiPlatformJobs(BatchJobService):
         output: Any = told.get("predictionOutput") or {}
         name = str(told.get("jobId") or "")
         return JobStatus(
-            resource=f"{self._jobs}/{name}",
+            resource=f"{self.jobs}/{name}",
             name=name,
             state=_STATES.get(said, JobState.WAITING),
             said=said,

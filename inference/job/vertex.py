@@ -92,12 +92,12 @@ class VertexJobs(BatchJobService):
         return VertexForm("key", outputs)
 
     def look(self) -> None:
-        self.api.list_all(self._jobs, "batchPredictionJobs", {"pageSize": "1", "filter": f'displayName="{LABEL}"'})
+        self.api.list_all(self.jobs, "batchPredictionJobs", {"pageSize": "1", "filter": f'displayName="{LABEL}"'})
         self.require(self._settings.model)
 
     def find(self, order: JobOrder) -> JobStatus | None:
         query = {"filter": f'labels.{LABEL}="{order.identity}"', "pageSize": "100"}
-        for found in self.api.list_all(self._jobs, "batchPredictionJobs", query):
+        for found in self.api.list_all(self.jobs, "batchPredictionJobs", query):
             if found.get("displayName") == order.name:
                 return self.status_of(found)
         return None

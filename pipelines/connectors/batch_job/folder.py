@@ -5,6 +5,7 @@
       rows/<shard>.rows             the rows, kept until their results come
       dead_letters/<name>.jsonl     rows that were refused while they were prepared
       unfinished/                   instances of a preparation that goes on: the service must not read them
+      request.json                  what is sent to submit the job, for a scheduler that does so by itself
       prepared.json                 all of that is complete
       job.json                      the job that was submitted
       results-<attempt>/            what the service writes
@@ -18,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -114,6 +115,26 @@ class Submitted(_Record):
     resource: str = ""
 
 
+class JobRequest(_Record):
+    """Says how the first job over prepared rows is submitted.
+
+    Attributes:
+      jobs: path of the jobs in the service's API, behind its version.
+      body: what is posted there.
+      instances: rows that became instances; if there are none, no job is needed.
+      refused: why no job may be submitted; empty if one may.
+      poll_s: seconds between two looks at the job, at most.
+      deadline_s: seconds to wait for it.
+    """
+
+    jobs: str
+    body: dict[str, Any]
+    instances: int
+    refused: str
+    poll_s: float
+    deadline_s: float
+
+
 class JobFolder:
     """Finds its way in the folder of a run's job.
 
@@ -177,6 +198,10 @@ class JobFolder:
     def write_prepared(self, prepared: Prepared) -> None:
         """Notes that all is prepared."""
         self._write("prepared.json", prepared)
+
+    def write_request(self, request: JobRequest) -> None:
+        """Notes how the job is submitted."""
+        self._write("request.json", request)
 
     def write_submitted(self, submitted: Submitted) -> None:
         """Notes which job is submitted."""
