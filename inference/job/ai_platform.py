@@ -33,7 +33,7 @@ class AiPlatformJobSettings:
       batch_size: instances in a call of the model.
       signature: the one to call.
       runtime_version: of the service's TensorFlow; None for the model version's own.
-      is_records: whether instances are TFRecords, and not JSON lines.
+      instances_format: jsonl, or tf_record, tf_record_gzip for TFRecords of tf.Examples.
     """
 
     model: str
@@ -43,7 +43,7 @@ class AiPlatformJobSettings:
     batch_size: int = 64
     signature: str = "serving_default"
     runtime_version: str | None = None
-    is_records: bool = False
+    instances_format: str = "jsonl"
 
 
 def project_of(model: str) -> str:
@@ -84,7 +84,7 @@ class AiPlatformJobs(BatchJobService):
     def body(self, order: JobOrder) -> Json:
         made = self._settings
         wanted: Json = {
-            "dataFormat": "TF_RECORD" if made.is_records else "JSON",
+            "dataFormat": "JSON" if made.instances_format == "jsonl" else made.instances_format.upper(),
             "inputPaths": [order.instances],
             "outputPath": order.output,
             "region": made.region,

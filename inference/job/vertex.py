@@ -41,7 +41,7 @@ class VertexJobSettings:
       accelerator_count: accelerators of a node.
       batch_size: instances in a call of the model.
       service_account: that the job runs as; None for the project's own.
-      is_records: whether instances are TFRecords of tf.Examples, and not JSON lines.
+      instances_format: jsonl, or tf_record, tf_record_gzip for TFRecords of tf.Examples.
     """
 
     model: str
@@ -53,7 +53,12 @@ class VertexJobSettings:
     accelerator_count: int = 0
     batch_size: int = 64
     service_account: str | None = None
-    is_records: bool = False
+    instances_format: str = "jsonl"
+
+    @property
+    def is_records(self) -> bool:
+        """Tells whether instances are TFRecords, and not JSON lines."""
+        return self.instances_format != "jsonl"
 
 
 def parent_of(model: str) -> str:
@@ -112,7 +117,7 @@ class VertexJobs(BatchJobService):
             "labels": {**order.labels, LABEL: order.identity},
             "model": made.model,
             "inputConfig": {
-                "instancesFormat": "tf-record" if made.is_records else "jsonl",
+                "instancesFormat": made.instances_format.replace("_", "-"),
                 "gcsSource": {"uris": [order.instances]},
             },
             "outputConfig": {

@@ -101,7 +101,7 @@ def _service(config: BatchJobConfig, api: Api) -> BatchJobService:
                 batch_size=config.batch_size,
                 signature=config.signature,
                 runtime_version=config.runtime_version,
-                is_records=config.instances_format == "tf_record",
+                instances_format=config.instances_format,
             ),
         )
     return VertexJobs(
@@ -116,7 +116,7 @@ def _service(config: BatchJobConfig, api: Api) -> BatchJobService:
             accelerator_count=config.accelerator_count,
             batch_size=config.batch_size,
             service_account=config.service_account,
-            is_records=config.instances_format == "tf_record",
+            instances_format=config.instances_format,
         ),
     )
 

@@ -1,7 +1,7 @@
 """Keeps the folder of a batch prediction job: what is prepared, what was submitted, where results are.
 
     <model.folder>/<identity>/
-      instances/<shard>.jsonl       what the service reads; or .tfrecord
+      instances/<shard>.jsonl       what the service reads; or .tfrecord, .tfrecord.gz
       rows/<shard>.rows             the rows, kept until their results come
       dead_letters/<name>.jsonl     rows that were refused while they were prepared
       unfinished/                   instances of a preparation that goes on: the service must not read them
@@ -37,6 +37,10 @@ _OF_THE_MODEL = (
     "key_input", "key_output", "max_instance_bytes",
 )  # fmt: skip
 """Keys of the model that decide what is in the instances, and what the results mean."""
+
+
+EXTENSIONS = {"jsonl": "jsonl", "tf_record": "tfrecord", "tf_record_gzip": "tfrecord.gz"}
+"""Of files of instances, by their format."""
 
 
 class _Record(BaseModel):
@@ -150,6 +154,11 @@ class JobFolder:
         self.rows = f"{path}rows/"
         self.dead_letters = f"{path}dead_letters/"
         self.unfinished = f"{path}unfinished/"
+
+    @property
+    def is_packed(self) -> bool:
+        """Tells whether files of instances are packed with gzip."""
+        return self._extension.endswith(".gz")
 
     @property
     def identity(self) -> str:
@@ -266,8 +275,7 @@ def folder_of(plan: Plan) -> JobFolder:
     """Returns the folder of a plan's job."""
     config = plan.config.model
     assert isinstance(config, BatchJobConfig)
-    extension = "tfrecord" if config.instances_format == "tf_record" else "jsonl"
-    return JobFolder(f"{config.folder.rstrip('/')}/{identity_of(plan)}/", extension)
+    return JobFolder(f"{config.folder.rstrip('/')}/{identity_of(plan)}/", EXTENSIONS[config.instances_format])
 
 
 def identity_of(plan: Plan) -> str:

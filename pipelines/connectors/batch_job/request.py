@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.connectors.batch_job import client, steps
-from pipelines.connectors.batch_job.folder import JobFolder, Prepared, JobRequest
+from pipelines.connectors.batch_job.folder import JobFolder, JobRequest, Prepared
 from pipelines.cost import batch_job as costs
 from pipelines.cost.prices import Prices
 from pipelines.plan import Plan

@@ -76,7 +76,7 @@ class WriteInstances(DeadLetterDoFn):
             config.source.defaults,
             source_encodings(config.source),
             key_name=config.model.key_input or config.model.key_field,
-            are_records=config.model.instances_format == "tf_record",
+            are_records=config.model.sends_records,
             most_bytes=config.model.max_instance_bytes,
         )
         self._folder = folder
