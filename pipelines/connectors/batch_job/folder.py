@@ -30,7 +30,7 @@ from pipelines.connectors.files.publishing import shards
 from pipelines.plan import Plan
 
 _MOST_BYTES = 1 << 30
-_FORMAT = 2
+_FORMAT = 3
 _SORTED = "sorted-"
 _OF_THE_MODEL = (
     "service", "resource", "signature", "signature_from", "inputs", "outputs", "instances_format", "key_field",
@@ -74,11 +74,13 @@ class DeadLetterFile(_Record):
     Attributes:
       name: in the folder of dead letters.
       size: bytes.
+      checksum: CRC-32C of these bytes.
       rows: how many rows they stand for.
     """
 
     name: str
     size: int
+    checksum: int
     rows: int
 
 

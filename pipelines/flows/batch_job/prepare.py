@@ -158,7 +158,9 @@ class Complete(beam.DoFn):  # type: ignore[misc]
             instance_bytes=sum(shard.instances for shard in shards),
             groups=groups,
             dead_letters=tuple(
-                DeadLetterFile(name=each.path.rpartition("/")[2], size=each.size, rows=each.rows)
+                DeadLetterFile(
+                    name=each.path.rpartition("/")[2], size=each.size, checksum=each.checksum, rows=each.rows
+                )
                 for each in sorted(refused, key=lambda each: each.path)
             ),
         )

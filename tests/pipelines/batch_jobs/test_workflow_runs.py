@@ -61,7 +61,7 @@ def prepare(storage: StorageEmulator, *, refused: int = 0, instances: int = ROWS
         signature_from=MODEL,
         **settings,
     )
-    letters = (DeadLetterFile(name="d", size=1, rows=refused),) if refused else ()
+    letters = (DeadLetterFile(name="d", size=1, checksum=0, rows=refused),) if refused else ()
     prepared = Prepared(
         run="run1", rows_read=ROWS + refused, instances=instances, instance_bytes=1, groups=(), dead_letters=letters
     )
