@@ -94,8 +94,8 @@ def test_expressions_use_what_is_known(workflow: dict[str, Any]) -> None:
     for name, body in workflow.items():
         known = {*body["params"], *WORDS, *workflow}
         for _, step in steps_in(body):
+            known |= {key for assigned in step.get("assign", ()) for key in assigned}
             inner = step.get("try", step)
-            known |= {key for assigned in inner.get("assign", ()) for key in assigned}
             known |= {str(inner["result"])} if "result" in inner else set()
             known |= {step["except"]["as"]} if "except" in step else set()
         for text in texts_in(body):
