@@ -33,7 +33,7 @@ class AiPlatformJobSettings:
       batch_size: instances in a call of the model.
       signature: the one to call.
       runtime_version: of the service's TensorFlow; None for the model version's own.
-      is_records: whether instances are TFRecords, and not JSON lines.
+      instances_format: jsonl, or tf_record, tf_record_gzip for TFRecords of tf.Examples.
     """
 
     model: str
@@ -43,7 +43,7 @@ class AiPlatformJobSettings:
     batch_size: int = 64
     signature: str = "serving_default"
     runtime_version: str | None = None
-    is_records: bool = False
+    instances_format: str = "jsonl"
 
 
 def project_of(model: str) -> str:
@@ -74,17 +74,17 @@ class AiPlatformJobs(BatchJobService):
         return AiPlatformForm(self._settings.key_output, outputs)
 
     def look(self) -> None:
-        self.api.list_all(self._jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL}"})
+        self.api.list_all(self.jobs, "jobs", {"pageSize": "1", "filter": f"jobId:{LABEL}"})
         self.require(self._settings.model)
 
     def find(self, order: JobOrder) -> JobStatus | None:
-        found = self.api.get(f"{self._jobs}/{order.name}")
+        found = self.api.get(f"{self.jobs}/{order.name}")
         return None if found is None else self.status_of(found)
 
     def body(self, order: JobOrder) -> Json:
         made = self._settings
         wanted: Json = {
-            "dataFormat": "TF_RECORD" if made.is_records else "JSON",
+            "dataFormat": "JSON" if made.instances_format == "jsonl" else made.instances_format.upper(),
             "inputPaths": [order.instances],
             "outputPath": order.output,
             "region": made.region,
@@ -102,7 +102,7 @@ class AiPlatformJobs(BatchJobService):
         output: Any = told.get("predictionOutput") or {}
         name = str(told.get("jobId") or "")
         return JobStatus(
-            resource=f"{self._jobs}/{name}",
+            resource=f"{self.jobs}/{name}",
             name=name,
             state=_STATES.get(said, JobState.WAITING),
             said=said,

@@ -92,11 +92,15 @@ class BatchJobService(ABC):
     Args:
       api: how it is called.
       jobs: path of the jobs in the API.
+
+    Attributes:
+      api: as given.
+      jobs: as given.
     """
 
     def __init__(self, api: Api, jobs: str) -> None:
         self.api = api
-        self._jobs = jobs
+        self.jobs = jobs
 
     @abstractmethod
     def form(self, outputs: tuple[TensorSpec, ...]) -> ResultForm:
@@ -145,7 +149,7 @@ class BatchJobService(ABC):
         """
 
         def create() -> JobStatus:
-            return self.status_of(self.api.send("POST", self._jobs, self.body(order)))
+            return self.status_of(self.api.send("POST", self.jobs, self.body(order)))
 
         return self.api.ensure(self.find(order), lambda: self.find(order), create)
 

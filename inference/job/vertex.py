@@ -41,7 +41,7 @@ class VertexJobSettings:
       accelerator_count: accelerators of a node.
       batch_size: instances in a call of the model.
       service_account: that the job runs as; None for the project's own.
-      is_records: whether instances are TFRecords of tf.Examples, and not JSON lines.
+      instances_format: jsonl, or tf_record, tf_record_gzip for TFRecords of tf.Examples.
     """
 
     model: str
@@ -53,7 +53,12 @@ class VertexJobSettings:
     accelerator_count: int = 0
     batch_size: int = 64
     service_account: str | None = None
-    is_records: bool = False
+    instances_format: str = "jsonl"
+
+    @property
+    def is_records(self) -> bool:
+        """Tells whether instances are TFRecords, and not JSON lines."""
+        return self.instances_format != "jsonl"
 
 
 def parent_of(model: str) -> str:
@@ -92,12 +97,12 @@ class VertexJobs(BatchJobService):
         return VertexForm("key", outputs)
 
     def look(self) -> None:
-        self.api.list_all(self._jobs, "batchPredictionJobs", {"pageSize": "1", "filter": f'displayName="{LABEL}"'})
+        self.api.list_all(self.jobs, "batchPredictionJobs", {"pageSize": "1", "filter": f'displayName="{LABEL}"'})
         self.require(self._settings.model)
 
     def find(self, order: JobOrder) -> JobStatus | None:
         query = {"filter": f'labels.{LABEL}="{order.identity}"', "pageSize": "100"}
-        for found in self.api.list_all(self._jobs, "batchPredictionJobs", query):
+        for found in self.api.list_all(self.jobs, "batchPredictionJobs", query):
             if found.get("displayName") == order.name:
                 return self.status_of(found)
         return None
@@ -112,7 +117,7 @@ class VertexJobs(BatchJobService):
             "labels": {**order.labels, LABEL: order.identity},
             "model": made.model,
             "inputConfig": {
-                "instancesFormat": "tf-record" if made.is_records else "jsonl",
+                "instancesFormat": made.instances_format.replace("_", "-"),
                 "gcsSource": {"uris": [order.instances]},
             },
             "outputConfig": {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from inference.job.service import LABEL
 from model import terminal
 from model.quiet import quiet_imports
 from model.secrets import masked
@@ -71,6 +73,14 @@ class _JobTemplate(JobRun):
             code = self._too_many(prepared)
             return self._joining(prepared) if code == command.OK else code
 
+    def _options(self, plan: Plan) -> PipelineOptions:
+        """Returns the options of the Dataflow job, which tells by a label in which folder it works."""
+        options = super()._options(plan)
+        with quiet_imports():
+            from pipelines.engine import dataflow
+        dataflow.add_label(options, LABEL, self._folder.identity)
+        return options
+
     def _preparation(self, prepared: Prepared | None) -> int:
         options = self._options(self._plan)
         with quiet_imports():
@@ -82,14 +92,14 @@ class _JobTemplate(JobRun):
             self._err.print(
                 f"{prepared.instances:,} instances are prepared already: {self._folder.path}; the job does nothing"
             )
+            self._folder.write_request(self._request.make(self._folder, prepared))
             # A launcher takes a command that writes no template for one that has failed.
             return _handed_over(options, lambda pipeline: pipeline | "Nothing" >> beam.Create([]), self._out)
         self._folder.clear_prepared()
         self._folder.make_parts(self._plan.run_id)
-        limit = limit_of(self._plan)
-        return _handed_over(
-            options, lambda pipeline: prepare.build(pipeline, self._plan, self._folder, limit), self._out
-        )
+        plan, limit = self._plan, limit_of(self._plan)
+        build = partial(prepare.build, plan=plan, folder=self._folder, limit=limit, request=self._request)
+        return _handed_over(options, build, self._out)
 
     def _joining(self, prepared: Prepared) -> int:
         status = self._job(prepared) if prepared.instances else None

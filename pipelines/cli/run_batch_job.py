@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from inference.job.result_lines import ResultForm
@@ -25,6 +25,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.connectors import registry
 from pipelines.connectors.batch_job import client, steps
 from pipelines.connectors.batch_job.folder import Prepared, folder_of
+from pipelines.connectors.batch_job.request import RequestMaker, too_many
 from pipelines.connectors.files.publishing import lock
 from pipelines.cost import batch_job as costs
 from pipelines.plan import Plan
@@ -124,8 +125,9 @@ class JobRun:
             from pipelines.engine import common
             from pipelines.flows.batch import limit_of
             from pipelines.flows.batch_job import prepare
-        limit = limit_of(self._plan)
-        return common.dry_run(options, lambda p: prepare.build(p, self._plan, self._folder, limit), self._out)
+        plan, limit = self._plan, limit_of(self._plan)
+        build = partial(prepare.build, plan=plan, folder=self._folder, limit=limit, request=self._request)
+        return common.dry_run(options, build, self._out)
 
     def _steps(self) -> int:
         prepared = self._folder.prepared()
@@ -174,7 +176,7 @@ class JobRun:
         self._err.print("step prepare: rows become instances")
         with self._timed("prepare"):
             try:
-                prepared = engine.prepare(plan, options, self._folder, self._err)
+                prepared = engine.prepare(plan, options, self._folder, self._request, self._err)
             except common.RunFailedError as error:
                 return run_batch.failed(error)
         self._err.print(
@@ -185,14 +187,10 @@ class JobRun:
 
     def _too_many(self, prepared: Prepared) -> int:
         """Returns the exit code: too many rows may have been refused for the run to be paid for."""
-        fraction = prepared.rows_dead_lettered / prepared.rows_read if prepared.rows_read else 0.0
-        most = self._plan.config.dead_letters.max_fraction
-        if fraction <= most:
+        problem = too_many(self._folder, prepared, self._plan.config.dead_letters.max_fraction)
+        if not problem:
             return command.OK
-        terminal.print_error(
-            f"{fraction:.2%} of the rows were dead-lettered while they were prepared, and dead_letters.max_fraction "
-            f"allows {most:.2%}, so no job is submitted; see why in {self._folder.dead_letters}, mend, then run again"
-        )
+        terminal.print_error(problem)
         return command.INCOMPLETE
 
     def _job(self, prepared: Prepared) -> JobStatus:
@@ -293,6 +291,11 @@ class JobRun:
     def _service(self) -> BatchJobService:
         """The service that runs the job."""
         return client.service_of(self._config, self._note)
+
+    @property
+    def _request(self) -> RequestMaker:
+        """Makes what the folder says of the job."""
+        return RequestMaker.of(self._plan, self._report.prices)
 
     def _options(self, plan: Plan) -> PipelineOptions:
         return run_batch.checked_options(plan, self._flags, self._err)

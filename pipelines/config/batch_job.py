@@ -49,10 +49,10 @@ class BatchJobConfig(Strict):
         description="Outputs of the model, as inputs are given; use it beside inputs. By default one float32 named "
         "predictions.",
     )
-    instances_format: Literal["jsonl", "tf_record"] = Field(
+    instances_format: Literal["jsonl", "tf_record", "tf_record_gzip"] = Field(
         "jsonl",
-        description="What the service reads: JSON lines, or TFRecords of tf.Examples, for a model whose one input "
-        "parses them.",
+        description="What the service reads: JSON lines, or TFRecords of tf.Examples, packed with gzip or not, for a "
+        "model whose one input parses them.",
     )
     key_field: Name = Field(
         "key",
@@ -115,15 +115,20 @@ class BatchJobConfig(Strict):
         None, description="google sends a token of Google's default credentials; by default to Google's hosts only."
     )
 
+    @property
+    def sends_records(self) -> bool:
+        """Tells whether instances are records of tf.Examples, and not JSON lines."""
+        return self.instances_format != "jsonl"
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.inputs is None and self.signature_from is None:
             raise ValueError("signature_from is missing: a job does not tell the model's inputs; give it, or inputs")
         refuse_two_signatures(self.signature_from, self.inputs, self.outputs)
-        if self.instances_format == "tf_record" and self.signature_from is None:
+        if self.sends_records and self.signature_from is None:
             raise ValueError(
-                "instances_format: tf_record is for models that parse tf.Examples, and inputs do not tell that; give "
-                "signature_from in place of inputs, or jsonl"
+                f"instances_format: {self.instances_format} is for models that parse tf.Examples, and inputs do not "
+                "tell that; give signature_from in place of inputs, or jsonl"
             )
         if self.service == "ai_platform":
             if self.key_input is None or self.key_output is None:

@@ -16,6 +16,7 @@ from model.signals import ended_by_signal
 from pipelines import storage
 from pipelines.connectors.batch_job import results
 from pipelines.connectors.batch_job.folder import JobFolder, Prepared
+from pipelines.connectors.batch_job.request import RequestMaker
 from pipelines.connectors.batch_job.steps import JobEndedError, address_of, path_of
 from pipelines.engine import runners
 from pipelines.engine.common import failed, make_pipeline, said_once
@@ -26,13 +27,14 @@ from pipelines.plan import Extent, Plan
 from pipelines.telemetry.tally import LiveProgress
 
 
-def prepare(plan: Plan, options: PipelineOptions, folder: JobFolder, console: Any) -> Prepared:
+def prepare(plan: Plan, options: PipelineOptions, folder: JobFolder, request: RequestMaker, console: Any) -> Prepared:
     """Writes the instances of a plan's rows, and the rows beside them.
 
     Args:
       plan: what to do.
       options: see `options.options_from`.
       folder: of the job; it is there.
+      request: makes what the folder says of the job.
       console: for progress.
 
     Raises:
@@ -47,7 +49,7 @@ def prepare(plan: Plan, options: PipelineOptions, folder: JobFolder, console: An
         ended_by_signal(lambda: "nothing was submitted; the same command begins anew"),
     ):
         pipeline = make_pipeline(ready)
-        prepare_flow.build(pipeline, plan, folder, limit)
+        prepare_flow.build(pipeline, plan, folder, limit, request)
         try:
             with LiveProgress(console, plan.nbytes):
                 pipeline.run().wait_until_finish()

@@ -55,7 +55,13 @@ def set_defaults(options: PipelineOptions, flags: Sequence[str], plan: Plan) -> 
         name = plan.config.name.lower().replace("_", "-")
         cloud.job_name = f"{name[: _MOST_NAME - len(run)]}{run}"
     if not any(_is_app(label) for label in cloud.labels or ()):
-        cloud.labels = [*(cloud.labels or ()), "app=beam-tf-predict"]
+        add_label(options, "app", "beam-tf-predict")
+
+
+def add_label(options: PipelineOptions, name: str, value: str) -> None:
+    """Gives a job one more label."""
+    cloud = options.view_as(GoogleCloudOptions)
+    cloud.labels = [*(cloud.labels or ()), f"{name}={value}"]
 
 
 def _is_app(label: str) -> bool:

@@ -51,7 +51,7 @@ def _signature(config: BatchJobConfig, problems: list[str]) -> Signature | None:
     if signature is None:
         return None
     check_inputs(signature)
-    if config.instances_format == "tf_record":
+    if config.sends_records:
         return _signature_of_records(config, signature, problems)
     names = [spec.name for spec in signature.inputs]
     if config.service == "vertex":
@@ -76,8 +76,8 @@ def _signature_of_records(config: BatchJobConfig, signature: Signature, problems
     name = str(config.key_field if config.service == "vertex" else config.key_input)
     if signature.examples_input is None or len(signature.inputs) != 1:
         problems.append(
-            "model.instances_format: tf_record keeps the key of a row in a tf.Example, and the model has not one input "
-            "that parses them; use jsonl, where the key is beside the inputs"
+            f"model.instances_format: {config.instances_format} keeps the key of a row in a tf.Example, and the model "
+            "has not one input that parses them; use jsonl, where the key is beside the inputs"
         )
         return signature
     try:

@@ -56,6 +56,7 @@ class ShardWritten:
       path: where it is.
       rows: rows in it.
       size: bytes of it.
+      checksum: CRC-32C of it, of dead letters; 0 of outputs.
       constants: model outputs that have had one value in all rows of this file, and perhaps of earlier ones.
     """
 
@@ -63,6 +64,7 @@ class ShardWritten:
     path: str
     rows: int
     size: int
+    checksum: int = 0
     constants: Mapping[str, Constant] = field(default_factory=dict)
 
 

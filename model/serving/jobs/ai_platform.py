@@ -13,6 +13,7 @@ from model.serving.jobs.queue import JobQueue
 from model.serving.jobs.told import Json, batch_size, part, timestamp, version_number
 from model.serving.service import Service
 
+_RECORDS = ("TF_RECORD", "TF_RECORD_GZIP")
 _JOB_ID = re.compile(r"[A-Za-z]\w{0,127}", re.ASCII)
 _MODEL = re.compile(r"projects/[\w.:-]+/models/(\w+)(?:/versions/(v?[0-9]{1,18}))?", re.ASCII)
 
@@ -32,8 +33,9 @@ def task_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str
     except RequestError as error:
         raise RequestError(Status.NOT_FOUND, f"Field: prediction_input Error: {resource} was not found.") from error
     format = part(body, "predictionInput.dataFormat", str)
-    if format not in ("JSON", "TF_RECORD"):
-        raise invalid("Field: prediction_input.data_format Error: this server takes JSON and TF_RECORD only.")
+    if format not in ("JSON", *_RECORDS):
+        known = "JSON, TF_RECORD and TF_RECORD_GZIP"
+        raise invalid(f"Field: prediction_input.data_format Error: this server takes {known} only.")
     paths = part(body, "predictionInput.inputPaths", list)
     if not paths or not all(isinstance(path, str) for path in paths):
         raise invalid("Field: prediction_input.input_paths Error: it is empty.")
@@ -43,7 +45,17 @@ def task_of(service: Service, queue: JobQueue, body: Json) -> tuple[JobTask, str
     name = part(body, "predictionInput.signatureName", str, service.options.signature)
     servable = found.servable(name)
     rows = batch_size(body, "predictionInput.batchSize")
-    task = JobTask(servable, tuple(paths), format == "TF_RECORD", rows, output, None, names_outputs=True, body=body)
+    task = JobTask(
+        servable,
+        tuple(paths),
+        format in _RECORDS,
+        format == "TF_RECORD_GZIP",
+        rows,
+        output,
+        None,
+        names_outputs=True,
+        body=body,
+    )
     return task, job_id
 
 

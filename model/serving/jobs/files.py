@@ -36,12 +36,8 @@ class InputPiece:
     end: int
 
 
-class JobFiles(ABC):
-    """Reads inputs and puts results in their places."""
-
-    @abstractmethod
-    def matching(self, pattern: str) -> list[str]:
-        """Returns the files of a pattern, sorted. Raises RequestError: it may not be read."""
+class InputFiles(ABC):
+    """Reads files of instances."""
 
     @abstractmethod
     def read(self, file: str, start: int, end: int) -> bytes:
@@ -50,6 +46,14 @@ class JobFiles(ABC):
     @abstractmethod
     def size(self, file: str) -> int:
         """Returns the size of a file."""
+
+
+class JobFiles(InputFiles):
+    """Finds and reads inputs, and puts results in their places."""
+
+    @abstractmethod
+    def matching(self, pattern: str) -> list[str]:
+        """Returns the files of a pattern, sorted. Raises RequestError: it may not be read."""
 
     @abstractmethod
     def check_output(self, folder: str) -> None:

@@ -37,6 +37,7 @@ class JobTask:
       servable: the model.
       inputs: patterns of files of instances.
       are_records: whether these files are TFRecords, and not JSON lines.
+      are_packed: whether these files are packed with gzip.
       batch_size: most instances in a call of the model.
       output: folder of the results.
       key_field: member of an instance that is taken out and written with its result; None: the instance is written.
@@ -47,6 +48,7 @@ class JobTask:
     servable: Servable
     inputs: tuple[str, ...]
     are_records: bool
+    are_packed: bool
     batch_size: int
     output: str
     key_field: str | None

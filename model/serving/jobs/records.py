@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import google_crc32c
 
-from model.serving.jobs.files import MOST_LINE_BYTES, PIECE_BYTES, InputPiece, JobFiles
+from model.serving.jobs.files import MOST_LINE_BYTES, PIECE_BYTES, InputFiles, InputPiece
 
 _READ = 4 << 20
 _HEAD = struct.Struct("<QI")
@@ -22,7 +22,7 @@ class DamagedRecordsError(Exception):
     """Raised when a file is not made of whole records to its end. The message is one line."""
 
 
-def record_pieces(files: JobFiles, file: str) -> Iterator[InputPiece]:
+def record_pieces(files: InputFiles, file: str) -> Iterator[InputPiece]:
     """Cuts a file into pieces of whole records, whose checksums are right.
 
     Raises:

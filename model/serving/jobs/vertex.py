@@ -16,6 +16,7 @@ from model.serving.jobs.told import Json, batch_size, part, timestamp, version_n
 from model.serving.service import Service
 
 _MODEL = re.compile(r"projects/[\w.:-]+/locations/[\w-]+/models/([\w.-]+)(?:@([\w-]+))?", re.ASCII)
+_RECORDS = ("tf-record", "tf-record-gzip")
 _SUBMITTED = (
     "displayName",
     "labels",
@@ -46,8 +47,9 @@ def task_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobTa
     except RequestError as error:
         raise RequestError(Status.NOT_FOUND, f"The Model {resource} does not exist.") from error
     format = part(body, "inputConfig.instancesFormat", str)
-    if format not in ("jsonl", "tf-record"):
-        raise invalid("Field: inputConfig.instancesFormat; Message: this server takes jsonl and tf-record only")
+    if format not in ("jsonl", *_RECORDS):
+        known = "jsonl, tf-record and tf-record-gzip"
+        raise invalid(f"Field: inputConfig.instancesFormat; Message: this server takes {known} only")
     uris = part(body, "inputConfig.gcsSource.uris", list)
     if not uris or not all(isinstance(uri, str) for uri in uris):
         raise invalid("Field: inputConfig.gcsSource.uris; Message: Required field is not set.")
@@ -58,11 +60,21 @@ def task_of(service: Service, queue: JobQueue, body: Json, parent: str) -> JobTa
     queue.files.check_output(prefix)
     output = f"{prefix.rstrip('/')}/prediction-{version.model_name}-{time.time_ns()}"
     key = part(body, "instanceConfig.keyField", str, "") or None
-    if key and format == "tf-record":
-        raise invalid("Field: instanceConfig.keyField; Message: this server does not know it for tf-record")
+    if key and format in _RECORDS:
+        raise invalid(f"Field: instanceConfig.keyField; Message: this server does not know it for {format}")
     servable = version.servable(service.options.signature)
     rows = batch_size(body, "manualBatchTuningParameters.batchSize")
-    return JobTask(servable, tuple(uris), format == "tf-record", rows, output, key, names_outputs=False, body=body)
+    return JobTask(
+        servable,
+        tuple(uris),
+        format in _RECORDS,
+        format == "tf-record-gzip",
+        rows,
+        output,
+        key,
+        names_outputs=False,
+        body=body,
+    )
 
 
 def told(job: Job) -> Json:

@@ -17,10 +17,11 @@ from typing import IO, Any
 import orjson
 
 from model.serving.errors import RequestError, invalid, note
-from model.serving.jobs.files import AnyFiles, InputPiece
+from model.serving.jobs.files import AnyFiles, InputFiles, InputPiece
 from model.serving.jobs.job import Job, State
 from model.serving.jobs.options import JobOptions
 from model.serving.jobs.records import DamagedRecordsError, record_pieces, records_in
+from model.serving.jobs.unpacked import UnpackedFiles
 from model.serving.limits import Limits
 from model.serving.servable import Servable
 from model.serving.tensors import row_count
@@ -53,6 +54,7 @@ class _Work:
         self._options = options
         self._limits = limits
         self._files = files
+        self._inputs: InputFiles = files
         self._errors: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._problem: Exception | None = None
@@ -60,9 +62,11 @@ class _Work:
     def do(self) -> None:
         job, options = self._job, self._options
         begun = time.monotonic()
-        pieces = self._pieces()
         with tempfile.TemporaryDirectory(prefix="job-") as folder:
             self._shards = [_Shard(os.path.join(folder, f"{index}")) for index in range(options.shards)]
+            if job.task.are_packed:
+                self._inputs = UnpackedFiles(self._files, folder)
+            pieces = self._pieces()
             threads = [
                 threading.Thread(target=self._predict, args=(pieces,), daemon=True) for _ in range(options.workers)
             ]
@@ -100,7 +104,7 @@ class _Work:
             yield from self._files.pieces(file)
             return
         try:
-            yield from record_pieces(self._files, file)
+            yield from record_pieces(self._inputs, file)
         except DamagedRecordsError as error:
             self._note(str(error), 1)
             self._job.count(failed=1)
@@ -110,7 +114,7 @@ class _Work:
             for number, piece in pieces:
                 if self._job.stop.is_set() or self._problem is not None:
                     return
-                content = self._files.read(piece.file, piece.start, piece.end)
+                content = self._inputs.read(piece.file, piece.start, piece.end)
                 if self._job.task.are_records:
                     texts = records_in(content)
                 else:

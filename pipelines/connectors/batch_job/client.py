@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from inference.job.ai_platform import AiPlatformJobs, AiPlatformJobSettings, project_of
 from inference.job.service import BatchJobService
 from inference.job.vertex import VertexJobs, VertexJobSettings, parent_of, region_of
+from model.cloud.api import Api, DryApi
 from model.cloud.credentials import GoogleAuth
 from model.cloud.errors import DeploymentError, ServiceError
 from model.cloud.rest import RestApi, is_loopback
@@ -76,7 +77,19 @@ def service_of(config: BatchJobConfig, tell: Callable[[str], None]) -> BatchJobS
       ValueError: the resource is not a model's name.
     """
     auth = GoogleAuth() if _sends_token(config) else None
-    api = RestApi(f"{url_of(config)}/v1", auth, timeout=config.deadline_s, tell=tell)
+    return _service(config, RestApi(f"{url_of(config)}/v1", auth, timeout=config.deadline_s, tell=tell))
+
+
+def dry_service_of(config: BatchJobConfig) -> BatchJobService:
+    """Returns the service that a config means, for what is told of it without a call.
+
+    Raises:
+      ValueError: the resource is not a model's name.
+    """
+    return _service(config, DryApi(f"{url_of(config)}/v1", []))
+
+
+def _service(config: BatchJobConfig, api: Api) -> BatchJobService:
     if config.service == "ai_platform":
         return AiPlatformJobs(
             api,
@@ -88,7 +101,7 @@ def service_of(config: BatchJobConfig, tell: Callable[[str], None]) -> BatchJobS
                 batch_size=config.batch_size,
                 signature=config.signature,
                 runtime_version=config.runtime_version,
-                is_records=config.instances_format == "tf_record",
+                instances_format=config.instances_format,
             ),
         )
     return VertexJobs(
@@ -103,7 +116,7 @@ def service_of(config: BatchJobConfig, tell: Callable[[str], None]) -> BatchJobS
             accelerator_count=config.accelerator_count,
             batch_size=config.batch_size,
             service_account=config.service_account,
-            is_records=config.instances_format == "tf_record",
+            instances_format=config.instances_format,
         ),
     )
 

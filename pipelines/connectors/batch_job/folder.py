@@ -1,10 +1,11 @@
 """Keeps the folder of a batch prediction job: what is prepared, what was submitted, where results are.
 
     <model.folder>/<identity>/
-      instances/<shard>.jsonl       what the service reads; or .tfrecord
+      instances/<shard>.jsonl       what the service reads; or .tfrecord, .tfrecord.gz
       rows/<shard>.rows             the rows, kept until their results come
       dead_letters/<name>.jsonl     rows that were refused while they were prepared
       unfinished/                   instances of a preparation that goes on: the service must not read them
+      request.json                  what is sent to submit the job, for a scheduler that does so by itself
       prepared.json                 all of that is complete
       job.json                      the job that was submitted
       results-<attempt>/            what the service writes
@@ -18,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -29,13 +30,17 @@ from pipelines.connectors.files.publishing import shards
 from pipelines.plan import Plan
 
 _MOST_BYTES = 1 << 30
-_FORMAT = 2
+_FORMAT = 3
 _SORTED = "sorted-"
 _OF_THE_MODEL = (
     "service", "resource", "signature", "signature_from", "inputs", "outputs", "instances_format", "key_field",
     "key_input", "key_output", "max_instance_bytes",
 )  # fmt: skip
 """Keys of the model that decide what is in the instances, and what the results mean."""
+
+
+EXTENSIONS = {"jsonl": "jsonl", "tf_record": "tfrecord", "tf_record_gzip": "tfrecord.gz"}
+"""Of files of instances, by their format."""
 
 
 class _Record(BaseModel):
@@ -69,11 +74,13 @@ class DeadLetterFile(_Record):
     Attributes:
       name: in the folder of dead letters.
       size: bytes.
+      checksum: CRC-32C of these bytes.
       rows: how many rows they stand for.
     """
 
     name: str
     size: int
+    checksum: int
     rows: int
 
 
@@ -114,6 +121,26 @@ class Submitted(_Record):
     resource: str = ""
 
 
+class JobRequest(_Record):
+    """Says how the first job over prepared rows is submitted.
+
+    Attributes:
+      jobs: path of the jobs in the service's API, behind its version.
+      body: what is posted there.
+      instances: rows that became instances; if there are none, no job is needed.
+      refused: why no job may be submitted; empty if one may.
+      poll_s: seconds between two looks at the job, at most.
+      deadline_s: seconds to wait for it.
+    """
+
+    jobs: str
+    body: dict[str, Any]
+    instances: int
+    refused: str
+    poll_s: float
+    deadline_s: float
+
+
 class JobFolder:
     """Finds its way in the folder of a run's job.
 
@@ -129,6 +156,11 @@ class JobFolder:
         self.rows = f"{path}rows/"
         self.dead_letters = f"{path}dead_letters/"
         self.unfinished = f"{path}unfinished/"
+
+    @property
+    def is_packed(self) -> bool:
+        """Tells whether files of instances are packed with gzip."""
+        return self._extension.endswith(".gz")
 
     @property
     def identity(self) -> str:
@@ -177,6 +209,10 @@ class JobFolder:
     def write_prepared(self, prepared: Prepared) -> None:
         """Notes that all is prepared."""
         self._write("prepared.json", prepared)
+
+    def write_request(self, request: JobRequest) -> None:
+        """Notes how the job is submitted."""
+        self._write("request.json", request)
 
     def write_submitted(self, submitted: Submitted) -> None:
         """Notes which job is submitted."""
@@ -241,8 +277,7 @@ def folder_of(plan: Plan) -> JobFolder:
     """Returns the folder of a plan's job."""
     config = plan.config.model
     assert isinstance(config, BatchJobConfig)
-    extension = "tfrecord" if config.instances_format == "tf_record" else "jsonl"
-    return JobFolder(f"{config.folder.rstrip('/')}/{identity_of(plan)}/", extension)
+    return JobFolder(f"{config.folder.rstrip('/')}/{identity_of(plan)}/", EXTENSIONS[config.instances_format])
 
 
 def identity_of(plan: Plan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -15,6 +16,8 @@ from pipelines.connectors.batch_job.folder import Group, JobFolder
 from pipelines.connectors.batch_job.stored_rows import stored
 from pipelines.formats.tfrecord.frames import frame
 from pipelines.rows.origin import Origin
+
+_LEVEL = 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class PreparedShardWriter:
         self._folder = folder
         self._done: list[PreparedShard] = []
         self._open: tuple[IO[bytes], IO[bytes]] | None = None
+        self._packing: gzip.GzipFile | None = None
         self._shard = ""
         self._groups: list[Group] = []
 
@@ -55,6 +59,9 @@ class PreparedShardWriter:
             paths = self._folder.unfinished_of(self._shard), self._folder.rows_of(self._shard)
             instances, rows = (storage.open_output(path, 0o600) for path in paths)
             self._open = instances, rows
+            if self._folder.is_packed:
+                # Without a name or a time, so that the same rows make the same bytes; packing more takes too long.
+                self._packing = gzip.GzipFile("", "wb", _LEVEL, instances, mtime=0)
         return group_name(self._shard, len(self._groups))
 
     def write(self, instances: Sequence[pa.Array], origin: Origin, batch: pa.RecordBatch, first: int) -> None:
@@ -68,8 +75,9 @@ class PreparedShardWriter:
         """
         assert self._open is not None
         file, rows = self._open
+        packed = self._packing or file
         for part in instances:
-            file.write(_text_of(part) if pa.types.is_string(part.type) else frame(part))
+            packed.write(_text_of(part) if pa.types.is_string(part.type) else frame(part))
         group = stored(origin, batch, first)
         offset = self._groups[-1].offset + self._groups[-1].length if self._groups else 0
         name = group_name(self._shard, len(self._groups))
@@ -88,6 +96,9 @@ class PreparedShardWriter:
         if self._open is not None:
             instances, rows = self._open
             self._open = None
+            if self._packing is not None:
+                self._packing.close()
+                self._packing = None
             size = storage.close_durably(instances)
             storage.close_durably(rows)
             self._done.append(PreparedShard(self._shard, size, tuple(self._groups)))

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
-from inference.job.service import BatchJobService, JobOrder, JobStatus
+from inference.job.service import LABEL, BatchJobService, JobOrder, JobStatus
 from model.cloud.errors import ServiceError
 from pipelines import storage
 from pipelines.config.batch_job import BatchJobConfig
@@ -64,17 +64,29 @@ def submit(
             attempt += 1
         # Written before: whoever comes after a crash looks for the same job.
         folder.write_submitted(Submitted(attempt=attempt))
-        order = JobOrder(
-            # Instances that were prepared anew have other keys: an earlier job's results are not theirs.
-            name=f"beam_tf_predict_{folder.identity}_{prepared.run}_{attempt}",
-            identity=folder.identity,
-            instances=address_of(f"{folder.instances}*"),
-            output=address_of(folder.results(attempt)),
-            labels={**config.labels, "run": name.lower()[:63]},
-        )
-        status, is_new = service.submit(order)
+        status, is_new = service.submit(order_of(config, name, folder, prepared, attempt))
     folder.write_submitted(Submitted(attempt=attempt, resource=status.resource))
     return status, is_new
+
+
+def order_of(config: BatchJobConfig, name: str, folder: JobFolder, prepared: Prepared, attempt: int) -> JobOrder:
+    """Returns what the job of a folder is to do.
+
+    Args:
+      config: of the model.
+      name: of the run.
+      folder: of the job.
+      prepared: the instances.
+      attempt: number of the job, the first is 1.
+    """
+    return JobOrder(
+        # Instances that were prepared anew have other keys: an earlier job's results are not theirs.
+        name=f"{LABEL}_{folder.identity}_{prepared.run}_{attempt}",
+        identity=folder.identity,
+        instances=address_of(f"{folder.instances}*"),
+        output=address_of(folder.results(attempt)),
+        labels={**config.labels, "run": name.lower()[:63]},
+    )
 
 
 def look_at(config: BatchJobConfig, resource: str, service: BatchJobService) -> JobStatus:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+import google_crc32c
+
 from pipelines import storage
 from pipelines.connectors.files import rolling, written_keys
 from pipelines.connectors.files.publishing import shards
@@ -49,6 +51,7 @@ class _ShardWriter(DeadLetterWriter):
         self._file: IO[bytes] | None = None
         self._path = ""
         self._rows = 0
+        self._checksum = 0
 
     def begin_bundle(self) -> None:
         self._file = None
@@ -57,15 +60,17 @@ class _ShardWriter(DeadLetterWriter):
         if self._file is None:
             self._path = shards.temporary_path(self._place.prefix, self._place.run_id, EXTENSION)
             self._file = shards.create_private(self._path)
-            self._rows = 0
-        self._file.write(dead_letter.to_json())
+            self._rows = self._checksum = 0
+        line = dead_letter.to_json()
+        self._file.write(line)
+        self._checksum = google_crc32c.extend(self._checksum, line)
         self._rows += dead_letter.rows
 
     def end_bundle(self) -> Iterator[ShardWritten]:
         if self._file is not None:
             size = storage.close_durably(self._file)
             self._file = None
-            yield ShardWritten(DEAD_LETTERS, self._path, self._rows, size)
+            yield ShardWritten(DEAD_LETTERS, self._path, self._rows, size, self._checksum)
 
     def close(self) -> None:
         self._file = None

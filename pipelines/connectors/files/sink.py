@@ -62,4 +62,4 @@ class ShardWriter(EncodedWriter):
             self._writer.close()
             size = storage.close_durably(self._file)
             self._file = None
-            yield ShardWritten(OUTPUT, self._path, self._rows, size, self._constants.found())
+            yield ShardWritten(OUTPUT, self._path, self._rows, size, constants=self._constants.found())

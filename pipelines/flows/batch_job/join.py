@@ -223,12 +223,16 @@ class CopyDeadLetters(beam.DoFn):  # type: ignore[misc]
     def process(self, file: DeadLetterFile) -> Iterator[Any]:
         path = shards.temporary_path(self._prefix, self._run, "jsonl")
         copy = shards.create_private(path)
-        with storage.open_input(self._folder.dead_letters + file.name) as source:
+        prepared, checksum = self._folder.dead_letters + file.name, 0
+        with storage.open_input(prepared) as source:
             while piece := storage.read_fully(source, _COPIED_BYTES):
                 copy.write(piece)
+                checksum = google_crc32c.extend(checksum, piece)
         size = storage.close_durably(copy)
+        if (size, checksum) != (file.size, file.checksum):
+            raise StoredRowsError(self._folder.lost(prepared, "is not as it was written (checksum)"))
         TALLY.add(read=file.rows, dead_lettered=file.rows)
-        yield ShardWritten(DEAD_LETTERS, path, file.rows, size)
+        yield ShardWritten(DEAD_LETTERS, path, file.rows, size, checksum)
         yield PieceRead(file.name, (0, 1), file.rows)
 
 

@@ -17,6 +17,7 @@ from pipelines import storage
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.registry import source_encodings
 from pipelines.connectors.batch_job.folder import DeadLetterFile, JobFolder, Prepared, make_private
+from pipelines.connectors.batch_job.request import RequestMaker
 from pipelines.connectors.batch_job.shard_writer import PreparedShard, PreparedShardWriter
 from pipelines.connectors.files.dead_letters import ShardedDeadLetters
 from pipelines.connectors.files.publishing.commit_record import PublishError
@@ -33,7 +34,9 @@ _GROUP_BYTES = 64 << 20
 """Decoded bytes of a group of rows: one group is in memory while its results are joined."""
 
 
-def build(pipeline: beam.Pipeline, plan: Plan, folder: JobFolder, limit: DeadLetterLimit) -> None:
+def build(
+    pipeline: beam.Pipeline, plan: Plan, folder: JobFolder, limit: DeadLetterLimit, request: RequestMaker
+) -> None:
     """Adds the flow to a pipeline; at its end the folder holds `prepared.json`.
 
     Args:
@@ -41,13 +44,14 @@ def build(pipeline: beam.Pipeline, plan: Plan, folder: JobFolder, limit: DeadLet
       plan: what to do.
       folder: of the job.
       limit: how many dead letters there may be.
+      request: makes what the folder says of the job.
     """
     dead_letters = ShardedDeadLetters(folder.dead_letters, plan.run_id)
     batches, read = pipeline | "Source" >> bounded_source(plan.config.source).read(plan, dead_letters, limit)
     instances = WriteInstances(plan, folder, dead_letters).limited_by(limit)
     written = batches | "Instances" >> beam.ParDo(instances).with_outputs(RECEIPTS, main="shards")
     receipts = (*read, written[RECEIPTS]) | beam.Flatten()
-    complete = Complete(folder, plan.run_id)
+    complete = Complete(folder, plan.run_id, request)
     sides = beam.pvalue.AsList(receipts), beam.pvalue.AsList(written.shards)
     _ = pipeline | "End" >> beam.Create([None]) | "Complete" >> beam.ParDo(complete, *sides)
 
@@ -72,7 +76,7 @@ class WriteInstances(DeadLetterDoFn):
             config.source.defaults,
             source_encodings(config.source),
             key_name=config.model.key_input or config.model.key_field,
-            are_records=config.model.instances_format == "tf_record",
+            are_records=config.model.sends_records,
             most_bytes=config.model.max_instance_bytes,
         )
         self._folder = folder
@@ -121,11 +125,13 @@ class Complete(beam.DoFn):  # type: ignore[misc]
     Args:
       folder: of the job.
       run: id of the run.
+      request: makes what the folder says of the job.
     """
 
-    def __init__(self, folder: JobFolder, run: str) -> None:
+    def __init__(self, folder: JobFolder, run: str, request: RequestMaker) -> None:
         self._folder = folder
         self._run = run
+        self._request = request
 
     def process(self, _: Any, receipts: Iterable[Receipt], shards: Iterable[PreparedShard]) -> None:
         folder, shards = self._folder, sorted(shards, key=lambda shard: shard.name)
@@ -145,19 +151,22 @@ class Complete(beam.DoFn):  # type: ignore[misc]
         moves = [(folder.unfinished_of(s.name), folder.instances_of(s.name), s.instances) for s in shards]
         moves += [(each.path, folder.dead_letters + each.path.rpartition("/")[2], each.size) for each in refused]
         _move(moves)
-        self._folder.write_prepared(
-            Prepared(
-                run=self._run,
-                rows_read=account.rows_read,
-                instances=rows,
-                instance_bytes=sum(shard.instances for shard in shards),
-                groups=groups,
-                dead_letters=tuple(
-                    DeadLetterFile(name=each.path.rpartition("/")[2], size=each.size, rows=each.rows)
-                    for each in sorted(refused, key=lambda each: each.path)
-                ),
-            )
+        prepared = Prepared(
+            run=self._run,
+            rows_read=account.rows_read,
+            instances=rows,
+            instance_bytes=sum(shard.instances for shard in shards),
+            groups=groups,
+            dead_letters=tuple(
+                DeadLetterFile(
+                    name=each.path.rpartition("/")[2], size=each.size, checksum=each.checksum, rows=each.rows
+                )
+                for each in sorted(refused, key=lambda each: each.path)
+            ),
         )
+        # The record that all is prepared is the last one: whoever finds it finds the request.
+        folder.write_request(self._request.make(folder, prepared))
+        folder.write_prepared(prepared)
 
 
 def _move(moves: list[tuple[str, str, int]]) -> None:

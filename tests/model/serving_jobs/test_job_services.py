@@ -129,7 +129,7 @@ def test_a_job_of_ai_platform(tmp_path: Path) -> None:
 WRONG: dict[str, tuple[Json, int, str]] = {
     "no model": ({"model": f"{VERTEX}/models/nobody"}, 404, "does not exist"),
     "another project": ({"model": "projects/q/locations/us-central1/models/default"}, 400, "is not a model in"),
-    "format": ({"inputConfig": {"instancesFormat": "csv", "gcsSource": {"uris": ["x"]}}}, 400, "jsonl and tf-record"),
+    "format": ({"inputConfig": {"instancesFormat": "csv", "gcsSource": {"uris": ["x"]}}}, 400, "jsonl, tf-record and"),
     "key of records": (
         {"inputConfig": {"instancesFormat": "tf-record", "gcsSource": {"uris": ["x"]}}},
         400,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.support.keyed_model import save_parsing
 from tests.support.ledger import KEY, MODEL, births, books_of, write_rows
 
 SERVICES = ("vertex", "ai_platform")
+INSTANCES = {"tf_record": ".tfrecord", "tf_record_gzip": ".tfrecord.gz"}
+"""Formats of instances, and the ends of their files' names."""
 
 
 @pytest.fixture(scope="module")
@@ -23,42 +26,58 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: save_parsing(tmp_path_factory.mktemp("parsing"), keyed=name == "ai_platform") for name in SERVICES}
 
 
-def model_of(server: JobServer, folder: Path, service: str, saved: str, **settings: Any) -> dict[str, Any]:
-    return server.model(folder, service, signature_from=saved, instances_format="tf_record", **settings)
+def tf_records(path: Path, packing: str | None) -> Iterator[bytes]:
+    """The records of a file, as TensorFlow reads them."""
+    import tensorflow as tf
+
+    return iter(tf.data.TFRecordDataset(str(path), packing).as_numpy_iterator())
+
+
+def model_of(
+    server: JobServer, folder: Path, service: str, saved: str, instances: str = "tf_record", **settings: Any
+) -> dict[str, Any]:
+    return server.model(folder, service, signature_from=saved, instances_format=instances, **settings)
 
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("format", ["csv", "tfrecord"])
+@pytest.mark.parametrize("instances", INSTANCES)
 def test_predictions_are_those_of_the_model(
-    command: Command, tmp_path: Path, models: dict[str, str], service: str, format: str
+    command: Command, tmp_path: Path, models: dict[str, str], service: str, format: str, instances: str
 ) -> None:
     """Of columns an example is made; of a file of examples each is taken as it is."""
     rows = births(3_000, 91)
     file = write_rows(tmp_path / f"in.{format}", format, rows)
     with job_server(tmp_path, models[service], shards=3, order="reversed") as server:
-        config = config_of(tmp_path, file, model_of(server, tmp_path, service, models[service]), format)
+        model = model_of(server, tmp_path, service, models[service], instances)
+        config = config_of(tmp_path, file, model, format)
         result = command("batch", "--config", config, "--json")
         [job] = server.jobs(service)
     assert result.code == 0, result
     if service == "vertex":
-        assert job["inputConfig"]["instancesFormat"] == "tf-record"
+        assert job["inputConfig"]["instancesFormat"] == instances.replace("_", "-")
         assert "instanceConfig" not in job
     else:
-        assert job["predictionInput"]["dataFormat"] == "TF_RECORD"
-    [instances] = (tmp_path / "jobs").glob("*/instances")
-    assert {path.suffix for path in instances.iterdir()} == {".tfrecord"}
+        assert job["predictionInput"]["dataFormat"] == instances.upper()
+    for path in (tmp_path / "jobs").glob("*/instances/*"):
+        assert path.name.partition(".")[2] == INSTANCES[instances][1:]
+        packing = "GZIP" if instances == "tf_record_gzip" else None
+        assert len(list(tf_records(path, packing))) == 3_000
     books = books_of(tmp_path)
     assert books.keys == {row[KEY]: 1 for row in rows}
     ledger.assert_predictions(books, rows)
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_rows_that_are_refused(command: Command, tmp_path: Path, models: dict[str, str], service: str) -> None:
+@pytest.mark.parametrize("instances", INSTANCES)
+def test_rows_that_are_refused(
+    command: Command, tmp_path: Path, models: dict[str, str], service: str, instances: str
+) -> None:
     rows = births(2_000, 92)
     rows[7]["mother_age"] = None
     file = write_rows(tmp_path / "in.csv", "csv", rows)
     with job_server(tmp_path, models[service], row_error_rate=0.05, errors="inline", seed=3) as server:
-        config = config_of(tmp_path, file, model_of(server, tmp_path, service, models[service]))
+        config = config_of(tmp_path, file, model_of(server, tmp_path, service, models[service], instances))
         result = command("batch", "--config", config, "--json")
     assert result.code == 0, result
     books = books_of(tmp_path)
@@ -70,10 +89,13 @@ def test_rows_that_are_refused(command: Command, tmp_path: Path, models: dict[st
 
 
 @pytest.mark.parametrize("fault", ["duplicate_rate", "foreign_rate"])
-def test_results_that_no_row_can_have(command: Command, tmp_path: Path, models: dict[str, str], fault: str) -> None:
+@pytest.mark.parametrize("instances", INSTANCES)
+def test_results_that_no_row_can_have(
+    command: Command, tmp_path: Path, models: dict[str, str], fault: str, instances: str
+) -> None:
     file = write_rows(tmp_path / "in.csv", "csv", births(1_000, 93))
     with job_server(tmp_path, models["vertex"], **{fault: 0.02}) as server:
-        config = config_of(tmp_path, file, model_of(server, tmp_path, "vertex", models["vertex"]))
+        config = config_of(tmp_path, file, model_of(server, tmp_path, "vertex", models["vertex"], instances))
         result = command("batch", "--config", config)
     assert result.code == 3, result
     assert ("a repeated key" if fault == "duplicate_rate" else "an unknown key") in result.errors[0]
@@ -101,6 +123,25 @@ def test_a_damaged_file_is_an_error_of_its_own(
         assert "has a wrong checksum (byte " in letter["message"]
 
 
+@pytest.mark.parametrize("damage", ["changed", "cut short", "no gzip"])
+def test_a_damaged_file_that_is_packed(command: Command, tmp_path: Path, models: dict[str, str], damage: str) -> None:
+    file = write_rows(tmp_path / "in.csv", "csv", births(500, 94))
+    with job_server(tmp_path, models["vertex"]) as server:
+        model = model_of(server, tmp_path, "vertex", models["vertex"], "tf_record_gzip")
+        config = config_of(tmp_path, file, model)
+        assert command("batch", "--config", config, "--step", "prepare").code == 0
+        [instances] = (tmp_path / "jobs").glob("*/instances/*")
+        content = instances.read_bytes()
+        changed = bytes([content[-6] ^ 1])
+        instances.write_bytes(
+            {"changed": content[:-6] + changed + content[-5:], "cut short": content[:-9], "no gzip": b"0123"}[damage]
+        )
+        result = command("batch", "--config", config, "--json")
+    assert result.code == 0, result
+    assert result.summary["rows_dead_lettered"] == 500
+    assert all("unpacking it failed: " in letter["message"] for letter in books_of(tmp_path).dead_letters)
+
+
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "columns": ("vertex", {"signature_from": MODEL}, "tf_record keeps the key of a row in a tf.Example, and the model"),
     "columns, too": ("ai_platform", {"signature_from": MODEL}, "use jsonl, where the key is beside the inputs"),
@@ -110,7 +151,12 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "no text": ("ai_platform", {"key_input": "plurality"}, "is float32, and keys are text; parse it as a string"),
     "no output": ("ai_platform", {"key_output": "id"}, "model.key_output: the model has no output 'id'"),
     "inputs": ("vertex", {"signature_from": None, "inputs": {"examples": "string"}}, "give signature_from in place of"),
-    "gzip": ("vertex", {"instances_format": "tf_record_gzip"}, "instances_format"),
+    "packed columns": (
+        "vertex",
+        {"signature_from": MODEL, "instances_format": "tf_record_gzip"},
+        "tf_record_gzip keeps the key of a row in a tf.Example",
+    ),
+    "packed lines": ("vertex", {"instances_format": "jsonl_gzip"}, "instances_format"),
 }
 
 

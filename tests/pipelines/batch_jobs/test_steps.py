@@ -349,6 +349,37 @@ def test_files_of_a_job_that_are_gone(
     assert [path.read_bytes() for path in shards(tmp_path / "out" / "p")] == before
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut short", "changed"])
+def test_dead_letters_that_are_not_as_they_were(
+    command: Command, tmp_path: Path, server: JobServer, damage: str
+) -> None:
+    """Those of the preparation; nothing is published over what an earlier run has published."""
+    rows = births(300, 39)
+    rows[7]["mother_age"] = None
+    file = write_rows(tmp_path / "in.csv", "csv", rows)
+    config = config_of(tmp_path, file, server.model(tmp_path))
+    assert command("batch", "--config", config).code == 0
+    before = shards(tmp_path / "out" / "p")
+    [kept] = (tmp_path / "jobs").glob("*/dead_letters/*")
+    content = kept.read_bytes()
+    if damage == "gone":
+        kept.unlink()
+    else:
+        # Still a line of JSON, of another row.
+        changed = content.replace(b'"r000007"', b'"r000008"')
+        assert changed != content
+        kept.write_bytes(changed if damage == "changed" else content[:-1])
+    result = command("batch", "--config", config)
+    assert result.code == 1, result
+    [line] = result.errors
+    assert "is gone, and" in line if damage == "gone" else "is not as it was written" in line
+    assert ("(checksum)" in line) is (damage == "changed")
+    assert "run the same command" in line
+    assert shards(tmp_path / "out" / "p") == before
+    kept.write_bytes(content)
+    assert command("batch", "--config", config).code == 0
+
+
 @pytest.mark.parametrize("options", [["--step", "wait", "--detach"], ["--cancel", "--resubmit"]])
 def test_options_that_exclude_each_other(command: Command, config: str, options: list[str]) -> None:
     result = command("batch", "--config", config, *options)
