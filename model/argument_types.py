@@ -29,6 +29,14 @@ def count(text: str) -> int:
     return value
 
 
+def count_or_none(text: str) -> int:
+    """Reads how many there are, perhaps none. Raises ArgumentTypeError."""
+    value = whole_number(text)
+    if value < 0:
+        raise ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
 def amount(text: str) -> float:
     """Reads a number from 0 up. Raises ArgumentTypeError."""
     value = number(text)

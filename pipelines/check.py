@@ -61,7 +61,7 @@ def _check(arguments: Any) -> int:
     if arguments.model and config.model.type == "batch_job":
         problems.append("--model: a batch prediction job is not tried with single rows; leave it out")
     if config.model.type == "batch_job" and not problems:
-        found["batch_job"] = _job(plan, err)
+        found["batch_job"] = _job(plan, err, looks)
     if arguments.model and not problems:
         err.print(f"loading Beam and {plan.model.path} ...")
         with quiet_imports():
@@ -76,12 +76,13 @@ def _check(arguments: Any) -> int:
     return command.fail(problems) if problems else command.OK
 
 
-def _job(plan: Any, err: Any) -> dict[str, Any]:
+def _job(plan: Any, err: Any, looks: bool) -> dict[str, Any]:
     """Returns what is known of a job before it is submitted. Raises ConfigError: it would cost too much."""
     from pipelines.config.errors import ConfigError
     from pipelines.connectors.batch_job.folder import folder_of
     from pipelines.cost import batch_job as costs
     from pipelines.cost.prices import load as load_prices
+    from pipelines.planning.row_estimate import expected_rows
 
     folder = folder_of(plan)
     prepared, submitted = folder.prepared(), folder.submitted()
@@ -90,13 +91,16 @@ def _job(plan: Any, err: Any) -> dict[str, Any]:
     if submitted is not None and submitted.resource:
         err.print(f"the job {submitted.resource} is submitted already: a run joins its results")
         return known | {"resource": submitted.resource}
-    if prepared is None:
+    rows = prepared.instances if prepared is not None else expected_rows(plan) if looks else None
+    if rows is None:
         err.print("what the job will cost is said when the rows are prepared, before it is submitted")
         return known
-    estimate = costs.estimated(plan.config.model, prepared.instances, load_prices())
-    err.print(f"estimated cost: {estimate.in_words()}")
+    estimate = costs.estimated(plan.config.model, rows, load_prices())
+    about = "" if prepared is not None else f", for about {rows:,} rows; known better when they are prepared"
+    err.print(f"estimated cost: {estimate.in_words()}{about}")
     if problems := costs.over(plan.config.model, estimate):
         raise ConfigError(problems)
+    known["estimated_rows"] = rows
     return known | {"estimated_node_hours": estimate.node_hours, "estimated_cost": estimate.cost}
 
 

@@ -77,6 +77,7 @@ class RestApi(Api):
       auth: credentials; None to send none.
       timeout: seconds for all long-running operations together, from the first wait on.
       tell: takes the lines of progress.
+      attempts: how often a call is tried that fails for a reason that may pass.
       sleep: waits some seconds.
       clock: seconds, monotonic.
     """
@@ -88,11 +89,13 @@ class RestApi(Api):
         *,
         timeout: float,
         tell: Callable[[str], None],
+        attempts: int = ATTEMPTS,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(root)
         self._auth, self._timeout, self._tell, self._sleep, self._clock = auth, timeout, tell, sleep, clock
+        self._attempts = attempts
         self._deadline: float | None = None
         # A proxy from the environment cannot reach this machine's loopback.
         self._client = make_client(
@@ -220,7 +223,7 @@ class RestApi(Api):
 
         def stop(state: tenacity.RetryCallState) -> bool:
             late = self._deadline is not None and self._clock() + state.upcoming_sleep > self._deadline
-            return late or state.attempt_number >= ATTEMPTS
+            return late or state.attempt_number >= self._attempts
 
         def tell(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None

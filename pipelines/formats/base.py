@@ -162,6 +162,13 @@ class Reader(RowReader):
     def sample(cls, file: str, options: Mapping[str, Any], rows: int) -> pa.RecordBatch:
         """Returns the first rows of `file` (at most `rows`), as the schema types them, for people to look at."""
 
+    def expected_rows(self, file: str, size: int) -> float | None:
+        """Returns about how many rows a file of `size` bytes has, from little of it; None if all must be read for that.
+
+        Raises FormatError, OSError, pa.ArrowException.
+        """
+        return None
+
     @abstractmethod
     def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
         """Cuts a file of `size` bytes into pieces of about `split_bytes`, which together cover it once.

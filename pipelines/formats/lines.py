@@ -23,8 +23,9 @@ from pipelines.formats.content import CONTENT
 from pipelines.formats.dialect import Dialect
 from pipelines.formats.quoting import line_count
 from pipelines.formats.table import broken_file
-from pipelines.formats.text import TextOrigin, TextReader, blocks_of
+from pipelines.formats.text import TextReader, blocks_of
 from pipelines.formats.text_blocks import BOM, first_block, is_whole, line_cuts, starts_as_utf16, too_long
+from pipelines.formats.text_origin import TextOrigin
 from pipelines.rows.origin import Block, RejectedRow
 
 Bools = npt.NDArray[np.bool_]

@@ -99,6 +99,9 @@ class WholeFileReader(Reader):
         head = storage.read_range(file, 0, _SAMPLED_BYTES)
         return pa.RecordBatch.from_arrays([[text_of(file)], pa.array([head], pa.binary())], schema=_SCHEMA)[:rows]
 
+    def expected_rows(self, file: str, size: int) -> float | None:
+        return 1.0
+
     def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
         return self.groups([FileInfo(file, size)], split_bytes, 1)
 

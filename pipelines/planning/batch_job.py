@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from inference.endpoint.remote_signature import check_inputs
@@ -18,6 +19,10 @@ from pipelines.connectors.batch_job import client
 from pipelines.plan import PlannedModel
 from pipelines.planning.output_places import unwritable_folder
 from pipelines.planning.told_signature import told_signature
+
+_LOG = logging.getLogger(__name__)
+_LOOKS = 4
+"""Attempts to reach the service before a run begins: whoever waits for it can still start a server."""
 
 
 def find(config: BatchJobConfig, problems: list[str], *, offline: bool = False) -> PlannedModel | None:
@@ -118,7 +123,7 @@ def _refused(config: BatchJobConfig) -> list[str]:
     """What the service says to a call that costs nothing, and whether the bucket is where the model is."""
     try:
         with client.explained(config):
-            client.service_of(config, lambda _: None).look()
+            client.service_of(config, _LOG.warning, _LOOKS).look()
         if config.folder.startswith("gs://") and config.service == "vertex" and not client.is_local(config):
             return _far(config)
     except ConfigError as error:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from inference.job.ai_platform import AiPlatformJobs, AiPlatformJobSettings, project_of
 from inference.job.service import BatchJobService
 from inference.job.vertex import VertexJobs, VertexJobSettings, parent_of, region_of
+from model.cloud import rest
 from model.cloud.api import Api, DryApi
 from model.cloud.credentials import GoogleAuth
 from model.cloud.errors import DeploymentError, ServiceError
@@ -66,18 +67,21 @@ def _sends_token(config: BatchJobConfig) -> bool:
     return (urlsplit(url_of(config)).hostname or "").endswith(".googleapis.com")
 
 
-def service_of(config: BatchJobConfig, tell: Callable[[str], None]) -> BatchJobService:
+def service_of(config: BatchJobConfig, tell: Callable[[str], None], attempts: int = rest.ATTEMPTS) -> BatchJobService:
     """Returns the service that a config means; it is not called yet.
 
     Args:
       config: of the model.
       tell: takes lines of progress.
+      attempts: how often a call is tried that fails for a reason that may pass.
 
     Raises:
       ValueError: the resource is not a model's name.
     """
     auth = GoogleAuth() if _sends_token(config) else None
-    return _service(config, RestApi(f"{url_of(config)}/v1", auth, timeout=config.deadline_s, tell=tell))
+    return _service(
+        config, RestApi(f"{url_of(config)}/v1", auth, timeout=config.deadline_s, tell=tell, attempts=attempts)
+    )
 
 
 def dry_service_of(config: BatchJobConfig) -> BatchJobService:

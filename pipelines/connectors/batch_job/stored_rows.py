@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipelines.rows.origin import Origin
 
 CLASSES = {
-    "text": "pipelines.formats.text.TextOrigin",
+    "text": "pipelines.formats.text_origin.TextOrigin",
     "records": "pipelines.formats.tfrecord.examples.RecordOrigin",
     "parquet": "pipelines.formats.parquet.reader.ParquetOrigin",
     "orc": "pipelines.formats.orc.reader.OrcOrigin",

@@ -21,8 +21,9 @@ from pipelines.dead_letters.limit import DeadLetterLimit
 from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.dead_letters.step import RECEIPTS, DeadLetterDoFn
 from pipelines.formats.base import Reader, Split
-from pipelines.formats.text import TextOrigin, TextReader
+from pipelines.formats.text import TextReader
 from pipelines.formats.text_blocks import compression_of
+from pipelines.formats.text_origin import TextOrigin
 from pipelines.formats.whole_files import WholeFileReader
 from pipelines.rows.coders import Rows
 from pipelines.rows.origin import Block, RejectedRow

@@ -89,6 +89,10 @@ class ParquetReader(Reader):
                 return found.batch.slice(0, rows)
         return pa.RecordBatch.from_pylist([], schema=schema)
 
+    def expected_rows(self, file: str, size: int) -> float | None:
+        with _open(file, None) as opened:
+            return float(opened.metadata.num_rows)
+
     def splits(self, file: str, size: int, split_bytes: int) -> list[Split]:
         if not size:
             return []

@@ -175,6 +175,13 @@ def test_check_says_what_there_is(command: Command, config: str) -> None:
     first = command("check", "--config", config, "--json")
     assert first.code == 0, first
     assert first.summary["batch_job"]["prepared"] is False
+    # The lines of the file, with its header.
+    assert first.summary["batch_job"]["estimated_rows"] in (300, 301)
+    assert first.summary["batch_job"]["estimated_cost"] > 0
+    assert "for about" in first.err
+    dear = command("check", "--config", config, "--set", "model.max_cost=0.000001")
+    assert dear.code == 2
+    assert "model.max_cost: the job is estimated to cost" in dear.errors[0]
     assert command("batch", "--config", config, "--step", "prepare").code == 0
     second = command("check", "--config", config, "--json").summary
     assert second["batch_job"]["estimated_cost"] > 0
