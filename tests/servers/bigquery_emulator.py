@@ -44,10 +44,13 @@ class Emulator:
     Attributes:
       rest: for BIGQUERY_EMULATOR_HOST.
       grpc: for BIGQUERY_STORAGE_EMULATOR_HOST.
+      buckets: folder that stands for Cloud Storage: load jobs of gs://a/b read the file a/b in it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.buckets = folder / "buckets"
+        self.buckets.mkdir()
         ports = tools.free_ports(2)
         self._environment = tools.environment("bigquery", _REQUIREMENTS, "500 MB", _INSTALL)
         self.rest, self.grpc = (f"127.0.0.1:{port}" for port in ports)
@@ -86,7 +89,7 @@ class Emulator:
             stdout=log,
             stderr=log,
             cwd=self._folder,
-            env={**os.environ, "HOME": str(self._environment)},
+            env={**os.environ, "HOME": str(self._environment), "BQEMU_GCS_LOCAL_ROOT": str(self.buckets)},
             start_new_session=True,
         )
         log.close()
