@@ -1,19 +1,20 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 # Without compiled modules each start of a command compiles Beam's and its own anew: 3 s in place of 1.5.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ledger check bench bench-endpoint bench-stream compare compare-article serve prism flink flink-cluster lock schema model docs picture clean
+.PHONY: help setup demo test ledger check smoke bench bench-endpoint bench-stream compare compare-article serve prism flink flink-cluster lock schema model docs picture clean
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-setup: .venv/.installed  ## Create the environment in .venv (every other target does so by itself).
+setup: $(VENV)/.installed  ## Create the environment in .venv (every other target does so by itself).
 
-.venv/.installed: requirements.lock setup.py model/version.py
-	@echo "setting up .venv (about a minute, 2.6 GB) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(VENV)/.installed: requirements.lock setup.py model/version.py
+	@echo "setting up $(VENV) (about a minute, 2.6 GB) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@awk '/^[^ #]/ { chosen = /^uv==/ } chosen' requirements.lock | \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r /dev/stdin
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
@@ -35,6 +36,9 @@ check: setup  ## Lint, types, directions of imports, schema.
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m pipelines.config --check
+
+smoke:  ## Run the demo and a few tests on the oldest and the newest Python, where they are installed.
+	@tests/smoke.sh 3.10 3.13
 
 bench: setup  ## Measure throughput, growth and cold start against named baselines.
 	@$(BIN)/python -m tests.benchmarks.batch
@@ -77,7 +81,7 @@ docs: .venv-docs/.installed  ## Build the documents as a site, out/site (links a
 	@.venv-docs/bin/python docs/tools/broken_links.py out/site
 
 .venv-docs/.installed: requirements-docs.lock
-	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs
 	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
 	@touch $@
 
