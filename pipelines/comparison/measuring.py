@@ -63,6 +63,7 @@ class Measuring:
             tell(f"one way is left, {left[0].name}: it is compared with no other, and measured for what it costs")
         if not left:
             tell("the constraints rule out all ways: nothing is measured")
+            tell = _say_nothing
         with ComparisonSession(config, self.path, tell, self.restart and bool(left)) as session:
             if left and not session.goes_on:
                 tell(start(session))
@@ -75,3 +76,7 @@ class Measuring:
 
     def _rules_out(self, way: CompleteWay) -> bool:
         return any(reason_against(name, way.kind) for name in self.constraints)
+
+
+def _say_nothing(line: str) -> None:
+    """A session tells what it reads for runs that there will be none of."""

@@ -561,7 +561,7 @@ class Session:
 
     def __init__(self, config: ComparisonConfig, path: str, tell: Callable[[str], None], restart: bool) -> None:
         self.config, self.path, self.restart, self.kind, self.goes_on = config, path, restart, "batch", False
-        self.loads, self.ways, self.is_run, self._tell = (1000.0,), config.ways, False, tell
+        self.loads, self.ways, self.is_run, self._tell = (1000.0,), config.ways or "12345", False, tell
         self.made.append(self)
 
     def __enter__(self) -> Session:
@@ -593,7 +593,7 @@ def test_measuring_a_config(command: Command, sessions: list[Session]) -> None:
     assert (sessions[0].config.rounds, sessions[0].config.minutes, sessions[0].config.ways) == (2, 2.0, {})
     assert sessions[0].config.folder == "out/recommend"
     said = result.err.splitlines()
-    assert said == ["natality: 0 ways over 1,000 rows; at most 2 minutes of runs", "round 1  in the workers"]
+    assert said == ["natality: 5 ways over 1,000 rows; at most 2 minutes of runs", "round 1  in the workers"]
 
 
 @pytest.mark.parametrize("option", ["--messages-a-second", "--latency-ms"])
@@ -619,6 +619,7 @@ def test_ways_that_a_constraint_rules_out_are_not_measured(command: Command, ses
 def test_one_way_is_left(command: Command, sessions: list[Session]) -> None:
     result = command("recommend", "--constraint", "no-server", "--constraint", "no-cloud-job")
     assert list(sessions[0].config.ways) == ["in the workers"]
+    assert "natality: 1 way over 1,000 rows; at most 2 minutes of runs" in result.err
     assert "one way is left, in the workers: it is compared with no other, and measured for what it costs" in result.err
     assert (result.code, "recommended: in the workers, " in result.out) == (0, True)
 
