@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     parser = command.parser("batch", _DESCRIPTION)
     parser.add_argument(
-        "--prices", metavar="FILE", help="prices of Dataflow and of batch prediction jobs (configs/prices.json)"
+        "--prices",
+        metavar="FILE",
+        help="your prices of Dataflow and of batch prediction jobs, which replace those of configs/prices.json by name",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     _add_job_arguments(parser)

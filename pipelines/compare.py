@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from model import terminal
@@ -38,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="that all runs may take together, earlier ones included (what the config says, else 5)",
     )
     parser.add_argument("--output", metavar="DIR", help="folder in which a folder NAME gets the results (out/compare)")
-    parser.add_argument("--prices", metavar="FILE", help="file of prices (configs/prices.json)")
+    parser.add_argument(
+        "--prices", metavar="FILE", help="your prices, which replace those of configs/prices.json by name"
+    )
     parser.add_argument("--restart", action="store_true", help="forget what an earlier command has measured")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
     arguments = parser.parse_args(argv)
@@ -67,7 +67,7 @@ def _run(arguments: Any) -> int:
     changes = {"minutes": arguments.minutes, "folder": arguments.output, "prices": arguments.prices}
     config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
     out, err = command.consoles()
-    with _interrupted_by_sigterm():
+    with command.interrupted_by_sigterm():
         try:
             with ComparisonSession(
                 config, arguments.config, lambda line: err.print(line), arguments.restart
@@ -95,20 +95,6 @@ def _run(arguments: Any) -> int:
         )
         return _DISAGREE
     return command.OK
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM do what Ctrl-C does, so that the servers end."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from model import terminal
@@ -83,6 +85,20 @@ def guarded(main: Callable[[], int]) -> int:
     """Runs a command; mistakes of the person who gave it become lines, not tracebacks."""
     with without_unused():
         return _guarded(main)
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM do what Ctrl-C does while the block runs, so that what the command has started ends with it."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _guarded(main: Callable[[], int]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pipelines.comparison.amounts import written
 from pipelines.comparison.demands import measured_loads, share_of_start
 from pipelines.comparison.results import BreakEven, Cell, Results
 
@@ -113,7 +114,8 @@ def _measured(results: Results, best: str, volume: float, cell: Cell | None) -> 
         times = volume / max(loads)
         weight = 2 if times > _FAR else 1
         yield Caution(
-            f"the volume is {times:,.3g} times the largest load that was measured, {max(loads):,.15g} {what}", weight
+            f"the volume is {written(times, 3)} times the largest load that was measured, {written(max(loads))} {what}",
+            weight,
         )
     if len(loads) == 1:
         yield Caution("one load only was measured: what a run takes before its first row is counted as its rows'", 1)
@@ -122,8 +124,12 @@ def _measured(results: Results, best: str, volume: float, cell: Cell | None) -> 
             f"starting took {share:.0%} of its largest run, so what a row takes is little known: measure larger loads",
             1,
         )
-    rounds = max((figure.rounds for figure in cell.figures.values()), default=1) if cell else 1
-    if rounds == 1:
+    figures = list(cell.figures.values()) if cell else []
+    if max((figure.rounds for figure in figures), default=1) > 1:
+        return
+    if any(figure.low is not None for figure in figures):
+        yield Caution("it was measured in one round only: its intervals are those of how much the other runs vary", 1)
+    else:
         yield Caution("it was measured in one round only: how much its figures vary is not known", 2)
 
 
@@ -135,4 +141,4 @@ def _near(best: str, volume: float, break_evens: Sequence[BreakEven]) -> Iterato
         other = each.below if each.volume <= volume else each.above
         if other != best:
             side = "below" if each.volume <= volume else "from"
-            yield Caution(f"{side} {each.volume:,.6g}, which is near, {other} is the cheapest", 1)
+            yield Caution(f"{side} {written(each.volume, 6)}, which is near, {other} is the cheapest", 1)

@@ -32,6 +32,7 @@ def costs_of(results: Results, prices: Prices, assumptions: Assumptions) -> WayC
     ways = ranked(results)
     low, high = _range(results, volume)
     names = _prices(results, ways)
+    taken = assumptions.sentences(results.kind, {way.kind for way in ways})
     return WayCosts(
         currency=prices.currency,
         volume=volume,
@@ -40,11 +41,12 @@ def costs_of(results: Results, prices: Prices, assumptions: Assumptions) -> WayC
         break_evens=break_evens_between(results, ways, tariff, volume),
         prices=tuple(
             f"{name}: {found.amount:g} {prices.currency}, {found.date}, {found.source}"
+            f"{', of --prices' if name in prices.own else ''}"
             for name in names
             if (found := prices.prices.get(name))
         ),
         unverified=unverified_prices(results, ways, prices),
-        assumptions=assumptions.sentences(results.kind, {way.kind for way in ways}),
+        assumptions=(*taken, *filter(None, [prices.origin(names)])),
     )
 
 
@@ -69,9 +71,18 @@ def unverified_prices(results: Results, ways: Sequence[Way], prices: Prices) -> 
 
 
 def unverified_in_words(results: Results, ways: Sequence[Way], prices: Prices) -> str:
-    """Returns how many prices nobody has verified, and their dates; nothing if all are verified."""
+    """Returns how many of the prices of these ways nobody has verified, and their dates; nothing if all are."""
     names = unverified_prices(results, ways, prices)
-    return f"{len(names)} of the prices, of {prices.dates(list(names))}" if names else ""
+    if not names:
+        return ""
+    needed = sum(name in prices.prices for name in _prices(results, ways))
+    some = "any" if len(names) == needed else len(names)
+    return f"{some} of the {needed} prices that are needed, of {prices.dates(list(names))}"
+
+
+def origin_of_prices(results: Results, ways: Sequence[Way], prices: Prices) -> str:
+    """Returns which of the prices of these ways are a person's own, as a sentence; empty if no file was given."""
+    return prices.origin(_prices(results, ways))
 
 
 def stated_volume(results: Results, assumptions: Assumptions) -> float:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from pipelines.comparison.amounts import written
 from pipelines.comparison.certainty import Caution, Rival, cautions, certainty
 from pipelines.comparison.constraints import reason_against
-from pipelines.comparison.costs import UNITS, break_evens_between, month_of, stated_volume, unverified_in_words
-from pipelines.comparison.demands import demand_of, load_for, spread
+from pipelines.comparison.costs import (
+    UNITS,
+    break_evens_between,
+    month_of,
+    origin_of_prices,
+    stated_volume,
+    unverified_in_words,
+)
+from pipelines.comparison.demands import counted, demand_of, load_for, spread
 from pipelines.comparison.results import BreakEven, Cell, Figure, Results, Way
 from pipelines.cost.assumptions import Assumptions
 from pipelines.cost.machines import Tariff
@@ -32,6 +40,10 @@ class Wish:
     latency_ms: float | None = None
     within_hours: float | None = None
     constraints: tuple[str, ...] = ()
+
+    def of(self, kind: str) -> Wish:
+        """Returns what is asked for of batch runs or of a stream: a latency is a stream's, hours are a batch run's."""
+        return replace(self, latency_ms=None) if kind == "batch" else replace(self, within_hours=None)
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class Recommendation:
       break_evens: where another of the ways that do becomes the cheapest.
       cautions: why one may not be sure.
       sure: `high`, `medium` or `low`.
+      origin_of_prices: which prices are a person's own; empty if all are the packaged ones.
       assumptions: what the costs take for granted, one sentence each.
     """
 
@@ -88,6 +101,7 @@ class Recommendation:
     break_evens: tuple[BreakEven, ...] = ()
     cautions: tuple[Caution, ...] = ()
     sure: str = ""
+    origin_of_prices: str = ""
     assumptions: tuple[str, ...] = ()
 
     @property
@@ -113,8 +127,9 @@ def recommend(results: Results, prices: Prices, given: Assumptions, wish: Wish) 
       results: what was measured.
       prices: of machines and services.
       given: what cannot be measured on one machine, and the volume.
-      wish: what is asked for.
+      wish: what is asked for, of batch runs and of a stream.
     """
+    wish = wish.of(results.kind)
     tariff = Tariff(prices, given)
     volume = stated_volume(results, given)
     load = load_for(results, volume)
@@ -129,6 +144,7 @@ def recommend(results: Results, prices: Prices, given: Assumptions, wish: Wish) 
         load,
         (*feasible, *(each for each in weighed if each.left_out)),
         break_evens_between(results, ways, tariff, volume),
+        origin_of_prices=origin_of_prices(results, ways or results.ways, prices),
         assumptions=given.sentences(results.kind, {way.kind for way in ways}),
     )
     if not feasible:
@@ -164,22 +180,23 @@ def _reasons(
     results: Results, way: Way, load: float, bill: Bill, speed: Figure | None, wish: Wish, cell: Cell | None
 ) -> Iterator[str]:
     """Why a way does not do."""
+    ruled_out = [f"--constraint {name}: {why}" for name in wish.constraints if (why := reason_against(name, way.kind))]
+    yield from ruled_out
+    if ruled_out and not counted(results, way.name):
+        return  # It was not measured, for that reason.
     ranking = next((each for each in results.rankings if each.load == load), None)
     places = [place.way for place in ranking.places] if ranking else []
     if way.name not in places:
         why = ranking.not_ranked.get(way.name, "") if ranking else ""
         why = why or (cell.left_out if cell else "") or "it was not measured there"
-        yield f"not ranked at {load:,.15g} {'rows' if results.kind == 'batch' else 'messages a second'}: {why}"
-    for name in wish.constraints:
-        if why := reason_against(name, way.kind) or "":
-            yield f"--constraint {name}: {why}"
-    if wish.latency_ms is not None and results.kind == "stream":
+        yield f"not ranked at {written(load)} {'rows' if results.kind == 'batch' else 'messages a second'}: {why}"
+    if wish.latency_ms is not None:
         if speed is None:
-            yield f"--latency-ms {wish.latency_ms:g}: its latency was not measured"
+            yield f"--latency-ms {written(wish.latency_ms)}: its latency was not measured"
         elif speed.median > wish.latency_ms:
-            yield f"--latency-ms {wish.latency_ms:g}: its p99 is {speed.median:,.4g} ms"
+            yield f"--latency-ms {written(wish.latency_ms)}: its p99 is {written(speed.median, 4)} ms"
     if bill.problem:
-        is_late = results.kind == "batch" and wish.within_hours is not None and "starting" in bill.problem
+        is_late = wish.within_hours is not None and "starting" in bill.problem
         yield f"--within {wish.within_hours:g}: {bill.problem}" if is_late else f"no cost: {bill.problem}"
 
 
@@ -204,7 +221,7 @@ def _close_to_target(best: Candidate, wish: Wish) -> list[Caution]:
     high = best.speed.high if best.speed else None
     if wish.latency_ms is None or high is None or high <= wish.latency_ms:
         return []
-    return [Caution(f"its p99 may be as much as {high:,.4g} ms, which is above {wish.latency_ms:g}", 1)]
+    return [Caution(f"its p99 may be as much as {written(high, 4)} ms, which is above {written(wish.latency_ms)}", 1)]
 
 
 def _median(figure: Figure | None) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from pipelines.comparison.amounts import written
 from pipelines.comparison.recommendation import Candidate, Recommendation
 from pipelines.cost.ways import in_words
 
@@ -36,6 +37,7 @@ def findings(found: Recommendation) -> dict[str, Any]:
         "load": found.load,
         "ways": [_finding(found, each) for each in found.candidates],
         "break_evens": [each.model_dump() for each in found.break_evens],
+        "origin_of_prices": found.origin_of_prices or None,
         "assumptions": list(found.assumptions),
     }
 
@@ -60,7 +62,7 @@ def _finding(found: Recommendation, candidate: Candidate) -> dict[str, Any]:
 
 
 def _head(found: Recommendation) -> Iterator[str]:
-    yield f"{found.results.name}: {found.volume:,.15g} {found.unit}"
+    yield f"{found.results.name}: {written(found.volume)} {found.unit}"
     best = found.best
     if best is None:
         yield "recommended: no way does all that is asked for"
@@ -120,11 +122,14 @@ def _tables(console: Any, found: Recommendation) -> None:
 
 def _tail(found: Recommendation) -> Iterator[str]:
     for change in found.break_evens:
-        yield f"break-even at {change.volume:,.6g} {found.unit}: {change.below} below, {change.above} from there on"
+        where = f"{written(change.volume, 6)} {found.unit}"
+        yield f"break-even at {where}: {change.below} below, {change.above} from there on"
     if found.sure:
         yield f"how sure: {found.sure}"
     for caution in found.cautions:
         yield f"- {caution.text}"
+    if found.origin_of_prices:
+        yield f"prices: {found.origin_of_prices}"
     if found.best:
         yield "assumed:"
     for sentence in found.assumptions if found.best else ():
@@ -144,8 +149,8 @@ def _between(candidate: Candidate) -> str:
 def _speed(found: Recommendation, candidate: Candidate) -> str:
     if candidate.speed is None:
         return "not measured"
-    return f"{candidate.speed.median:,.4g} {'s' if found.results.kind == 'batch' else 'ms'}"
+    return f"{written(candidate.speed.median, 4)} {'s' if found.results.kind == 'batch' else 'ms'}"
 
 
 def _load(found: Recommendation) -> str:
-    return f"{found.load:,.15g} {'rows' if found.results.kind == 'batch' else 'messages a second'}"
+    return f"{written(found.load)} {'rows' if found.results.kind == 'batch' else 'messages a second'}"

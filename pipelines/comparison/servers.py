@@ -58,7 +58,12 @@ class RunningServer:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
             )
-        ready = self._ready()
+        try:
+            ready = self._ready()
+        except BaseException:
+            # Ctrl-C does not reach it, and nobody else knows of it yet.
+            self.close()
+            raise
         if not ready:
             self.close()
             raise ConfigError([f"the local server of {model} did not start: {self._last_words()}"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -33,24 +33,6 @@ RANKED_BY = {"batch": "elapsed_s", "stream": "latency.total.p99"}
 _LONGEST_S = 120.0
 """That a run may take at least, whatever was expected."""
 Tell = Callable[[str], None]
-
-
-def compare_config(
-    path: str, overrides: Sequence[str] = (), minutes: float | None = None, folder: str | None = None
-) -> Results:
-    """Compares the usual ways, or those of a comparison's config, and returns what was found.
-
-    Args:
-      path: config of a comparison, or of a run.
-      overrides: changes of the comparison's keys, `KEY=VALUE` each.
-      minutes: that all runs may take together; by default what the config says.
-      folder: where what was measured is kept; by default what the config says.
-    """
-    config = configs.load_comparison(path, overrides)
-    changes = {"minutes": minutes, "folder": folder}
-    config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
-    with ComparisonSession(config, path, lambda line: None) as session:
-        return session.run()
 
 
 class ComparisonSession:
@@ -126,10 +108,21 @@ class ComparisonSession:
     def run(self) -> Results:
         """Compares; goes on where an earlier session was interrupted."""
         if self._journal.goes_on:
-            count = len(self._journal.runs)
-            self._tell(f"going on: {count} run{'s were' if count != 1 else ' was'} measured before")
+            runs = self._journal.runs
+            were = f"{len(runs)} earlier run{'s are' if len(runs) != 1 else ' is'}"
+            until = f", the last of {runs[-1].begun[:16].replace('T', ' at ')} UTC" if runs else ""
+            self._tell(f"going on: {were} used{until}; --restart measures anew")
         self._check_parity()
         self._measure()
+        return self._results()
+
+    @property
+    def goes_on(self) -> bool:
+        """Tells whether an earlier session has measured something that is used."""
+        return self._journal.goes_on
+
+    def so_far(self) -> Results:
+        """Returns what earlier sessions have measured; measures nothing."""
         return self._results()
 
     def _refuse_unfit(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipelines.comparison.amounts import written
 from pipelines.comparison.parity import in_words
 from pipelines.comparison.results import Cell, Figure, Ranking, Results
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 def start(session: ComparisonSession) -> str:
     """Says what is going to be compared."""
     config = session.config
-    loads = ", ".join(f"{load:,.15g}" for load in session.loads)
+    loads = ", ".join(written(load) for load in session.loads)
     what = f"{loads} rows" if session.kind == "batch" else f"{loads} messages a second"
-    return f"{config.name}: {len(session.ways)} ways over {what}; at most {config.minutes:g} minutes of runs"
+    ways = "1 way" if len(session.ways) == 1 else f"{len(session.ways)} ways"
+    return f"{config.name}: {ways} over {what}; at most {config.minutes:g} minutes of runs"
 
 
 def show(console: Any, published: Published) -> None:
@@ -40,7 +42,7 @@ def _show_ranking(console: Any, results: Results, ranking: Ranking) -> None:
         tied = " (tied)" if place.tied else ""
         rows.append((f"{place.place}{tied}", place.way, _value(results, cell, ranking.figure), f"{place.ratio:.2f}"))
     rows += [("-", way, f"not ranked: {why}", "") for way, why in ranking.not_ranked.items()]
-    title = f"{ranking.load:,.15g} {unit}, by {'time' if results.kind == 'batch' else 'latency (p99)'}"
+    title = f"{written(ranking.load)} {unit}, by {'time' if results.kind == 'batch' else 'latency (p99)'}"
     if not console.is_terminal:
         console.print(title, highlight=False)
         for at, way, value, ratio in rows:

@@ -126,8 +126,17 @@ def ways_of(config: ComparisonConfig, content: dict[str, Any], plan: Plan) -> li
       content: the config of the run, as it stands in its file.
       plan: of the run.
     """
-    given = config.ways or _usual(plan)
-    return [_complete(name, way, content, plan) for name, way in given.items()]
+    return [_complete(name, way, content, plan) for name, way in given_ways(config, plan).items()]
+
+
+def given_ways(config: ComparisonConfig, plan: Plan) -> dict[str, WayConfig]:
+    """Returns the ways that a comparison's config names, or the usual ones if it names none.
+
+    Args:
+      config: of the comparison.
+      plan: of the run.
+    """
+    return config.ways or _usual(plan)
 
 
 def _usual(plan: Plan) -> dict[str, WayConfig]:

@@ -115,7 +115,9 @@ class ComparisonConfig(Strict):
         description="Rows a day, or messages a second, that costs of a month are computed for; by default the largest "
         "size once a day, or the largest rate.",
     )
-    prices: AnyPath | None = Field(None, description="File of prices; configs/prices.json by default.")
+    prices: AnyPath | None = Field(
+        None, description="File of your prices, which replace those of configs/prices.json by name."
+    )
     folder: AnyPath = Field("out/compare", description="Local folder for results; each comparison has one in it.")
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ class JobCostEstimate:
       cost: in the currency of the prices; None if there is no such price.
       currency: of the prices.
       dates: dates of the price in words.
+      is_own: whether the price is of a person's own file.
     """
 
     node_hours: float
@@ -25,13 +26,14 @@ class JobCostEstimate:
     cost: float | None
     currency: str
     dates: str
+    is_own: bool = False
 
     def in_words(self) -> str:
         """Returns the cost for people, such as `0.17 USD (1.53 node hours, price of 2023)`."""
         hours = f"{self.node_hours:,.2f} node hours"
         if self.cost is None:
             return f"{hours}; the price file has no {self.price}"
-        return f"{self.cost:,.2f} {self.currency} ({hours}, price of {self.dates})"
+        return f"{self.cost:,.2f} {self.currency} ({hours}, price of {self.dates}{', of --prices' * self.is_own})"
 
 
 def price_name(config: BatchJobConfig) -> str:
@@ -57,7 +59,8 @@ def priced(config: BatchJobConfig, node_hours: float, prices: Prices) -> JobCost
     name = price_name(config)
     cost, missing = prices.of({name: node_hours})
     is_known = not missing and name in prices.prices
-    return JobCostEstimate(node_hours, name, cost if is_known else None, prices.currency, prices.dates([name]))
+    own, dates = bool(prices.own_of([name])), prices.dates([name])
+    return JobCostEstimate(node_hours, name, cost if is_known else None, prices.currency, dates, own)
 
 
 def over(config: BatchJobConfig, estimate: JobCostEstimate) -> list[str]:

@@ -52,6 +52,7 @@ class JobCost:
       currency: its currency.
       dates: the dates of the prices.
       missing: the names of prices that are missing.
+      own: the names of prices that are of a person's own file.
     """
 
     used: dict[str, float]
@@ -59,6 +60,7 @@ class JobCost:
     currency: str
     dates: str
     missing: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     def findings(self) -> dict[str, Any]:
         """Returns the cost for --json."""
@@ -66,6 +68,7 @@ class JobCost:
             each.key: round(self.used[each.price], 6) for each in _RESOURCES if each.price in self.used
         }
         found |= {"currency": self.currency, "prices_of": self.dates}
+        found |= {"own_prices": list(self.own)} if self.own else {}
         found["amount"] = None if self.amount is None else round(self.amount, 6)
         return found
 
@@ -74,7 +77,8 @@ class JobCost:
         used = ", ".join(f"{amount:,.3f} {each.label}" for each in _RESOURCES if (amount := self.used.get(each.price)))
         if self.amount is None:
             return f"{used}; no price for {', '.join(self.missing)}: add it to the file of --prices"
-        return f"{self.amount:,.4f} {self.currency} ({used}; prices of {self.dates})"
+        of_own = f"; of --prices: {', '.join(self.own)}" if self.own else ""
+        return f"{self.amount:,.4f} {self.currency} ({used}; prices of {self.dates}{of_own})"
 
 
 def cost_of(metrics: Iterable[Any], prices: Prices) -> JobCost | None:
@@ -97,7 +101,9 @@ def cost_of(metrics: Iterable[Any], prices: Prices) -> JobCost | None:
     if not used:
         return None
     amount, missing = prices.of(used)
-    return JobCost(used, None if missing else amount, prices.currency, prices.dates(list(used)), tuple(missing))
+    names = list(used)
+    known = None if missing else amount
+    return JobCost(used, known, prices.currency, prices.dates(names), tuple(missing), tuple(prices.own_of(names)))
 
 
 def _number(scalar: Any) -> float:

@@ -1,7 +1,10 @@
-"""Reads prices from a JSON file in which each has its date and source."""
+"""Reads prices from JSON files in which each has its date and source: the packaged one, and a person's own over it."""
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +15,13 @@ from pipelines.config.errors import ConfigError
 
 PACKAGED = "configs/prices.json"
 _MOST_BYTES = 1 << 20
+_MOST_PROBLEMS = 20
+_FORM = '{"prices": {"NAME": {"amount": 0.05, "date": "2026-11", "source": "..."}}}, with names of configs/prices.json'
+_OF_NODE = re.compile(
+    r"vertex_batch_[a-z]\d[a-z]?_(standard|highmem|highcpu|highgpu|megagpu|ultragpu|ultramem|megamem)_\d+g?"
+    r"(_\d+_(nvidia|tpu)_[a-z0-9_]+)?_hour"
+)
+"""Names of prices beside the packaged ones: a batch prediction job may have nodes of any machine type."""
 
 
 class Price(BaseModel):
@@ -32,7 +42,7 @@ class Price(BaseModel):
     verified: bool = False
 
 
-class Prices(BaseModel):
+class PriceFile(BaseModel):
     """Holds the prices of a file by their names, such as `dataflow_batch_vcpu_hour`.
 
     Attributes:
@@ -47,6 +57,18 @@ class Prices(BaseModel):
     note: str = ""
     prices: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Price]
 
+
+class Prices(PriceFile):
+    """Holds the prices that costs are computed with.
+
+    Attributes:
+      own: names of those that are of a person's own file; empty if all are the packaged ones.
+      alone: why no packaged price was taken beside these; empty if they were.
+    """
+
+    own: Annotated[frozenset[str], Field(exclude=True)] = frozenset()
+    alone: Annotated[str, Field(exclude=True)] = ""
+
     def of(self, amounts: dict[str, float]) -> tuple[float, list[str]]:
         """Returns what amounts cost, by the names of their prices, and the names that have no price."""
         missing = [name for name, amount in amounts.items() if amount and name not in self.prices]
@@ -59,14 +81,61 @@ class Prices(BaseModel):
         found = sorted({self.prices[name].date for name in names if name in self.prices})
         return " to ".join(dict.fromkeys([found[0], found[-1]])) if found else ""
 
+    def own_of(self, names: Iterable[str]) -> list[str]:
+        """Returns those of these names whose prices are of a person's own file."""
+        return [name for name in names if name in self.own]
+
+    def origin(self, names: Collection[str]) -> str:
+        """Returns which of these prices are a person's own, as a sentence; empty if no file was given."""
+        if not self.own:
+            return ""
+        own = self.own_of(names)
+        if own and len(own) == sum(name in self.prices for name in names):
+            return f"all prices are those of your file (--prices), in {self.currency}{self.alone}"
+        if not own:
+            return (
+                f"the prices that are needed are the packaged ones of {PACKAGED}: your file (--prices) has none of them"
+            )
+        count = "1 price is" if len(own) == 1 else f"{len(own)} prices are"
+        return f"{count} of your file (--prices): {', '.join(own)}; the others are the packaged ones of {PACKAGED}"
+
 
 def load(path: str | None = None) -> Prices:
-    """Reads a file of prices, the packaged one by default.
+    """Reads the packaged prices, and over them, name by name, those of a person's own file.
+
+    A file in another currency is taken alone: amounts of two currencies cannot be added.
+
+    Args:
+      path: of the person's own file; None for the packaged prices.
 
     Raises:
-      ConfigError: it is not there, or is not a file of prices; each mistake with its place.
+      ConfigError: it is not there, is not a file of prices, or has a name that nothing asks for; each mistake with its
+        place.
     """
-    where = path or packaged.located(PACKAGED)
+    packaged_prices = _read(packaged.located(PACKAGED))
+    if path is None:
+        return packaged_prices
+    own = _read(path)
+    if problems := [
+        f"--prices {path}: prices.{name}: no price has this name{_near(name, packaged_prices.prices)}{PACKAGED} has "
+        "all names"
+        for name in own.prices
+        if name not in packaged_prices.prices and not _OF_NODE.fullmatch(name)
+    ]:
+        more = len(problems) - _MOST_PROBLEMS
+        raise ConfigError([*problems[:_MOST_PROBLEMS], *([f"and {more:,} more such names"] if more > 0 else [])])
+    if own.currency == packaged_prices.currency:
+        return own.model_copy(update={"prices": packaged_prices.prices | own.prices, "own": frozenset(own.prices)})
+    alone = f"; the packaged ones are in {packaged_prices.currency}"
+    return own.model_copy(update={"own": frozenset(own.prices), "alone": alone})
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}? " if found else "; "
+
+
+def _read(where: str) -> Prices:
     try:
         content = storage.read_small(where, _MOST_BYTES)
     except (OSError, ValueError) as error:
@@ -74,11 +143,12 @@ def load(path: str | None = None) -> Prices:
     if content is None:
         raise ConfigError([f"--prices {where}: there is no such file"])
     try:
-        return Prices.model_validate_json(content)
+        return Prices(**dict(PriceFile.model_validate_json(content)))
     except ValidationError as error:
-        raise ConfigError(
-            [
-                f"--prices {where}: {'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}"
-                for each in error.errors(include_input=False, include_url=False)
-            ]
-        ) from None
+        found = error.errors(include_input=False, include_url=False)
+        problems = [
+            f"--prices {where}: {'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in found
+        ]
+        if any(each["loc"] == ("prices",) for each in found):
+            problems = [f"--prices {where}: no prices are in it; give {_FORM}"]
+        raise ConfigError(problems) from None

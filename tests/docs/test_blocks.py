@@ -14,6 +14,7 @@ import pytest
 
 from pipelines.config.base import Strict
 from pipelines.config.load import PACKAGED, PACKAGED_STREAM, load, load_comparison
+from pipelines.cost.prices import load as load_prices
 from tests.docs.blocks import DOCUMENTS, LANGUAGES, Block, blocks_of, commands_of
 from tests.docs.commands import Shell, differences, problem_of, python, settled
 from tests.support.commands import ROOT
@@ -122,6 +123,10 @@ def check_json(block: Block, folder: Path) -> None:
     if "config" in content:
         path.write_text(block.text, "utf-8")
         load_comparison(str(path))
+        return
+    if "prices" in content:
+        path.write_text(block.text, "utf-8")
+        load_prices(str(path))
         return
     path.write_text(json.dumps(merged(packaged_for(content), content)), "utf-8")
     assert isinstance(load(str(path)), Strict), block.place

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ import pytest
 
 from pipelines import compare
 from pipelines.comparison.results import Results
-from tests.support.commands import save, start
+from tests.support import processes
+from tests.support.commands import ROOT, save, start
 from tests.support.waiting import wait_until
 
 ADDED_MS = 2_000
@@ -152,7 +156,7 @@ def test_the_same_command_goes_on(
     out, err = capsys.readouterr()
     after = Results.model_validate_json(out)
     assert code == 3
-    assert f"going on: {len(before.runs)} runs were measured before" in err
+    assert f"going on: {len(before.runs)} earlier runs are used, the last of {before.runs[-1].begun[:10]} at " in err
     assert [run.begun for run in after.runs[: len(before.runs)]] == [run.begun for run in before.runs]
     assert sorted(run.way for run in after.runs[len(before.runs) :]) == ["far", "job", "workers", "wrong"]
     cell = after.cell("workers", 900)
@@ -203,6 +207,35 @@ def test_ctrl_c_ends_the_servers_and_keeps_what_was_done(folder: Path, batch: st
     assert "the same command goes on" in err
     assert "Traceback" not in err
     assert psutil.wait_procs(children, timeout=60)[1] == []
+
+
+def test_ctrl_c_while_a_recommendation_starts_a_server(folder: Path, tmp_path: Path) -> None:
+    """One line, and nothing is left running; SIGTERM does the same."""
+    endpoint = {"model": {"type": "endpoint", "protocol": "tf_serving_grpc"}}
+    ways = {"server": endpoint, "workers": {"model": {"type": "saved_model"}}}
+    config = comparison(folder, "served", config=str(folder / "run.json"), ways=ways, sizes=[900])
+    for sent in (signal.SIGINT, signal.SIGTERM):
+        process = processes.start(
+            [sys.executable, "-m", "pipelines.recommend", "--config", config],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        children: list[psutil.Process] = []
+
+        def has_server(of: int = process.pid, seen: list[psutil.Process] = children) -> bool:
+            seen[:] = psutil.Process(of).children(recursive=True)
+            return any("model.serve" in each.cmdline() for each in seen)
+
+        wait_until(has_server, "a server starts")
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, out) == (130, "")
+        assert err.splitlines()[-1].startswith("stopped: what was measured is kept; the same command goes on")
+        assert "Traceback" not in err
+        assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 @pytest.mark.parametrize(

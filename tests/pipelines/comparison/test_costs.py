@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,9 +18,13 @@ from hypothesis import strategies as st
 from pipelines.comparison.costs import costs_of
 from pipelines.comparison.demands import demand_of, load_for
 from pipelines.comparison.results import Results
+from pipelines.config.batch_job import BatchJobConfig
+from pipelines.config.errors import ConfigError
 from pipelines.cost import prices as price_files
 from pipelines.cost.assumptions import DAYS_A_MONTH, Assumptions
+from pipelines.cost.batch_job import estimated, price_name
 from pipelines.cost.break_evens import Flip, flips, readable, volumes_between
+from pipelines.cost.dataflow import cost_of
 from pipelines.cost.fits import LinearFit, fitted
 from pipelines.cost.machines import DISK, NODES, Tariff
 from pipelines.cost.ways import Demand, batch_month, stream_month
@@ -286,6 +295,97 @@ def test_packaged_prices_have_all_that_is_needed() -> None:
     assert all(each.month and not each.missing for each in found.ways)
     assert set(found.unverified) <= set(packaged.prices)
     assert len(found.prices) == len(found.unverified)
+
+
+@pytest.fixture
+def own_prices(tmp_path: Path) -> Callable[..., str]:
+    def write(currency: str = "USD", **amounts: float) -> str:
+        path = tmp_path / "own.json"
+        prices = {name: {"amount": value, "date": "2026-11", "source": "us"} for name, value in amounts.items()}
+        path.write_text(json.dumps({"currency": currency, "prices": prices}), "utf-8")
+        return str(path)
+
+    return write
+
+
+def test_a_persons_own_prices_replace_the_packaged_ones_by_name(own_prices: Callable[..., str]) -> None:
+    packaged = price_files.load()
+    own = price_files.load(own_prices(dataflow_batch_vcpu_hour=9.0))
+    assert own.prices["dataflow_batch_vcpu_hour"].amount == 9.0
+    others = {name: price for name, price in own.prices.items() if name != "dataflow_batch_vcpu_hour"}
+    assert others.items() <= packaged.prices.items()
+    assert len(own.prices) == len(packaged.prices)
+    found = costs_of(batch_results(), own, Assumptions(volume=1e7))
+    assert all(each.month and not each.missing for each in found.ways)
+    said = "1 price is of your file (--prices): dataflow_batch_vcpu_hour; the others are the packaged ones of configs/"
+    assert found.assumptions[-1].startswith(said)
+    assert [each for each in found.prices if each.endswith(", of --prices")] == [
+        "dataflow_batch_vcpu_hour: 9 USD, 2026-11, us, of --prices"
+    ]
+    assert not any("--prices" in each for each in costs_of(batch_results(), packaged, Assumptions()).assumptions)
+
+
+def test_prices_of_another_currency_are_taken_alone(own_prices: Callable[..., str]) -> None:
+    own = price_files.load(own_prices("EUR", dataflow_batch_vcpu_hour=9.0))
+    assert (own.currency, list(own.prices)) == ("EUR", ["dataflow_batch_vcpu_hour"])
+    assert own.origin(["dataflow_batch_vcpu_hour", DISK]) == (
+        "all prices are those of your file (--prices), in EUR; the packaged ones are in USD"
+    )
+
+
+def test_prices_without_their_form(tmp_path: Path) -> None:
+    path = tmp_path / "plain.json"
+    path.write_text('{"dataflow_batch_vcpu_hour": 0.08}', "utf-8")
+    with pytest.raises(ConfigError, match=r'no prices are in it; give \{"prices": \{"NAME"'):
+        price_files.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("dataflow_batch_vcpu_hourr", "; did you mean dataflow_batch_vcpu_hour? "),
+        ("vertex_batch_n1_standrd_2_hour", "; did you mean vertex_batch_n1_standard_2_hour? "),
+        ("vertex_online_n1_standard_16_hour", "; did you mean vertex_online_n1_standard_"),
+        ("x", "; "),
+    ],
+)
+def test_a_price_that_nothing_asks_for(own_prices: Callable[..., str], name: str, near: str) -> None:
+    path = own_prices(**{name: 1.0})
+    with pytest.raises(ConfigError) as error:
+        price_files.load(path)
+    (problem,) = error.value.problems
+    assert problem.startswith(f"--prices {path}: prices.{name}: no price has this name{near}")
+    assert problem.endswith("configs/prices.json has all names")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"machine_type": "n2-highmem-16"},
+        {"machine_type": "a2-highgpu-1g"},
+        {"machine_type": "n1-standard-8", "accelerator_type": "NVIDIA_TESLA_T4", "accelerator_count": 2},
+    ],
+    ids=str,
+)
+def test_a_price_of_a_node_that_is_not_packaged(own_prices: Callable[..., str], changes: dict[str, Any]) -> None:
+    keys = {"type": "batch_job", "resource": "r", "folder": "f", "signature_from": "m", **changes}
+    config = BatchJobConfig.model_validate(keys)
+    prices = price_files.load(own_prices(**{price_name(config): 2.0}))
+    assert estimated(config, 1, prices).in_words().endswith("price of 2026-11, of --prices)")
+    packaged = BatchJobConfig.model_validate({**keys, "machine_type": "n1-standard-2", "accelerator_type": None})
+    assert "of --prices" not in estimated(packaged, 1, prices).in_words()
+
+
+def test_a_job_of_dataflow_tells_which_prices_are_a_persons_own(own_prices: Callable[..., str]) -> None:
+    name = SimpleNamespace(name="TotalVcpuTime", origin="dataflow/v1b3", context={})
+    used = [SimpleNamespace(name=name, scalar=3600.0)]
+    own = cost_of(used, price_files.load(own_prices(dataflow_batch_vcpu_hour=9.0)))
+    assert own is not None
+    assert own.in_words() == "9.0000 USD (1.000 vCPU-h; prices of 2026-11; of --prices: dataflow_batch_vcpu_hour)"
+    assert own.findings()["own_prices"] == ["dataflow_batch_vcpu_hour"]
+    packaged = cost_of(used, price_files.load())
+    assert packaged is not None
+    assert "own_prices" not in packaged.findings()
 
 
 def test_costs_are_part_of_results() -> None:

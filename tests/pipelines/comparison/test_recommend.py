@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -15,12 +17,14 @@ from hypothesis import strategies as st
 
 from model.console import Console
 from pipelines import recommend as program
+from pipelines.comparison import measuring
 from pipelines.comparison.constraints import CONSTRAINTS
 from pipelines.comparison.costs import costs_of
 from pipelines.comparison.demands import demand_of
 from pipelines.comparison.recommendation import Recommendation, Wish, recommend
 from pipelines.comparison.recommendation_view import show
-from pipelines.comparison.results import Parity, Results
+from pipelines.comparison.results import Parity, Results, Way
+from pipelines.config.comparison import ComparisonConfig
 from pipelines.cost.assumptions import Assumptions
 from pipelines.cost.machines import NODES
 from tests.support import comparison_results
@@ -156,6 +160,34 @@ def test_latency() -> None:
     assert any("as much as 81.6 ms" in each.text for each in close.cautions)
 
 
+def test_what_is_asked_of_one_kind_is_not_asked_of_the_other() -> None:
+    wish = Wish(latency_ms=2, within_hours=0.2)
+    batch = asked(batch_results(), wish=replace(wish, within_hours=None))
+    assert (best(batch), reasons(batch), texts(batch)) == ("direct", {}, texts(asked(batch_results())))
+    stream = asked(stream_results(), wish=replace(wish, latency_ms=None))
+    assert (best(stream), reasons(stream)) == ("direct", {})
+
+
+def test_a_way_that_a_constraint_rules_out_need_not_be_measured() -> None:
+    results = batch_results({"direct": DIRECT, "job": JOB})
+    results = results.model_copy(update={"ways": (*results.ways, Way(name="endpoint", kind="endpoint"))})
+    found = asked(results, wish=Wish(constraints=("no-server",)))
+    assert reasons(found) == {
+        "endpoint": ("--constraint no-server: its server runs all the time, and somebody has to look after it",)
+    }
+    # Without the constraint it is missing.
+    assert "it was not measured there" in reasons(asked(results))["endpoint"][0]
+
+
+def test_numbers_are_written_in_full() -> None:
+    screen = io.StringIO()
+    results = batch_results({"direct": SLOW, "job": JOB})
+    show(Console(file=screen, width=500), asked(results, 1e15))
+    assert "1,000,000,000,000,000 rows a day" in screen.getvalue()
+    assert not re.search(r"\de[+-]\d", screen.getvalue())
+    assert re.search(r"break-even at \d{1,3}(,\d{3})* rows a day", screen.getvalue())
+
+
 def test_time() -> None:
     found = asked(batch_results(), wish=Wish(within_hours=0.2))
     assert reasons(found) == {"job": ("--within 0.2: starting alone takes as long as a run may take, or longer",)}
@@ -205,7 +237,7 @@ def test_how_sure() -> None:
     assert texts(asked(batch_results())) == "all was measured on 2 cores of A processor, no cloud"
     unverified = asked(batch_results(), verified=False)
     assert unverified.sure == "medium"
-    assert "nobody has verified 9 of the prices, of 2026-11" in texts(unverified)
+    assert "nobody has verified any of the 9 prices that are needed, of 2026-11" in texts(unverified)
     further = asked(batch_results(), 5_000_000)
     assert further.sure == "medium"
     assert "5 times the largest load that was measured, 1,000,000 rows" in texts(further)
@@ -215,6 +247,28 @@ def test_how_sure() -> None:
     assert "one round only" in texts(once)
     assert once.feasible[0].least is None
     assert "one load only" in texts(asked(batch_results(loads=[1000])))
+
+
+def test_one_round_with_intervals_of_the_other_runs() -> None:
+    results = batch_results()
+    cells = [
+        cell.model_copy(
+            update={"figures": {name: f.model_copy(update={"rounds": 1}) for name, f in cell.figures.items()}}
+        )
+        for cell in results.cells
+    ]
+    found = asked(results.model_copy(update={"cells": tuple(cells)}))
+    assert found.sure == "medium"
+    assert "one round only: its intervals are those of how much the other runs vary" in texts(found)
+    assert found.feasible[0].least is not None
+
+
+def test_some_prices_are_verified() -> None:
+    prices = all_prices(verified=False)
+    some = dict(prices.prices)
+    some["dataflow_batch_vcpu_hour"] = some["dataflow_batch_vcpu_hour"].model_copy(update={"verified": True})
+    found = recommend(batch_results(), prices.model_copy(update={"prices": some}), Assumptions(), WISH)
+    assert "nobody has verified 8 of the 9 prices that are needed" in texts(found)
 
 
 def test_a_tie() -> None:
@@ -329,16 +383,20 @@ def test_no_way(run: Command, saved: Callable[[Results], str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--rows-a-day", "10X"], "'10X' is not a number up to 1e15, such as 500k, 10M or 1B"),
-        (["--rows-a-day", "-5"], "is not a number up to 1e15"),
-        (["--rows-a-day", "9999999B"], "is not a number up to 1e15"),
-        (["--rows-a-day", "nan"], "is not a number up to 1e15"),
+        (["--rows-a-day", "10X"], "'10X' is not a whole number of rows from 1 to 1,000,000B"),
+        (["--rows-a-day", "-5"], "is not a whole number of rows"),
+        (["--rows-a-day", "9999999B"], "is not a whole number of rows"),
+        (["--rows-a-day", "1e400"], "is not a whole number of rows"),
+        (["--rows-a-day", "nan"], "is not a whole number of rows"),
+        (["--rows-a-day", "0"], "'0' is not a whole number of rows"),
+        (["--rows-a-day", "2.5"], "'2.5' is not a whole number of rows"),
+        (["--messages-a-second", "0"], "'0' is not a number above 0"),
         (["--within", "25"], "25 h is longer than a day"),
         (["--latency-ms", "nan"], "'nan' is not a number above 0"),
         (["--constraint", "cheap"], "invalid choice: 'cheap'"),
         (["--latency-ms", "20"], "--latency-ms: it is for a stream, and none was measured"),
         (["--messages-a-second", "20"], "--messages-a-second: it is for a stream"),
-        (["--config", "a.json"], "leave --config and --set out"),
+        (["--config", "a.json"], "leave --config, --set and --restart out"),
         (["--prices", "nowhere.json"], "nowhere.json: there is no such file"),
     ],
     ids=str,
@@ -351,10 +409,22 @@ def test_wrong_options(run: Command, saved: Callable[[Results], str], arguments:
 
 @pytest.mark.parametrize(
     ("text", "volume"),
-    [("0", 0), ("500k", 5e5), ("10M", 1e7), ("1B", 1e9), ("1.5m", 1.5e6), ("10,000,000", 1e7), ("1_000", 1000)],
+    [
+        ("500k", 5e5),
+        ("10M", 1e7),
+        ("1B", 1e9),
+        ("1.5m", 1.5e6),
+        ("10,000,000", 1e7),
+        ("1_000", 1000),
+        ("1e6", 1e6),
+        ("2.5E+3", 2500),
+        ("1.1m", 1_100_000),
+    ],
 )
 def test_volumes(text: str, volume: float) -> None:
-    assert program._volume(text) == volume
+    assert program._rows(text) == volume
+    assert program._rate(text) == volume
+    assert program._rate("0.5") == 0.5
 
 
 def test_two_results_of_one_kind(run: Command, saved: Callable[[Results], str]) -> None:
@@ -376,7 +446,11 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> str:
         ("", "the file: Invalid JSON"),
         ("[]", "the file: Input should be"),
         ("[" * 100_000, "the file: Invalid JSON"),
-        (broken(lambda c: c.update(format=2)), "format: Input should be 1"),
+        (
+            broken(lambda c: c.update(format=2)),
+            "format: it is of another version of this project; this version reads format 1: measure again",
+        ),
+        (broken(lambda c: c.pop("format")), "format is missing, so it is not known how to read it; this version reads"),
         (broken(lambda c: c.update(more=1)), "more: Extra inputs are not permitted"),
         (
             broken(lambda c: c["cells"][3]["figures"]["cpu_s"].update(median=float("inf"))),
@@ -441,6 +515,21 @@ def test_figures_that_cannot_be_end_in_no_traceback(run: Command, tmp_path: Path
     assert "Traceback" not in result.err
 
 
+def test_a_folder_of_results(run: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "births"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(batch_results().model_dump_json(), "utf-8")
+    assert "recommended: direct" in run("--results", str(folder)).out
+    above = run("--results", str(folder.parent))
+    assert (above.code, above.errors) == (
+        2,
+        [f"error: {folder.parent}: this folder has no results.json; give one of its folders: {folder}"],
+    )
+    (folder / "results.json").unlink()
+    (none,) = run("--results", str(folder)).errors
+    assert "this folder has no results.json; python -m pipelines.compare writes one" in none
+
+
 def test_a_file_that_is_too_large(run: Command, tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with path.open("wb") as file:
@@ -465,17 +554,96 @@ def test_names_do_not_reach_the_terminal_as_they_are(run: Command, saved: Callab
     assert "[red]b" in result.out
 
 
-def test_measuring_a_config(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[Any] = []
+class Session:
+    """Stands for a session that measures; tells what it was made for."""
 
-    def measure(*arguments: Any) -> Results:
-        measured.append(arguments)
+    made: ClassVar[list[Session]] = []
+
+    def __init__(self, config: ComparisonConfig, path: str, tell: Callable[[str], None], restart: bool) -> None:
+        self.config, self.path, self.restart, self.kind, self.goes_on = config, path, restart, "batch", False
+        self.loads, self.ways, self.is_run, self._tell = (1000.0,), config.ways or "12345", False, tell
+        self.made.append(self)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def run(self) -> Results:
+        self.is_run = True
+        self._tell("round 1  in the workers")
+        names = {"in the workers": DIRECT, "endpoint, gRPC": ENDPOINT, "batch job": JOB}
+        return batch_results({name: names[name] for name in self.config.ways or names if name in names})
+
+    def so_far(self) -> Results:
         return batch_results()
 
-    monkeypatch.setattr(program, "_measure", measure)
-    assert command("recommend", "--config", "a.json", "--set", "rounds=2").code == 0
-    assert command("recommend").code == 0
-    assert measured == [("a.json", ["rounds=2"], 2.0), ("configs/natality.json", [], 2.0)]
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
+    monkeypatch.setattr(measuring, "ComparisonSession", Session)
+    monkeypatch.setattr(Session, "made", [])
+    return Session.made
+
+
+def test_measuring_a_config(command: Command, sessions: list[Session]) -> None:
+    result = command("recommend", "--set", "rounds=2", "--restart")
+    assert (result.code, sessions[0].path, sessions[0].restart) == (0, "configs/natality.json", True)
+    assert (sessions[0].config.rounds, sessions[0].config.minutes, sessions[0].config.ways) == (2, 2.0, {})
+    assert sessions[0].config.folder == "out/recommend"
+    said = result.err.splitlines()
+    assert said == ["natality: 5 ways over 1,000 rows; at most 2 minutes of runs", "round 1  in the workers"]
+
+
+@pytest.mark.parametrize("option", ["--messages-a-second", "--latency-ms"])
+def test_what_is_for_a_stream_is_refused_before_a_batch_run_is_measured(
+    command: Command, sessions: list[Session], option: str
+) -> None:
+    result = command("recommend", "--rows-a-day", "10M", option, "5")
+    assert (result.code, sessions) == (2, [])
+    assert result.errors == [f"error: {option}: it is for a stream, and configs/natality.json is a batch run"]
+
+
+def test_ways_that_a_constraint_rules_out_are_not_measured(command: Command, sessions: list[Session]) -> None:
+    result = command("recommend", "--constraint", "no-server")
+    assert list(sessions[0].config.ways) == ["in the workers", "batch job"]
+    # What was measured of all ways stays where it is.
+    assert sessions[0].config.folder == "out/recommend/without-endpoint"
+    assert "not measured, as a constraint rules them out: endpoint, gRPC; endpoint, REST; " in result.err
+    for name in ("endpoint, gRPC", "endpoint, REST", "endpoint, single records"):
+        (line,) = (line for line in result.out.splitlines() if line.startswith(f"left out: {name}"))
+        assert "--constraint no-server" in line
+
+
+def test_one_way_is_left(command: Command, sessions: list[Session]) -> None:
+    result = command("recommend", "--constraint", "no-server", "--constraint", "no-cloud-job")
+    assert list(sessions[0].config.ways) == ["in the workers"]
+    assert "natality: 1 way over 1,000 rows; at most 2 minutes of runs" in result.err
+    assert "one way is left, in the workers: it is compared with no other, and measured for what it costs" in result.err
+    assert (result.code, "recommended: in the workers, " in result.out) == (0, True)
+
+
+def test_no_way_is_left(command: Command, sessions: list[Session]) -> None:
+    constraints = [f"--constraint={name}" for name in ("no-server", "no-cloud-job", "model-not-in-workers")]
+    result = command("recommend", *constraints)
+    assert (result.code, sessions[0].is_run) == (3, False)
+    assert "the constraints rule out all ways: nothing is measured" in result.err
+    assert "recommended: no way does all that is asked for" in result.out
+    assert result.out.count("left out: ") == 5
+
+
+def test_interrupted(command: Command, sessions: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(session: Session) -> Results:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr(Session, "run", interrupted)
+    result = command("recommend")
+    assert (result.code, result.out) == (130, "")
+    assert result.err.splitlines()[1:] == [
+        "stopped: what was measured is kept; the same command goes on, with --restart it begins anew"
+    ]
 
 
 @pytest.mark.parametrize("wish", [WISH, Wish(constraints=("no-server", "no-cloud-job", "model-not-in-workers"))])
@@ -487,11 +655,11 @@ def test_a_terminal_gets_tables(wish: Wish) -> None:
     assert "Pareto front" in screen.getvalue() if found.best else "because" in screen.getvalue()
 
 
-def test_the_page_shows_what_is_printed(run: Command, saved: Callable[[Results], str]) -> None:
+def test_the_page_shows_what_is_printed(command: Command, saved: Callable[[Results], str]) -> None:
     """Its lines, as they begin: the figures are those of a real run."""
     page = (ROOT / "docs" / "recommend.md").read_text("utf-8")
     results = saved(batch_results({"in the workers": DIRECT, "batch job": JOB, "endpoint, gRPC": ENDPOINT}))
-    result = run("--results", results, "--rows-a-day", "10M", "--constraint", "no-server")
+    result = command("recommend", "--results", results, "--rows-a-day", "10M", "--constraint", "no-server")
     shown = page.partition("```text\n")[2].partition("```")[0].splitlines()
 
     def begins(lines: list[str]) -> list[str]:
