@@ -60,7 +60,7 @@ def explain(details: Any, written: Any, root: type[Strict] = RunConfig) -> str:
         given, location = given.get("type") if isinstance(given, dict) else "", [*location, "type"]
         where, context = f"{where}.type", {"expected": "".join(f"'{type}'" for type in TYPES[where])}
         kind = "literal_error"
-    shown = _shown(given, _written(written, location), location)
+    shown = "" if _NOT_SHOWN.search(root.__name__) else _shown(given, _written(written, location), location)
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         return f"{where}: {shown or 'its value'} is not one of {', '.join(choices)}{near(str(given), choices)}"

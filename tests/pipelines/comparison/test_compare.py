@@ -339,3 +339,39 @@ def test_secrets_of_ways_are_in_no_command_line(folder: Path, monkeypatch: pytes
         words = session.trials.measured(way, 10, None).command.words()
     assert "s3cret" not in json.dumps(words)
     assert "${MODEL_TOKEN}" in json.dumps(words)
+
+
+def test_a_usual_way_that_does_not_suit_the_run_is_no_mistake_of_the_config(folder: Path) -> None:
+    from pipelines.comparison.session import ComparisonSession
+    from pipelines.comparison.ways import problems_of
+    from pipelines.config.load import load, load_comparison
+    from pipelines.planning.planner import make_plan
+
+    run = json.loads((folder / "run.json").read_text())
+    save_as_predict(folder)
+    (folder / "predict.json").write_text(json.dumps(run | {"model": {"path": str(folder / "predict")}}))
+    path = comparison(folder, "usual", config=str(folder / "predict.json"))
+    with ComparisonSession(load_comparison(path), path, lambda line: None) as session:
+        plan = make_plan(load(str(folder / "predict.json")))
+        problems = problems_of(session.ways, str(folder / "predict.json"), plan)
+    assert [problem.split(":")[0] for problem in problems] == ["ways.batch job.model"]
+
+
+def save_as_predict(folder: Path) -> None:
+    """Saves a model whose one signature is not the one that services call by default."""
+    import tensorflow as tf
+
+    class Doubles(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def __call__(self, x: Any) -> Any:
+            return {"twice": 2 * x}
+
+    model = Doubles()
+    tf.saved_model.save(model, str(folder / "predict"), signatures={"predict": model.__call__})
+
+
+def test_a_variable_of_a_way_that_is_not_set_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = {"type": "endpoint", "protocol": "tf_serving_rest", "url": "${NO_SUCH_SERVER}"}
+    ways = {"a": {"model": {}}, "b": {"model": model}}
+    assert compare.main(["--config", comparison(folder, "unset", config=str(folder / "run.json"), ways=ways)]) == 2
+    assert "ways.b.model.url: environment variable NO_SUCH_SERVER is not set" in capsys.readouterr().err
