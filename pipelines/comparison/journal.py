@@ -17,22 +17,25 @@ class Journal:
 
     Args:
       path: of the file.
-      identity: another text once the comparison, the model or the machine is another.
+      identity: another text once the comparison, its data, a model or the machine is another.
 
     Attributes:
       runs: the runs so far.
       parity: what was found of each way.
+      put_aside: name of the file that what another comparison has left is kept in now; empty if it left nothing.
     """
 
     def __init__(self, path: Path, identity: str) -> None:
         self._path = path
         self.runs: list[Run] = []
         self.parity: list[Parity] = []
+        self.put_aside = ""
         if not self._read(identity):
             self.runs, self.parity = [], []
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
-                path.replace(path.with_name(f"earlier-{path.name}"))
+                self.put_aside = f"earlier-{path.name}"
+                path.replace(path.with_name(self.put_aside))
             path.write_text(json.dumps({"identity": identity}) + "\n", "utf-8")
 
     @property

@@ -13,15 +13,16 @@ from inference.columns.bound import arrow_type
 from inference.saved_model import files as model_files
 from model.secrets import masked
 from pipelines.comparison import commands, inputs, parity
+from pipelines.comparison.identity import identity_of
 from pipelines.comparison.journal import Journal
-from pipelines.comparison.manifest import hash_of, hash_of_model, machine
+from pipelines.comparison.loads import problems_of_loads
 from pipelines.comparison.parity import Written, in_words
 from pipelines.comparison.results import Parity, Results, Run
 from pipelines.comparison.rounds import Rounds, Slot
 from pipelines.comparison.servers import RunningServer, Servers
 from pipelines.comparison.sums import Measured
 from pipelines.comparison.trials import TrialCommand, Trials, written_by
-from pipelines.comparison.ways import CompleteWay, served_model, ways_of
+from pipelines.comparison.ways import CompleteWay, problems_of, served_model, ways_of
 from pipelines.config import load as configs
 from pipelines.config.comparison import ComparisonConfig
 from pipelines.config.errors import ConfigError
@@ -53,19 +54,24 @@ class ComparisonSession:
         self._path = path
         self._tell = tell
         self._content = configs.content_of(config.config)
+        if "config" in self._content and "source" not in self._content:
+            raise ConfigError([f"config: {config.config} is itself a comparison; name a run's config"])
         self._plan: Plan = make_plan(configs.load(config.config))
         self._refuse_unfit()
+        self.ways = ways_of(config, self._content, self._plan)
+        # Of the usual ways, those that do not suit the run are left out, as ways that cannot run are.
+        if config.ways and (wrong := problems_of(self.ways, config.config, self._plan)):
+            raise ConfigError([f"{path}: {problem}" for problem in wrong])
+        identity = identity_of(config, self._content, self._plan, self.ways)
         self.folder = Path(config.folder) / config.name
         self._work = self.folder / "work"
         self._work.mkdir(parents=True, exist_ok=True)
-        self.ways = ways_of(config, self._content, self._plan)
-        self._identity = hash_of(
-            [config.model_dump(exclude={"minutes", "rounds", "precision", "prices", "volume"}), self._content,
-             self._model_hash, machine().model_dump()]
-        )  # fmt: skip
         if restart:
             (self.folder / "runs.jsonl").unlink(missing_ok=True)
-        self._journal = Journal(self.folder / "runs.jsonl", self._identity)
+        self._journal = Journal(self.folder / "runs.jsonl", identity)
+        if not self._journal.goes_on:
+            # An interrupted comparison of other rows may have left its input.
+            shutil.rmtree(self._work / "inputs", ignore_errors=True)
         settings = self._content.get("model") or {}
         self._servers = Servers(
             {name: settings.get(name) for name in ("runtime", "op_libraries")}
@@ -112,6 +118,11 @@ class ComparisonSession:
             were = f"{len(runs)} earlier run{'s are' if len(runs) != 1 else ' is'}"
             until = f", the last of {runs[-1].begun[:16].replace('T', ' at ')} UTC" if runs else ""
             self._tell(f"going on: {were} used{until}; --restart measures anew")
+        elif self._journal.put_aside:
+            self._tell(
+                "beginning anew: the config, the data, a model or the machine is another; what was measured before is "
+                f"kept as {self._journal.put_aside}"
+            )
         self._check_parity()
         self._measure()
         return self._results()
@@ -127,6 +138,8 @@ class ComparisonSession:
 
     def _refuse_unfit(self) -> None:
         source = self._plan.config.source
+        if problems := problems_of_loads(self.config, self._plan):
+            raise ConfigError(problems)
         if self.kind == "stream" and source.type != "simulated" and self.config.publish_to is None:
             raise ConfigError(
                 [f"publish_to is missing: say where messages for a {source.type} source are sent, such as kafka:births"]
@@ -141,12 +154,6 @@ class ComparisonSession:
         most = max(int(max(self.loads)), self.config.parity_rows)
         self._tell("reading the first rows of the source ...")
         return inputs.first_rows(self._plan, most)
-
-    @cached_property
-    def _model_hash(self) -> str:
-        path = self._plan.model.path
-        local = self._plan.config.model.type == "saved_model" and "://" not in path
-        return hash_of_model(model_files.resolve(path)) if local else path
 
     def _server(self, way: CompleteWay) -> RunningServer | None:
         if way.server is None:
@@ -231,6 +238,7 @@ class ComparisonSession:
             self.config.rounds,
             60 * self.config.minutes,
             sending if self.kind == "stream" else {},
+            {found.way for found in self._journal.parity if not found.agrees},
         )
 
     def _measure(self) -> None:
@@ -244,6 +252,8 @@ class ComparisonSession:
         while (following := schedule.next(runs)) is not None:
             slot, round = following
             self._once(by_name[slot.way], slot, round)
+        if not schedule.can_rank(runs):
+            self._tell("nothing more is measured: fewer than two ways are left that could be ranked")
 
     def _once(self, way: CompleteWay, slot: Slot, round: int) -> Run:
         trial = self.trials.measured(way, slot.load, self._server(way))

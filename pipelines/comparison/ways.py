@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.comparison.results import Way, WayKind
 from pipelines.config.comparison import ComparisonConfig, LocalServer, WayConfig
+from pipelines.config.load import problems_with
 from pipelines.plan import Plan
 
 _KINDS: dict[str, WayKind] = {"saved_model": "direct", "endpoint": "endpoint", "batch_job": "batch_job"}
@@ -35,6 +38,10 @@ class ServerAddress:
 
     rest: str
     grpc: str
+
+
+_ANY_ADDRESS = ServerAddress("http://127.0.0.1:1", "127.0.0.1:1")
+"""Stands for that of a local server that does not run yet."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,26 @@ def given_ways(config: ComparisonConfig, plan: Plan) -> dict[str, WayConfig]:
       plan: of the run.
     """
     return config.ways or _usual(plan)
+
+
+def problems_of(ways: Sequence[CompleteWay], config_path: str, plan: Plan) -> list[str]:
+    """Returns what is wrong with the configs that ways make of the run's, one line each; nothing is started for it.
+
+    Args:
+      ways: the ways, complete.
+      config_path: of the run.
+      plan: of the run.
+    """
+    problems = []
+    for way in ways:
+        changes = way.changes(None if way.server is None else _ANY_ADDRESS, "jobs")
+        problems += [f"ways.{way.name}.{problem}" for problem in problems_with(config_path, [json.dumps(changes)])]
+        if way.kind == "batch_job" and not plan.config.is_batch:
+            problems.append(
+                f"ways.{way.name}.model.type: batch_job is for batch runs, and the source of {config_path} is a "
+                "stream; give a saved_model or an endpoint"
+            )
+    return problems
 
 
 def _usual(plan: Plan) -> dict[str, WayConfig]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field
 
@@ -11,9 +12,14 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Strict(BaseModel):
-    """Refuses unknown keys; what was read cannot be changed."""
+    """Refuses unknown keys; what was read cannot be changed.
+
+    Attributes:
+      elsewhere: keys that a person may write here though they belong elsewhere -> why, and what to do.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
 
 def variant(default: str) -> Discriminator:

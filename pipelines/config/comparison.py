@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -12,6 +13,14 @@ from pipelines.config.paths import AnyPath
 
 SIZES = (10_000, 100_000, 1_000_000)
 RATES = (50.0, 100.0, 500.0, 5_000.0)
+
+OF_BATCH_RUNS = ("sizes", "inputs")
+OF_STREAMS = ("rates", "seconds", "messages", "publish_to", "publish_rows")
+_SHARED = (
+    "a way changes model and batching alone, as all ways get the same rows and write alike; change it in the run's "
+    "config"
+)
+_OF_THE_RUN = "it belongs in the run's config, the file that config names; change it there"
 
 Load = Annotated[float, Field(gt=0, le=10_000_000_000)]
 
@@ -32,7 +41,9 @@ class LocalServer(Strict):
 
 
 class WayConfig(Strict):
-    """Describes a way to call the model, as changes of the run that the comparison is based on."""
+    """Describes a way to call the model, as changes of model and batching of the run that is compared."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(("source", "output", "dead_letters", "dedupe"), _SHARED)
 
     model: dict[Name, Any] = Field(
         description="Keys of the run's model. Those that are not here are taken from the run, if its model has the "
@@ -56,6 +67,10 @@ class Tolerance(Strict):
 
 class ComparisonConfig(Strict):
     """Describes a comparison: ways to call the model of a run, over sizes or rates."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("source", "model", "batching", "dead_letters", "dedupe"), _OF_THE_RUN
+    )
 
     schema_: str | None = Field(
         None, alias="$schema", description="Path of compare-schema.json, for editors; the comparison does not read it."

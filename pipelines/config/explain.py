@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pipelines.config import environment
 from pipelines.config.base import Strict
@@ -19,19 +20,20 @@ KEY_START = re.compile(r"[\w.$@/-]*")
 _NOT_SHOWN = re.compile(r"headers|security|sasl", re.IGNORECASE)
 
 
-_OBJECTS = ("model_type", "model_attributes_type", "dict_type", "list_type", "extra_forbidden")
-"""Kinds of errors of a value that stands where an object should: it is likely to belong elsewhere."""
+_OBJECTS = ("model_type", "model_attributes_type", "dict_type", "list_type", "extra_forbidden", "too_short", "too_long")
+"""Kinds of errors whose value is not shown: it stands where an object should, or the error says how long it is."""
 
 
 _USER = re.compile(r"[^\s/'\"@]+@")
 
 
-def explain(details: Any, written: Any) -> str:
+def explain(details: Any, written: Any, root: type[Strict] = RunConfig) -> str:
     """Writes one of pydantic's errors as a line: path, what is wrong, what would be right.
 
     Args:
       details: the error.
       written: the config as it stands in the file, without the values of the environment.
+      root: what the file is to hold.
     """
     location = [part for part in details["loc"] if not _is_internal(str(part))]
     if len(location) > 1 and location[1] in TYPES.get(str(location[0]), {}):
@@ -46,7 +48,10 @@ def explain(details: Any, written: Any) -> str:
     where = ".".join(places)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _known_keys(location[:-1], variant_of)
+        holder = _class_at(location[:-1], variant_of, root)
+        if holder is not None and location[-1] in holder.elsewhere:
+            return f"{where}: {holder.elsewhere[location[-1]]}"
+        known = [] if holder is None else [field.alias or name for name, field in holder.model_fields.items()]
         return f"{where}: unknown key{near(str(location[-1]), known)} (known here: {', '.join(known)})"
     if kind == "missing":
         return f"{where}: missing; it is required"
@@ -55,13 +60,14 @@ def explain(details: Any, written: Any) -> str:
         given, location = given.get("type") if isinstance(given, dict) else "", [*location, "type"]
         where, context = f"{where}.type", {"expected": "".join(f"'{type}'" for type in TYPES[where])}
         kind = "literal_error"
-    shown = _shown(given, _written(written, location), location)
+    shown = "" if _NOT_SHOWN.search(root.__name__) else _shown(given, _written(written, location), location)
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         return f"{where}: {shown or 'its value'} is not one of {', '.join(choices)}{near(str(given), choices)}"
     if kind == "value_error":
         said = str(context.get("error", ""))
-        return f"{where}: {said.replace(repr(given), shown or 'its value') if isinstance(given, str) else said}"
+        said = said.replace(repr(given), shown or "its value") if isinstance(given, str) else said
+        return f"{where}: {said}" if where else said
     message = f"{where}: {details['msg'][0].lower()}{details['msg'][1:]}"
     return message if kind in _OBJECTS or not shown else f"{message}, not {shown}"[:400]
 
@@ -91,19 +97,32 @@ def _shown(given: Any, written: Any, location: Sequence[Any]) -> str:
 
 def _is_internal(part: str) -> bool:
     """Whether a part of pydantic's path names an arm of a union, not a key."""
-    return part in ("str", "constrained-str", "DeclaredTensor") or part.startswith(("list[", "function-"))
+    return part in ("[key]", "str", "constrained-str", "DeclaredTensor") or part.startswith(("list[", "function-"))
 
 
-def _known_keys(location: Sequence[Any], variant_of: type[Strict] | None) -> list[str]:
-    model: Any = RunConfig
+def _class_at(location: Sequence[Any], variant_of: type[Strict] | None, root: type[Strict]) -> type[Strict] | None:
+    """The class of the object at a place of a config; None if it has none."""
+    found: Any = root
     for part in location:
-        field = model.model_fields.get(part)
+        if get_origin(found) is dict:
+            found = _class_of(get_args(found)[1])
+            continue
+        field = found.model_fields.get(part)
         if field is None:
-            return []
-        model = variant_of if part in TYPES else field.annotation
-        if not isinstance(model, type):
-            return []
-    return [field.alias or name for name, field in model.model_fields.items()]
+            return None
+        found = variant_of if part in TYPES and variant_of is not None else _class_of(field.annotation)
+        if found is None:
+            return None
+    return None if get_origin(found) is dict else found
+
+
+def _class_of(annotation: Any) -> Any:
+    """The class of objects that an annotation allows, or the dict of them; None if it allows none."""
+    if get_origin(annotation) in (Union, UnionType):
+        return next((found for arm in get_args(annotation) if (found := _class_of(arm)) is not None), None)
+    if get_origin(annotation) is dict:
+        return annotation if _class_of(get_args(annotation)[1]) is not None else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Strict) else None
 
 
 def near(name: str, known: Sequence[str]) -> str:

@@ -20,10 +20,7 @@ from pipelines.config.absolute import with_absolute_paths
 from pipelines.config.base import Strict
 from pipelines.config.comparison import ComparisonConfig
 from pipelines.config.errors import ConfigError
-from pipelines.config.explain import (
-    KEY_START,
-    explain,
-)
+from pipelines.config.explain import KEY_START, explain
 from pipelines.config.run import RunConfig
 
 PACKAGED = "configs/natality.json"
@@ -31,6 +28,9 @@ PACKAGED = "configs/natality.json"
 
 _MOST_BYTES = 16 << 20
 """Holds the most bytes of a config that is read from a store."""
+
+_OF_COMPARISONS = frozenset({"config", "ways", "sizes", "rates", "inputs"})
+"""Holds keys of comparisons that nothing else has."""
 
 PACKAGED_STREAM = "configs/natality-stream.json"
 
@@ -49,22 +49,45 @@ def load(path: str | None, overrides: Sequence[str] = (), absolute: bool = False
     Raises:
       ConfigError: with every mistake found.
     """
-    given = home.expanded(path or PACKAGED)
+    problems: list[str] = []
+    file, config = _run(path or PACKAGED, overrides, problems)
+    if problems or config is None:
+        raise ConfigError([f"{file}: {problem}" for problem in problems])
+    return with_absolute_paths(config) if absolute else config
+
+
+def problems_with(path: str, overrides: Sequence[str]) -> list[str]:
+    """Returns what is wrong with a run's config once `overrides` are applied: a line each, without the file's name.
+
+    Raises:
+      ConfigError: the file cannot be read, or is not a JSON object.
+    """
+    problems: list[str] = []
+    _run(path, overrides, problems)
+    return problems
+
+
+def _run(path: str, overrides: Sequence[str], problems: list[str]) -> tuple[str, RunConfig | None]:
+    """The file that a path names and the config in it, None if `problems` got some."""
+    given = home.expanded(path)
     file = _packaged(given) or given
     content = _parse(file)
     if file != given:
         _read_packaged_data(content)
-    problems = [problem for override in overrides if (problem := _override(content, override))]
+    problems += [problem for override in overrides if (problem := _override(content, override))]
     written, content = content, environment.filled(content, problems)
     try:
-        config = RunConfig.model_validate(content)
+        return file, RunConfig.model_validate(content)
     except ValidationError as error:
-        explained = [explain(details, written) for details in error.errors()]
-        # A value that suits neither arm of a union is one mistake.
-        problems += {explanation.split(":", 1)[0]: explanation for explanation in explained}.values()
-    if problems:
-        raise ConfigError([f"{file}: {problem}" for problem in problems])
-    return with_absolute_paths(config) if absolute else config
+        problems += _explained(error, written, RunConfig)
+    return file, None
+
+
+def _explained(error: ValidationError, written: Any, root: type[Strict]) -> list[str]:
+    """A line for each mistake."""
+    explained = [explain(details, written, root) for details in error.errors()]
+    # A value that suits neither arm of a union is one mistake.
+    return list({explanation.split(":", 1)[0]: explanation for explanation in explained}.values())
 
 
 def content_of(path: str) -> dict[str, Any]:
@@ -90,12 +113,22 @@ def load_comparison(path: str, overrides: Sequence[str] = ()) -> ComparisonConfi
       ConfigError: with every mistake found.
     """
     content = content_of(path)
-    if "source" in content:
+    if "source" in content and "config" not in content:
         name = content.get("name")
         content = {"config": path, **({"name": name} if isinstance(name, str) else {})}
     problems = [problem for override in overrides if (problem := _override(content, override))]
+    if not _OF_COMPARISONS & set(content):
+        near = difflib.get_close_matches("source", content, n=1, cutoff=0.7)
+        raise ConfigError(
+            [
+                f"{path}: neither a comparison nor a run's config: a comparison has 'config', which names a run's "
+                f"config, and a run's config has 'source'{f'; is {near[0]!r} meant for it?' if near else ''}",
+                *problems,
+            ]
+        )
     ways = {"ways": content.pop("ways")} if "ways" in content else {}
-    return _validated(path, environment.filled(content, problems) | ways, ComparisonConfig, problems)
+    filled = environment.filled(content, problems) | ways
+    return _validated(path, content | ways, filled, ComparisonConfig, problems)
 
 
 _Part = TypeVar("_Part", bound=Strict)
@@ -108,17 +141,18 @@ def load_part(path: str, kind: type[_Part]) -> _Part:
       ConfigError: with every mistake found.
     """
     problems: list[str] = []
-    return _validated(path, environment.filled(_parse(path), problems), kind, problems)
+    written = _parse(path)
+    return _validated(path, written, environment.filled(written, problems), kind, problems)
 
 
-def _validated(path: str, content: dict[str, Any], kind: type[_Part], problems: list[str]) -> _Part:
-    """Checks the content of a file; `problems` are those that were found before."""
+def _validated(
+    path: str, written: dict[str, Any], content: dict[str, Any], kind: type[_Part], problems: list[str]
+) -> _Part:
+    """Checks the content of a file, as written and filled in; `problems` are those that were found before."""
     try:
         part = kind.model_validate(content)
     except ValidationError as error:
-        for each in error.errors():
-            where = ".".join(str(name) for name in each["loc"] if name != "[key]")
-            problems.append(f"{f'{where}: ' if where else ''}{each['msg'].removeprefix('Value error, ')}")
+        problems += _explained(error, written, kind)
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
     return part

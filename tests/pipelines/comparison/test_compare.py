@@ -244,8 +244,32 @@ def test_ctrl_c_while_a_recommendation_starts_a_server(folder: Path, tmp_path: P
         ({"ways": {"one": {"model": {}}}}, "one way cannot be compared"),
         ({"sizes": [5, 5]}, "the same number is there twice"),
         ({"sizes": []}, "sizes"),
-        ({"wayz": {}}, "wayz"),
-        ({"ways": {"a": {"model": {}, "batch": {}}, "b": {"model": {}}}}, "ways.a.batch"),
+        ({"wayz": {}}, "wayz: unknown key; did you mean 'ways'?"),
+        ({"ways": {"a": {"model": {}, "batch": {}}, "b": {"model": {}}}}, "ways.a.batch: unknown key; did you mean"),
+        (
+            {"ways": {"a": {"model": {}, "source": {}}, "b": {"model": {}}}},
+            "ways.a.source: a way changes model and batching alone",
+        ),
+        (
+            {"ways": {"a": {"model": {}, "server": {"latency": 1}}, "b": {"model": {}}}},
+            "ways.a.server.latency: unknown key; did you mean 'latency_ms'?",
+        ),
+        (
+            {"ways": {"a": {"model": {}}, "b": {"model": {"type": "lambda_fn"}}}},
+            "ways.b.model.type: 'lambda_fn' is not one of saved_model, endpoint, batch_job",
+        ),
+        (
+            {"ways": {"a": {"model": {}}, "b": {"model": {"type": "batch_job", "servise": "vertex"}}}},
+            "ways.b.model.servise: unknown key; did you mean 'service'?",
+        ),
+        (
+            {"ways": {"a": {"model": {}}, "b": {"model": {"type": "endpoint", "protocol": "vertex", "body": "json"}}}},
+            "ways.b.model: body: vertex takes rows or raw",
+        ),
+        ({"ways": {"a": {"model": {}}, "b": {"model": {}, "batching": {"max_row": 1}}}}, "ways.b.batching.max_row"),
+        ({"model": {"path": "elsewhere"}}, "model: it belongs in the run's config"),
+        ({"rates": [5]}, "rates: for streams alone"),
+        ({"seconds": 5}, "seconds: for streams alone"),
         ({"folder": "gs://bucket/x"}, "is no local folder"),
     ],
 )
@@ -257,6 +281,74 @@ def test_mistakes_are_named(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert said in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"sizes": [5]}, "sizes: for batch runs alone, and the source of"),
+        ({"ways": {"a": {"model": {}}, "b": {"model": {"type": "batch_job"}}}}, "ways.b.model.type: batch_job is for"),
+    ],
+)
+def test_what_streams_do_not_take_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], content: dict[str, Any], said: str
+) -> None:
+    config = comparison(folder, "mistakes", **{"config": str(folder / "stream.json"), **content})
+    assert compare.main(["--config", config]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+def test_a_mistake_leaves_what_was_measured(folder: Path) -> None:
+    kept = folder / "results" / "mistakes" / "runs.jsonl"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("kept")
+    ways = {"a": {"model": {}}, "b": {"model": {"type": "lambda_fn"}}}
+    assert compare.main(["--config", comparison(folder, "mistakes", config=str(folder / "run.json"), ways=ways)]) == 2
+    assert kept.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"name": "x", "model": {}, "output": {}, "batching": {}}, "a run's config has 'source'"),
+        ({"name": "x", "soruce": {}, "model": {}, "output": {}}, "is 'soruce' meant for it?"),
+        ({"currency": "USD", "regions": {}, "machines": {}}, "neither a comparison nor a run's config"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], content: dict[str, Any], said: str
+) -> None:
+    path = folder / "another.json"
+    path.write_text(json.dumps(content))
+    assert compare.main(["--config", str(path)]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert said in errors[0]
+
+
+def test_a_comparison_of_a_comparison_is_named_in_one_line(
+    folder: Path, batch: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare.main(["--config", comparison(folder, "of-another", config=batch)]) == 2
+    assert "is itself a comparison; name a run's config" in capsys.readouterr().err
+
+
+def test_a_way_that_is_left_alone_is_not_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ways = {
+        "workers": {"model": {"type": "saved_model"}},
+        "absent": {"model": {"type": "saved_model", "path": str(folder / "absent")}},
+    }
+    config = comparison(folder, "alone", config=str(folder / "run.json"), ways=ways, sizes=[900], minutes=5)
+    code = compare.main(["--config", config, "--json"])
+    out, err = capsys.readouterr()
+    results = Results.model_validate_json(out)
+    assert code == 1
+    assert "nothing more is measured: fewer than two ways" in err
+    assert results.runs == ()
+    assert "fewer than two ways are left" in results.rankings[0].not_ranked["workers"]
+    assert "no SavedModel at" in results.rankings[0].not_ranked["absent"]
 
 
 def test_a_run_that_cannot_be_planned_is_a_wrong_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,3 +372,39 @@ def test_secrets_of_ways_are_in_no_command_line(folder: Path, monkeypatch: pytes
         words = session.trials.measured(way, 10, None).command.words()
     assert "s3cret" not in json.dumps(words)
     assert "${MODEL_TOKEN}" in json.dumps(words)
+
+
+def test_a_usual_way_that_does_not_suit_the_run_is_no_mistake_of_the_config(folder: Path) -> None:
+    from pipelines.comparison.session import ComparisonSession
+    from pipelines.comparison.ways import problems_of
+    from pipelines.config.load import load, load_comparison
+    from pipelines.planning.planner import make_plan
+
+    run = json.loads((folder / "run.json").read_text())
+    save_as_predict(folder)
+    (folder / "predict.json").write_text(json.dumps(run | {"model": {"path": str(folder / "predict")}}))
+    path = comparison(folder, "usual", config=str(folder / "predict.json"))
+    with ComparisonSession(load_comparison(path), path, lambda line: None) as session:
+        plan = make_plan(load(str(folder / "predict.json")))
+        problems = problems_of(session.ways, str(folder / "predict.json"), plan)
+    assert [problem.split(":")[0] for problem in problems] == ["ways.batch job.model"]
+
+
+def save_as_predict(folder: Path) -> None:
+    """Saves a model whose one signature is not the one that services call by default."""
+    import tensorflow as tf
+
+    class Doubles(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def __call__(self, x: Any) -> Any:
+            return {"twice": 2 * x}
+
+    model = Doubles()
+    tf.saved_model.save(model, str(folder / "predict"), signatures={"predict": model.__call__})
+
+
+def test_a_variable_of_a_way_that_is_not_set_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = {"type": "endpoint", "protocol": "tf_serving_rest", "url": "${NO_SUCH_SERVER}"}
+    ways = {"a": {"model": {}}, "b": {"model": model}}
+    assert compare.main(["--config", comparison(folder, "unset", config=str(folder / "run.json"), ways=ways)]) == 2
+    assert "ways.b.model.url: environment variable NO_SUCH_SERVER is not set" in capsys.readouterr().err

@@ -32,7 +32,9 @@ def test_a_line_that_was_cut_is_dropped_and_what_follows_is_whole(tmp_path: Path
 
 def test_another_comparison_begins_anew_and_puts_the_earlier_aside(tmp_path: Path) -> None:
     Journal(tmp_path / "runs.jsonl", "one").add_run(RUN)
-    assert not Journal(tmp_path / "runs.jsonl", "two").goes_on
+    anew = Journal(tmp_path / "runs.jsonl", "two")
+    assert not anew.goes_on
+    assert anew.put_aside == "earlier-runs.jsonl"
     assert Journal(tmp_path / "earlier-runs.jsonl", "one").runs == [RUN]
 
 
