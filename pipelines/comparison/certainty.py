@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines.comparison.demands import measured_loads, share_of_start
+from pipelines.comparison.report import words
 from pipelines.comparison.results import BreakEven, Cell, Results
 
 _FAR = 10
@@ -113,7 +114,8 @@ def _measured(results: Results, best: str, volume: float, cell: Cell | None) -> 
         times = volume / max(loads)
         weight = 2 if times > _FAR else 1
         yield Caution(
-            f"the volume is {times:,.3g} times the largest load that was measured, {max(loads):,.15g} {what}", weight
+            f"the volume is {words.short(times)} times the largest load that was measured, {max(loads):,.15g} {what}",
+            weight,
         )
     if len(loads) == 1:
         yield Caution("one load only was measured: what a run takes before its first row is counted as its rows'", 1)
@@ -135,4 +137,4 @@ def _near(best: str, volume: float, break_evens: Sequence[BreakEven]) -> Iterato
         other = each.below if each.volume <= volume else each.above
         if other != best:
             side = "below" if each.volume <= volume else "from"
-            yield Caution(f"{side} {each.volume:,.6g}, which is near, {other} is the cheapest", 1)
+            yield Caution(f"{side} {words.short(each.volume)}, which is near, {other} is the cheapest", 1)

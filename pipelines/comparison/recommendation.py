@@ -9,6 +9,7 @@ from pipelines.comparison.certainty import Caution, Rival, cautions, certainty
 from pipelines.comparison.constraints import reason_against
 from pipelines.comparison.costs import UNITS, break_evens_between, month_of, stated_volume, unverified_in_words
 from pipelines.comparison.demands import demand_of, load_for, spread
+from pipelines.comparison.report import words
 from pipelines.comparison.results import BreakEven, Cell, Figure, Results, Way
 from pipelines.cost.assumptions import Assumptions
 from pipelines.cost.machines import Tariff
@@ -177,7 +178,7 @@ def _reasons(
         if speed is None:
             yield f"--latency-ms {wish.latency_ms:g}: its latency was not measured"
         elif speed.median > wish.latency_ms:
-            yield f"--latency-ms {wish.latency_ms:g}: its p99 is {speed.median:,.4g} ms"
+            yield f"--latency-ms {wish.latency_ms:g}: its p99 is {words.short(speed.median, 4)} ms"
     if bill.problem:
         is_late = results.kind == "batch" and wish.within_hours is not None and "starting" in bill.problem
         yield f"--within {wish.within_hours:g}: {bill.problem}" if is_late else f"no cost: {bill.problem}"
@@ -204,7 +205,7 @@ def _close_to_target(best: Candidate, wish: Wish) -> list[Caution]:
     high = best.speed.high if best.speed else None
     if wish.latency_ms is None or high is None or high <= wish.latency_ms:
         return []
-    return [Caution(f"its p99 may be as much as {high:,.4g} ms, which is above {wish.latency_ms:g}", 1)]
+    return [Caution(f"its p99 may be as much as {words.short(high, 4)} ms, which is above {wish.latency_ms:g}", 1)]
 
 
 def _median(figure: Figure | None) -> float | None:

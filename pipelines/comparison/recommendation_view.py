@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.comparison.recommendation import Candidate, Recommendation
+from pipelines.comparison.report import words
 from pipelines.cost.ways import in_words
 
 
@@ -120,7 +121,8 @@ def _tables(console: Any, found: Recommendation) -> None:
 
 def _tail(found: Recommendation) -> Iterator[str]:
     for change in found.break_evens:
-        yield f"break-even at {change.volume:,.6g} {found.unit}: {change.below} below, {change.above} from there on"
+        at = f"{words.short(change.volume)} {found.unit}"
+        yield f"break-even at {at}: {change.below} below, {change.above} from there on"
     if found.sure:
         yield f"how sure: {found.sure}"
     for caution in found.cautions:
@@ -144,7 +146,7 @@ def _between(candidate: Candidate) -> str:
 def _speed(found: Recommendation, candidate: Candidate) -> str:
     if candidate.speed is None:
         return "not measured"
-    return f"{candidate.speed.median:,.4g} {'s' if found.results.kind == 'batch' else 'ms'}"
+    return f"{words.short(candidate.speed.median, 4)} {'s' if found.results.kind == 'batch' else 'ms'}"
 
 
 def _load(found: Recommendation) -> str:

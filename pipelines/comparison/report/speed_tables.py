@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.comparison.report import words
+from pipelines.comparison.report.cautions import few_messages
 from pipelines.comparison.report.data_table import (
     DataTable,
     RowGroup,
@@ -81,7 +82,10 @@ def ranking(results: Results) -> DataTable:
 def _value(results: Results, place: RankedPlace, load: float, name: str) -> TableValue:
     cell = results.cell(place.way, load)
     found = cell.figures.get(name) if cell else None
-    return figure(found) if found else TableValue(words.number(place.value))
+    if found is None:
+        return TableValue(words.number(place.value))
+    value = figure(found)
+    return value._replace(detail="; ".join(filter(None, (value.detail, few_messages(cell)))))
 
 
 def _measured(results: Results, caption: str, columns: Sequence[_Column], note: str = _INTERVALS) -> DataTable | None:

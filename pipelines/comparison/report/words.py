@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
@@ -32,6 +33,16 @@ def number(value: float, digits: int = 3, most: int = 12) -> str:
     ('0.001', '0.000')
     """
     return f"{value:,.{min(_decimals(value, digits), most)}f}"
+
+
+def short(value: float, digits: int = 3) -> str:
+    """Returns a number without zeros at the end of its decimals.
+
+    >>> short(4.0), short(6.666), short(3333.3), short(2719670.4)
+    ('4', '6.67', '3,333', '2,719,670')
+    """
+    text = number(value, digits)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _decimals(value: float, digits: int) -> int:
@@ -144,6 +155,15 @@ def plural(amount: float, one: str, many: str) -> str:
     ('1 row', '1,200 rows')
     """
     return f"{count(amount)} {one if amount == 1 else many}"
+
+
+def name_of(way: str) -> str:
+    """Returns the name of a way as it stands in a sentence: in quotes if it is more than a word.
+
+    >>> name_of("direct"), name_of("in the workers")
+    ('direct', '“in the workers”')
+    """
+    return way if re.fullmatch(r"[\w.-]{1,40}", way) else f"“{way}”"
 
 
 def upper_first(sentence: str) -> str:
