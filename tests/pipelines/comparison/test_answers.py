@@ -70,8 +70,8 @@ def test_the_cost_of_a_way_that_was_not_measured_at_the_volume_is_called_compute
     )
     assert "“direct, micro-batches” costs" not in found
     assert re.search(
-        r"“direct, micro-batches” would cost USD [\d.]+, computed from what was measured up to 500 messages a second: it "
-        r"was not measured there\.",
+        r"“direct, micro-batches” would cost USD [\d.]+, computed from what was measured up to 500 messages a second: "
+        r"it was not measured there\.",
         found,
     )
     costs = results.costs
