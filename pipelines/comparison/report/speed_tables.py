@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.comparison.report import words
-from pipelines.comparison.report.cautions import few_messages
+from pipelines.comparison.report.cautions import FEWEST_MESSAGES, few_messages
 from pipelines.comparison.report.data_table import (
     DataTable,
     RowGroup,
@@ -148,6 +148,8 @@ def latency(results: Results) -> DataTable | None:
         for heading, name in (("p50", "p50"), ("p95", "p95"), ("p99", "p99"), ("greatest", "max"))
     ]
     note = f"{_INTERVALS} p99 is the latency that 99% of the messages stay below."
+    if any(few_messages(each) for each in results.cells):
+        note += f" Where a run has fewer than {FEWEST_MESSAGES} messages, it is nearly the greatest."
     return _measured(results, "Latency of a message, in milliseconds", columns, note)
 
 

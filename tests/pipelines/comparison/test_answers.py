@@ -144,6 +144,9 @@ def test_the_p99_of_few_messages_says_so_where_it_stands() -> None:
     assert "“direct, single” is fastest: p99 of only 60 messages " in found.sentences[-1]
     assert "of only" not in found.sentences[0]
     assert "At 50 messages a second a run had 60 messages only: its p99 is nearly the slowest one." in found.warnings
+    latency = speed_tables.latency(results)
+    assert latency is not None
+    assert latency.note.endswith("Where a run has fewer than 300 messages, it is nearly the greatest.")
     table = speed_tables.ranking(results)
     assert [group.rows[0][2].detail.endswith("; of only 60 messages") for group in table.groups] == [
         True, False, False, False
