@@ -17,8 +17,9 @@ report.html, results.json and plots. It starts and stops the local servers that 
 --config names a comparison, such as configs/compare-batch.json or configs/compare-stream.json, or the config of any
 run: then the usual ways are compared. Ctrl-C ends it; the same command goes on where it was.
 
-exit codes: 0 at least two ways could be ranked; 1 no two ways could be; 2 the config or the command line is wrong;
-3 ways disagree with the first one; 130 it was interrupted. With 0, 1 and 3 the report is written"""
+exit codes: 0 at least two ways could be ranked; 1 no two ways could be; 2 the config or the command line is wrong, or
+the first way predicts no row; 3 ways disagree with the first one; 130 it was interrupted. With 0, 1 and 3 the report is
+written"""
 
 _PACKAGED = "configs/compare-batch.json"
 _INTERRUPTED = 130

@@ -57,6 +57,7 @@ class WayCosts(ResultPart):
     Attributes:
       currency: of all amounts.
       volume: the stated volume.
+      stated: whether somebody stated it; else it is the largest load.
       unit: `rows a day` or `messages a second`.
       ways: of each way that is ranked.
       break_evens: where the cheapest way changes, from little to much.
@@ -67,6 +68,7 @@ class WayCosts(ResultPart):
 
     currency: str
     volume: Positive
+    stated: bool = True
     unit: str
     ways: tuple[CostOfWay, ...]
     break_evens: tuple[BreakEven, ...] = ()

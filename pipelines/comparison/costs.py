@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from pipelines.comparison.demands import counted, demand_at, demand_of, ranked, rows_of
+from pipelines.comparison.demands import counted, demand_at, demand_of, has_fallen_behind, ranked, rows_of
 from pipelines.comparison.results import BreakEven, CostOfWay, Results, Way, WayCosts
 from pipelines.cost.assumptions import Assumptions
 from pipelines.cost.break_evens import flips, readable, volumes_between
@@ -36,6 +36,7 @@ def costs_of(results: Results, prices: Prices, assumptions: Assumptions) -> WayC
     return WayCosts(
         currency=prices.currency,
         volume=volume,
+        stated=assumptions.volume is not None,
         unit=UNITS[results.kind],
         ways=tuple(_cost_of(results, way, tariff, volume, (low, high)) for way in ways),
         break_evens=break_evens_between(results, ways, tariff, volume),
@@ -118,9 +119,11 @@ def _cost_of(results: Results, way: Way, tariff: Tariff, volume: float, between:
 
 
 def _runs(results: Results, way: Way, tariff: Tariff) -> dict[str, float]:
-    """Cost of one run of each load as it was measured, of streams of an hour."""
+    """Cost of one run of each load as it was measured, of streams of an hour; not where a stream fell behind."""
     found = {}
     for cell in counted(results, way.name):
+        if has_fallen_behind(results, way.name, cell.load):
+            continue
         demand = demand_at(results, way, cell)
         if results.kind == "batch":
             cost = batch_run(demand, rows_of(results, cell), tariff).total

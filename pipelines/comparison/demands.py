@@ -6,6 +6,9 @@ from pipelines.comparison.results import Cell, Results, Way
 from pipelines.cost.fits import LinearFit, fitted
 from pipelines.cost.ways import Demand
 
+FELL_BEHIND = "it did not keep up"
+"""Begins the reason why a stream is not ranked that was slower than its messages came."""
+
 _MB_A_GB = 1024
 _MOST_OFF = 1000.0
 
@@ -79,6 +82,17 @@ def measured_loads(results: Results) -> list[float]:
     """Returns the loads at which any way has a place, ascending; all loads if none has one."""
     loads = {ranking.load for ranking in results.rankings if ranking.places}
     return sorted(loads or {ranking.load for ranking in results.rankings})
+
+
+def measured_up_to(results: Results, way: str) -> float | None:
+    """Returns the largest load at which a way has a place; None if it has none."""
+    loads = [each.load for each in results.rankings if any(place.way == way for place in each.places)]
+    return max(loads, default=None)
+
+
+def has_fallen_behind(results: Results, way: str, load: float) -> bool:
+    """Tells whether a way was slower than its messages came."""
+    return any(each.load == load and each.not_ranked.get(way, "").startswith(FELL_BEHIND) for each in results.rankings)
 
 
 def load_for(results: Results, volume: float) -> float:

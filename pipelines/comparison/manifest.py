@@ -9,7 +9,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,25 @@ def hash_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def command_line(given: Sequence[str]) -> str:
+    """Returns a command line as it was typed, without the folders of this machine.
+
+    Args:
+      given: `sys.argv`.
+
+    >>> command_line(["/home/me/pipelines/compare.py", "--minutes", "1"])
+    'python -m pipelines.compare --minutes 1'
+    >>> command_line(["/home/me/.venv/bin/beam-tf-predict", "compare", "--minutes", "1"])
+    'beam-tf-predict compare --minutes 1'
+    """
+    program = Path(given[0])
+    if program.name == PROJECT:
+        return shlex.join([PROJECT, *given[1:]])
+    name = program.stem if program.parent.name == "pipelines" else "compare"
+    module = "pipelines" if name == "__main__" else f"pipelines.{name}"
+    return shlex.join(["python", "-m", module, *given[1:]])
+
+
 def manifest_of(
     plan: Plan, config_path: str, config_hash: str, source: str, runs: Iterable[Run], times: tuple[str, str]
 ) -> ComparisonManifest:
@@ -92,7 +111,7 @@ def manifest_of(
     return ComparisonManifest(
         begun=times[0],
         ended=times[1],
-        command=masked(" ".join([PROJECT, "compare", *map(shlex.quote, sys.argv[1:])])),
+        command=masked(command_line(sys.argv)),
         config=config_path,
         config_hash=config_hash,
         model=masked(plan.model.path),

@@ -22,6 +22,9 @@ Indices = npt.NDArray[np.int64]
 
 _MOST_EXAMPLES = 10
 _SHOWN_CHARACTERS = 80
+_ERROR_CHARACTERS = 200
+NOTHING_WRITTEN = "it predicted none"
+"""Begins the reason why a way is not compared that has predicted no row."""
 _DEFAULTS = {
     pa.float16(): (1e-2, 1e-3),
     pa.float32(): (1e-4, 1e-5),
@@ -37,15 +40,32 @@ class Written:
     Attributes:
       table: its rows: the key first, then the model's outputs.
       failed: keys of its dead letters.
+      errors: why these failed, one for each.
     """
 
     table: pa.Table
     failed: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
     @property
     def keys(self) -> list[str]:
         """Returns the keys of the rows, as text."""
         return [str(key) for key in self.table.column(0).to_pylist()]
+
+
+def nothing_written(written: Written) -> str:
+    """Says that a way has predicted no row, and the most frequent reason; empty if it has predicted one, or read none.
+
+    >>> nothing_written(Written(pa.table({"key": []}), ("a", "b", "c"), ("no JSON", "too long", "no JSON")))
+    'it predicted none of 3 rows, all are dead letters; most frequent: no JSON (2 rows)'
+    """
+    if written.table.num_rows or not written.failed:
+        return ""
+    said = f"{NOTHING_WRITTEN} of {len(written.failed):,} rows, all are dead letters"
+    if not written.errors:
+        return said
+    error, rows = Counter(written.errors).most_common(1)[0]
+    return f"{said}; most frequent: {_shown(error, _ERROR_CHARACTERS)} ({rows:,} row{'' if rows == 1 else 's'})"
 
 
 def tolerance_of(output: pa.Field, given: Mapping[str, Tolerance]) -> Tolerance:
@@ -229,9 +249,9 @@ def _is_number(type: pa.DataType) -> bool:
     return bool(pa.types.is_floating(type) or pa.types.is_integer(type))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, most: int = _SHOWN_CHARACTERS) -> str:
     text = "nothing" if value is None else str(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def in_words(found: Parity) -> str:

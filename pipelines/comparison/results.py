@@ -311,6 +311,7 @@ class Results(ResultPart):
       rankings: which is faster, at each load.
       costs: what they cost; None if there are no prices.
       notes: what a reader should know, one sentence each.
+      max_dead_letters: the largest share of dead letters that the run's config allows; None if it is not known.
     """
 
     format: Literal[1] = 1
@@ -325,6 +326,7 @@ class Results(ResultPart):
     rankings: tuple[Ranking, ...]
     costs: WayCosts | None = None
     notes: tuple[str, ...] = ()
+    max_dead_letters: Positive | None = None
 
     def way(self, name: str) -> Way:
         """Returns the way of a name."""

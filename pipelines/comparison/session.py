@@ -16,7 +16,7 @@ from pipelines.comparison import commands, inputs, parity
 from pipelines.comparison.identity import identity_of
 from pipelines.comparison.journal import Journal
 from pipelines.comparison.loads import problems_of_loads
-from pipelines.comparison.parity import Written, in_words
+from pipelines.comparison.parity import NOTHING_WRITTEN, Written, in_words, nothing_written
 from pipelines.comparison.results import Parity, Results, Run
 from pipelines.comparison.rounds import Rounds, Slot
 from pipelines.comparison.servers import RunningServer, Servers
@@ -175,6 +175,9 @@ class ComparisonSession:
         first = next((way for way in self.ways if not (way.name in known and known[way.name].error)), None)
         for way in [way for way in self.ways if way is first or way in left]:
             written, error = self._written(way, key)
+            if error.startswith(NOTHING_WRITTEN) and way is self.ways[0]:
+                # Nothing can be held against it, and all ways would be measured at failing.
+                raise ConfigError([f"{way.name}: {error}; see that the source is what the config says"])
             if written is None:
                 found = Parity(way=way.name, reference=self.ways[0].name, agrees=False, error=error)
             elif reference is None:
@@ -210,7 +213,11 @@ class ComparisonSession:
             found = self._execute(trial, 0)
             if not self._plan.config.is_batch:
                 self._journal.add_run(found)
-            return (written_by(trial), "") if found.ok else (None, found.error)
+            if not found.ok:
+                return None, found.error
+            written = written_by(trial)
+            why = masked(nothing_written(written))
+            return (None, why) if why else (written, "")
         finally:
             trial.clear()
 
@@ -273,7 +280,8 @@ class ComparisonSession:
             return f"{step}  {run.way}, {load}: {run.error}"
         found = f"{run.elapsed_s:.2f} s"
         if self.kind == "stream":
-            found = f"p99 {run.latency_ms.get('total', {}).get('p99', 0.0):,.1f} ms"
+            p99 = run.latency_ms.get("total", {}).get("p99")
+            found = "no message was predicted" if p99 is None else f"p99 {p99:,.1f} ms"
         return f"{step}  {run.way}, {load}: {found}; at most {left / 60:.1f} min left"
 
     def _results(self) -> Results:

@@ -19,6 +19,9 @@ _FEWEST_FOR_RANKS = 6
 _FEWEST_FOR_OUTLIERS = 4
 _FAR = 3.5
 """Distances from the median, in normal standard deviations, from which a value is an outlier."""
+_MOST_DECIMALS = 3
+_NOISE = 1e-9
+"""Deviation of logarithms that only comes from rounding."""
 _SCALE = 0.6745
 """Of the median distance of normal values from their median, in standard deviations."""
 _FINE = 0.02
@@ -83,6 +86,9 @@ def figure(values: Sequence[float], shared: Spread | None = None) -> Figure:
     ordered = sorted(values)
     count = len(ordered)
     median = statistics.median(ordered)
+    if count > 1 and ordered[0] == ordered[-1] and (shared is None or shared.deviation < _NOISE):
+        # Through logarithms and back, 1000 rows would be 999.9999999999998.
+        return Figure(median=median, low=median, high=median, rounds=count)
     is_positive = ordered[0] > 0
     if count == 1 and (shared is None or not is_positive):
         return Figure(median=median)
@@ -98,6 +104,8 @@ def figure(values: Sequence[float], shared: Spread | None = None) -> Figure:
     else:
         center, half = statistics.fmean(ordered), _student(count - 1) * statistics.stdev(ordered) / math.sqrt(count)
         low, high = center - half, center + half
+        # What cannot be below 0, such as seconds of processors, has no interval that is.
+        low = max(low, 0.0) if ordered[0] >= 0 else low
     return Figure(median=median, low=min(low, median), high=max(high, median), rounds=count)
 
 
@@ -235,9 +243,26 @@ def ranking(load: float, name: str, contestants: Sequence[Contestant], not_ranke
 
 
 def overlap(one: Figure, other: Figure) -> bool:
-    """Tells whether the intervals of two figures overlap; one round counts as an interval of 5% around it."""
+    """Tells whether the intervals of two figures overlap; one round counts as an interval of 5% around it.
+
+    Ends are compared as they are printed: intervals that touch in a report overlap.
+    """
     bounds = [
-        (0.95 * each.median, 1.05 * each.median) if each.low is None or each.high is None else (each.low, each.high)
+        tuple(
+            map(
+                _printed,
+                (0.95 * each.median, 1.05 * each.median)
+                if each.low is None or each.high is None
+                else (each.low, each.high),
+            )
+        )
         for each in (one, other)
     ]
     return bounds[0][0] <= bounds[1][1] and bounds[1][0] <= bounds[0][1]
+
+
+def _printed(value: float) -> float:
+    """A figure with the digits that a report shows: three that matter, three decimals at most, no part of a whole."""
+    if not value:
+        return 0.0
+    return round(value, max(0, min(_MOST_DECIMALS, 2 - math.floor(math.log10(abs(value))))))

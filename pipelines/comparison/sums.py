@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from pipelines.comparison import statistics
+from pipelines.comparison.demands import FELL_BEHIND
 from pipelines.comparison.manifest import hash_of, manifest_of
 from pipelines.comparison.parity import in_words
 from pipelines.comparison.results import Cell, Parity, Ranking, Results, Run
@@ -75,6 +76,7 @@ class Measured:
             parity=tuple(self.parity),
             rankings=tuple(self._ranking(load, cells, runs) for load in self.loads),
             notes=tuple(self._notes()),
+            max_dead_letters=self.plan.config.dead_letters.max_fraction,
         )
 
     def _cells(self, runs: Sequence[Run]) -> list[Cell]:
@@ -119,7 +121,7 @@ class Measured:
             return ""
         took = cell.figures["work_s"].median
         rate = cell.figures["rows_read"].median / took if took else 0.0
-        return f"it did not keep up: {rate:,.0f} messages/s, and {cell.load:,g}/s came"
+        return f"{FELL_BEHIND}: {rate:,.0f} messages/s, and {cell.load:,g}/s came"
 
     def _notes(self) -> list[str]:
         notes = []

@@ -177,15 +177,17 @@ def written_by(trial: TrialCommand) -> Written:
     tables = [parquet.read_table(path) for path in sorted(trial.folder.glob("p-*.parquet"))]
     tables += [arrow_json.read_json(path) for path in sorted(trial.folder.glob("p-*.jsonl")) if path.stat().st_size]
     table = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({"key": pa.array([])})
-    return Written(table, tuple(_dead(trial.folder)))
+    dead = _dead(trial.folder)
+    return Written(table, tuple(key for key, _ in dead), tuple(why for _, why in dead))
 
 
-def _dead(folder: Path) -> list[str]:
-    """Keys of dead letters."""
+def _dead(folder: Path) -> list[tuple[str, str]]:
+    """Keys of dead letters, and why each failed."""
     import orjson
 
     found = []
     for path in sorted(folder.glob("d-*")):
         for line in path.read_bytes().splitlines():
-            found.append(str(orjson.loads(line)["key"]))
+            letter = orjson.loads(line)
+            found.append((str(letter["key"]), str(letter.get("message") or letter.get("error") or "")))
     return found

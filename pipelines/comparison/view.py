@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.comparison.amounts import written
 from pipelines.comparison.parity import in_words
+from pipelines.comparison.report import words
+from pipelines.comparison.report.answer import answer
+from pipelines.comparison.report.cautions import few_messages
 from pipelines.comparison.results import Cell, Figure, Ranking, Results
 
 if TYPE_CHECKING:
@@ -30,8 +33,17 @@ def show(console: Any, published: Published) -> None:
             console.print(f"not ranked: {found.way}: {in_words(found)}", highlight=False, soft_wrap=True)
     for ranking in results.rankings:
         _show_ranking(console, results, ranking)
+    _show_answer(console, results)
     console.print(f"results: {published.json}", highlight=False, soft_wrap=True)
     console.print(f"report:  {published.report}", highlight=False, soft_wrap=True)
+
+
+def _show_answer(console: Any, results: Results) -> None:
+    """Prints what the report says first: which way is the fastest, what is the cheapest, what one must know of it."""
+    found = answer(results)
+    for sentence in (found.headline, found.costs, *(f"- {each}" for each in found.warnings)):
+        if sentence:
+            console.print(sentence, highlight=False, soft_wrap=True)
 
 
 def _show_ranking(console: Any, results: Results, ranking: Ranking) -> None:
@@ -62,14 +74,13 @@ def _value(results: Results, cell: Cell | None, name: str) -> str:
     if cell is None or name not in cell.figures:
         return ""
     unit = "s" if results.kind == "batch" else "ms"
-    return with_interval(cell.figures[name], unit)
+    return " ".join(filter(None, (with_interval(cell.figures[name], unit), few_messages(cell))))
 
 
 def with_interval(figure: Figure, unit: str) -> str:
-    """Writes a figure with its interval, such as `2.31 s (2.2 to 2.4, 3 rounds)`."""
-    digits = 2 if unit == "s" else 1
-    text = f"{figure.median:,.{digits}f} {unit}"
+    """Writes a figure with its interval, such as `2.31 s (2.20 to 2.40, 3 rounds)`."""
+    text = f"{words.number(figure.median)} {unit}"
     rounds = "one round" if figure.rounds == 1 else f"{figure.rounds} rounds"
     if figure.low is None or figure.high is None:
         return f"{text} ({rounds})"
-    return f"{text} ({figure.low:,.{digits}f} to {figure.high:,.{digits}f}, {rounds})"
+    return f"{text} ({words.interval(figure)}, {rounds})"

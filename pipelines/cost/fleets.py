@@ -58,10 +58,13 @@ class Fleet:
         """Returns what all machines cost in their hours."""
         return self.count * self.hours * self.hourly
 
-    @property
-    def name(self) -> str:
-        """Returns count and type, such as `2 x n1-standard-4`."""
-        return f"{self.count:,} x {self.machine.name}"
+    def of(self, what: str) -> str:
+        """Returns count, type and what the machines are, such as `2 x n1-standard-4 workers`.
+
+        Args:
+          what: such as `worker`, of one.
+        """
+        return f"{self.count:,} x {self.machine.name} {what}{'' if self.count == 1 else 's'}"
 
 
 @dataclass(frozen=True)

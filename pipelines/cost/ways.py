@@ -92,13 +92,13 @@ def batch_month(demand: Demand, rows: float, tariff: Tariff) -> Bill:
     assert workers is not None
     runs = DAYS_A_MONTH if rows else 0.0
     parts = {"workers": runs * workers.cost}
-    words = [f"{workers.name} workers, {in_words(workers.hours)} a run"] if rows else []
+    words = [f"{workers.of('worker')}, {in_words(workers.hours)} a run"] if rows else []
     if demand.kind == "endpoint" and nodes:
         parts["nodes"] = nodes.cost
-        words.append(f"{nodes.name} nodes, all month")
+        words.append(f"{nodes.of('node')}, all month")
     elif nodes:
         parts["job"] = runs * nodes.cost
-        words += [f"{nodes.name} nodes, {in_words(nodes.hours)} a run"] if rows else []
+        words += [f"{nodes.of('node')}, {in_words(nodes.hours)} a run"] if rows else []
     missing = tuple(dict.fromkeys(name for choice in found.choices for name in choice.missing))
     return Bill(parts, tuple(words), missing, hours=_run_hours(demand, found, tariff))
 
@@ -138,7 +138,7 @@ def stream_month(demand: Demand, rate: float, tariff: Tariff) -> Bill:
     for name, choice in zip(("workers", "nodes"), choices, strict=False):
         assert choice.fleet is not None
         parts[name] = choice.fleet.cost
-        words.append(f"{choice.fleet.name} {name}, all month")
+        words.append(f"{choice.fleet.of(name.removesuffix('s'))}, all month")
     gb = rate * 3600 * HOURS_A_MONTH / _GB
     # What is published is delivered too, and both are paid for.
     amounts = {

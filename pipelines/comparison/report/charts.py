@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipelines.comparison.demands import has_fallen_behind, measured_loads
 from pipelines.comparison.report import words
+from pipelines.comparison.report.cost_sentences import is_computed
 from pipelines.comparison.report.data_table import DataTable, Heading, RowGroup, TableValue, text
 from pipelines.comparison.report.speed_tables import STAGES
 from pipelines.comparison.report.subject import subject_of
@@ -15,6 +17,8 @@ _MOST_REACH = 4
 """Times by which an axis goes beyond the medians for the sake of intervals."""
 _MOST_ROWS = 16
 """Of the table of a plot; of a curve with more points it has some."""
+STATED = "stated volume"
+"""What the volume is that somebody stated."""
 _PARTS = {"start": ("start_s", 0), "work": ("work_s", 1), "end": ("end_s", 6)}
 """Figures of the parts of a run, and their styles."""
 
@@ -27,11 +31,13 @@ class ChartLine:
       name: of the way.
       style: number of its colour, mark and dashes: the same in all plots.
       points: load or volume, and the figure there, ascending.
+      hollow: of these, those whose marks are hollow.
     """
 
     name: str
     style: int
     points: tuple[tuple[float, Figure], ...]
+    hollow: frozenset[float] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class LineChart:
       limits: where the vertical axis begins and ends; None if that follows from the figures.
       marks: values of the horizontal axis that are marked, with what they are.
       note: what a reader should know.
+      hollow: what it means that a mark is hollow.
+      measured: the least and the greatest load that were measured, if the plot goes beyond; that is shaded.
     """
 
     file: str
@@ -57,11 +65,21 @@ class LineChart:
     limits: tuple[float, float] | None = None
     marks: tuple[tuple[float, str], ...] = ()
     note: str = ""
+    hollow: str = ""
+    measured: tuple[float, float] | None = None
 
     @property
     def description(self) -> str:
         """Returns what the plot shows, for those who do not see it."""
         parts = [_course(line) for line in self.lines]
+        parts += [
+            f"{line.name} at {words.listed([words.count(each) for each in sorted(line.hollow)])}: {self.hollow}"
+            for line in self.lines
+            if line.hollow and not self.measured
+        ]
+        if self.measured:
+            low, high = (words.count(each) for each in self.measured)
+            parts.append(f"measured from {low} to {high}, computed outside of these")
         parts += [f"{words.count(value)}: {what}" for value, what in self.marks]
         return f"{self.up} against {self.across}, both axes logarithmic. {'; '.join(parts)}."
 
@@ -69,14 +87,20 @@ class LineChart:
     def table(self) -> DataTable:
         """Returns what is plotted."""
         loads = sorted({load for line in self.lines for load, _ in line.points})
-        found = [dict(line.points) for line in self.lines]
         if len(loads) > _MOST_ROWS:
             step = -(-len(loads) // _MOST_ROWS)
             kept = {*loads[::step], loads[-1], *(value for value, _ in self.marks)}
             loads = [load for load in loads if load in kept]
-        rows = tuple((TableValue(words.count(load)), *(_value(each.get(load)) for each in found)) for load in loads)
+        rows = tuple(
+            (TableValue(words.count(load)), *(self._value(line, load) for line in self.lines)) for load in loads
+        )
         titles = (Heading(self.across), *(Heading(line.name) for line in self.lines))
         return DataTable(f"{self.title}: {self.up}", titles, (RowGroup("", rows),))
+
+    def _value(self, line: ChartLine, load: float) -> TableValue:
+        value = _value(dict(line.points).get(load))
+        details = (value.detail, self.hollow if load in line.hollow else "")
+        return value._replace(detail="; ".join(filter(None, details)))
 
 
 @dataclass(frozen=True)
@@ -194,13 +218,24 @@ def _lines(results: Results, file: str, title: str, name: str, up: str) -> LineC
         # What is zero has no place on a logarithmic axis.
         points = [(load, figure) for load, figure in points if load > 0 and figure.median > 0]
         if points:
-            lines.append(ChartLine(way.name, style, tuple(points)))
+            hollow = frozenset(load for load, _ in points if _unranked(results, way.name, load))
+            lines.append(ChartLine(way.name, style, tuple(points), hollow))
     unranked = sorted({way for each in results.rankings for way in each.not_ranked})
     notes = [f"Not ranked everywhere: {words.listed(unranked)}; see the places above."] if unranked else []
     limits = _limits(lines)
     if limits:
         notes.append("Some intervals go on outside of the plot; its table has their ends.")
-    return LineChart(file, title, across, up, tuple(lines), limits, note=" ".join(notes))
+    unranked_points = [(line.name, load) for line in lines for load in line.hollow]
+    why = (
+        "did not keep up" if all(has_fallen_behind(results, *each) for each in unranked_points) else "not ranked there"
+    )
+    return LineChart(
+        file, title, across, up, tuple(lines), limits, note=" ".join(notes), hollow=why if unranked_points else ""
+    )
+
+
+def _unranked(results: Results, way: str, load: float) -> bool:
+    return any(each.load == load and way in each.not_ranked for each in results.rankings)
 
 
 def _limits(lines: Sequence[ChartLine]) -> tuple[float, float] | None:
@@ -260,12 +295,14 @@ def cost_chart(results: Results) -> LineChart | None:
     for way in costs.ways:
         points = [(volume, Figure(median=cost)) for volume, cost in way.curve if volume > 0 and cost > 0]
         if points:
-            lines.append(ChartLine(way.way, styles.get(way.way, len(styles)), tuple(points)))
+            hollow = frozenset(volume for volume, _ in points if is_computed(results, way.way, volume))
+            lines.append(ChartLine(way.way, styles.get(way.way, len(styles)), tuple(points), hollow))
     if not lines:
         return None
     marks = [(each.volume, f"break-even, above it {each.above}") for each in costs.break_evens if each.volume > 0]
     if costs.volume > 0:
-        marks.append((costs.volume, "stated volume"))
+        marks.append((costs.volume, STATED if costs.stated else "the largest load"))
+    loads = [each for each in measured_loads(results) if each > 0]
     return LineChart(
         "cost-against-volume",
         "Cost against volume",
@@ -274,6 +311,8 @@ def cost_chart(results: Results) -> LineChart | None:
         tuple(lines),
         marks=tuple(sorted(marks)),
         note=_missing(costs.ways),
+        hollow="beyond what was measured of this way" if any(each.hollow for each in lines) else "",
+        measured=(loads[0], loads[-1]) if loads else None,
     )
 
 

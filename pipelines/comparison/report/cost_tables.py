@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from pipelines.comparison.demands import measured_up_to
 from pipelines.comparison.report import words
+from pipelines.comparison.report.cost_sentences import is_computed
 from pipelines.comparison.report.data_table import DataTable, Heading, RowGroup, TableValue, headings, text, words_table
 from pipelines.comparison.report.subject import subject_of
-from pipelines.comparison.results import Results, WayCosts
+from pipelines.comparison.results import CostOfWay, Results, WayCosts
 
 
-def month(costs: WayCosts) -> DataTable:
+def month(results: Results, costs: WayCosts) -> DataTable:
     """Returns the cost of a month at the stated volume, and what it is made of."""
     names = list(dict.fromkeys(name for way in costs.ways for name in way.parts))
     lacks = any(way.missing for way in costs.ways)
     rows = tuple(
         (
             text(way.way),
-            _amount(way.month, costs),
+            _amount(way.month, costs)._replace(detail=_computed(results, costs, way)),
             *(_amount(way.parts.get(name), costs) for name in names),
             text("; ".join(way.fleet)),
             *([text(", ".join(way.missing))] if lacks else []),
@@ -31,6 +33,13 @@ def month(costs: WayCosts) -> DataTable:
         ),
         (RowGroup("", rows),),
     )
+
+
+def _computed(results: Results, costs: WayCosts, way: CostOfWay) -> str:
+    most = measured_up_to(results, way.way)
+    if most is None or way.month is None or not is_computed(results, way.way, costs.volume):
+        return ""
+    return f"computed, measured up to {words.count(most)}"
 
 
 def _amount(value: float | None, costs: WayCosts) -> TableValue:
@@ -52,13 +61,15 @@ def runs(results: Results, costs: WayCosts) -> DataTable | None:
     )
 
 
-def break_evens(costs: WayCosts) -> DataTable | None:
+def break_evens(results: Results, costs: WayCosts) -> DataTable | None:
     """Returns where the cheapest way changes; None if it does not."""
     rows = tuple(
         (TableValue(words.number(each.volume)), text(each.below), text(each.above)) for each in costs.break_evens
     )
     titles = (Heading(costs.unit), Heading("cheapest below", number=False), Heading("cheapest above", number=False))
-    return DataTable("Where the cheapest way changes", titles, (RowGroup("", rows),)) if rows else None
+    loads = [words.count(each) for each in results.loads]
+    note = f"Measured was from {loads[0]} to {loads[-1]}; what lies outside is computed." if loads else ""
+    return DataTable("Where the cheapest way changes", titles, (RowGroup("", rows),), note) if rows else None
 
 
 def prices(costs: WayCosts) -> DataTable | None:

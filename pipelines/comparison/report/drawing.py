@@ -32,7 +32,7 @@ _MOST_MARKS = 10
 """On a line; of a curve with more points some are marked."""
 _MOST_TICKS = 6
 """Loads that have room for their numbers below the axis."""
-_LEGEND_WIDTH, _ROW_WIDTH, _MOST_LINES = 44, 16, 2
+_LEGEND_WIDTH, _ROW_WIDTH, _TITLE_WIDTH, _MOST_LINES = 44, 16, 44, 2
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "comparison",
@@ -66,6 +66,11 @@ def draw(chart: Chart) -> tuple[str, bytes]:
             _draw_parts(drawing, chart)
         svg, png = io.StringIO(), io.BytesIO()
         drawing.savefig(svg, format="svg", metadata=_NO_METADATA)
+        # A page has the title of a plot above it; a PNG is seen without one.
+        width, height = drawing.get_size_inches()
+        title = _short(chart.title, _TITLE_WIDTH)
+        drawing.set_size_inches(width, height + _LINE_HEIGHT * (title.count("\n") + 1.5))
+        drawing.suptitle(title, fontsize=12, fontweight="bold")
         drawing.savefig(png, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
     return svg.getvalue(), png.getvalue()
 
@@ -123,29 +128,40 @@ def _draw_lines(drawing: Drawing, chart: LineChart) -> None:
         values = [figure.median for _, figure in line.points]
         reaches = [[_reach(figure)[side] for _, figure in line.points] for side in (0, 1)]
         has_intervals = any(any(side) for side in reaches)
+        marked = list(range(0, len(loads), -(-len(loads) // _MOST_MARKS)))
+        style: dict[str, Any] = {"color": _color(line.style), "marker": _MARKERS[line.style % len(_MARKERS)]}
+        moved = [load * _apart(chart, index) for load in loads] if has_intervals else loads
         handles.append(
             axes.errorbar(
-                [load * _apart(chart, index) for load in loads] if has_intervals else loads,
+                moved,
                 values,
                 yerr=reaches if has_intervals else None,
-                color=_color(line.style),
-                marker=_MARKERS[line.style % len(_MARKERS)],
+                **style,
                 linestyle=_DASHES[line.style % len(_DASHES)],
                 markersize=5,
-                markevery=-(-len(loads) // _MOST_MARKS),
+                markevery=[each for each in marked if loads[each] not in line.hollow],
                 linewidth=1.7,
                 capsize=3,
                 elinewidth=1.2,
             )
         )
+        for each in marked:
+            if loads[each] in line.hollow:
+                axes.plot(moved[each], values[each], **style, markersize=6, markerfacecolor=PAPER, zorder=3)
     axes.set_xscale("log")
     axes.set_yscale("log")
     if chart.limits:
         axes.set_ylim(*chart.limits)
     labels = [_short(line.name, _LEGEND_WIDTH) for line in chart.lines]
+    if chart.hollow:
+        handles.append(_hollow())
+        labels.append(_short(f"hollow: {chart.hollow}", _LEGEND_WIDTH))
+    if chart.measured and (shade := _shaded(axes, chart)):
+        handles.append(shade)
+        labels.append("shaded: computed, beyond what was measured")
     for value, what in chart.marks:
-        is_stated = what == "stated volume"
-        handles.append(axes.axvline(value, color=INK, linewidth=1.1, linestyle=":" if is_stated else "--"))
+        is_break_even = what.startswith("break-even")
+        handles.append(axes.axvline(value, color=INK, linewidth=1.1, linestyle="--" if is_break_even else ":"))
         labels.append(_short(f"{_tick(float(f'{value:.3g}'))}: {what}", _LEGEND_WIDTH))
     axes.set_xlabel(f"{chart.across} (logarithmic)")
     axes.set_ylabel(f"{chart.up} (logarithmic)")
@@ -157,6 +173,26 @@ def _draw_lines(drawing: Drawing, chart: LineChart) -> None:
         axes.set_xticks(loads)
     _plain(axes, "both")
     _legend(drawing, handles, labels, _PLOT_HEIGHT)
+
+
+def _hollow() -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=INK, marker="o", markersize=6, markerfacecolor=PAPER, linestyle="none")
+
+
+def _shaded(axes: Axes, chart: LineChart) -> Any:
+    """Shades what lies outside of the loads that were measured; returns what a legend shows, None if nothing does."""
+    assert chart.measured is not None
+    low, high = axes.get_xlim()
+    least, most = chart.measured
+    shades = [
+        axes.axvspan(*ends, color=FAINT, alpha=0.55, linewidth=0, zorder=0)
+        for ends in ((low, least), (most, high))
+        if ends[0] < ends[1]
+    ]
+    axes.set_xlim(low, high)
+    return shades[0] if shades else None
 
 
 def _apart(chart: LineChart, index: int) -> float:

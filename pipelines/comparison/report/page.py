@@ -105,9 +105,9 @@ def _tables(results: Results) -> dict[str, Any]:
         "outliers": evidence_tables.outliers(results),
         "runs": evidence_tables.runs(results),
         "manifest": evidence_tables.manifest(results),
-        "month": cost_tables.month(costs) if costs else None,
+        "month": cost_tables.month(results, costs) if costs else None,
         "run_costs": cost_tables.runs(results, costs) if costs else None,
-        "break_evens": cost_tables.break_evens(costs) if costs else None,
+        "break_evens": cost_tables.break_evens(results, costs) if costs else None,
         "prices": cost_tables.prices(costs) if costs else None,
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.comparison.report import words
+from pipelines.comparison.report.cautions import FEWEST_MESSAGES, few_messages
 from pipelines.comparison.report.data_table import (
     DataTable,
     RowGroup,
@@ -81,7 +82,10 @@ def ranking(results: Results) -> DataTable:
 def _value(results: Results, place: RankedPlace, load: float, name: str) -> TableValue:
     cell = results.cell(place.way, load)
     found = cell.figures.get(name) if cell else None
-    return figure(found) if found else TableValue(words.number(place.value))
+    if found is None:
+        return TableValue(words.number(place.value))
+    value = figure(found)
+    return value._replace(detail="; ".join(filter(None, (value.detail, few_messages(cell)))))
 
 
 def _measured(results: Results, caption: str, columns: Sequence[_Column], note: str = _INTERVALS) -> DataTable | None:
@@ -144,6 +148,8 @@ def latency(results: Results) -> DataTable | None:
         for heading, name in (("p50", "p50"), ("p95", "p95"), ("p99", "p99"), ("greatest", "max"))
     ]
     note = f"{_INTERVALS} p99 is the latency that 99% of the messages stay below."
+    if any(few_messages(each) for each in results.cells):
+        note += f" Where a run has fewer than {FEWEST_MESSAGES} messages, it is nearly the greatest."
     return _measured(results, "Latency of a message, in milliseconds", columns, note)
 
 

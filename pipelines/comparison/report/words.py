@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
@@ -144,6 +145,15 @@ def plural(amount: float, one: str, many: str) -> str:
     ('1 row', '1,200 rows')
     """
     return f"{count(amount)} {one if amount == 1 else many}"
+
+
+def name_of(way: str) -> str:
+    """Returns the name of a way as it stands in a sentence: in quotes if it is more than a word.
+
+    >>> name_of("direct"), name_of("in the workers")
+    ('direct', '“in the workers”')
+    """
+    return way if re.fullmatch(r"[\w.-]{1,40}", way) else f"“{way}”"
 
 
 def upper_first(sentence: str) -> str:

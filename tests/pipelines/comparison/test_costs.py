@@ -189,7 +189,7 @@ def test_costs_of_batch_runs() -> None:
         assert each.missing == ()
     # One n1-standard-2 at 0.055 a vCPU, all month: 80.3, whatever the rows.
     assert ways["endpoint"].parts["nodes"] == pytest.approx(730 * 0.11)
-    assert "1 x n1-standard-2 nodes, all month" in ways["endpoint"].fleet
+    assert "1 x n1-standard-2 node, all month" in ways["endpoint"].fleet
     # 105 seconds of a core, three times slower, at 80%, on one vCPU with 3.75 GB and 30 GB, after 3 minutes of start.
     hour = 0.05 + 3.75 * 0.004 + 30 * 0.00005
     assert ways["direct"].month == pytest.approx(DAYS_A_MONTH * hour * (105 * 3 / 0.8 / 3600 + 0.05), rel=1e-6)
@@ -203,7 +203,7 @@ def test_costs_of_streams_have_the_messages_in_all_ways() -> None:
     assert all(each["messages"] == pytest.approx(2 * gb * 300 * 0.04) for each in parts)
     assert all(each["table"] == pytest.approx(gb * 400 * 0.025) for each in parts)
     assert found.ways[0].runs["500"] > 0
-    assert found.ways[0].fleet == ("1 x n1-standard-1 workers, all month",)
+    assert found.ways[0].fleet == ("1 x n1-standard-1 worker, all month",)
 
 
 def test_a_job_cannot_predict_a_stream() -> None:
@@ -226,7 +226,7 @@ def test_prices_of_some_machines_are_missing() -> None:
     assert ways["endpoint"].missing == tuple(without)
     assert ways["direct"].month is not None
     some = {each.way: each for each in costs_of(batch_results(), all_prices(without=without[:1]), Assumptions()).ways}
-    assert some["endpoint"].fleet[-1] == "1 x n1-standard-4 nodes, all month"
+    assert some["endpoint"].fleet[-1] == "1 x n1-standard-4 node, all month"
     assert some["endpoint"].missing == (without[0],)
 
 

@@ -336,7 +336,7 @@ def test_the_command(run: Command, saved: Callable[[Results], str]) -> None:
     assert lines[0] == "batch-of-a-test: 10,000,000 rows a day"
     assert lines[1] == "recommended: direct, 0.32 USD a month"
     assert "settings: runtime: c; 1,000 rows in a call" in lines
-    assert "machines: 1 x n1-standard-1 workers, 10 min a run" in lines
+    assert "machines: 1 x n1-standard-1 worker, 10 min a run" in lines
     assert any(line.startswith("3. endpoint: 80.54 USD a month (80.53 to 80.54), elapsed 30 s; ") for line in lines)
     assert "how sure: medium" in lines
     assert not any("─" in line or "│" in line for line in lines)
