@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model import terminal
 from pipelines.cli import command
+
+if TYPE_CHECKING:
+    from pipelines.comparison.results import Results
 
 _DESCRIPTION = """\
 Runs the same rows through each way to call a model (in the workers, at an endpoint, by a batch prediction job), holds
@@ -19,8 +23,9 @@ report.html, results.json and plots. It starts and stops the local servers that 
 --config names a comparison, such as configs/compare-batch.json or configs/compare-stream.json, or the config of any
 run: then the usual ways are compared. Ctrl-C ends it; the same command goes on where it was.
 
-exit codes: 0 at least two ways could be ranked; 1 no two ways could be; 2 the config or the command line is wrong;
-3 ways disagree with the first one; 130 it was interrupted. With 0, 1 and 3 the report is written"""
+exit codes: 0 at least two ways could be ranked; 1 no two ways could be; 2 the config or the command line is wrong, or
+the folder is in use, is full or cannot be made; 3 ways disagree with the first one; 130 it was interrupted. With 0, 1
+and 3 the report is written"""
 
 _PACKAGED = "configs/compare-batch.json"
 _INTERRUPTED = 130
@@ -29,6 +34,11 @@ _DISAGREE = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
+    with _signals_to(_end_at_once):
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = command.parser("compare", _DESCRIPTION, f"a comparison, or a run (default: {_PACKAGED})")
     parser.set_defaults(config=_PACKAGED)
     parser.add_argument(
@@ -39,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", metavar="DIR", help="folder in which a folder NAME gets the results (out/compare)")
     parser.add_argument("--prices", metavar="FILE", help="file of prices (configs/prices.json)")
-    parser.add_argument("--restart", action="store_true", help="forget what an earlier command has measured")
+    parser.add_argument("--restart", action="store_true", help="begin anew, whatever an earlier command has measured")
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object")
     arguments = parser.parse_args(argv)
     return command.guarded(lambda: _run(arguments))
@@ -62,29 +72,36 @@ def _run(arguments: Any) -> int:
     from pipelines.comparison.session import ComparisonSession
     from pipelines.comparison.view import show, start
     from pipelines.config.load import load_comparison
+    from pipelines.cost.prices import load as load_prices
 
     config = load_comparison(arguments.config, arguments.set)
     changes = {"minutes": arguments.minutes, "folder": arguments.output, "prices": arguments.prices}
     config = config.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    prices = load_prices(config.prices)
     out, err = command.consoles()
-    with _interrupted_by_sigterm():
+    session = ComparisonSession(config, arguments.config, lambda line: err.print(line), arguments.restart)
+    with _signals_to(_interrupt):
         try:
-            with ComparisonSession(
-                config, arguments.config, lambda line: err.print(line), arguments.restart
-            ) as session:
+            with session:
                 err.print(start(session))
-                results = session.run()
-                places = publish(results, config, session.folder)
+                places = publish(session.run(), config, prices, session.folder)
+            for note in places.notes:
+                err.print(f"note: {note}", highlight=False, soft_wrap=True)
+            if arguments.json:
+                terminal.print_line(places.results.model_dump_json())
+            else:
+                show(out, places)
         except KeyboardInterrupt:
             terminal.print_text(
                 "\nstopped: what was measured is kept; the same command goes on, with --restart it begins anew",
                 stderr=True,
             )
             return _INTERRUPTED
-    if arguments.json:
-        terminal.print_line(places.results.model_dump_json())
-    else:
-        show(out, places)
+    return _exit_code(places.results)
+
+
+def _exit_code(results: Results) -> int:
+    """Says why ways are not ranked, if they are not; returns the exit code."""
     if any(found.error for found in results.parity[:1]) or not any(len(each.places) > 1 for each in results.rankings):
         terminal.print_error("no two ways could be ranked; the report says why")
         return command.FAILED
@@ -97,18 +114,26 @@ def _run(arguments: Any) -> int:
     return command.OK
 
 
+def _end_at_once(number: int, frame: object) -> None:
+    """Ends the process where it has made nothing yet; an exception would be lost in some imports."""
+    os.write(2, b"\nstopped before anything was measured\n")
+    os._exit(_INTERRUPTED)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Ends what is measured in order, so that the servers end."""
+    raise KeyboardInterrupt
+
+
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM do what Ctrl-C does, so that the servers end."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _signals_to(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM call a handler while the block runs."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, known in before.items():
+            signal.signal(number, known)
 
 
 if __name__ == "__main__":
