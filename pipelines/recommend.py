@@ -32,17 +32,17 @@ _FOLDER = "out/recommend"
 _POWERS = {"": 0, "k": 3, "m": 6, "b": 9}
 _VOLUME = re.compile(r"(\d[\d,_]*(?:\.\d+)?)(?:(e\+?\d{1,3})|([kmb]?))", re.IGNORECASE)
 _MOST = 1e15
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    arguments = _parser().parse_args(argv)
-    return command.guarded(lambda: _until_interrupted(arguments))
+    with command.signals_to(command.end_at_once):
+        arguments = _parser().parse_args(argv)
+        return command.guarded(lambda: _until_interrupted(arguments))
 
 
 def _until_interrupted(arguments: Any) -> int:
-    with command.interrupted_by_sigterm():
+    with command.signals_to(command.interrupt):
         try:
             return _recommend(arguments)
         except KeyboardInterrupt:
@@ -51,7 +51,7 @@ def _until_interrupted(arguments: Any) -> int:
             if not arguments.results:
                 line += ": what was measured is kept; the same command goes on, with --restart it begins anew"
             terminal.print_text(line, stderr=True)
-            return _INTERRUPTED
+            return command.INTERRUPTED
 
 
 def _recommend(arguments: Any) -> int:

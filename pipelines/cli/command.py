@@ -21,6 +21,7 @@ from model.secrets import masked
 from model.version import add_version
 
 OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
+INTERRUPTED = 130
 
 
 class _Parser(terminal.ArgumentParser):
@@ -88,17 +89,25 @@ def guarded(main: Callable[[], int]) -> int:
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM do what Ctrl-C does while the block runs, so that what the command has started ends with it."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def signals_to(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM call a handler while the block runs."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, known in before.items():
+            signal.signal(number, known)
+
+
+def end_at_once(number: int, frame: object) -> NoReturn:
+    """Ends the process where it has made nothing yet; an exception would be lost in some imports."""
+    os.write(2, b"\nstopped before anything was measured\n")
+    os._exit(INTERRUPTED)
+
+
+def interrupt(number: int, frame: object) -> NoReturn:
+    """Ends what is under way in order, so that what the command has started ends with it."""
+    raise KeyboardInterrupt
 
 
 def _guarded(main: Callable[[], int]) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from model.secrets import masked
+from pipelines.comparison import processes
 from pipelines.comparison.results import Run
 from pipelines.comparison.servers import RunningServer, peak_mb_of
 
@@ -120,9 +121,7 @@ def run(command: MeasuredCommand, round: int, log: Path, limit_s: float, publish
 def _execute(words: Sequence[str], log: Path, limit_s: float) -> Ended:
     begun = time.monotonic()
     with log.open("wb") as err:
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err, start_new_session=True
-        )
+        process = processes.start(words, subprocess.PIPE, err)
     assert process.stdout is not None
     reaped = False
     in_time = True
@@ -137,6 +136,7 @@ def _execute(words: Sequence[str], log: Path, limit_s: float) -> Ended:
         if not reaped:
             _kill(process)
             process.wait()
+        processes.let_go(process)
     process.returncode = os.waitstatus_to_exitcode(status)
     return Ended(
         out.decode("utf-8", "replace"),
@@ -180,12 +180,13 @@ class _Publisher:
         else:
             return
         with self._log.with_suffix(".publish").open("wb") as said:
-            process = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            process = processes.start(self._words, said, said)
         while process.poll() is None and not self._over.wait(_LOOK_S):
             pass
         if process.poll() is None:
             process.terminate()
         process.wait()
+        processes.let_go(process)
 
 
 class _Watched:

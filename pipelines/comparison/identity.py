@@ -24,8 +24,10 @@ _NOT_MEASURED = {"minutes", "rounds", "precision", "prices", "volume"}
 """Keys of a comparison that may change while it goes on."""
 
 
-def identity_of(config: ComparisonConfig, content: dict[str, Any], plan: Plan, ways: Sequence[CompleteWay]) -> str:
-    """Returns a text that is another one once the config, the data, a model or the machine is another.
+def identity_of(
+    config: ComparisonConfig, content: dict[str, Any], plan: Plan, ways: Sequence[CompleteWay]
+) -> dict[str, str]:
+    """Returns a text for what a comparison is told by, in words, which is another one once that has changed.
 
     Args:
       config: of the comparison.
@@ -36,16 +38,15 @@ def identity_of(config: ComparisonConfig, content: dict[str, Any], plan: Plan, w
     Raises:
       ConfigError: an input of the comparison cannot be read.
     """
-    return hash_of(
-        [
-            config.model_dump(exclude=_NOT_MEASURED),
-            content,
-            [_data_of(each) for each in (plan, *_plans_of_inputs(config))],
-            _files([config.publish_rows, getattr(plan.config.source, "path", None)]),
-            [_model(path) for path in _models(plan, ways)],
-            machine().model_dump(),
-        ]
-    )
+    data = [_data_of(each) for each in (plan, *_plans_of_inputs(config))]
+    files = _files([config.publish_rows, getattr(plan.config.source, "path", None)])
+    return {
+        "the comparison's config": hash_of(config.model_dump(exclude=_NOT_MEASURED)),
+        "the run's config": hash_of(content),
+        "the data": hash_of([data, files]),
+        "a model": hash_of([_model(path) for path in _models(plan, ways)]),
+        "the machine": hash_of(machine().model_dump()),
+    }
 
 
 def _data_of(plan: Plan) -> list[Any]:

@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,10 @@ class Repeated(ABC):
     def write(self, folder: Path, rows: int) -> None:
         """Writes files with so many rows into a folder."""
 
+    @abstractmethod
+    def bytes_of(self, rows: int) -> int:
+        """Returns how many bytes files with so many rows have, about."""
+
     def has_unique(self, plan: Plan, column: str) -> bool:
         """Tells whether each of the rows has another value in a column."""
         values = 0
@@ -70,7 +74,7 @@ def source_of(plan: Plan, folder: Path, rows: int, repeated: Repeated) -> dict[s
       rows: how many rows the run is to have.
       repeated: the rows.
     """
-    place = folder / f"rows-{rows}"
+    place = _place(folder, rows)
     if not place.exists():
         unfinished = folder / f"unfinished-{rows}"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -79,6 +83,21 @@ def source_of(plan: Plan, folder: Path, rows: int, repeated: Repeated) -> dict[s
         repeated.write(named, rows)
         unfinished.rename(place)
     return {"source.path": f"{place.resolve()}{os.sep}", **repeated.changes}
+
+
+def room_needed(folder: Path, sizes: Iterable[int], repeated: Repeated) -> int:
+    """Returns how many bytes the inputs that are not there yet will have, about.
+
+    Args:
+      folder: where inputs are kept.
+      sizes: rows of each input.
+      repeated: the rows.
+    """
+    return sum(repeated.bytes_of(rows) for rows in sizes if not _place(folder, rows).exists())
+
+
+def _place(folder: Path, rows: int) -> Path:
+    return folder / f"rows-{rows}"
 
 
 def first_rows(plan: Plan, rows: int) -> Repeated:
@@ -94,9 +113,11 @@ def first_rows(plan: Plan, rows: int) -> Repeated:
     source = plan.config.source
     assert isinstance(source, FileSource)
     wanted = min(rows, MOST_DISTINCT)
+    filled = [file for file in plan.files if file.size]
+    if not filled:
+        raise _no_rows()
     # What tells columns by the names of folders has to stand in one folder here.
-    same = tuple(file for file in plan.files if file.partition == plan.files[0].partition and file.size)
-    plan = replace(plan, files=same)
+    plan = replace(plan, files=tuple(file for file in filled if file.partition == filled[0].partition))
     found: Repeated
     if source.format in _TEXT:
         found = _Lines(plan, source, wanted)
@@ -109,8 +130,12 @@ def first_rows(plan: Plan, rows: int) -> Repeated:
     else:
         found = _Table(plan, source, wanted)
     if not found.rows:
-        raise ConfigError(["source: there are no rows to compare ways with; give a source that has some"])
+        raise _no_rows()
     return found
+
+
+def _no_rows() -> ConfigError:
+    return ConfigError(["source: there are no rows to compare ways with; give a source that has some"])
 
 
 def _payloads(plan: Plan, wanted: int, file: str | None = None) -> Iterator[bytes]:
@@ -161,6 +186,9 @@ class _Lines(Repeated):
                 out.write(body)
             out.write(b"".join(self._lines[:rest]))
 
+    def bytes_of(self, rows: int) -> int:
+        return len(self._header) + sum(map(len, self._lines)) * rows // self.rows
+
 
 def _names(path: str, source: FileSource) -> list[str]:
     return list(reader_class("csv").schema(path, source_options(source)).names)
@@ -183,12 +211,18 @@ class _Records(Repeated):
                 out.write(body)
             out.write(frame(pa.array(self._records[:rest], pa.large_binary())))
 
+    def bytes_of(self, rows: int) -> int:
+        from pipelines.formats.tfrecord.frames import FRAME_BYTES
+
+        return (sum(map(len, self._records)) + FRAME_BYTES * self.rows) * rows // self.rows
+
 
 class _Files(Repeated):
     """Files that are a row each, such as images."""
 
     def __init__(self, plan: Plan, wanted: int) -> None:
         self._files = [file.path for file in plan.files[:wanted]]
+        self._bytes = sum(file.size for file in plan.files[:wanted])
         self.rows = len(self._files)
 
     def write(self, folder: Path, rows: int) -> None:
@@ -197,6 +231,9 @@ class _Files(Repeated):
             target = folder / f"{number:07}{os.path.splitext(path)[1]}"
             with storage.open_input(path) as content, target.open("wb") as out:
                 shutil.copyfileobj(content, out)
+
+    def bytes_of(self, rows: int) -> int:
+        return self._bytes * rows // self.rows
 
 
 class _AvroRows(Repeated):
@@ -226,6 +263,12 @@ class _AvroRows(Repeated):
                 out.write(document[len(header) :])
             out.write(last[len(header) :])
 
+    def bytes_of(self, rows: int) -> int:
+        import fastavro
+
+        header, document = (len(_avro(fastavro, self._schema, records, bytes(16))) for records in ([], self._records))
+        return header + (document - header) * rows // self.rows
+
 
 def _avro(fastavro: Any, schema: Any, records: list[Any], marker: bytes) -> bytes:
     out = io.BytesIO()
@@ -245,16 +288,27 @@ class _Table(Repeated):
     def write(self, folder: Path, rows: int) -> None:
         whole, rest = divmod(rows, self.rows)
         tables = [self._table] * whole + ([self._table.slice(0, rest)] if rest else [])
-        path = str(folder / f"rows.{self._format}")
+        self._write(tables, str(folder / f"rows.{self._format}"))
+
+    def bytes_of(self, rows: int) -> int:
+        first, both = (self._bytes_written([self._table] * times) for times in (1, 2))
+        return max(0, first + (both - first) * (rows - self.rows) // self.rows)
+
+    def _bytes_written(self, tables: list[pa.Table]) -> int:
+        out = pa.BufferOutputStream()
+        self._write(tables, out)
+        return int(out.getvalue().size)
+
+    def _write(self, tables: list[pa.Table], to: Any) -> None:
         if self._format == "orc":
             from pyarrow import orc
 
-            with orc.ORCWriter(path, compression="zstd") as orc_writer:
+            with orc.ORCWriter(to, compression="zstd") as orc_writer:
                 for table in tables:
                     orc_writer.write(table)
             return
         from pyarrow import parquet
 
-        with parquet.ParquetWriter(path, self._table.schema) as writer:
+        with parquet.ParquetWriter(to, self._table.schema) as writer:
             for table in tables:
                 writer.write_table(table)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipelines.comparison.folder import put_aside
 from pipelines.comparison.results import Parity, Run
 
 _MOST_BYTES = 64 << 20
@@ -17,25 +19,27 @@ class Journal:
 
     Args:
       path: of the file.
-      identity: another text once the comparison, its data, a model or the machine is another.
+      identity: what a comparison is told by, such as its config and its model: a text for each, another one once that
+        has changed.
+      restart: begin anew, whatever is there.
 
     Attributes:
       runs: the runs so far.
       parity: what was found of each way.
-      put_aside: name of the file that what another comparison has left is kept in now; empty if it left nothing.
+      anew: why it begins anew, and where the earlier runs are kept; empty if it does not, or nothing was there.
     """
 
-    def __init__(self, path: Path, identity: str) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, str], restart: bool = False) -> None:
         self._path = path
         self.runs: list[Run] = []
         self.parity: list[Parity] = []
-        self.put_aside = ""
-        if not self._read(identity):
+        self.anew = ""
+        why = "--restart was given" if restart else self._read(identity)
+        if why:
             self.runs, self.parity = [], []
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                self.put_aside = f"earlier-{path.name}"
-                path.replace(path.with_name(self.put_aside))
+            if path.exists() and not self._is_bare():
+                self.anew = f"beginning anew, as {why}; the earlier runs are kept in {put_aside(path)}"
             path.write_text(json.dumps({"identity": identity}) + "\n", "utf-8")
 
     @property
@@ -43,16 +47,20 @@ class Journal:
         """Tells whether there was something before."""
         return bool(self.runs or self.parity)
 
-    def _read(self, identity: str) -> bool:
-        """Reads what is there; False if it belongs to another comparison, or is damaged at its beginning."""
+    def _read(self, identity: Mapping[str, str]) -> str:
+        """Reads what is there; tells why it cannot be used, if it belongs to another comparison or is damaged."""
+        unknown = f"{self._path} is not of this comparison, or is damaged"
         try:
             if self._path.stat().st_size > _MOST_BYTES:
-                return False
+                return f"{self._path} has more than {_MOST_BYTES >> 20} MB"
             lines = self._path.read_bytes().splitlines()
-            if not lines or json.loads(lines[0]) != {"identity": identity}:
-                return False
-        except (OSError, ValueError):
-            return False
+            head = json.loads(lines[0])["identity"] if lines else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return unknown
+        if head != identity:
+            known = head if isinstance(head, dict) else {}
+            changed = [name for name, value in identity.items() if name in known and known[name] != value]
+            return f"{' and '.join(changed)} changed" if changed else unknown
         kept = 1
         for line in lines[1:]:
             try:
@@ -67,7 +75,16 @@ class Journal:
         if kept < len(lines):
             # The last line of one that was killed: what comes is appended to whole lines.
             self._path.write_bytes(b"".join(each + b"\n" for each in lines[:kept]))
-        return True
+        return ""
+
+    def _is_bare(self) -> bool:
+        """Whether what is there is a journal in which nothing was written yet."""
+        try:
+            with self._path.open("rb") as file:
+                head, more = file.readline(_MOST_BYTES), file.read(1)
+            return not more and (not head or set(json.loads(head)) == {"identity"})
+        except (OSError, ValueError, TypeError):
+            return False
 
     def add_run(self, run: Run) -> None:
         """Keeps a run."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from pipelines.comparison import processes
 from pipelines.comparison.ways import ServerAddress
 from pipelines.config.comparison import LocalServer
 from pipelines.config.errors import ConfigError
@@ -37,15 +38,15 @@ class RunningServer:
       server: how to start it.
       model: the SavedModel to serve, a local folder.
       settings: of the run's model that the server has to know: signature, runtime, op_libraries.
-      folder: where batch prediction jobs may read and write, and where its log is.
-      name: of its log.
+      folder: where batch prediction jobs may read and write.
+      log: file for what it says.
 
     Raises:
       ConfigError: it does not start.
     """
 
-    def __init__(self, server: LocalServer, model: str, settings: dict[str, Any], folder: str, name: str) -> None:
-        self._log = Path(folder) / f"{name}.log"
+    def __init__(self, server: LocalServer, model: str, settings: dict[str, Any], folder: str, log: Path) -> None:
+        self._log = log
         command = [sys.executable, "-m", "model.serve", "--json", "--model", model, "--port", "0"]
         command += ["--job-folder", folder, "--latency-ms", f"{server.latency_ms:g}"]
         command += ["--quota-qps", f"{server.quota_qps:g}"] if server.quota_qps is not None else []
@@ -54,10 +55,8 @@ class RunningServer:
         command += ["--runtime", settings["runtime"]] if settings.get("runtime") else []
         for library in settings.get("op_libraries") or ():
             command += ["--op-library", library]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-            )
+        with self._log.open("wb") as said:
+            self._process = processes.start(command, subprocess.PIPE, said)
         try:
             ready = self._ready()
         except BaseException:
@@ -115,6 +114,7 @@ class RunningServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
+        processes.let_go(self._process)
         if self._process.stdout is not None:
             self._process.stdout.close()
 
@@ -125,19 +125,21 @@ class Servers:
     Args:
       settings: of the run's model that servers have to know.
       folder: where batch prediction jobs may read and write.
+      logs: folder for what servers say.
     """
 
-    def __init__(self, settings: dict[str, Any], folder: str) -> None:
+    def __init__(self, settings: dict[str, Any], folder: str, logs: Path) -> None:
         self._settings = settings
         self._folder = folder
+        self._logs = logs
         self._running: dict[str, RunningServer] = {}
 
     def of(self, server: LocalServer, model: str) -> RunningServer:
         """Returns the server, started if it does not run yet. Raises ConfigError: it does not start."""
         key = f"{server.model_dump_json()} {os.path.realpath(model)}"
         if key not in self._running:
-            name = f"server-{len(self._running) + 1}"
-            self._running[key] = RunningServer(server, model, self._settings, self._folder, name)
+            log = self._logs / f"server-{len(self._running) + 1}.log"
+            self._running[key] = RunningServer(server, model, self._settings, self._folder, log)
         return self._running[key]
 
     def __enter__(self) -> Servers:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 
 import pyarrow as pa
 
@@ -13,6 +14,7 @@ from inference.columns.bound import arrow_type
 from inference.saved_model import files as model_files
 from model.secrets import masked
 from pipelines.comparison import commands, inputs, parity
+from pipelines.comparison.folder import INPUTS, LOGS, ResultsFolder
 from pipelines.comparison.identity import identity_of
 from pipelines.comparison.journal import Journal
 from pipelines.comparison.loads import problems_of_loads
@@ -43,11 +45,15 @@ class ComparisonSession:
       config: of the comparison.
       path: of its config.
       tell: gets a line about each thing that was done.
-      restart: forget what an earlier comparison of the same config has measured.
+      restart: begin anew, whatever an earlier command has measured.
 
     Raises:
-      ConfigError: the config is wrong, or the run that it is based on cannot be planned.
+      ConfigError: the config is wrong, or the run that it is based on cannot be planned; on entering: there are no
+        rows, or the folder cannot be used.
     """
+
+    trials: Trials
+    _journal: Journal
 
     def __init__(self, config: ComparisonConfig, path: str, tell: Tell, restart: bool = False) -> None:
         self.config = config
@@ -62,33 +68,39 @@ class ComparisonSession:
         # Of the usual ways, those that do not suit the run are left out, as ways that cannot run are.
         if config.ways and (wrong := problems_of(self.ways, config.config, self._plan)):
             raise ConfigError([f"{path}: {problem}" for problem in wrong])
-        identity = identity_of(config, self._content, self._plan, self.ways)
+        self._identity = identity_of(config, self._content, self._plan, self.ways)
         self.folder = Path(config.folder) / config.name
-        self._work = self.folder / "work"
-        self._work.mkdir(parents=True, exist_ok=True)
-        if restart:
-            (self.folder / "runs.jsonl").unlink(missing_ok=True)
-        self._journal = Journal(self.folder / "runs.jsonl", identity)
-        if not self._journal.goes_on:
-            # An interrupted comparison of other rows may have left its input.
-            shutil.rmtree(self._work / "inputs", ignore_errors=True)
+        self._place = ResultsFolder(self.folder, config.name)
+        self._work = self._place.work
+        self._restart = restart
         settings = self._content.get("model") or {}
         self._servers = Servers(
             {name: settings.get(name) for name in ("runtime", "op_libraries")}
             | {"signature": self._plan.signature.name},
             str(self._work.resolve()),
+            self._work / LOGS,
         )
-        self.trials = Trials(config, self._content, self._plan, self._work, self._repeated)
 
     def __enter__(self) -> ComparisonSession:
-        self._servers.__enter__()
+        with ExitStack() as entered:
+            entered.enter_context(self._place)
+            repeated = self._repeated
+            self.trials = Trials(self.config, self._content, self._plan, self._work, repeated)
+            if repeated is not None:
+                sizes = {int(load) for load in self.loads if any(way.is_run_at(load) for way in self.ways)}
+                sizes.add(min(self.config.parity_rows, repeated.rows))
+                self._place.require_room(inputs.room_needed(self._work / INPUTS, sizes, repeated))
+            self._journal = Journal(self.folder / "runs.jsonl", self._identity, self._restart)
+            if not self._journal.goes_on:
+                self._place.empty_work()
+            entered.enter_context(self._servers)
+            self._entered = entered.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._servers.__exit__(*error)
-        shutil.rmtree(self._work / "outputs", ignore_errors=True)
-        if error[0] is None:
-            shutil.rmtree(self._work, ignore_errors=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.__exit__(kind, error, trace)
 
     @property
     def kind(self) -> str:
@@ -118,11 +130,8 @@ class ComparisonSession:
             were = f"{len(runs)} earlier run{'s are' if len(runs) != 1 else ' is'}"
             until = f", the last of {runs[-1].begun[:16].replace('T', ' at ')} UTC" if runs else ""
             self._tell(f"going on: {were} used{until}; --restart measures anew")
-        elif self._journal.put_aside:
-            self._tell(
-                "beginning anew: the config, the data, a model or the machine is another; what was measured before is "
-                f"kept as {self._journal.put_aside}"
-            )
+        if self._journal.anew:
+            self._tell(self._journal.anew)
         self._check_parity()
         self._measure()
         return self._results()
@@ -208,7 +217,9 @@ class ComparisonSession:
         try:
             trial = self.trials.parity(way, self._server(way), key)
         except ConfigError as error:
-            return None, masked("; ".join(error.problems))
+            said = masked("; ".join(error.problems))
+            self._place.refuse_if_full(said)
+            return None, said
         try:
             found = self._execute(trial, 0)
             if not self._plan.config.is_batch:
@@ -223,7 +234,10 @@ class ComparisonSession:
 
     def _execute(self, trial: TrialCommand, round: int, expected: float = 0.0) -> Run:
         limit = max(_LONGEST_S, 4 * expected)
-        return commands.run(trial.command, round, self._work / "command.log", limit, trial.publish)
+        found = commands.run(trial.command, round, self._work / LOGS / "command.log", limit, trial.publish)
+        if not found.ok:
+            self._place.refuse_if_full(found.error)
+        return found
 
     @cached_property
     def _schedule(self) -> Rounds:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import psutil
 import pytest
 
 from pipelines import compare
+from pipelines.comparison.folder import ResultsFolder
 from pipelines.comparison.results import Results
+from pipelines.comparison.session import ComparisonSession
+from pipelines.config.load import load_comparison
 from tests.support import processes
 from tests.support.commands import ROOT, save, start
 from tests.support.waiting import wait_until
 
 ADDED_MS = 2_000
+Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +243,91 @@ def test_ctrl_c_while_a_recommendation_starts_a_server(folder: Path, tmp_path: P
         assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
+def test_interrupted_as_it_starts_it_says_so(folder: Path, batch: str) -> None:
+    program = (
+        "import importlib.abc, os, signal, sys\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'pipelines.comparison.session': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from pipelines import compare\n"
+        f"sys.exit(compare.main(['--config', {batch!r}]))\n"
+    )
+    ended = processes.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout, ended.stderr.split()) == (
+        130,
+        "",
+        ["stopped", "before", "anything", "was", "measured"],
+    )
+
+
+def test_a_killed_command_leaves_no_process_and_holds_its_folder_no_longer(folder: Path, batch: str) -> None:
+    process = start("compare", "--config", batch, "--output", str(folder / "killed"))
+    place = folder / "killed" / "ways"
+    wait_until(lambda: list(place.glob("work/logs/server-*.log")) != [], "a server was started")
+    second = start("compare", "--config", batch, "--output", str(folder / "killed"))
+    _, err = second.communicate(timeout=120)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert second.returncode == 2
+    assert len(errors) == 1
+    assert "is in use by run 'ways' (" in errors[0]
+    wait_until(lambda: len(psutil.Process(process.pid).children()) >= 1, "a server runs")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=120)
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    with ResultsFolder(place, "ways"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--prices", "absent.json"], "--prices absent.json: there is no such file"),
+        (["--output", "{folder}/rows.csv/results"], "cannot be made or written to"),
+        (["--set", "sizes=[1000000000]"], "compare smaller sizes"),
+    ],
+)
+def test_what_would_fail_at_the_end_is_told_before_anything_is_measured(
+    folder: Path,
+    batch: str,
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measures(self: ComparisonSession) -> None:
+        raise AssertionError("it measures")
+
+    monkeypatch.setattr(ComparisonSession, "run", measures)
+    monkeypatch.setattr("pipelines.comparison.folder.shutil.disk_usage", lambda path: Usage(0, 0, 10**8))
+    output = ["--output", str(folder / "refused")]
+    assert compare.main(["--config", batch, *output, *(each.format(folder=folder) for each in arguments)]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert said in errors[0]
+    assert not (folder / "refused").exists()
+
+
+def test_another_model_does_not_meet_the_inputs_of_the_earlier_command(folder: Path) -> None:
+    config = comparison(folder, "anew", config=str(folder / "run.json"), sizes=[10])
+    told: list[str] = []
+
+    def session(rows: int) -> ComparisonSession:
+        return ComparisonSession(load_comparison(config, [f"parity_rows={rows}"]), config, told.append)
+
+    def interrupted() -> None:
+        with session(5) as first:
+            first.trials.measured(first.ways[0], 10, None)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (folder / "results" / "anew" / "work" / "inputs" / "rows-10").exists()
+    with session(6) as other:
+        assert not (other.folder / "work" / "inputs" / "rows-10").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -358,9 +448,6 @@ def test_a_run_that_cannot_be_planned_is_a_wrong_config(folder: Path, capsys: py
 
 
 def test_secrets_of_ways_are_in_no_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.comparison.session import ComparisonSession
-    from pipelines.config.load import load_comparison
-
     monkeypatch.setenv("MODEL_TOKEN", "s3cret")
     model = {"type": "endpoint", "protocol": "tf_serving_rest", "url": "http://127.0.0.1:9",
              "headers": {"Authorization": "Bearer ${MODEL_TOKEN}"}}  # fmt: skip

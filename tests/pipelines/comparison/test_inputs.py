@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import orc, parquet
 
-from pipelines.comparison.inputs import MOST_DISTINCT, first_rows, source_of
+from pipelines.comparison.inputs import MOST_DISTINCT, first_rows, room_needed, source_of
+from pipelines.config.errors import ConfigError
 from pipelines.config.load import load
 from pipelines.planning.planner import make_plan
 from pipelines.planning.sampling import take_sample
@@ -117,6 +118,34 @@ def test_a_source_without_rows_says_so(tmp_path: Path) -> None:
     config = config_of(tmp_path, {"format": "csv", "path": str(tmp_path / "a.csv")})
     with pytest.raises(Exception, match="there are no rows to compare ways with"):
         first_rows(make_plan(load(config)), 10)
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "avro", "parquet", "orc", "tfrecord"])
+def test_a_source_whose_file_is_empty_says_so(tmp_path: Path, format: str) -> None:
+    (tmp_path / f"a.{format}").touch()
+    config = config_of(tmp_path, {"format": format, "path": str(tmp_path / f"a.{format}")})
+    with pytest.raises(ConfigError, match="there are no rows to compare ways with"):
+        first_rows(make_plan(load(config)), 10)
+
+
+def test_files_without_bytes_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "data", "json")
+    (tmp_path / "data" / "a-first.json").touch()
+    config = config_of(tmp_path, {"format": "json", "path": str(tmp_path / "data")})
+    assert first_rows(make_plan(load(config)), 10).rows == 7
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "parquet", "avro", "orc", "tfrecord"])
+def test_how_many_bytes_inputs_need_is_known_before_they_are_written(tmp_path: Path, format: str) -> None:
+    path, settings = write(tmp_path / "data", format)
+    plan = make_plan(load(config_of(tmp_path, {"format": format, "path": path, **settings})))
+    repeated, folder = first_rows(plan, 10), tmp_path / "inputs"
+    needed = room_needed(folder, [700], repeated)
+    source_of(plan, folder, 700, repeated)
+    written = sum(file.stat().st_size for file in folder.rglob("rows.*"))
+    # ORC hardly needs bytes for values that repeat.
+    assert needed / (6 if format == "orc" else 1.1) <= written <= needed * 1.1
+    assert room_needed(folder, [700], repeated) == 0
 
 
 def test_a_large_source_is_read_in_part(tmp_path: Path) -> None:
