@@ -1,23 +1,28 @@
 """`python -m tests.servers.article stream|batch`: the article's grid, against emulators of Pub/Sub and BigQuery.
 
 Starts the emulators on this machine (they need Go and Python 3.11), makes topic, subscription and tables of births, and
-compares the ways of configs/compare-article-stream.json or -batch.json. Other options go to `pipelines.compare`.
+compares the ways of configs/compare-article-stream.json or -batch.json. Other options go to `pipelines.compare`; a size
+more is --set 'inputs.10000000={"source.table": "test-project.births.births_10000000"}'.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines import compare
+from pipelines.config.load import load_comparison
 from tests.servers.bigquery_emulator import DATASET, bigquery_emulator
 from tests.servers.pubsub_emulator import pubsub_emulator
 
 SIZES = (10_000, 100_000, 1_000_000)
+_CHUNK = 500_000
 
 
 @contextlib.contextmanager
@@ -57,24 +62,34 @@ def _load_births(bigquery: Any, rows: int) -> None:
 
     from pipelines.connectors.simulated.natality import births_at
 
-    lines = births_at(np.arange(rows), 2001, np.zeros(rows, np.int64)).to_pylist()
-    table = pyarrow.json.read_json(io.BytesIO(b"\n".join(lines)))
-    table = table.drop_columns([name for name in ("timestamp",) if name in table.column_names])
-    content = io.BytesIO()
-    pq.write_table(table, content)
-    content.seek(0)
     types = {"int64": "INT64", "double": "FLOAT64", "string": "STRING", "bool": "BOOL"}
-    schema = [SchemaField(field.name, types[str(field.type)]) for field in table.schema]
-    with bigquery.client() as client:
-        config = LoadJobConfig(source_format="PARQUET", schema=schema)
-        client.load_table_from_file(content, f"{DATASET}.births_{rows}", job_config=config).result()
+    with tempfile.TemporaryFile() as content, contextlib.ExitStack() as stack:
+        writer = None
+        for first in range(0, rows, _CHUNK):
+            count = min(_CHUNK, rows - first)
+            lines = births_at(np.arange(first, first + count), 2001, np.zeros(count, np.int64)).to_pylist()
+            table = pyarrow.json.read_json(io.BytesIO(b"\n".join(lines)))
+            table = table.drop_columns([name for name in ("timestamp",) if name in table.column_names])
+            if writer is None:
+                schema = [SchemaField(field.name, types[str(field.type)]) for field in table.schema]
+                writer = stack.enter_context(pq.ParquetWriter(content, table.schema))
+            writer.write_table(table)
+        stack.close()
+        content.seek(0)
+        with bigquery.client() as client:
+            config = LoadJobConfig(source_format="PARQUET", schema=schema)
+            client.load_table_from_file(content, f"{DATASET}.births_{rows}", job_config=config).result()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     kind, *others = sys.argv[1:] if argv is None else argv
-    with emulators(kind):
-        return compare.main(["--config", f"configs/compare-article-{kind}.json", *others])
+    path = f"configs/compare-article-{kind}.json"
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--set", action="append", default=[])
+    sizes = sorted(map(int, load_comparison(path, parser.parse_known_args(others)[0].set).inputs))
+    with emulators(kind, sizes):
+        return compare.main(["--config", path, *others])
 
 
 if __name__ == "__main__":
