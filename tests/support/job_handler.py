@@ -78,15 +78,16 @@ class JobHandler(Columnar, ModelHandler[pa.RecordBatch, pa.RecordBatch, BatchJob
 
     def load_model(self) -> BatchJobService:
         api = RestApi(f"{self._url}/v1", None, timeout=60, tell=print)
+        instances_format = "tf_record" if self._are_records else "jsonl"
         if self._service == "ai_platform":
             name = f"projects/p/models/{self._model}"
             of_ai_platform = AiPlatformJobSettings(
-                name, "us-central1", "row_key_out", 1, self._batch_size, is_records=self._are_records
+                name, "us-central1", "row_key_out", 1, self._batch_size, instances_format=instances_format
             )
             return AiPlatformJobs(api, of_ai_platform)
         of_vertex = VertexJobSettings(
             f"{VERTEX}/models/{self._model}", "key", "n1-standard-2", 1, 1, batch_size=self._batch_size,
-            is_records=self._are_records,
+            instances_format=instances_format,
         )  # fmt: skip
         return VertexJobs(api, of_vertex)
 
