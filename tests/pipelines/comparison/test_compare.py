@@ -163,7 +163,10 @@ def test_the_same_command_goes_on(
     assert code == 3
     assert f"going on: {len(before.runs)} earlier runs are used, the last of {before.runs[-1].begun[:10]} at " in err
     assert [run.begun for run in after.runs[: len(before.runs)]] == [run.begun for run in before.runs]
-    assert sorted(run.way for run in after.runs[len(before.runs) :]) == ["far", "job", "workers", "wrong"]
+    more = after.runs[len(before.runs) :]
+    # Warming up goes on where two runs were not alike.
+    assert sorted(run.way for run in more if run.round) == ["far", "job", "workers", "wrong"]
+    assert {run.way for run in more if not run.round} <= {"far", "job", "workers", "wrong"}
     cell = after.cell("workers", 900)
     assert cell is not None
     assert cell.figures["elapsed_s"].rounds == 2
