@@ -29,7 +29,7 @@ def count(text: str) -> int:
     return value
 
 
-def count_or_none(text: str) -> int:
+def count_from_zero(text: str) -> int:
     """Reads how many there are, perhaps none. Raises ArgumentTypeError."""
     value = whole_number(text)
     if value < 0:

@@ -1,4 +1,4 @@
-"""Says what becomes of a command's work when Ctrl-C or SIGTERM ends it."""
+"""Hands Ctrl-C and SIGTERM to what a command does about them; says what becomes of its work when they end it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ _AFTER_SIGNAL = 128
 
 
 @contextmanager
+def signals_to(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM call a handler while the block runs; only the main thread of a process gets signals."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, known in before.items():
+            signal.signal(number, known)
+
+
+@contextmanager
 def ended_by_signal(words: Callable[[], str]) -> Iterator[None]:
     """Lets Ctrl-C and SIGTERM end the process at once while the block runs, with words on standard error.
 
@@ -26,11 +39,5 @@ def ended_by_signal(words: Callable[[], str]) -> Iterator[None]:
         terminal.print_text(f"\nstopped: {words()}", stderr=True)
         os._exit(_AFTER_SIGNAL + number)
 
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals_to(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

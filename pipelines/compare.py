@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from model import terminal
+from model.signals import signals_to
 from pipelines.cli import command
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _DISAGREE = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    with command.signals_to(command.end_at_once):
+    with signals_to(command.end_at_once):
         return _main(argv)
 
 
@@ -78,7 +79,7 @@ def _run(arguments: Any) -> int:
     prices = load_prices(config.prices)
     out, err = command.consoles()
     session = ComparisonSession(config, arguments.config, lambda line: err.print(line), arguments.restart)
-    with command.signals_to(command.interrupt):
+    with signals_to(command.interrupt):
         try:
             with session:
                 err.print(start(session))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from model import terminal
+from model.signals import signals_to
 from pipelines.cli import command
 
 if TYPE_CHECKING:
@@ -36,13 +37,13 @@ _MOST = 1e15
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    with command.signals_to(command.end_at_once):
+    with signals_to(command.end_at_once):
         arguments = _parser().parse_args(argv)
         return command.guarded(lambda: _until_interrupted(arguments))
 
 
 def _until_interrupted(arguments: Any) -> int:
-    with command.signals_to(command.interrupt):
+    with signals_to(command.interrupt):
         try:
             return _recommend(arguments)
         except KeyboardInterrupt:

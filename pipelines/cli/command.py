@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from model import terminal
@@ -86,17 +84,6 @@ def guarded(main: Callable[[], int]) -> int:
     """Runs a command; mistakes of the person who gave it become lines, not tracebacks."""
     with without_unused():
         return _guarded(main)
-
-
-@contextmanager
-def signals_to(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM call a handler while the block runs."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, known in before.items():
-            signal.signal(number, known)
 
 
 def end_at_once(number: int, frame: object) -> NoReturn:

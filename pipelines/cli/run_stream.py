@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from model import terminal
 from model.quiet import quiet_imports
+from model.signals import signals_to
 from pipelines import process_state
 from pipelines.cli import command, hand_over_stream
 from pipelines.config.errors import ConfigError
@@ -76,7 +73,7 @@ def _execute(run: StreamRun, description: str, arguments: Any, flags: list[str],
     _recover(run, err)
     err.print(f"running on {options.runner_name(given)}; Ctrl-C ends it in order")
     try:
-        with _second_signal_ends(), stop.on_signals():
+        with signals_to(_end_at_once), stop.on_signals():
             summary = engine.run(run, given, build, err, started)
     except common.RunFailedError as error:
         terminal.print_text(error.details, stderr=True)
@@ -97,23 +94,10 @@ def _execute(run: StreamRun, description: str, arguments: Any, flags: list[str],
     return command.OK if summary.ok else command.INCOMPLETE
 
 
-@contextmanager
-def _second_signal_ends() -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM end the process at once; `stop.on_signals` puts the end in order before it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: object) -> None:
-        os.write(2, b"\nstopped at once: what was written stays, what was not acknowledged comes again\n")
-        os._exit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _end_at_once(number: int, frame: object) -> None:
+    """Ends the process at the second signal; `stop.on_signals` puts the end in order before it."""
+    os.write(2, b"\nstopped at once: what was written stays, what was not acknowledged comes again\n")
+    os._exit(128 + number)
 
 
 def _recover(run: StreamRun, err: Any) -> None:

@@ -50,7 +50,7 @@ def identity_of(
 
 
 def _data_of(plan: Plan) -> list[Any]:
-    """What tells that the rows of a source have changed: its files, or the extent of its table."""
+    """Lists what is another once the rows of a source have changed: its files, or the extent of its table."""
     files = sorted((file.path, file.size, file.modified) for file in plan.files)
     extent = plan.extent
     return [files, None if extent is None else (extent.rows, extent.nbytes, extent.state)]
@@ -71,7 +71,7 @@ def _plans_of_inputs(config: ComparisonConfig) -> list[Plan]:
 
 
 def _files(paths: Iterable[Any]) -> list[Any]:
-    """What tells that single files have changed, such as those that messages are made of."""
+    """Lists what is another once single files have changed, such as those that messages are made of."""
     found: list[Any] = []
     for path in paths:
         if isinstance(path, str) and os.path.isfile(path):

@@ -78,7 +78,7 @@ class Journal:
         return ""
 
     def _is_bare(self) -> bool:
-        """Whether what is there is a journal in which nothing was written yet."""
+        """Tells whether what is there is a journal in which nothing was written yet."""
         try:
             with self._path.open("rb") as file:
                 head, more = file.readline(_MOST_BYTES), file.read(1)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 _GUARD = 'exec 3<&0 </dev/null; { read -r end <&3; kill -9 -$$; } >/dev/null 2>&1 & exec 3<&-; exec "$@"'
-"""Of a shell that becomes the program, so that what is measured of its process is the program's. Beside it, one process
+"""Makes a shell become the program, so that what is measured of its process is the program's. Beside it, one process
 waits for the end of standard input, which comes with the end of this process, and then kills the whole group.
 """
 

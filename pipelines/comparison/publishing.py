@@ -54,7 +54,7 @@ def publish(results: Results, config: ComparisonConfig, prices: Prices, folder: 
 
 
 def _is_of(path: Path, name: str) -> bool:
-    """Whether a file has the results of an earlier run of the comparison."""
+    """Tells whether a file has the results of an earlier run of the comparison."""
     try:
         found = json.loads(storage.read_small(str(path), _MOST_BYTES) or b"")
     except (OSError, ValueError):

@@ -6,7 +6,7 @@ import argparse
 import os
 from dataclasses import dataclass, field
 
-from model.argument_types import amount, count, count_or_none, share
+from model.argument_types import amount, count, count_from_zero, share
 
 OUTCOMES = ("success", "failed", "partial")
 ERRORS = ("beside", "inline", "both")
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--job-duplicate-rate", type=share, default=0.0, metavar="R", help="the share of results written twice")
     add("--job-foreign-rate", type=share, default=0.0, metavar="R", help="the share of results that nobody asked for")
     add("--job-reset-rate", type=share, default=0.0, metavar="R", help="the share of calls whose answer is lost")
-    add("--job-quota", type=count_or_none, metavar="N", help="jobs that may be submitted; more get 429")
+    add("--job-quota", type=count_from_zero, metavar="N", help="jobs that may be submitted; more get 429")
     add("--job-denied", action="store_true", help="refuse callers with 403")
 
 

@@ -69,7 +69,7 @@ class _Winners:
 
     @property
     def is_or_was(self) -> str:
-        """What is not proved only was so, once."""
+        """Returns the verb: what is not proved only was so, once."""
         return "is" if self.proved else "was"
 
     @property
