@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,13 @@ class RunningServer:
     def _ready(self) -> dict[str, Any]:
         """The line that says that it is ready; empty if it ends before, or takes too long."""
         assert self._process.stdout is not None
-        timer = threading.Timer(_START_S, self._process.kill)
-        timer.start()
+        # No thread waits here: one that is being started as Ctrl-C comes would be waited for at the end of Python.
+        if not select.select([self._process.stdout], [], [], _START_S)[0]:
+            return {}
         try:
             found = json.loads(self._process.stdout.readline() or b"{}")
         except ValueError:
             found = {}
-        finally:
-            timer.cancel()
         return found if isinstance(found, dict) and found.get("ready") else {}
 
     def _last_words(self) -> str:
