@@ -13,6 +13,7 @@ import pytest
 from tests.support.commands import Command, start
 from tests.support.job_server import JobServer, config_of, job_server
 from tests.support.ledger import births, books_of, shards, write_rows
+from tests.support.pythons import HAS_STREAMS
 from tests.support.waiting import wait_until
 
 
@@ -159,11 +160,15 @@ def test_a_template_is_one_step(command: Command, config: str, server: JobServer
     assert server.jobs() == []
 
 
-def test_streams_replays_and_trials_refuse_jobs(command: Command, config: str) -> None:
+@pytest.mark.skipif(not HAS_STREAMS, reason="streams need Python 3.11")
+def test_streams_refuse_jobs(command: Command, config: str) -> None:
     model = json.loads(Path(config).read_text())["model"]
     stream = command("stream", f"--set=model={json.dumps(model)}", "--duration", "1")
     assert stream.code == 2
     assert any("model.type: batch_job is for python -m pipelines.batch" in line for line in stream.errors)
+
+
+def test_replays_and_trials_refuse_jobs(command: Command, config: str) -> None:
     replay = command("replay", "--config", config)
     assert replay.code == 2
     assert "replay does not run a batch prediction job" in replay.errors[0]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.servers.kafka import Broker, kafka_broker
+from tests.support.pythons import HAS_STREAMS
 
-# Their modules import what Beam has since 2.77, which needs Python 3.11 (pipelines.stream says so).
-collect_ignore_glob = ["test_*.py"] if sys.version_info < (3, 11) else []
+collect_ignore_glob = [] if HAS_STREAMS else ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
