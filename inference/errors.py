@@ -36,7 +36,7 @@ class InferenceError(Exception):
 
 
 class BindingError(InferenceError):
-    """Raised when the columns do not give what the model's signature asks for.
+    """Raised when the columns do not give what the model's signature needs.
 
     Attributes:
       problems: one line each, all that were found.

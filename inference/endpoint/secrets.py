@@ -18,7 +18,7 @@ _VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
 
 
 class Headers(Protocol):
-    """Gives the headers that say who asks."""
+    """Gives the headers that name the caller."""
 
     def __call__(self) -> Mapping[str, str]:
         """The headers of the next request; may fetch a new token."""

@@ -30,7 +30,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Query:
-    """Describes what a request asks for.
+    """Describes what a request wants of the model.
 
     Attributes:
       servable: the version and signature.

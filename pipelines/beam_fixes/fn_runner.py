@@ -5,7 +5,7 @@ Both mistakes are in Beam 2.77 (runners/portability/fn_api_runner/fn_runner.py):
 - With several workers it forgets what the workers' bundles put off, which is where a source that checkpoints goes on:
   the stream ends after the first bundle, and nobody is told.
 - The metrics of each bundle are added up by a generator around that of the bundle before, which is only run when
-  somebody asks for the metrics: about 17 KB a bundle, and a recursion as deep as there were bundles.
+  the metrics are read: about 17 KB a bundle, and a recursion as deep as there were bundles.
 
 The tests test_several_workers and test_metrics_of_many_bundles of tests/pipelines/streams/test_simulated.py fail
 without this.

@@ -74,7 +74,7 @@ class Trial:
 
 
 def predict(plan: Plan, sample: Sample, shown: int) -> Trial:
-    """Loads the model, or asks its server, and predicts the rows of a sample.
+    """Loads the model, or calls its server, and predicts the rows of a sample.
 
     Args:
       plan: of the run.

@@ -1,4 +1,4 @@
-"""Defines what a flow asks of a service: to be read, to be written to, to take dead letters."""
+"""Defines what a flow needs of a service: to be read, to be written to, to take dead letters."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def wait_for_service(call: Callable[[], _T], waits: Callable[[BaseException], bo
     Args:
       call: writes something, all or none, or more than once if it must.
       waits: whether an error passes by itself: the service is away, or has too much to do.
-      what: whom the call asks, for the warnings.
+      what: the service's name, for the warnings.
     """
     stopped = 0.0
     warns = LogThrottle(_WARN_EVERY_S)

@@ -109,7 +109,7 @@ def load(path: str | None = None) -> Prices:
       path: of the person's own file; None for the packaged prices.
 
     Raises:
-      ConfigError: it is not there, is not a file of prices, or has a name that nothing asks for; each mistake with its
+      ConfigError: it is not there, is not a file of prices, or has a name that no program knows; each mistake with its
         place.
     """
     packaged_prices = _read(packaged.located(PACKAGED))

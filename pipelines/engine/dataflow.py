@@ -1,4 +1,4 @@
-"""Sets what jobs of Dataflow should have where the command line says nothing, and asks what a job has cost."""
+"""Sets what jobs of Dataflow should have where the command line says nothing, and reads what a job has cost."""
 
 from __future__ import annotations
 

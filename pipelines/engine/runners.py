@@ -82,9 +82,9 @@ def _tell(failure: threading.ExceptHookArgs) -> None:
 
 
 class _Workers(worker_pool_main.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # Beam's classes are untyped
-    """Starts a worker in this process when a runner asks for one; a stream's only once.
+    """Starts a worker in this process when a runner needs one; a stream's only once.
 
-    A runner that asks again has gone back to a checkpoint after a failure. But what the sources here have handed out
+    A runner that needs another has gone back to a checkpoint after a failure. But what the sources here have handed out
     since then cannot be told from what was written, and it must not be acknowledged.
     """
 

@@ -1,6 +1,6 @@
 """Does what the formats of whole tables (Parquet, ORC, Avro) share: rows that have no bytes of their own.
 
-Their rows are dead-lettered as a document of one row in the format itself, made only when somebody asks.
+Their rows are dead-lettered as a document of one row in the format itself, made only when one is needed.
 """
 
 from __future__ import annotations

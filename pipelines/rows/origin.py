@@ -1,7 +1,7 @@
 """Tells where rows come from, and keeps what is needed of a row that could not be processed.
 
 A source emits pairs `(Origin, pyarrow.RecordBatch)`. The origin can give back, for any row of its batch,
-the row's position and its original bytes. Neither is computed unless somebody asks: a good row costs nothing.
+the row's position and its original bytes. Neither is computed before it is needed: a good row costs nothing.
 """
 
 from __future__ import annotations

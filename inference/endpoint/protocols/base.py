@@ -139,7 +139,7 @@ class Protocol(ABC):
         """Returns what the body of an error response says, on one line of at most 500 characters."""
 
     def describe(self) -> Request | None:
-        """Returns the request that asks for the model's inputs and outputs, if the protocol has one."""
+        """Returns the request for the model's inputs and outputs, if the protocol has one."""
         return None
 
     def signature(self, response: Response) -> Signature:

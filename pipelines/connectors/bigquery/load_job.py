@@ -1,6 +1,6 @@
-"""Loads Parquet files by one load job, run once however often it is asked for.
+"""Loads Parquet files by one load job, run once however often it is requested.
 
-The id of the job is made of the run's, so whoever asks again finds the job that is there. A job that failed has loaded
+The id of the job is made of the run's, so a later request finds the job that is there. A job that failed has loaded
 nothing; its place is taken by the next attempt, with an id of its own.
 """
 

@@ -1,4 +1,4 @@
-"""Makes Kafka's client with its settings, and asks brokers about a topic before a run starts."""
+"""Makes Kafka's client with its settings, and looks a topic up before a run starts."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class Session:
         return taken
 
     def backlog(self) -> int:
-        """Returns how many messages had not been taken yet when there was a take last; asks nobody."""
+        """Returns how many messages had not been taken yet when there was a take last; no broker is called."""
         return sum(self._waiting.values())
 
     def _watermarks(self) -> dict[Partition, int]:

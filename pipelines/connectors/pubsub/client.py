@@ -1,4 +1,4 @@
-"""Makes Pub/Sub's client, and asks it about a name before a run starts."""
+"""Makes Pub/Sub's client, and looks a name up before a run starts."""
 
 from __future__ import annotations
 

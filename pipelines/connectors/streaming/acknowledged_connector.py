@@ -1,4 +1,4 @@
-"""Sources whose messages are acknowledged when what they became is durable, as a flow asks for them."""
+"""Sources whose messages are acknowledged when what they became is durable, as a flow needs them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ A message is two lengths of 8 bytes, a head of JSON, and a body of bytes. `do` n
 | `next` | the next of these, if there was `more` |
 | `stop` | nothing; what is left of them is forgotten |
 
-Every request can be answered by `error`. While one is under way, `read` asks for bytes of a file that has no path.
+Every request can be answered by `error`. While one is under way, `read` requests bytes of a file that has no path.
 The operating system ends this process when a request takes more CPU time or time than it may (SIGPROF, SIGALRM).
 """
 

@@ -66,7 +66,7 @@ class OrcOrigin(RereadOrigin):
     def reread(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         following = 0
         while following < self.batch.num_rows:
-            # No file, and no process that reads one, is held while nobody asks for more.
+            # No file, and no process that reads one, is held until more is needed.
             pieces = self._pieces_from(following)
             if not pieces:
                 return
