@@ -11,12 +11,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from model import terminal
 from model.imports import without_unused
 from model.secrets import masked
 from model.version import add_version
+
+if TYPE_CHECKING:
+    from pipelines.engine.failures import RunFailedError
 
 OK, FAILED, WRONG, INCOMPLETE = 0, 1, 2, 3
 INTERRUPTED = 130
@@ -78,6 +81,14 @@ def fail(problems: Sequence[str]) -> int:
     for problem in problems:
         terminal.print_error(problem)
     return WRONG
+
+
+def run_failed(error: RunFailedError) -> int:
+    """Says why a pipeline failed; returns the exit code."""
+    if error.details:
+        terminal.print_text(error.details, stderr=True)
+    terminal.print_error(str(error))
+    return INCOMPLETE if error.incomplete else FAILED
 
 
 def guarded(main: Callable[[], int]) -> int:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from model import terminal
 from model.quiet import quiet_imports
 from pipelines.cli import command
 from pipelines.cli.beam_flags import has_other_processes, is_dataflow, is_set
@@ -50,7 +49,7 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
     err.print(f"{plan.config.name}: {description}; loading Beam ...")
     with quiet_imports():
         from pipelines.beam_fixes import shared_readers
-        from pipelines.engine import common, options
+        from pipelines.engine import common, failures, options
         from pipelines.flows import stream as flow
 
     shared_readers.share()
@@ -83,10 +82,8 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
         err.print(f"note: {line}")
     try:
         started = common.hand_over(given, build)
-    except common.RunFailedError as error:
-        terminal.print_text(error.details, stderr=True)
-        terminal.print_error(str(error))
-        return command.FAILED
+    except failures.RunFailedError as error:
+        return command.run_failed(error)
     out.print(started)
     return command.OK
 

@@ -117,10 +117,10 @@ class _JobTemplate(JobRun):
 
 
 def _handed_over(options: PipelineOptions, build: Callable[[beam.Pipeline], Any], out: Any) -> int:
-    from pipelines.engine import common
+    from pipelines.engine import common, failures
 
     try:
         out.print(common.hand_over(options, build))
-    except common.RunFailedError as error:
-        return run_batch.failed(error)
+    except failures.RunFailedError as error:
+        return command.run_failed(error)
     return command.OK

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from pipelines.connectors.base import BatchSinkConnector
-    from pipelines.engine.common import RunFailedError
     from pipelines.telemetry.summary import Summary
 
 
@@ -68,7 +67,7 @@ def execute(
     with quiet_imports():
         models.open_library_ahead(plan.model)
         from pipelines.engine import batch as engine
-        from pipelines.engine import common, options
+        from pipelines.engine import common, failures, options
 
     given = checked_options(plan, flags, err)
     dry_run = options.is_dry_run(given)
@@ -83,8 +82,8 @@ def execute(
     err.print(f"running on {options.runner_name(given)}")
     try:
         summary = engine.run(plan, given, build, output, reserved, err, started, prices, sink)
-    except common.RunFailedError as error:
-        return failed(error)
+    except failures.RunFailedError as error:
+        return command.run_failed(error)
     code = show(summary, arguments, out)
     if sink is not None:
         reserved.reported()
@@ -135,14 +134,6 @@ def checked_options(plan: Plan, flags: list[str], err: Any) -> PipelineOptions:
     return given
 
 
-def failed(error: RunFailedError) -> int:
-    """Says why a pipeline failed; returns the exit code."""
-    if error.details:
-        terminal.print_text(error.details, stderr=True)
-    terminal.print_error(str(error))
-    return command.INCOMPLETE if error.incomplete else command.FAILED
-
-
 def show(summary: Summary, arguments: Any, out: Any) -> int:
     """Gives the account of a run; returns the exit code."""
     from pipelines.telemetry.summary import print_summary
@@ -174,13 +165,13 @@ def _hand_over(
     out: Any,
 ) -> int:
     """Writes the template of a job that nobody here waits for; returns the exit code."""
-    from pipelines.engine import common
+    from pipelines.engine import common, failures
 
     check_places(plan, sink)
     try:
         started = common.hand_over(given, build)
-    except common.RunFailedError as error:
-        return failed(error)
+    except failures.RunFailedError as error:
+        return command.run_failed(error)
     out.print(started)
     return command.OK
 

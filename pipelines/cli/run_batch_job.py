@@ -172,13 +172,13 @@ class JobRun:
         options = self._options(plan)
         with quiet_imports():
             from pipelines.engine import batch_job as engine
-            from pipelines.engine import common
+            from pipelines.engine import failures
         self._err.print("step prepare: rows become instances")
         with self._timed("prepare"):
             try:
                 prepared = engine.prepare(plan, options, self._folder, self._request, self._err)
-            except common.RunFailedError as error:
-                return run_batch.failed(error)
+            except failures.RunFailedError as error:
+                return command.run_failed(error)
         self._err.print(
             f"{prepared.instances:,} instances, {prepared.instance_bytes / 1e6:,.1f} MB, in {self._folder.instances}; "
             f"{prepared.rows_dead_lettered:,} rows dead-lettered"
@@ -227,7 +227,7 @@ class JobRun:
         with quiet_imports():
             from pipelines.engine import batch as batch_engine
             from pipelines.engine import batch_job as engine
-            from pipelines.engine import common
+            from pipelines.engine import common, failures
             from pipelines.engine.options import runner_name
             from pipelines.flows import batch as batch_flow
             from pipelines.flows.batch_job import join as join_flow
@@ -267,8 +267,8 @@ class JobRun:
                         self._report.prices,
                         sink,
                     )
-                except common.RunFailedError as error:
-                    return run_batch.failed(error)
+                except failures.RunFailedError as error:
+                    return command.run_failed(error)
                 finally:
                     self._folder.remove_sorted_results()
             code = run_batch.show(self._report.with_job(summary, status), self._arguments, self._out)

@@ -49,7 +49,7 @@ def _execute(run: StreamRun, description: str, arguments: Any, flags: list[str],
     with quiet_imports():
         models.open_library_ahead(plan.model)
         from pipelines.beam_fixes import flink_end
-        from pipelines.engine import common, options
+        from pipelines.engine import common, failures, options
         from pipelines.engine import stream as engine
         from pipelines.flows import stream as flow
         from pipelines.telemetry.summary import print_summary
@@ -75,10 +75,8 @@ def _execute(run: StreamRun, description: str, arguments: Any, flags: list[str],
     try:
         with signals_to(_end_at_once), stop.on_signals():
             summary = engine.run(run, given, build, err, started)
-    except common.RunFailedError as error:
-        terminal.print_text(error.details, stderr=True)
-        terminal.print_error(str(error))
-        return command.FAILED
+    except failures.RunFailedError as error:
+        return command.run_failed(error)
     finally:
         stop.STOPPING.clear()
     # The job has succeeded: all that it was handed is done with, whether its runner said so or not.

@@ -20,13 +20,8 @@ from pipelines.connectors.files.publishing import commit, shards
 from pipelines.connectors.files.publishing.reservation import Reservation
 from pipelines.cost.prices import Prices
 from pipelines.engine import dataflow, runners
-from pipelines.engine.common import (
-    counters,
-    failed,
-    make_pipeline,
-    runtime_used,
-    said_once,
-)
+from pipelines.engine.common import counters, make_pipeline, runtime_used
+from pipelines.engine.failures import failed, said_once
 from pipelines.engine.options import is_here, is_remote_runner, runner_name
 from pipelines.formats import writer_class
 from pipelines.plan import Plan

@@ -19,7 +19,8 @@ from pipelines.connectors.batch_job.folder import JobFolder, Prepared
 from pipelines.connectors.batch_job.request import RequestMaker
 from pipelines.connectors.batch_job.steps import JobEndedError, address_of, path_of
 from pipelines.engine import runners
-from pipelines.engine.common import failed, make_pipeline, said_once
+from pipelines.engine.common import make_pipeline
+from pipelines.engine.failures import failed, said_once
 from pipelines.flows import batch as batch_flow
 from pipelines.flows.batch_job import join as join_flow
 from pipelines.flows.batch_job import prepare as prepare_flow

@@ -1,57 +1,30 @@
-"""Does what batch and stream runs share: imports, the pipeline, its failures, dry runs."""
+"""Does what batch and stream runs share: imports, the pipeline, dry runs."""
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
-import logging
 import os
-import re
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, GoogleCloudOptions, PipelineOptions, SetupOptions
 
-from inference.errors import EndpointConfigError, TooManyFailuresError
 from inference.saved_model.loader import TAKEN_OVER
-from model.errors import ModelLoadError
 from model.runtime.errors import UnsupportedModelError
 from model.runtime.small_graphs import check_library
-from model.secrets import masked
 from pipelines.beam_fixes import signatures
 from pipelines.config.errors import ConfigError
 from pipelines.config.model import SavedModelConfig
-from pipelines.connectors.batch_job.stored_rows import StoredRowsError
 from pipelines.connectors.files import source as file_source
-from pipelines.connectors.files.publishing import step
-from pipelines.connectors.files.publishing.commit_record import PublishError
-from pipelines.connectors.files.publishing.delivery import DeliveryRefusedError
+from pipelines.engine.failures import failed
 from pipelines.engine.options import is_here, is_remote_runner, runner_name
 from pipelines.formats import row_reader_class, writer_class
 from pipelines.plan import Plan
 
 _SAMPLING_PERIOD_MS = 10
-
-
-_REPEATING = (
-    "inference.endpoint.handler",
-    "apache_beam.runners.common",
-    "apache_beam.runners.worker.sdk_worker",
-    "apache_beam.runners.worker.data_plane",
-)
-
-
-class RunFailedError(Exception):
-    """Raised when a pipeline did not run to its end. The message is for people; `details` is the runner's own."""
-
-    def __init__(self, message: str, details: str, *, incomplete: bool = False) -> None:
-        super().__init__(masked(message))
-        self.details = masked(details)
-        self.incomplete = incomplete
 
 
 def import_libraries(options: PipelineOptions, plan: Plan) -> None:
@@ -115,24 +88,6 @@ def _sample_states_often() -> None:
         StateSampler.__init__.__defaults__ = (min(defaults[0], _SAMPLING_PERIOD_MS),)
 
 
-@contextlib.contextmanager
-def said_once() -> Iterator[None]:
-    """Silences Beam's workers in this process about what fails a run: they say it four times, and the run once more."""
-    from apache_beam.runners.worker import sdk_worker
-
-    loggers = [logging.getLogger(name) for name in _REPEATING]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    sdk_worker.print = lambda *_, **__: None
-    try:
-        yield
-    finally:
-        del sdk_worker.print
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """Returns a pipeline; what Beam finds wrong with its options is a ConfigError."""
     signatures.mend()
@@ -140,44 +95,6 @@ def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
         return beam.Pipeline(options=options)
     except ValueError as error:
         raise ConfigError([f"Beam options: {error}"]) from None
-
-
-def failed(error: Exception, consequence: str = "nothing was published") -> RunFailedError | ConfigError:
-    """Makes the error that says on one line why a pipeline failed, and what became of the output."""
-    text = str(error)
-    details = traceback.format_exc()
-    if EndpointConfigError.__name__ in text:
-        return ConfigError([f"model: {_said(text, EndpointConfigError) or 'the server refuses'}; {consequence}"])
-    if ModelLoadError.__name__ in text:
-        return ConfigError([f"model: {_said(text, ModelLoadError) or 'it cannot be loaded'}; {consequence}"])
-    if TooManyFailuresError.__name__ in text:
-        # Its rows' errors say all that there is to know: the runner's own details would only hide them.
-        said = _said(text, TooManyFailuresError)
-        advice = "dead_letters.max_fraction=1 has all rows tried, and their dead letters written"
-        return RunFailedError(f"{said}; {consequence}; {advice}", "", incomplete=True)
-    if step.ResultsMisfitError.__name__ in text:
-        said = f"{_said(text, step.ResultsMisfitError)}; --resubmit submits a new job over the same instances"
-        return RunFailedError(f"the job's results do not fit the rows, so {consequence}: {said}", "", incomplete=True)
-    if step.UnbalancedError.__name__ in text:
-        said = _said(text, step.UnbalancedError)
-        return RunFailedError(f"rows are missing, so {consequence}: {said}", details, incomplete=True)
-    for kind in (DeliveryRefusedError, PublishError, StoredRowsError):
-        if f"{kind.__name__}:" in text:
-            return RunFailedError(f"{_said(text, kind)}; {consequence}", "")
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(" ")]
-    if len(lines) > 1 and lines[0].startswith("Dataflow pipeline failed"):
-        lines = lines[1:] if lines[1:] != ["None"] else ["the job failed, and Dataflow does not say why: see its log"]
-    said = next(
-        (line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1] if lines else ""
-    )
-    said = re.sub(r"^(RuntimeError: *:? *)+", "", said.split(" [while running")[0]).strip(" :")
-    return RunFailedError(f"{said[:500] or type(error).__name__}; {consequence}", details)
-
-
-def _said(text: str, error: type[Exception]) -> str:
-    """What an error of ours says, in the text that Beam makes of it; on one line."""
-    said = text.split(error.__name__ + ":", 1)[-1].split("[while running")[0].strip()
-    return said.splitlines()[0] if said else ""
 
 
 def hand_over(options: PipelineOptions, build: Callable[[beam.Pipeline], None]) -> str:

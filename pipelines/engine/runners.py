@@ -45,6 +45,7 @@ process_state.reset_by(RESTARTED.clear)
 _TOOLS = Path(__file__).resolve().parents[2] / ".tools"
 _READY_WITHIN_S = 20.0
 _YEAR_S = 365 * 24 * 3600
+_WORKERS_END_WITHIN_S = 1.0
 _DOWNLOAD_ANSWERS_WITHIN_S = 9.0
 _OF_WORKERS = ("run_worker_", "read_grpc_client_inputs")
 """Names of the threads of Beam's workers that end with an error when a runner lets go of them."""
@@ -79,6 +80,13 @@ def _tell(failure: threading.ExceptHookArgs) -> None:
     """In place of Python's own: a worker whose runner is gone says so in a page, and the job's state says it too."""
     if failure.thread is None or not failure.thread.name.startswith(_OF_WORKERS):
         threading.__excepthook__(failure)
+
+
+def _wait_for_workers() -> None:
+    """Waits for the threads of workers that a runner has let go of: what they log of it comes before the run's end."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(_OF_WORKERS):
+            thread.join(_WORKERS_END_WITHIN_S)
 
 
 class _Workers(worker_pool_main.BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]  # Beam's classes are untyped
@@ -135,6 +143,7 @@ def _prism(options: PipelineOptions) -> Iterator[str]:
         yield log.endpoint(program)
     finally:
         process.communicate()
+        _wait_for_workers()
 
 
 def _least_level(level: str) -> str:

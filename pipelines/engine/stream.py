@@ -20,7 +20,7 @@ from pipelines.connectors.files import rolling
 from pipelines.connectors.run import StreamRun
 from pipelines.connectors.streaming.batch_sizing import PACE
 from pipelines.dead_letters import limit
-from pipelines.engine import common, runners
+from pipelines.engine import common, failures, runners
 from pipelines.engine.live_stream import LiveStream
 from pipelines.engine.options import is_here, runner_name
 from pipelines.planning import model as models
@@ -53,7 +53,7 @@ def run(
     plan = stream.plan
     fn_runner.mend()
     shared_readers.share()
-    with common.said_once(), runners.started(options) as ready:
+    with failures.said_once(), runners.started(options) as ready:
         pipeline = common.make_pipeline(ready)
         build(pipeline)
         CONSTANTS.begin(plan.model_outputs)
@@ -68,7 +68,7 @@ def run(
                 result = pipeline.run()
                 _wait(result)
         except Exception as error:
-            raise common.failed(error, "what was written stays") from error
+            raise failures.failed(error, "what was written stays") from error
         finally:
             rolling.close_all()
     seconds = time.monotonic() - begun

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers.prism import built_prism
 from tests.support import ledger, processes
 from tests.support.commands import ROOT, Command
 from tests.support.ledger import MODEL, assert_balanced, births, books_of, shards, write_config, write_rows
@@ -241,6 +242,34 @@ def test_a_sink_that_breaks_fails_the_run_and_publishes_nothing(
     assert "No space left" in result.errors[0]
     assert [path.read_text() for path in shards(tmp_path / "out" / "p")] == ["old"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"p-00000-of-00001.csv", ".p.manifest.json"}
+
+
+@pytest.mark.parametrize("runner", ["FnApiRunner", "PrismRunner"])
+def test_a_mistake_of_this_project_is_told_once(
+    command: Command, tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    """An exception that nobody expected: one traceback, with its causes, and one line, which is the last."""
+    if runner == "PrismRunner":
+        built_prism()
+
+    def wrong(*_: object) -> None:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise LookupError("then") from error
+
+    monkeypatch.setattr("pipelines.formats.csv.writer.CsvWriter.write", wrong)
+    result = command("batch", "--config", write_config(tmp_path, "csv", str(good)), "--runner", runner)
+    assert result.code == 1, result
+    lines = result.err.splitlines()
+    assert [line for line in lines if "Error: " in line] == [
+        "KeyError: 'first'",
+        "LookupError: then",
+        "error: LookupError: then; nothing was published",
+    ]
+    assert lines[-1].startswith("error: ")
+    assert sum("Traceback" in line for line in lines) == 2, result
+    assert sum(" in wrong" in line for line in lines) == 2, result
 
 
 def test_rows_that_vanish_are_noticed_and_nothing_is_published(

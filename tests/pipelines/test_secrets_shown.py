@@ -18,7 +18,7 @@ from pipelines.config.errors import ConfigError
 from pipelines.config.kafka import KafkaSecurity
 from pipelines.config.load import load
 from pipelines.connectors.kafka.client import Cluster
-from pipelines.engine.common import RunFailedError
+from pipelines.engine.failures import RunFailedError
 from tests.servers.stand_in import Answer, Seen, sevens, stand_in
 from tests.support.commands import Command
 from tests.support.ledger import MODEL, births, books_of, write_config, write_rows
