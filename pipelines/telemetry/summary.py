@@ -98,13 +98,28 @@ class Summary:
         found = [*(self.lost or ()), *([masked(self.ended_because)] if self.ended_because else [])]
         if self.missing:
             found.append(f"{abs(self.missing):,} rows {'are missing' if self.missing > 0 else 'are too many'}")
-        if self.dead_letter_fraction > self.max_fraction:
+        if self._too_many_dead_letters:
+            again = "the same command with --resubmit" if self.batch_job else "python -m pipelines.replay"
             found.append(
-                f"{self.dead_letter_fraction:.2%} of the rows were dead-lettered, and dead_letters.max_fraction "
-                f"allows {self.max_fraction:.2%}; see why in {self.dead_letters}, mend, then run "
-                + ("the same command with --resubmit" if self.batch_job else "python -m pipelines.replay")
+                f"too many rows were dead-lettered: {self.rows_dead_lettered:,} of {self.rows_read:,} "
+                f"({self.dead_letter_fraction:.2%}), and dead_letters.max_fraction allows {self.max_fraction:.2%}; "
+                f"what was written stays; see why in {self.dead_letters}, mend, then run {again}"
             )
         return found
+
+    @property
+    def outcome(self) -> str:
+        """Returns how the run ended, in a few words."""
+        if self.ok:
+            return "done"
+        if self.missing or self.lost:
+            return "rows are missing" if self.lost or self.missing > 0 else "more rows are written than were read"
+        ended = "ended early" if self.ended_because else "done"
+        return f"{ended}, but too many rows were dead-lettered" if self._too_many_dead_letters else ended
+
+    @property
+    def _too_many_dead_letters(self) -> bool:
+        return self.dead_letter_fraction > self.max_fraction
 
 
 def of_earlier_run(account: Any, output: str, dead_letters: str, max_fraction: float) -> Summary:
@@ -180,7 +195,7 @@ def print_summary(console: Any, summary: Summary) -> None:
         rows.append(("dead letters", masked(summary.dead_letters)))
     if not console.is_terminal:
         width = max(15, 2 + max(len(name) for name, _ in rows))
-        console.print(f"{summary.name}: done" if summary.ok else f"{summary.name}: FAILED", highlight=False)
+        console.print(f"{summary.name}: {summary.outcome}", highlight=False, soft_wrap=True)
         for name, value in rows:
             console.print(f"{name + ':':<{width}}{value}", highlight=False, soft_wrap=True)
         _print_notes(console, summary)
@@ -188,7 +203,8 @@ def print_summary(console: Any, summary: Summary) -> None:
     from rich.table import Table
 
     colour = "green" if summary.ok else "red"
-    table = Table(title=summary.name, title_style=f"bold {colour}", show_header=False, border_style=colour)
+    title = summary.name if summary.ok else f"{summary.name}: {summary.outcome}"
+    table = Table(title=title, title_style=f"bold {colour}", show_header=False, border_style=colour)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in rows:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.telemetry.summary import Summary
 from tests.servers.prism import built_prism
 from tests.support import ledger, processes
 from tests.support.commands import ROOT, Command
@@ -218,12 +219,42 @@ def test_too_many_dead_letters(command: Command, tmp_path: Path) -> None:
     )
     assert result.code == 3
     assert len(result.errors) == 1, result
-    assert "2.00%" in result.errors[0]
-    assert "max_fraction" in result.errors[0]
+    dead_letters = tmp_path / "out" / "dead-00000-of-00001.jsonl"
+    assert result.errors == [
+        "error: too many rows were dead-lettered: 2 of 100 (2.00%), and dead_letters.max_fraction allows 1.90%; what "
+        f"was written stays; see why in {dead_letters}, mend, then run python -m pipelines.replay"
+    ]
     assert result.summary["ok"] is False
     assert_balanced(books_of(tmp_path), rows[2:], {row[ledger.KEY]: None for row in bad})
     config = write_config(tmp_path, "csv", str(file), dead_letters={"max_fraction": 0.02})
     assert command("batch", "--config", config).code == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({}, "done"),
+        ({"rows_written": 60, "rows_dead_lettered": 40}, "done, but too many rows were dead-lettered"),
+        ({"rows_written": 0, "rows_dead_lettered": 100, "ended_because": "of them"},
+         "ended early, but too many rows were dead-lettered"),
+        ({"rows_written": 60, "rows_dead_lettered": 39}, "rows are missing"),
+        ({"lost": ("a shard is gone",)}, "rows are missing"),
+        ({"rows_written": 101}, "more rows are written than were read"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_heading_of_a_summary(changes: Changes, outcome: str) -> None:
+    assert summary_of(changes).outcome == outcome
+
+
+def summary_of(changes: Changes) -> Summary:
+    """The summary of a run of 100 rows."""
+    facts = {"rows_read": 100, "rows_written": 100, "rows_dead_lettered": 0} | changes
+    fraction = facts["rows_dead_lettered"] / 100
+    return Summary(
+        name="births", runner="FnApiRunner", seconds=1.0, startup_seconds=1.0, rows_per_second=100.0, output="out/p",
+        dead_letters="out/d", dead_letter_fraction=fraction, max_fraction=0.1, ok=not changes, **facts,
+    )  # fmt: skip
 
 
 def test_a_sink_that_breaks_fails_the_run_and_publishes_nothing(
