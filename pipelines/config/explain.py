@@ -52,7 +52,8 @@ def explain(details: Any, written: Any, root: type[Strict] = RunConfig) -> str:
         if holder is not None and location[-1] in holder.elsewhere:
             return f"{where}: {holder.elsewhere[location[-1]]}"
         known = [] if holder is None else [field.alias or name for name, field in holder.model_fields.items()]
-        return f"{where}: unknown key{near(str(location[-1]), known)} (known here: {', '.join(known)})"
+        listed = f" (known here: {', '.join(known)})" if known else ""
+        return f"{where}: unknown key{near(str(location[-1]), known)}{listed}"
     if kind == "missing":
         return f"{where}: missing; it is required"
     given = details["input"]

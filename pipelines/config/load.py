@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,8 @@ _MOST_BYTES = 16 << 20
 
 _OF_COMPARISONS = frozenset({"config", "ways", "sizes", "rates", "inputs"})
 """Holds keys of comparisons that nothing else has."""
+
+_Part = TypeVar("_Part", bound=Strict)
 
 PACKAGED_STREAM = "configs/natality-stream.json"
 
@@ -72,22 +76,55 @@ def _run(path: str, overrides: Sequence[str], problems: list[str]) -> tuple[str,
     given = home.expanded(path)
     file = _packaged(given) or given
     content = _parse(file)
+    _refuse_other_kinds(file, content)
+    if "config" in content and "source" not in content:
+        takes = "a comparison's config, which python -m pipelines.compare takes; the run that it is based on is"
+        raise ConfigError([f"{file}: {takes} {content['config']}"])
     if file != given:
         _read_packaged_data(content)
     problems += [problem for override in overrides if (problem := _override(content, override))]
     written, content = content, environment.filled(content, problems)
+    return file, _checked(content, written, RunConfig, problems)
+
+
+def _checked(content: Any, written: Any, kind: type[_Part], problems: list[str]) -> _Part | None:
+    """An object of a config; None if `problems` got a line for each mistake in it.
+
+    Args:
+      content: the object, with the values of the environment.
+      written: the object as it stands in the file.
+      kind: what it is to be.
+      problems: gets the mistakes.
+    """
     try:
-        return file, RunConfig.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        problems += _explained(error, written, RunConfig)
-    return file, None
-
-
-def _explained(error: ValidationError, written: Any, root: type[Strict]) -> list[str]:
-    """A line for each mistake."""
-    explained = [explain(details, written, root) for details in error.errors()]
+        details = error.errors()
+    unknown = [each["loc"] for each in details if each["type"] == "extra_forbidden"]
+    if unknown:
+        # What goes together is only looked at where all keys are known.
+        try:
+            kind.model_validate(_without(content, unknown))
+        except ValidationError as error:
+            details += error.errors()
+    explained = [explain(each, written, kind) for each in details]
     # A value that suits neither arm of a union is one mistake.
-    return list({explanation.split(":", 1)[0]: explanation for explanation in explained}.values())
+    problems += {explanation.split(":", 1)[0]: explanation for explanation in explained}.values()
+    return None
+
+
+def _without(content: Any, places: Sequence[tuple[int | str, ...]]) -> Any:
+    """A copy of a config without the keys at some places, as pydantic tells them: with the types of variants."""
+    left = copy.deepcopy(content)
+    for *parents, key in places:
+        holder = left
+        for part in parents:
+            # The type of a variant is no key.
+            with suppress(LookupError, TypeError):
+                holder = holder[part]
+        if isinstance(holder, dict):
+            holder.pop(key, None)
+    return left
 
 
 def content_of(path: str) -> dict[str, Any]:
@@ -113,6 +150,7 @@ def load_comparison(path: str, overrides: Sequence[str] = ()) -> ComparisonConfi
       ConfigError: with every mistake found.
     """
     content = content_of(path)
+    _refuse_other_kinds(path, content)
     if "source" in content and "config" not in content:
         name = content.get("name")
         content = {"config": path, **({"name": name} if isinstance(name, str) else {})}
@@ -131,9 +169,6 @@ def load_comparison(path: str, overrides: Sequence[str] = ()) -> ComparisonConfi
     return _validated(path, content | ways, filled, ComparisonConfig, problems)
 
 
-_Part = TypeVar("_Part", bound=Strict)
-
-
 def load_part(path: str, kind: type[_Part]) -> _Part:
     """Reads a file that holds one object of a config alone, with environment variables as in configs.
 
@@ -149,11 +184,8 @@ def _validated(
     path: str, written: dict[str, Any], content: dict[str, Any], kind: type[_Part], problems: list[str]
 ) -> _Part:
     """Checks the content of a file, as written and filled in; `problems` are those that were found before."""
-    try:
-        part = kind.model_validate(content)
-    except ValidationError as error:
-        problems += _explained(error, written, kind)
-    if problems:
+    part = _checked(content, written, kind, problems)
+    if problems or part is None:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
     return part
 
@@ -162,6 +194,17 @@ def _packaged(path: str) -> str | None:
     """Returns the packaged config that a path names; None if there is a file of this path, or no packaged one."""
     found = packaged.find(path) if path.startswith("configs/") and not os.path.exists(path) else None
     return found if found is not None and os.path.isfile(found) else None
+
+
+def _refuse_other_kinds(file: str, content: dict[str, Any]) -> None:
+    """Raises ConfigError for a file that holds something else than a config."""
+    for is_other, words in (
+        ("$defs" in content, "a schema, which editors read: give a config"),
+        (isinstance(content.get("prices"), dict), "a file of prices: give it with --prices"),
+        ("rankings" in content, "results of a comparison: give them to python -m pipelines.recommend --results"),
+    ):
+        if is_other:
+            raise ConfigError([f"{file}: {words}"])
 
 
 def _read_packaged_data(content: dict[str, Any]) -> None:
