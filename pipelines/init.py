@@ -53,8 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _init(arguments: Any) -> int:
-    import pyarrow as pa
-
     from inference.saved_model import files as model_files
     from inference.stores.errors import StoreError
     from model import rows
@@ -62,9 +60,9 @@ def _init(arguments: Any) -> int:
     from model.signature import read_signature
     from pipelines.config.errors import ConfigError
     from pipelines.connectors.files import source_files
-    from pipelines.connectors.files.partitions import partition_fields, with_columns
     from pipelines.formats import FormatError, detection
     from pipelines.planning import fed_inputs, stores
+    from pipelines.planning.first_rows import first_rows
 
     output, model = home.expanded(arguments.output), home.expanded(arguments.model)
     for option, path in (("--model", model), ("--source", home.expanded(arguments.source)), ("--output", output)):
@@ -92,8 +90,7 @@ def _init(arguments: Any) -> int:
         raise ConfigError(refusals)
     try:
         detected = detection.look_at(found[0].path, arguments.format)
-        sample = detection.sample(found[0].path, detected, signature)
-        sample = with_columns(sample, found[0].partition, pa.schema(partition_fields(found).values()))
+        sample, columns = first_rows(found, lambda path: detection.sample(path, detected, signature), detected.format)
     except (FormatError, OSError) as error:
         format = arguments.format or detection.format_of(found[0].path) or ""
         said = fed_inputs.hints(format, found[:1])
@@ -101,7 +98,7 @@ def _init(arguments: Any) -> int:
             [f"--source: {line.removeprefix('source.path: ')}" for line in said or [str(error)]]
         ) from None
     sample = detection.with_points(sample, detected)
-    config, notes, missing = propose(signature, sample, detected.format, arguments)
+    config, notes, missing = propose(signature, sample, columns, detected.format, arguments)
     if version is not None:
         config["model"]["version"] = version
         notes.append(f"assumed: of the versions in {model} the newest (model.version)")
@@ -151,20 +148,30 @@ def _version_of(model: str) -> str | None:
     return "latest" if latest_version(entry.name for entry in os.scandir(model) if entry.is_dir()) else None
 
 
-def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Returns a config, what was assumed for it, and what it lacks, one line each."""
+def propose(
+    signature: Any, sample: Any, of_files: Any, format: str, arguments: Any
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Returns a config, what was assumed for it, and what it lacks, one line each.
+
+    Args:
+      signature: of the model.
+      sample: rows of the source.
+      of_files: the columns of its files, see `pipelines.planning.source_columns`.
+      format: of the files.
+      arguments: of the command line, parsed.
+    """
     import pyarrow as pa
 
     from inference.columns.binding import bind, wanted_inputs
     from inference.errors import BindingError
-    from pipelines.planning import fed_inputs
+    from pipelines.planning import fed_inputs, source_columns
     from pipelines.planning.proposal import Proposal, propose_columns
 
     schema = sample.schema
     if format == "tfrecord" and signature.examples_input:
         schema = schema.append(pa.field(signature.examples_input, pa.binary()))
     missing: list[str] = []
-    found = Proposal()
+    found, binding = Proposal(), None
     try:
         specs, optional, _ = wanted_inputs(signature, dict.fromkeys(schema.names), {})
         if schema is not sample.schema:
@@ -172,7 +179,8 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
         found = propose_columns(specs, optional, signature, sample, ordered=format != "tfrecord")
         missing = list(found.missing.values())
         if not missing:
-            missing += fed_inputs.unfed(bind(signature, schema, found.columns), schema.names)[1]
+            binding = bind(signature, schema, found.columns)
+            missing += fed_inputs.unfed(binding, schema.names)[1]
     except BindingError as error:
         missing += error.problems
     columns, key = found.columns, "path" if format == "bytes" else found.key
@@ -190,6 +198,10 @@ def propose(signature: Any, sample: Any, format: str, arguments: Any) -> tuple[d
         notes.append("no column identifies a row: all of them are written beside the outputs (output.columns)")
     else:
         notes.append("no column identifies a row: keys are <file>:<offset>")
+    notes += source_columns.notes_on(of_files, format)
+    if binding is not None:
+        passed = sample.schema.names if "columns" in output else []
+        notes += source_columns.differences(of_files, binding, key, passed, format).notes
     config = {
         "$schema": "schema.json",
         "name": name,

@@ -159,8 +159,9 @@ def sample(path: str, found: Detected, signature: Signature) -> pa.RecordBatch:
         except FormatError as error:
             if "tf.Example" not in str(error):
                 raise
+        if "record" not in found.options:
+            found.notes.append("assumed: the model takes whole records (source.record)")
         reads, found.options["record"] = "tfrecord_raw", "raw"
-        found.notes.append("assumed: the model takes whole records (source.record)")
     batch = reader_class(reads).sample(path, found.options, _SAMPLE_ROWS)
     names = {column: name for name, column in content.fed(signature, reads).items()}
     return batch.rename_columns([names.get(name, name) for name in batch.schema.names])

@@ -70,7 +70,13 @@ class Differences:
     problems: list[str]
 
 
-def look_at(found: Sequence[FileInfo], read: Callable[[str], pa.Schema], format: str, key: str | None) -> Columns:
+def look_at(
+    found: Sequence[FileInfo],
+    read: Callable[[str], pa.Schema],
+    format: str,
+    key: str | None,
+    most: int | None = None,
+) -> Columns:
     """Looks at the columns of files.
 
     Args:
@@ -78,9 +84,11 @@ def look_at(found: Sequence[FileInfo], read: Callable[[str], pa.Schema], format:
       read: gives the columns of one; raises FormatError or OSError.
       format: of the files.
       key: the column that identifies a row, if there is one.
+      most: how many files are looked at; by default it depends on their format, and where they are.
     """
     remote = any(is_remote(file.path) for file in found)
-    chosen = spread(found, MOST_SAMPLED if format in _SAMPLED else MOST_REMOTE_FILES if remote else MOST_FILES)
+    usual = MOST_SAMPLED if format in _SAMPLED else MOST_REMOTE_FILES if remote else MOST_FILES
+    chosen = spread(found, most or usual)
 
     def columns(file: FileInfo) -> pa.Schema | str:
         try:

@@ -260,6 +260,57 @@ def test_init_writes_without_an_input_if_it_must(command: Command, tmp_path: Pat
     assert "decide: no column for input 'age'" in result.err
 
 
+@pytest.mark.parametrize("format", ["csv", "json", "parquet"])
+def test_what_init_proposes_suits_files_that_differ(
+    command: Command, tmp_path: Path, models: dict[str, str], format: str
+) -> None:
+    """No key that one of them lacks; a column that only the last one has; whole numbers in one, others in another."""
+    write_columns(tmp_path / f"a.{format}", format, {"id": [1, 2], "x1": [1, 2], "x2": [0.5, 1.5]})
+    write_columns(tmp_path / f"b.{format}", format, {"x1": [1.5, 2.5], "x2": [0.5, 1.5], "note": ["n", "o"]})
+    write_columns(tmp_path / f"c.{format}", format, {"id": [5, 6], "x1": [3, 4], "x2": [0.5, 1.5], "age": [30, 40]})
+    arguments = ["--model", models["mixed"], "--source", f"{tmp_path}/*.{format}", "--output", f"{tmp_path}/mine.json"]
+    result = command("init", *arguments)
+    assert result.code == 0, result
+    content = json.loads((tmp_path / "mine.json").read_text())
+    assert content["source"].get("columns") == {"x": ["x1", "x2"]}
+    assert "key" not in content["source"]
+    assert content["output"]["columns"] == ["*"]
+    lines = result.err.splitlines()
+    assert any("a." in line and "1 more" not in line and "no column 'age'" in line for line in lines), result
+    assert any("no column 'id': it is null in their rows" in line for line in lines), result
+    if format == "parquet":
+        assert "column 'x1' is int64 in" in result.err, result
+    output = ["--set", f"output.path={tmp_path}/out/p", "--set", f"dead_letters.path={tmp_path}/out/dead"]
+    ran = command("batch", "--config", f"{tmp_path}/mine.json", *output, "--set", "dead_letters.max_fraction=1")
+    assert ran.code == 0, ran
+    assert "rows written:  2" in ran.out
+    assert "dead-lettered: 4" in ran.out
+
+
+def test_init_goes_on_where_a_later_file_cannot_be_read(
+    command: Command, tmp_path: Path, models: dict[str, str]
+) -> None:
+    write_columns(tmp_path / "a.parquet", "parquet", {"id": [1, 2], "x1": [1, 2], "x2": [0.5, 1.5], "age": [30, 40]})
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 and no more")
+    arguments = ["--model", models["mixed"], "--source", f"{tmp_path}/*.parquet", "--output", f"{tmp_path}/mine.json"]
+    result = command("init", *arguments)
+    assert result.code == 0, result
+    assert "will become dead letters, as they cannot be read" in result.err
+    assert "b.parquet" in result.err
+    assert json.loads((tmp_path / "mine.json").read_text())["source"]["key"] == "id"
+
+
+def test_init_looks_at_some_of_many_files(command: Command, tmp_path: Path, models: dict[str, str]) -> None:
+    for number in range(20):
+        columns = {"id": [number], "x1": [1.5], "x2": [0.5], **({"age": [30]} if number < 19 else {})}
+        write_columns(tmp_path / f"{number:02}.csv", "csv", columns)
+    arguments = ["--model", models["mixed"], "--source", f"{tmp_path}/*.csv", "--output", f"{tmp_path}/mine.json"]
+    result = command("init", *arguments)
+    assert result.code == 0, result
+    assert "the columns of 8 of 20 files were looked at" in result.err
+    assert "19.csv has no column 'age': their rows become dead letters" in result.err
+
+
 def test_init_takes_the_newest_of_versions_and_tells_datasets_apart(
     command: Command, tmp_path: Path, models: dict[str, str]
 ) -> None:
