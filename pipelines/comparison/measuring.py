@@ -64,7 +64,7 @@ class Measuring:
         if not left:
             tell("the constraints rule out all ways: nothing is measured")
             tell = _say_nothing
-        with ComparisonSession(config, self.path, tell, self.restart and bool(left)) as session:
+        with ComparisonSession(config, self.path, tell, self.restart and bool(left), plan) as session:
             if left and not session.goes_on:
                 tell(start(session))
             results = session.run() if left else session.so_far()

@@ -46,6 +46,7 @@ class ComparisonSession:
       path: of its config.
       tell: gets a line about each thing that was done.
       restart: begin anew, whatever an earlier command has measured.
+      plan: of the run that it is based on; it is made if it is not given.
 
     Raises:
       ConfigError: the config is wrong, or the run that it is based on cannot be planned; on entering: there are no
@@ -55,14 +56,16 @@ class ComparisonSession:
     trials: Trials
     _journal: Journal
 
-    def __init__(self, config: ComparisonConfig, path: str, tell: Tell, restart: bool = False) -> None:
+    def __init__(
+        self, config: ComparisonConfig, path: str, tell: Tell, restart: bool = False, plan: Plan | None = None
+    ) -> None:
         self.config = config
         self._path = path
         self._tell = tell
         self._content = configs.content_of(config.config)
         if "config" in self._content and "source" not in self._content:
             raise ConfigError([f"config: {config.config} is itself a comparison; name a run's config"])
-        self._plan: Plan = make_plan(configs.load(config.config))
+        self._plan = plan or make_plan(configs.load(config.config))
         self._refuse_unfit()
         self.ways = ways_of(config, self._content, self._plan)
         # Of the usual ways, those that do not suit the run are left out, as ways that cannot run are.

@@ -17,16 +17,20 @@ from hypothesis import strategies as st
 
 from model.console import Console
 from pipelines import recommend as program
-from pipelines.comparison import measuring
+from pipelines.comparison import measuring, session
 from pipelines.comparison.constraints import CONSTRAINTS
 from pipelines.comparison.costs import costs_of
 from pipelines.comparison.demands import demand_of
 from pipelines.comparison.recommendation import Recommendation, Wish, recommend
 from pipelines.comparison.recommendation_view import show
 from pipelines.comparison.results import Parity, Results, Way
+from pipelines.comparison.session import ComparisonSession
 from pipelines.config.comparison import ComparisonConfig
+from pipelines.config.run import RunConfig
 from pipelines.cost.assumptions import Assumptions
 from pipelines.cost.machines import NODES
+from pipelines.plan import Plan
+from pipelines.planning.planner import make_plan
 from tests.support import comparison_results
 from tests.support.commands import ROOT, Command, Result
 from tests.support.machine_search import searched
@@ -559,7 +563,9 @@ class Session:
 
     made: ClassVar[list[Session]] = []
 
-    def __init__(self, config: ComparisonConfig, path: str, tell: Callable[[str], None], restart: bool) -> None:
+    def __init__(
+        self, config: ComparisonConfig, path: str, tell: Callable[[str], None], restart: bool, plan: Plan
+    ) -> None:
         self.config, self.path, self.restart, self.kind, self.goes_on = config, path, restart, "batch", False
         self.loads, self.ways, self.is_run, self._tell = (1000.0,), config.ways or "12345", False, tell
         self.made.append(self)
@@ -594,6 +600,23 @@ def test_measuring_a_config(command: Command, sessions: list[Session]) -> None:
     assert sessions[0].config.folder == "out/recommend"
     said = result.err.splitlines()
     assert said == ["natality: 5 ways over 1,000 rows; at most 2 minutes of runs", "round 1  in the workers"]
+
+
+def test_the_run_is_planned_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files may be many, and on other machines."""
+    planned = []
+
+    def plan(config: RunConfig) -> Plan:
+        planned.append(config.name)
+        return make_plan(config)
+
+    def interrupted(session: ComparisonSession) -> None:
+        raise KeyboardInterrupt
+
+    for module in (measuring, session):
+        monkeypatch.setattr(module, "make_plan", plan)
+    monkeypatch.setattr(ComparisonSession, "__enter__", interrupted)
+    assert (command("recommend").code, planned) == (130, ["natality"])
 
 
 @pytest.mark.parametrize("option", ["--messages-a-second", "--latency-ms"])
