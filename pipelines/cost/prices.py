@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable
 from typing import Annotated
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model import packaged
 from pipelines import storage
 from pipelines.config.errors import ConfigError
+from pipelines.config.explain import near
 
 PACKAGED = "configs/prices.json"
 _MOST_BYTES = 1 << 20
@@ -117,8 +117,8 @@ def load(path: str | None = None) -> Prices:
         return packaged_prices
     own = _read(path)
     if problems := [
-        f"--prices {path}: prices.{name}: no price has this name{_near(name, packaged_prices.prices)}{PACKAGED} has "
-        "all names"
+        f"--prices {path}: prices.{name}: no price has this name; {PACKAGED} has all names"
+        + near(name, list(packaged_prices.prices))
         for name in own.prices
         if name not in packaged_prices.prices and not _OF_NODE.fullmatch(name)
     ]:
@@ -128,11 +128,6 @@ def load(path: str | None = None) -> Prices:
         return own.model_copy(update={"prices": packaged_prices.prices | own.prices, "own": frozenset(own.prices)})
     alone = f"; the packaged ones are in {packaged_prices.currency}"
     return own.model_copy(update={"own": frozenset(own.prices), "alone": alone})
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}? " if found else "; "
 
 
 def _read(where: str) -> Prices:

@@ -343,10 +343,10 @@ def test_prices_without_their_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("dataflow_batch_vcpu_hourr", "; did you mean dataflow_batch_vcpu_hour? "),
-        ("vertex_batch_n1_standrd_2_hour", "; did you mean vertex_batch_n1_standard_2_hour? "),
-        ("vertex_online_n1_standard_16_hour", "; did you mean vertex_online_n1_standard_"),
-        ("x", "; "),
+        ("dataflow_batch_vcpu_hourr", "; did you mean 'dataflow_batch_vcpu_hour'?"),
+        ("vertex_batch_n1_standrd_2_hour", "; did you mean 'vertex_batch_n1_standard_2_hour'?"),
+        ("vertex_online_n1_standard_16_hour", "; did you mean 'vertex_online_n1_standard_"),
+        ("x", ""),
     ],
 )
 def test_a_price_that_nothing_asks_for(own_prices: Callable[..., str], name: str, near: str) -> None:
@@ -354,8 +354,9 @@ def test_a_price_that_nothing_asks_for(own_prices: Callable[..., str], name: str
     with pytest.raises(ConfigError) as error:
         price_files.load(path)
     (problem,) = error.value.problems
-    assert problem.startswith(f"--prices {path}: prices.{name}: no price has this name{near}")
-    assert problem.endswith("configs/prices.json has all names")
+    said = f"--prices {path}: prices.{name}: no price has this name; configs/prices.json has all names"
+    assert problem.startswith(said + near)
+    assert near or problem == said
 
 
 @pytest.mark.parametrize(
