@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from model.secrets import masked
-from pipelines.comparison import processes
 from pipelines.comparison.results import Run
 from pipelines.comparison.servers import RunningServer, peak_mb_of
+from pipelines.engine import processes
 
 _SAID = 4_000
 _LOOK_S = 0.05

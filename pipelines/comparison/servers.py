@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
-from pipelines.comparison import processes
 from pipelines.comparison.ways import ServerAddress
 from pipelines.config.comparison import LocalServer
 from pipelines.config.errors import ConfigError
+from pipelines.engine import processes
 
 _START_S = 180
 _END_S = 15

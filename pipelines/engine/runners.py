@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import json
 import shutil
 import socket
@@ -35,7 +36,7 @@ from model import terminal
 from pipelines import process_state
 from pipelines.beam_fixes.prism_outlet import is_prism
 from pipelines.config.errors import ConfigError
-from pipelines.engine import job_server
+from pipelines.engine import job_server, processes
 from pipelines.engine.options import is_loopback_job
 
 RESTARTED = threading.Event()
@@ -50,8 +51,6 @@ _DOWNLOAD_ANSWERS_WITHIN_S = 9.0
 _OF_WORKERS = ("run_worker_", "read_grpc_client_inputs")
 """Names of the threads of Beam's workers that end with an error when a runner lets go of them."""
 _SERVING = "Serving JobManagement"
-_GUARD = '"$@" </dev/null & prism=$!; exec 2>/dev/null; cat; kill -9 $prism; wait $prism'
-"""Of a shell: runs Prism until standard input ends, which it does with this process, however that ends."""
 
 
 @contextlib.contextmanager
@@ -132,17 +131,13 @@ def _prism(options: PipelineOptions) -> Iterator[str]:
     level = options.view_as(PrismRunnerOptions).prism_log_level
     program = _prism_program(options)
     arguments = ["--job_port=0", "--serve_http=false", "--log_kind=json", f"--log_level={_least_level(level)}"]
-    process = subprocess.Popen(
-        ["sh", "-c", _GUARD, "prism", program, *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-        # Ctrl-C is for this process; Prism is still needed to end in order.
-        start_new_session=True,
-    )  # fmt: skip
+    process = processes.start([program, *arguments], subprocess.DEVNULL, subprocess.PIPE)
     log = _PrismLog(process, shown=level == "debug")
     try:
         yield log.endpoint(program)
     finally:
-        process.communicate()
+        processes.let_go(process)
+        process.wait()
         _wait_for_workers()
 
 
@@ -154,9 +149,9 @@ def _least_level(level: str) -> str:
 class _PrismLog:
     """What a process of Prism says, read as it comes."""
 
-    def __init__(self, process: subprocess.Popen[str], shown: bool) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], shown: bool) -> None:
         assert process.stderr is not None
-        self._stream = process.stderr
+        self._stream = io.TextIOWrapper(process.stderr, errors="replace")
         self._shown = shown
         self._last: deque[str] = deque(maxlen=5)
         self._endpoint = ""
@@ -164,7 +159,7 @@ class _PrismLog:
         threading.Thread(target=self._read, name="prism log", daemon=True).start()
 
     def _read(self) -> None:
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(ValueError, OSError), self._stream:
             for line in self._stream:
                 self._last.append(line.strip())
                 if not self._endpoint and _SERVING in line:

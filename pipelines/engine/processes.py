@@ -12,8 +12,8 @@ waits for the end of standard input, which comes with the end of this process, a
 """
 
 
-def start(words: Sequence[str], stdout: int | IO[bytes], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Starts a program in a session of its own, without input; `let_go` is called once it has ended.
+def start(words: Sequence[str], stdout: int | IO[bytes], stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    """Starts a program in a session of its own, without input; `let_go` ends it, or what is left of it.
 
     Args:
       words: the command line.
@@ -28,6 +28,6 @@ def start(words: Sequence[str], stdout: int | IO[bytes], stderr: IO[bytes]) -> s
 
 
 def let_go(process: subprocess.Popen[Any]) -> None:
-    """Kills what a process that was started here, and has ended, may have left of its group."""
+    """Kills a process that was started here, and what it may have left of its group."""
     if process.stdin is not None:
         process.stdin.close()

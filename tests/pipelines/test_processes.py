@@ -1,4 +1,4 @@
-"""Processes of a comparison: they end with the one that started them, and are measured as themselves."""
+"""Processes of a comparison, and Prism: they end with the one that started them, and are measured as themselves."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.comparison import processes
+from pipelines.engine import processes
 from tests.support.processes import start
 from tests.support.waiting import wait_until
 
 # Starts a program that ignores what asks it to end, and that has started another one.
 STARTS = """\
 import subprocess, sys, time
-from pipelines.comparison import processes
+from pipelines.engine import processes
 child = "import os, signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); " \\
     "own = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); " \\
     "print(os.getpid(), own.pid, flush=True); time.sleep(600)"
@@ -61,6 +61,16 @@ def test_what_is_left_of_a_process_that_has_ended_goes(tmp_path: Path) -> None:
     assert not is_gone(left)
     processes.let_go(process)
     wait_until(lambda: is_gone(left), "it has ended")
+
+
+def test_one_that_is_let_go_ends() -> None:
+    words = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
+    process = processes.start([sys.executable, "-c", words + "time.sleep(600)"], subprocess.PIPE, subprocess.DEVNULL)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == b"ready\n"
+        processes.let_go(process)
+    assert process.wait(60) == -signal.SIGKILL
 
 
 def test_exit_codes_output_and_processors_are_those_of_the_program(tmp_path: Path) -> None:
