@@ -4,7 +4,7 @@ A stand-in of the Storage Read API in a process of its own serves births, in ans
 timed: it has no disk and no network, so the bare loop copies memory. With --emulator the table is in the BigQuery
 emulator, which reads it from DuckDB. The bare loop is Google's client: the streams of one session in as many threads as
 the run has, answers thrown away. Imports are not timed. All take turns. "Source alone" is this project's reading, in as
-many threads: session, streams looked at for their size, answers decoded and gathered to batches, thrown away.
+many threads: session, answers decoded and gathered to batches, thrown away.
 
 exit codes: 0 everything was measured, whether or not the target is met; 1 a run failed
 """

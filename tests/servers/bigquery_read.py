@@ -54,6 +54,7 @@ class StandIn:
       tables: by their names <project>.<dataset>.<table>.
       answer_rows: rows in an answer.
       keeps_answers: answers are encoded once, when a session asks for their columns the first time.
+      tells_progress: if not, every answer says that it is the whole stream, as the emulator's do.
       breaks: see `Break`.
       expired: every stream's session has ended.
       refused: code and message of every CreateReadSession, if it is to be refused.
@@ -62,6 +63,8 @@ class StandIn:
       query_bytes: what a dry run says that it reads.
       sessions: the sessions asked for.
       calls: of ReadRows: (stream, offset).
+      open_calls: those of ReadRows that go on: (stream, number of the call for it).
+      broken_off: those that the reader ended before the last row was sent.
       served: rows sent by stream.
       sql: queries that were run or tried; with whether it was a dry run.
     """
@@ -69,6 +72,7 @@ class StandIn:
     tables: dict[str, StoredTable] = field(default_factory=dict)
     answer_rows: int = 100
     keeps_answers: bool = False
+    tells_progress: bool = True
     breaks: Break = lambda stream, call, offset: None
     expired: bool = False
     refused: tuple[grpc.StatusCode, str] | None = None
@@ -77,6 +81,8 @@ class StandIn:
     query_bytes: int = 1000
     sessions: list[Any] = field(default_factory=list)
     calls: list[tuple[str, int]] = field(default_factory=list)
+    open_calls: set[tuple[str, int]] = field(default_factory=set)
+    broken_off: list[tuple[str, int]] = field(default_factory=list)
     served: Counter[str] = field(default_factory=Counter)
     sql: list[tuple[str, bool]] = field(default_factory=list)
     rest: str = ""
@@ -128,6 +134,17 @@ class StandIn:
         with self._lock:
             call = sum(stream_name == name for stream_name, _ in self.calls)
             self.calls.append((name, offset))
+            self.open_calls.add((name, call))
+        sent = offset
+
+        def ended() -> None:
+            with self._lock:
+                self.open_calls.discard((name, call))
+                if sent < stream.end - stream.start:
+                    self.broken_off.append((name, call))
+
+        if not context.add_callback(ended):
+            ended()
         if self.expired:
             context.abort(_CODE.FAILED_PRECONDITION, f"Session expired at 2026-01-01T06:00:00Z: {name}")
         total = stream.end - stream.start
@@ -140,12 +157,12 @@ class StandIn:
             count = min(self.answer_rows, total - offset)
             answer = types.ReadRowsResponse(row_count=count)
             answer.arrow_record_batch.serialized_record_batch = self._answer(stream.table, stream.start + offset, count)
-            answer.stats.progress.at_response_start = offset / total
-            answer.stats.progress.at_response_end = (offset + count) / total
+            answer.stats.progress.at_response_start = offset / total if self.tells_progress else 0.0
+            answer.stats.progress.at_response_end = (offset + count) / total if self.tells_progress else 1.0
             with self._lock:
                 self.served[name] += count
+            offset = sent = offset + count
             yield answer
-            offset += count
 
     def _answer(self, rows: pa.Table, first: int, count: int) -> bytes:
         encoded = self._encoded.get((id(rows), first, count))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,8 +77,8 @@ class StreamRows:
     Attributes:
       batch: the rows.
       offset: number, in the stream, of the first of them.
-      begin: share of the stream that came before them; None if the service does not tell.
-      end: share of the stream up to their end.
+      begin: share of the stream that came before them.
+      end: share of the stream up to their end; both are 0 if the service does not tell.
     """
 
     batch: pa.RecordBatch
@@ -174,7 +174,7 @@ def split(transport: Any, stream: Stream, fraction: float) -> tuple[Stream, Stre
     return Stream(found.primary_stream.name, stream.schema), Stream(found.remainder_stream.name, stream.schema)
 
 
-def read(transport: Any, stream: Stream) -> Iterator[StreamRows]:
+def read(transport: Any, stream: Stream) -> Generator[StreamRows, None, None]:
     """Reads a stream to its end; where it breaks or says nothing for too long, it is resumed at the next row.
 
     Raises:

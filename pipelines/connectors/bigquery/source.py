@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,9 @@ from pipelines.telemetry.tally import TALLY
 _MOST_STREAMS = 1000
 """BigQuery's limit for a session."""
 _SMALL_BYTES = 2 << 20
+_SMALL_STREAM_BYTES = 8 << 20
+"""To look at the first answer of a stream costs about as much as to read so many bytes of it: they are on their way by
+the time the service knows that no more are wanted."""
 _BATCH_ROWS = 65_536
 _BATCH_BYTES = 16 << 20
 _THREADS = 16
@@ -117,8 +121,6 @@ class OpenSession(beam.DoFn):  # type: ignore[misc]
 def balanced(transport: Any, session: ReadSession, wanted: int) -> list[Stream]:
     """Returns the streams of a session, those split that have far more rows than others.
 
-    How many rows a stream has shows in its first answer, which says how large a share of the stream it is.
-
     Args:
       transport: of the Storage Read API.
       session: whose streams nobody reads yet.
@@ -127,8 +129,8 @@ def balanced(transport: Any, session: ReadSession, wanted: int) -> list[Stream]:
     if wanted < 2 or not session.streams:
         return list(session.streams)
     with ThreadPoolExecutor(min(_THREADS, len(session.streams))) as pool:
-        sizes = list(pool.map(lambda stream: _size(transport, stream), session.streams))
-        share = max(1, -(-sum(sizes) // wanted))
+        sizes = _sizes(transport, session, pool)
+        share = sum(sizes) / wanted or 1.0
 
         def parts(stream: Stream, size: int) -> list[Stream]:
             found = []
@@ -143,15 +145,33 @@ def balanced(transport: Any, session: ReadSession, wanted: int) -> list[Stream]:
         return [part for found in pool.map(parts, session.streams, sizes) for part in found]
 
 
-def _size(transport: Any, stream: Stream) -> int:
-    """Returns about how many rows a stream has; 0 if it is empty or does not tell."""
-    answers = read_api.read(transport, stream)
-    first = next(answers, None)
-    if first is None or first.end <= first.begin:
-        return 0
-    if first.end >= 1.0:
-        next(answers, None)  # there are no more: the service need not be told to stop
-    return int(first.batch.num_rows / (first.end - first.begin))
+def _sizes(transport: Any, session: ReadSession, pool: ThreadPoolExecutor) -> list[int]:
+    """Returns about how many rows each stream has, in relation to each other.
+
+    A stream does not say how many rows it has, but its first answer says how large a share of the stream it is. Where
+    it is not worth that look, or the service does not tell, streams count as even: BigQuery gives them about as many
+    rows each, before the filter, as the units allow in which it stores the table.
+    """
+    first, *others = session.streams
+    even = [1] * len(session.streams)
+    if not others or 0 < session.nbytes <= _SMALL_STREAM_BYTES * len(even):
+        return even
+    size = _size(transport, first)
+    if size is None:
+        return even
+    return [size, *(found or 0 for found in pool.map(lambda stream: _size(transport, stream), others))]
+
+
+def _size(transport: Any, stream: Stream) -> int | None:
+    """Returns about how many rows a stream has; None if the service does not tell. No call is left open."""
+    with closing(read_api.read(transport, stream)) as answers:
+        first = next(answers, None)
+        if first is None:
+            return 0
+        if first.end < 1.0:
+            return int(first.batch.num_rows / (first.end - first.begin)) if first.end > first.begin else None
+        # It says that there are no more. A service for which that is not true may not bear that a call is broken off.
+        return None if sum(answer.batch.num_rows for answer in answers) else first.batch.num_rows
 
 
 class ReadStream(beam.DoFn):  # type: ignore[misc]

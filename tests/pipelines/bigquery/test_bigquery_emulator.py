@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.config.bigquery import BigQuerySource
+from pipelines.connectors.bigquery.source import OpenSession, ReadStream, StreamPiece
 from tests.servers.bigquery_emulator import DATASET, Emulator, bigquery_emulator
 from tests.support.commands import ROOT, Command
 from tests.support.job_server import job_server
@@ -141,6 +145,26 @@ def test_columns_of_every_type_that_the_emulator_has(command: Command, hosts: Em
     assert second == {"source_id": "b", "mother_age": second["mother_age"], "a": []} | dict.fromkeys(
         ["f", "y", "d", "dt", "t", "ts", "j"]
     )
+
+
+def test_sessions_of_a_large_table_hold_up_nobody(hosts: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is broken off takes one of the few threads of the emulator for ever, so no session may leave one."""
+    monkeypatch.setattr("pipelines.connectors.bigquery.source._SMALL_STREAM_BYTES", 0)
+    monkeypatch.setattr("pipelines.connectors.bigquery.read_api._LONGEST_SILENCE_S", 30.0)
+    monkeypatch.setattr("pipelines.connectors.bigquery.read_api._ATTEMPTS", 1)
+    rows, table = 3_000_000, f"{DATASET}.large"
+    with hosts.client() as client:
+        numbers = f"SELECT n AS id, CAST(n AS FLOAT64) AS x FROM UNNEST(GENERATE_ARRAY(1, {rows})) AS n"
+        client.query(f"CREATE TABLE `{table}` AS {numbers}").result()
+    source = BigQuerySource(type="bigquery", table=table, key="id")
+    for _ in range(8):
+        found = list(OpenSession(source, ["id", "x"], 16, 0, "").process(None))
+    step = ReadStream(["id", "x"], 16.0)
+    step.setup()
+    given = [each for piece in found if isinstance(piece, StreamPiece) for each in step.process(piece)]
+    step.teardown()
+    ids = pa.concat_arrays([each[1]["id"] for each in given if isinstance(each, tuple)])
+    assert len(ids) == rows == len(pa.compute.unique(ids))
 
 
 REFUSALS = {

@@ -7,6 +7,7 @@ import datetime
 import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
@@ -93,6 +94,7 @@ def test_streams_broken_anywhere_are_resumed_with_no_row_lost_or_doubled(
     command: Command, service: StandIn, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr("pipelines.connectors.bigquery.source._SMALL_BYTES", 0)
+    monkeypatch.setattr("pipelines.connectors.bigquery.source._SMALL_STREAM_BYTES", 0)
     monkeypatch.setattr("pipelines.connectors.bigquery.source.split_bytes_for", lambda total: -(-total // 4))
     monkeypatch.setattr("pipelines.connectors.bigquery.read_api._LONGEST_WAIT_S", 0.01)
     chance = random.Random(seed)
@@ -173,19 +175,34 @@ def test_rows_may_be_worked_on_for_longer_than_an_answer_may_take() -> None:
     assert (found, answers.ended) == ([2, 1, 0], False)
 
 
-def test_a_stream_of_one_answer_is_not_broken_off_to_see_how_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("shares", "size", "broken_off"),
+    [
+        ([], 0, False),
+        ([(0.0, 1.0)], 7, False),
+        ([(0.0, 0.5), (0.5, 1.0)], 14, True),
+        ([(0.25, 0.5), (0.5, 1.0)], 28, True),
+        ([(0.0, 1.0), (0.0, 1.0), (0.0, 1.0)], None, False),
+        ([(0.0, 0.0), (0.0, 0.0)], None, True),
+    ],
+    ids=["empty", "one_answer", "half", "after_a_filter", "says_what_is_not_true", "says_nothing"],
+)
+def test_a_first_answer_tells_how_many_rows_a_stream_has(
+    monkeypatch: pytest.MonkeyPatch, shares: list[tuple[float, float]], size: int | None, broken_off: bool
+) -> None:
     ended = []
 
-    def read(transport: Any, stream: str) -> Iterator[StreamRows]:
+    def read(transport: Any, stream: Any) -> Iterator[StreamRows]:
         try:
-            yield StreamRows(births(7).to_batches()[0], 0, 0.0, float(stream))
-            ended.append(stream)
+            for number, (begin, end) in enumerate(shares):
+                yield StreamRows(births(7).to_batches()[0], 7 * number, begin, end)
+            ended.append("read to its end")
         finally:
             ended.append("closed")
 
     monkeypatch.setattr(read_api, "read", read)
-    assert [_size(None, stream) for stream in ("1.0", "0.5")] == [7, 14]  # type: ignore[arg-type]
-    assert ended == ["1.0", "closed", "closed"]
+    assert _size(None, None) == size  # type: ignore[arg-type]
+    assert ended == (["closed"] if broken_off else ["read to its end", "closed"])
 
 
 def test_only_the_columns_needed_are_asked_for_and_the_filter_is_bigquerys(
@@ -206,6 +223,7 @@ def test_wildly_uneven_streams_become_even_pieces(
     command: Command, service: StandIn, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.connectors.bigquery.source._SMALL_BYTES", 0)
+    monkeypatch.setattr("pipelines.connectors.bigquery.source._SMALL_STREAM_BYTES", 0)
     monkeypatch.setattr("pipelines.connectors.bigquery.source.split_bytes_for", lambda total: -(-total // 16))
     rows = births(20_000)
     service.tables[BIRTHS] = StoredTable(rows, [19_000, 900, 70, 20, 0, 10])
@@ -216,6 +234,77 @@ def test_wildly_uneven_streams_become_even_pieces(
     read = {name: count for name, count in service.served.items() if "/s2/" in name and count > service.answer_rows}
     assert len(read) >= 12
     assert max(read.values()) <= 2 * 20_000 / 16
+
+
+def test_no_call_that_looked_at_a_stream_goes_on_when_the_reading_begins(
+    command: Command, service: StandIn, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.connectors.bigquery.source._SMALL_STREAM_BYTES", 0)
+    # More than what gRPC sends before somebody asks for it.
+    rows = births(600_000)
+    service.tables[BIRTHS] = StoredTable(rows, [500_000, 90_000, 10_000])
+    service.answer_rows = 5_000
+    left = []
+
+    def look(stream: str, call: int) -> bool:
+        return call == 0 and not stream.endswith(("a", "b"))
+
+    def waits(stream: str, call: int, offset: int) -> None:
+        if not offset and not look(stream, call):
+            deadline = time.monotonic() + 20
+            while (looks := [each for each in service.open_calls if look(*each)]) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            left.extend(looks)
+
+    service.breaks = waits
+    result = command("batch", *sets(tmp_path, model, {"table": BIRTHS}), "--json")
+    assert result.code == 0, result
+    assert result.summary["rows_written"] == 600_000
+    assert left == []
+    assert "0" in {stream.rpartition("/")[2] for stream, _ in service.broken_off}
+
+
+def test_streams_that_do_not_tell_how_large_they_are_count_as_even(
+    command: Command, service: StandIn, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.connectors.bigquery.source._SMALL_BYTES", 0)
+    monkeypatch.setattr("pipelines.connectors.bigquery.source._SMALL_STREAM_BYTES", 0)
+    monkeypatch.setattr("pipelines.connectors.bigquery.source.split_bytes_for", lambda total: -(-total // 4))
+    rows = births(4_000)
+    service.tables[BIRTHS] = StoredTable(rows, [1_000] * 4)
+    service.tells_progress = False
+    result = command("batch", *sets(tmp_path, model, {"table": BIRTHS}), "--json")
+    assert result.code == 0, result
+    assert rows_of(tmp_path) == predicted(rows)
+    # The first is looked at, all are read, none is broken off.
+    assert sorted(Counter(stream.rpartition("/")[2] for stream, _ in service.calls).items()) == [
+        ("0", 2),
+        ("1", 1),
+        ("2", 1),
+        ("3", 1),
+    ]
+    assert service.broken_off == []
+
+
+@pytest.mark.parametrize("sizes", [[4_000], [2_000, 1_500, 500]], ids=["one_stream", "small_streams"])
+def test_streams_are_split_without_a_look_that_is_not_worth_it(
+    command: Command,
+    service: StandIn,
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: list[int],
+) -> None:
+    monkeypatch.setattr("pipelines.connectors.bigquery.source._SMALL_BYTES", 0)
+    monkeypatch.setattr("pipelines.connectors.bigquery.source.split_bytes_for", lambda total: -(-total // 16))
+    rows = births(4_000)
+    service.tables[BIRTHS] = StoredTable(rows, sizes)
+    result = command("batch", *sets(tmp_path, model, {"table": BIRTHS}), "--json")
+    assert result.code == 0, result
+    assert rows_of(tmp_path) == predicted(rows)
+    assert sum(service.served.values()) == 4_000
+    assert len(service.served) >= 15
+    assert service.broken_off == []
 
 
 def test_an_empty_table_has_no_rows(command: Command, service: StandIn, model: str, tmp_path: Path) -> None:
