@@ -5,6 +5,7 @@
 | the same type, or one that holds all its values | | silent |
 | integer | a smaller integer, or a float | value by value: it must be representable |
 | float64 | float32 | rounds to the nearest float32, as text would; overflow is refused |
+| decimal | float | rounds to the nearest, as its text would; overflow is refused |
 | float | integer | value by value: it must be whole |
 | text | number, bool | value by value: it must be one; `25.0` and `1e3` are integers (see `numerals`) |
 | integer, bool | text | `7`, `True`; a bool reads as Python and CSV exports write it |
@@ -107,6 +108,8 @@ def _describe_number(source: pa.DataType, target: pa.DataType) -> str | None:
         return "0 or 1"
     if pa.types.is_floating(source) and pa.types.is_floating(target):
         return "widened" if target.bit_width > source.bit_width else f"rounded to {target}"
+    if pa.types.is_decimal(source) and pa.types.is_floating(target):
+        return f"rounded to {target}"
     if pa.types.is_integer(source) and pa.types.is_integer(target):
         unsigned_fits = pa.types.is_unsigned_integer(source) or pa.types.is_signed_integer(target)
         wider = target.bit_width > source.bit_width
@@ -154,6 +157,9 @@ def _cast_to(source: pa.DataType, target: pa.DataType) -> _Cast:
         return lambda values: _parse_text(pc.utf8_trim_whitespace(values), target)
     if pa.types.is_boolean(source):
         return lambda values: values.cast(pa.uint8()).cast(target)
+    if pa.types.is_decimal(source) and pa.types.is_floating(target):
+        # Arrow's own cast is not the nearest float: 1.5 becomes 1.5000001.
+        return lambda values: _parse_text(values.cast(pa.string()), target)
     if pa.types.is_floating(target):
         return lambda values: _round(values, target)
     return lambda values: values.cast(target)

@@ -99,7 +99,9 @@ def _cast(values: pa.Array, target: pa.DataType) -> pa.Array:
         if not _same(converted.cast(wide.type), wide):
             raise pa.ArrowInvalid("it does not come back the same")
         return converted
-    converted = values.cast(target)
+    # Arrow's own cast of a decimal is not the nearest float: 1.5 becomes 1.5000001. That of its text is.
+    exact = pa.types.is_decimal(values.type) and pa.types.is_floating(target)
+    converted = (values.cast(pa.string()) if exact else values).cast(target)
     if not _widens(values.type, target) and not _same(converted.cast(values.type), values):
         raise pa.ArrowInvalid("it does not come back the same")
     return converted

@@ -80,10 +80,20 @@ def test_float64_rounds_to_the_nearest_float32():
     assert np.isnan(converted.to_numpy()[2])
 
 
-def test_decimals_are_numbers():
-    converted, failures = coerce(pa.array([decimal.Decimal("1.50"), None]), pa.float32())
+@pytest.mark.parametrize("type", [pa.decimal128(18, 3), pa.decimal128(38, 9), pa.decimal256(76, 38)], ids=str)
+@pytest.mark.parametrize("target", [pa.float16(), pa.float32(), pa.float64()], ids=str)
+def test_a_decimal_becomes_the_nearest_float(type, target):
+    texts = ["1.5", "3", "0.1", "123.456", "-0.001", "1000000.5"] if target != pa.float16() else ["1.5", "3", "-0.5"]
+    converted, failures = coerce(pa.array([*map(decimal.Decimal, texts), None], type), target)
     assert not failures
-    assert converted.to_pylist() == [1.5, None]
+    assert converted.to_pylist() == [*(float(target.to_pandas_dtype()(text)) for text in texts), None]
+
+
+def test_a_decimal_that_a_float_does_not_hold_is_refused():
+    large = decimal.Decimal("1" + "0" * 60)
+    converted, failures = coerce(pa.array([large, decimal.Decimal(1)], pa.decimal256(76, 0)), pa.float32())
+    assert set(failures) == {0}
+    assert converted.to_pylist() == [None, 1.0]
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.none(), max_size=50), st.sampled_from([pa.int8(), pa.int32()]))

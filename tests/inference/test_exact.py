@@ -34,6 +34,8 @@ NOON = datetime.datetime(2024, 1, 2, 12)
         ([2**40, 5], pa.int64(), pa.int32(), [None, 5]),
         ([Decimal("7.00"), Decimal("7.50")], pa.decimal128(9, 2), pa.int64(), [7, None]),
         ([Decimal("1" + "0" * 60)], pa.decimal256(76, 0), pa.float32(), [None]),
+        ([Decimal("1.5"), Decimal("0.1")], pa.decimal128(18, 3), pa.float64(), [1.5, 0.1]),
+        ([Decimal("1.5"), Decimal("3")], pa.decimal128(18, 3), pa.float32(), [1.5, 3.0]),
         ([1.5, 0.1], pa.float64(), pa.decimal128(9, 2), [Decimal("1.50"), Decimal("0.10")]),
         ([7, 10**9], pa.int64(), pa.decimal128(9, 2), [Decimal("7.00"), None]),
         (["1.50", "1.5"], pa.string(), pa.decimal128(9, 2), [Decimal("1.50"), None]),
