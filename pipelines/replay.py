@@ -13,12 +13,13 @@ from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set, is
 
 if TYPE_CHECKING:
     from pipelines.config.run import RunConfig
+    from pipelines.connectors.files.publishing.reservation import Reservation
     from pipelines.storage import FileInfo
 
 _DESCRIPTION = """\
 Runs the dead letters of a config again. What succeeds now is appended to the output, in shards of its own
-(<output.path>-replay-...); what fails again stays a dead letter, with one more attempt. A replay that was
-interrupted can be repeated: nothing is written twice.
+(<output.path>-replay-...) or as rows of the BigQuery table; what fails again stays a dead letter, with one more
+attempt. A replay that was interrupted can be repeated: nothing is written twice.
 
 All other options are Beam's own and are passed through.
 
@@ -42,6 +43,7 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
     from pipelines.cli import run_batch
     from pipelines.config.errors import ConfigError
     from pipelines.config.load import load
+    from pipelines.connectors import registry
     from pipelines.connectors.files.publishing import shards
     from pipelines.planning import stores
     from pipelines.planning.planner import make_plan
@@ -55,17 +57,26 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
     _refuse_services(config)
     stores.require(config, but=["source", "model"])
     folder, stem = shards.split_prefix(config.dead_letters_path)
-    if not _dead_letters(config) and not storage.entries(folder, f".{stem}"):
+    if config.output.type == "file" and not _dead_letters(config) and not storage.entries(folder, f".{stem}"):
         return _nothing(arguments, config)
     plan = make_plan(config, source_may_be_gone=True)
+    sink = registry.batch_sink(plan, is_replay=True)
+    dry_run = is_set(flags, "dry_run")
     with run_batch.reservation(plan) as reserved:
+        if sink is not None and not dry_run:
+            code = run_batch.earlier_account(plan, sink, arguments, reserved, "replay the dead letters that are left")
+            if code is not None:
+                return code
         # A stopped run may have been completed on entering.
         dead_letters = _dead_letters(config)
         if not dead_letters:
-            return _nothing(arguments, config)
+            return _nothing(arguments, config, reserved.notes)
+        if sink is not None and not dry_run:
+            sink.check()
+            reserved.notes += _accounts_due(reserved)
         plan = replace(plan, files=tuple(dead_letters))
-        dry_run = is_set(flags, "dry_run")
-        return run_batch.execute(plan, arguments, flags, started, None if dry_run else reserved, replayed=dead_letters)
+        held = None if dry_run else reserved
+        return run_batch.execute(plan, arguments, flags, started, held, sink, replayed=dead_letters)
 
 
 def _dead_letters(config: RunConfig) -> list[FileInfo]:
@@ -79,7 +90,21 @@ def _dead_letters(config: RunConfig) -> list[FileInfo]:
     return [*shards.published(prefix, ("jsonl",)), *rolled]
 
 
-def _nothing(arguments: Any, config: RunConfig) -> int:
+def _accounts_due(reserved: Reservation) -> list[str]:
+    """Gives, on one line, the account of a run that was stopped before it could: the replay's takes its place."""
+    left = reserved.left_unreported()
+    if left is None:
+        return []
+    return [
+        f"run '{left.name}' ({left.run}) was stopped before it gave its account: {left.rows_read:,} rows read, "
+        f"{left.rows_written:,} written, {left.rows_dead_lettered:,} dead-lettered; it is over, and is not to be run "
+        "again to complete it"
+    ]
+
+
+def _nothing(arguments: Any, config: RunConfig, notes: Sequence[str] = ()) -> int:
+    for note in notes:
+        terminal.print_line(f"note: {note}", stderr=True)
     terminal.print_line(f"no dead letters at {config.dead_letters_path}*: nothing to replay", stderr=True)
     if arguments.json:
         terminal.print_line("{}")
@@ -87,7 +112,8 @@ def _nothing(arguments: Any, config: RunConfig) -> int:
 
 
 def _refuse_services(config: RunConfig) -> None:
-    """Raises ConfigError unless dead letters and output are files."""
+    """Raises ConfigError unless dead letters are files, and the output is files or the table of a batch run."""
+    from pipelines.config.bigquery import BigQueryOutput
     from pipelines.config.errors import ConfigError
 
     problems = []
@@ -101,9 +127,12 @@ def _refuse_services(config: RunConfig) -> None:
             f"dead_letters.type: replay reads files, not {config.dead_letters.type}: save the letters as lines of "
             'letters-00000-of-00001.jsonl, and set dead_letters to {"path": "letters"}'
         )
-    if config.output.type != "file":
+    if isinstance(config.output, BigQueryOutput) and config.is_batch:
+        problems += config.output.unfit(is_batch=True)
+    elif config.output.type != "file":
         problems.append(
-            f"output.type: replay writes files, not {config.output.type}: set output to "
+            f"output.type: replay writes files, and rows of batch runs to BigQuery, not rows of a stream to "
+            f"{config.output.type}: set output to "
             '{"type": "file", "format": "json", "path": "out/replayed"}, for example'
         )
     if problems:

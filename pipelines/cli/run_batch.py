@@ -191,10 +191,12 @@ def _flow(
     from pipelines.formats import row_reader_class
 
     named = shards.replay_prefix(output, identity(replayed))
+    order = sink.order() if sink else None
     reader = row_reader_class(plan.config.source.reads)(plan.read)
     read = ReadDeadLetters(replayed, reader, flow.dead_letters_of(plan))
     replaced = tuple(dead_letters.path.rpartition("/")[2] for dead_letters in replayed)
-    target = PublishTarget(plan.run_id, plan.config.name, output, named, plan.config.dead_letters_path, replaced)
+    dead_letters = plan.config.dead_letters_path
+    target = PublishTarget(plan.run_id, plan.config.name, output, named, dead_letters, replaced, order=order)
     return lambda pipeline: flow.connect(pipeline, plan, read, target, sink), named
 
 
@@ -210,9 +212,29 @@ def prepare_sink(plan: Plan, sink: BatchSinkConnector | None, arguments: Any, re
     """
     if sink is None:
         return None
+    code = earlier_account(plan, sink, arguments, reserved, "write them once more")
+    if code is None:
+        sink.check()
+    return code
+
+
+def earlier_account(
+    plan: Plan, sink: BatchSinkConnector, arguments: Any, reserved: Reservation, further: str
+) -> int | None:
+    """Gives the account of an earlier run of the same command that was stopped before it could give it itself.
+
+    Args:
+      plan: what to do.
+      sink: takes over the output.
+      arguments: of the command line, parsed.
+      reserved: the places that the run publishes to.
+      further: what the command does when it is run once more, after "to".
+
+    Returns:
+      The exit code; None if there was no such run.
+    """
     earlier = reserved.unreported(sink.order().fingerprint)
     if earlier is None:
-        sink.check()
         return None
     from pipelines.telemetry.summary import of_earlier_run
 
@@ -220,7 +242,8 @@ def prepare_sink(plan: Plan, sink: BatchSinkConnector | None, arguments: Any, re
     for note in reserved.notes:
         err.print(f"note: {note}")
     dead_letters = shards.pattern(plan.config.dead_letters_path, 1, "jsonl") if earlier.rows_dead_lettered else ""
-    summary = of_earlier_run(earlier, sink.describe(), dead_letters, plan.config.dead_letters.max_fraction)
+    allowed = plan.config.dead_letters.max_fraction
+    summary = of_earlier_run(earlier, sink.describe(), dead_letters, allowed, further)
     code = show(summary, arguments, out)
     reserved.reported()
     return code

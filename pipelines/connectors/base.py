@@ -102,7 +102,9 @@ class SourceConnector(ABC):
 
 
 class BatchSinkConnector(WritablePlace):
-    """Takes over the files of a batch run, all at once. It is made of a plan and its output's config."""
+    """Takes over the files of a batch run, all at once. It is made of a plan and its output's config; that of a replay
+    adds its rows to those that are there.
+    """
 
     @abstractmethod
     def columns(self) -> tuple[OutputColumn, ...]:

@@ -88,10 +88,10 @@ def stream_sink(plan: Plan) -> SinkConnector:
     return found
 
 
-def batch_sink(plan: Plan) -> BatchSinkConnector | None:
-    """Returns the sink that takes over the files of a batch run; None if the output is those files."""
+def batch_sink(plan: Plan, *, is_replay: bool = False) -> BatchSinkConnector | None:
+    """Returns the sink that takes over the files of a batch run, or of a replay; None if the output is those files."""
     place = _BATCH_SINKS.get(plan.config.output.type)
-    return None if place is None else _class(place)(plan, plan.config.output)
+    return None if place is None else _class(place)(plan, plan.config.output, is_replay=is_replay)
 
 
 def delivery(service: str) -> Delivery:

@@ -122,7 +122,7 @@ class Summary:
         return self.dead_letter_fraction > self.max_fraction
 
 
-def of_earlier_run(account: Any, output: str, dead_letters: str, max_fraction: float) -> Summary:
+def of_earlier_run(account: Any, output: str, dead_letters: str, max_fraction: float, further: str) -> Summary:
     """Returns the summary of a run that was stopped before it could give it.
 
     Args:
@@ -130,14 +130,15 @@ def of_earlier_run(account: Any, output: str, dead_letters: str, max_fraction: f
       output: the output in words.
       dead_letters: glob of the dead letters' shards; empty if there are none.
       max_fraction: the largest share of dead letters allowed.
+      further: what the same command does when it is run once more, after "to".
     """
     read, written, dead = account.rows_read, account.rows_written, account.rows_dead_lettered
     fraction = dead / read if read else 0.0
     taken = account.delivered.rows
     lost = () if taken == written else (f"{output} took {taken:,} rows, and {written:,} were written for it",)
     again = (
-        f"run '{account.name}' ({account.run}) of this config over this input was stopped before it could say so, but "
-        f"its rows are in {output}; nothing was done again; to write them once more, run the same command again"
+        f"run '{account.name}' ({account.run}) of this same command was stopped before it could say so, but its rows "
+        f"are in {output}; nothing was done again; to {further}, run the same command again"
     )
     return Summary(
         name=account.name,

@@ -299,6 +299,182 @@ def test_killed_at_each_step_and_run_again(
         assert keys(emulator.rows(f"{table}_{each['step']}")) == as_written(rows, copies[index] + 1), each
 
 
+# Replays -----------------------------------------------------------------------------------------------------------
+
+MEND = '--set=source.defaults={"is_male": "Unknown", ' + json.dumps(ledger.DEFAULTS)[1:]
+
+
+def births_with_bad_ones() -> tuple[list[ledger.Row], list[ledger.Row], list[ledger.Row]]:
+    """Good rows, rows that MEND mends, and rows that it does not."""
+    mended = [{**row, "is_male": None} for row in ledger.births(4, 2, "m")]
+    bad = [{**row, "mother_age": None} for row in ledger.births(3, 3, "b")]
+    return ledger.births(20, 1), mended, bad
+
+
+def attempts(prefix: Path) -> dict[str, int]:
+    return {dead_letter["key"]: dead_letter["attempts"] for dead_letter in ledger.dead_letters(prefix)}
+
+
+@pytest.mark.parametrize(
+    ("method", "write"), [("load", "fail_if_exists"), ("load", "append"), ("load", "truncate"), ("stream", "append")]
+)
+def test_a_replay_appends_to_the_table(
+    command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path, method: str, write: str
+) -> None:
+    """Whatever output.write says: what the run has written stays. What fails again stays a dead letter."""
+    good, mended, bad = births_with_bad_ones()
+    config = config_for(tmp_path, table, good + mended + bad, method=method, write=write)
+    assert command("batch", "--config", config).code == 0
+    dead = tmp_path / "out" / "dead"
+    assert attempts(dead) == {row[ledger.KEY]: 1 for row in mended + bad}
+    # A replay in which no row succeeds delivers nothing, and counts.
+    before = len(rest.seen)
+    result = command("replay", "--config", config, "--json")
+    assert result.code == 0, result
+    assert (result.summary["rows_read"], result.summary["rows_written"]) == (7, 0)
+    assert not [path for method, path, _ in rest.seen[before:] if "upload" in path]
+    assert keys(emulator.rows(table)) == as_written(good)
+    assert attempts(dead) == {row[ledger.KEY]: 2 for row in mended + bad}
+
+    result = command("replay", "--config", config, "--json", MEND)
+    assert result.code == 0, result
+    summary = result.summary
+    assert (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"]) == (7, 4, 3)
+    assert summary["output"] == f"table {DATASET}.{table}"
+    rows = emulator.rows(table)
+    assert keys(rows) == as_written(good + mended)
+    expected = [*good, *({**row, "is_male": "Unknown"} for row in mended)]
+    ledger.assert_predictions(ledger.Books(rows, []), expected)
+    assert attempts(dead) == {row[ledger.KEY]: 3 for row in bad}
+    assert left_in(tmp_path) == {f"{table}.manifest.json"}
+
+    fix = MEND.replace("{", '{"mother_age": 30, ')
+    assert command("replay", "--config", config, fix).code == 0
+    assert keys(emulator.rows(table)) == as_written(good + mended + bad)
+    again = command("replay", "--config", config, "--json", fix)
+    assert (again.code, again.out) == (0, "{}\n")
+    assert "nothing to replay" in again.err
+    assert keys(emulator.rows(table)) == as_written(good + mended + bad)
+
+
+@pytest.mark.parametrize("first", ["0", "3"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_replay_killed_at_each_step_and_run_again(
+    emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path, method: str, first: str
+) -> None:
+    """Each row that is mended is in the table once, beside those of the run, and is no dead letter any more."""
+    good, mended, bad = births_with_bad_ones()
+    config = config_for(tmp_path, table, good + mended + bad, method=method)
+    script = [sys.executable, "-m", "tests.support.bigquery_kills", config, f"{DATASET}.{table}_", first, "5", MEND]
+    done = processes.run(script, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(seen) > 5
+    assert [each["killed"] for each in seen] == [True] * (len(seen) - 1) + [False]
+    completed = ["an earlier run" in each["summary"]["runner"] for each in seen]
+    for each, was_completed in zip(seen, completed, strict=True):
+        assert each["code"] == 0, each
+        summary = each["summary"]
+        # Killed when its account was given, a replay is over, and the same command replays what is left.
+        is_another = each["killed"] and each["reported"] and not was_completed
+        account = (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"])
+        assert account == ((3, 0, 3) if is_another else (7, 4, 3)), each
+        assert keys(emulator.rows(f"{table}_{each['step']}")) == as_written(good + mended), each
+        dead = attempts(tmp_path / "out" / f"dead{each['step']}")
+        assert dead == {row[ledger.KEY]: 3 if is_another else 2 for row in bad}, each
+    assert any(completed)
+
+
+def test_a_replay_is_completed_by_the_same_command(
+    command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BigQuery was away when the replay was to be loaded."""
+
+    def away(*_: object, **__: object) -> Any:
+        raise ConnectionError("nobody there")
+
+    good, mended, bad = births_with_bad_ones()
+    config = config_for(tmp_path, table, good + mended + bad)
+    assert command("batch", "--config", config).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(load_job, "_find", away)
+        result = command("replay", "--config", config, MEND)
+    assert result.code == 1, result
+    assert "run the same command again" in result.errors[0]
+    assert keys(emulator.rows(table)) == as_written(good)
+    result = command("replay", "--config", config, MEND, "--json")
+    assert result.code == 0, result
+    summary = result.summary
+    assert (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"]) == (7, 4, 3)
+    assert "to replay the dead letters that are left, run the same command again" in " ".join(summary["notes"])
+    assert keys(emulator.rows(table)) == as_written(good + mended)
+    assert attempts(tmp_path / "out" / "dead") == {row[ledger.KEY]: 2 for row in bad}
+    result = command("replay", "--config", config, MEND, "--json")
+    assert result.summary["rows_read"] == 3
+    assert keys(emulator.rows(table)) == as_written(good + mended)
+    # The run is over: its command is another run.
+    assert command("batch", "--config", config, "--set", "output.write=append").code == 0
+    assert keys(emulator.rows(table)) == as_written(good, 2) + as_written(mended)
+
+
+def test_a_replay_gives_the_account_that_a_stopped_run_owes(
+    command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path
+) -> None:
+    good, mended, bad = births_with_bad_ones()
+    config = config_for(tmp_path, table, good + mended + bad)
+    assert command("batch", "--config", config).code == 0
+    [left] = (tmp_path / "stage").glob(".*.manifest.json")
+    manifest = json.loads(left.read_text())
+    manifest["delivered"]["is_reported"] = False
+    left.write_text(json.dumps(manifest))
+    result = command("replay", "--config", config, MEND)
+    assert result.code == 0, result
+    assert "was stopped before it gave its account: 27 rows read, 20 written, 7 dead-lettered" in result.err
+    assert keys(emulator.rows(table)) == as_written(good + mended)
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_a_replay_does_without_the_source(
+    command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path, format: str
+) -> None:
+    good, mended, bad = births_with_bad_ones()
+    config = config_for(tmp_path, table, good + mended + bad)
+    source = ledger.write_rows(tmp_path / f"in.{format}", format, good + mended + bad)
+    arguments = ["--config", config, "--set", f"source.format={format}", "--set", f"source.path={source}"]
+    assert command("batch", *arguments).code == 0
+    source.unlink()
+    result = command("replay", *arguments, MEND)
+    assert result.code == 0, result
+    assert keys(emulator.rows(table)) == as_written(good + mended)
+
+
+NOT_REPLAYED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a key of streams": ({"output": {"mode": "exactly_once"}}, ["output.mode", "remove it"]),
+    "a stream": ({"source": {"type": "simulated"}}, ["output.type", "rows of a stream"]),
+    "a table that is gone": ({"output": {"table": f"{DATASET}.gone", "create": False}}, ["there is no table", "gone"]),
+}
+
+
+@pytest.mark.parametrize("what", list(NOT_REPLAYED))
+def test_what_is_not_replayed_into_a_table(
+    command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path, what: str
+) -> None:
+    """Nothing is lost of the dead letters."""
+    changes, wanted = NOT_REPLAYED[what]
+    good, mended, bad = births_with_bad_ones()
+    config = config_for(tmp_path, table, good + mended + bad)
+    assert command("batch", "--config", config).code == 0
+    content = json.loads(Path(config).read_text())
+    content["output"] |= changes.get("output", {})
+    content["source"] = changes.get("source", content["source"])
+    Path(config).write_text(json.dumps(content))
+    result = command("replay", "--config", config)
+    assert result.code == 2, result
+    [line] = result.errors
+    assert [word for word in wanted if word not in line] == []
+    assert attempts(tmp_path / "out" / "dead") == {row[ledger.KEY]: 1 for row in mended + bad}
+
+
 # Faults and mistakes -----------------------------------------------------------------------------------------------
 
 

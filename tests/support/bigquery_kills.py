@@ -1,11 +1,13 @@
 """Kills a command before and after each step of its end, and runs it again.
 
 Run as a process of its own; it forks for each command, so that Beam is imported once. Arguments: path of a config, the
-table's name without its number, and which commands to kill: from step, by step.
+table's name without its number, and which commands to kill: from step, by step. Further arguments, if there are any,
+are those of replays: they are killed, each after a batch run that ends in order.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -19,8 +21,9 @@ import requests
 
 import pipelines.engine.batch
 import pipelines.flows.batch
-import pipelines.formats.csv.reader  # noqa: F401
-from pipelines import batch, storage
+import pipelines.formats.csv.reader
+import pipelines.replay  # noqa: F401
+from pipelines import storage
 from pipelines.connectors.bigquery import write_api
 from pipelines.connectors.files.publishing import commit, manifest
 
@@ -67,7 +70,7 @@ def killed_at(step: int) -> None:
     commit.publish = begin(commit.publish)
 
 
-def run(arguments: list[str], prepare: Callable[[], None]) -> tuple[int, str]:
+def run(module: str, arguments: list[str], prepare: Callable[[], None] = lambda: None) -> tuple[int, str]:
     """Runs a command in a fork; returns its exit code (less than 0 for a signal), and what it printed."""
     read, write = os.pipe()
     child = os.fork()
@@ -77,7 +80,7 @@ def run(arguments: list[str], prepare: Callable[[], None]) -> tuple[int, str]:
         code = 1
         try:
             prepare()
-            code = batch.main(arguments)
+            code = importlib.import_module(f"pipelines.{module}").main(arguments)
             sys.stdout.flush()
         finally:
             os._exit(code)
@@ -91,11 +94,17 @@ def run(arguments: list[str], prepare: Callable[[], None]) -> tuple[int, str]:
 def main() -> None:
     """Kills at each step until the command comes to its end; prints what was seen, one JSON object a line."""
     config, table, first, by = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    of_replays = sys.argv[5:]
+    module = "replay" if of_replays else "batch"
     for step in range(first, 200, by):
         arguments = ["--config", config, "--set", f"output.table={table}{step}", "--json"]
-        code, printed = run(arguments, lambda step=step: killed_at(step))
+        if of_replays:
+            arguments += ["--set", f"dead_letters.path={os.path.dirname(config)}/out/dead{step}"]
+            assert run("batch", arguments)[0] == 0
+            arguments += of_replays
+        code, printed = run(module, arguments, lambda step=step: killed_at(step))
         assert code in (0, -signal.SIGKILL), (step, code)
-        again = run(arguments, lambda: None) if code else (code, printed)
+        again = run(module, arguments) if code else (code, printed)
         # A run whose account was given is over: the next one is a run of its own.
         print(
             json.dumps(

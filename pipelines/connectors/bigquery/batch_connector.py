@@ -6,6 +6,7 @@ import hashlib
 import json
 
 from pipelines.config.bigquery import BigQueryOutput
+from pipelines.config.run import RunConfig
 from pipelines.connectors.base import BatchSinkConnector
 from pipelines.connectors.bigquery import batch_table, tables
 from pipelines.connectors.bigquery.parquet import BigQueryParquetWriter
@@ -16,11 +17,19 @@ from pipelines.plan import OutputColumn, Plan
 
 
 class BigQueryBatchSinkConnector(BatchSinkConnector):
-    """Has BigQuery take over Parquet files as rows of a table."""
+    """Has BigQuery take over Parquet files as rows of a table.
 
-    def __init__(self, plan: Plan, output: BigQueryOutput) -> None:
+    Args:
+      plan: what is run.
+      output: the output of its config.
+      is_replay: whether the rows are those of dead letters: they are appended, whatever `output.write` says, as the
+        table holds what the run has written.
+    """
+
+    def __init__(self, plan: Plan, output: BigQueryOutput, *, is_replay: bool = False) -> None:
         self._plan = plan
-        self._output = output
+        self._output = output.model_copy(update={"write": "append"}) if is_replay else output
+        self._is_replay = is_replay
 
     def check(self) -> None:
         batch_table.check(self._output, tables.table_schema(self.columns(), None))
@@ -37,7 +46,7 @@ class BigQueryBatchSinkConnector(BatchSinkConnector):
         return DeliveryOrder(
             service="bigquery",
             what=self.describe(),
-            fingerprint=fingerprint(self._plan),
+            fingerprint=_of_replays(self._plan.config) if self._is_replay else fingerprint(self._plan),
             settings=settings.model_dump(mode="json"),
             run=self._plan.run_id,
             name=self._plan.config.name,
@@ -49,7 +58,16 @@ class BigQueryBatchSinkConnector(BatchSinkConnector):
 
 def fingerprint(plan: Plan) -> str:
     """Returns a text that is equal for runs of one config over the same input: files, or a table of the same extent."""
-    config = plan.config.model_dump(mode="json", exclude={"schema_"})
     files = sorted((file.path, file.size, file.modified) for file in plan.files)
     extent = None if plan.extent is None else (plan.extent.rows, plan.extent.nbytes)
-    return hashlib.sha256(json.dumps([config, files, extent], sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return _digest(plan.config, files, extent)
+
+
+def _of_replays(config: RunConfig) -> str:
+    """Returns a text that is equal for replays of one config: the dead letters that one has read are gone after it."""
+    return _digest(config, "replay")
+
+
+def _digest(config: RunConfig, *others: object) -> str:
+    found = [config.model_dump(mode="json", exclude={"schema_"}), *others]
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -151,10 +151,16 @@ class Reservation:
         """Returns the manifest of an earlier run of the same config over the same input whose delivery was completed,
         and whose account nobody has given; None if there is none.
         """
+        found = self.left_unreported()
+        is_ours = found is not None and found.delivered is not None and found.delivered.fingerprint == fingerprint
+        return found if is_ours else None
+
+    def left_unreported(self) -> Manifest | None:
+        """Returns the manifest of the last run here, of whatever config, if its delivery was completed and nobody has
+        given its account; else None.
+        """
         found = manifest.read(self.places[0].prefix)
-        if found is None or found.delivered is None or found.delivered.is_reported:
-            return None
-        return found if found.delivered.fingerprint == fingerprint else None
+        return None if found is None or found.delivered is None or found.delivered.is_reported else found
 
     def reported(self) -> None:
         """Notes that the account of the last delivery was given: the next run is a run of its own."""

@@ -136,7 +136,7 @@ class Publish(beam.DoFn):  # type: ignore[misc]
     def _output_part(self, account: Account, written: Sequence[ShardWritten]) -> PrefixCommit:
         """Returns what happens to the output: its shards get names, or a service takes them over."""
         target = self._target
-        if target.order is None:
+        if target.order is None or not written:
             return self._part(account, target.output, target.shards, written, self._writer.extension, ())
         # Nobody waits to give the account of an unattended run.
         reported = bool(target.unattended)
@@ -204,8 +204,8 @@ class Publish(beam.DoFn):  # type: ignore[misc]
 
 
 def _filled(order: DeliveryOrder | None, written: Sequence[ShardWritten]) -> DeliveryOrder | None:
-    """Returns an order with its shards."""
-    if order is None:
+    """Returns an order with its shards; None if nothing is to be delivered, as of a replay whose rows failed again."""
+    if order is None or not written:
         return None
     staged = [StagedShard(name=s.path.rpartition("/")[2], size=s.size, rows=s.rows) for s in written]
     return order.model_copy(update={"shards": tuple(staged)})
