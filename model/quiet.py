@@ -12,6 +12,9 @@ from model import terminal
 from model.imports import uncollected
 from model.secrets import masked
 
+_SAVED: list[int] = []
+"""Where standard error leads while it is swallowed, the outermost first."""
+
 
 @contextlib.contextmanager
 def swallowed_stderr() -> Iterator[None]:
@@ -20,6 +23,7 @@ def swallowed_stderr() -> Iterator[None]:
 
     sys.stderr.flush()
     saved = os.dup(2)
+    _SAVED.append(saved)
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)
         try:
@@ -32,7 +36,14 @@ def swallowed_stderr() -> Iterator[None]:
         finally:
             sys.stderr.flush()
             os.dup2(saved, 2)
+            _SAVED.remove(saved)
             os.close(saved)
+
+
+def give_back_stderr() -> None:
+    """Gives standard error back for the last words of a process that a signal ends while it is swallowed."""
+    if _SAVED:
+        os.dup2(_SAVED[0], 2)
 
 
 @contextmanager

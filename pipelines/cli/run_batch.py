@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from model import terminal
 from model.quiet import quiet_imports
+from model.signals import ended_by_signal
 from pipelines import process_state
 from pipelines.cli import command
 from pipelines.cli.beam_flags import is_dataflow
 from pipelines.config.bigquery import BigQueryOutput
 from pipelines.config.errors import ConfigError
 from pipelines.config.run import RunConfig
-from pipelines.connectors.files.publishing import shards
+from pipelines.connectors.files.publishing import commit, shards
 from pipelines.connectors.files.publishing.reservation import Reservation, in_the_way
 from pipelines.cost.prices import load as load_prices
 from pipelines.engine import job_server
@@ -30,10 +32,25 @@ if TYPE_CHECKING:
     from pipelines.telemetry.summary import Summary
 
 
-def reservation(plan: Plan) -> Reservation:
-    """Returns the places that a plan's run publishes to, to be entered before it is executed."""
+_PUBLISHING_S = 10.0
+"""How long a signal waits for publishing that has begun."""
+
+
+@contextmanager
+def reservation(plan: Plan) -> Iterator[Reservation]:
+    """Holds the places that a plan's run publishes to, while the block executes it; Ctrl-C and SIGTERM give them up."""
     output, dead_letters = places(plan.config)
-    return Reservation(output, dead_letters, plan.run_id, plan.config.name, folder_mode(plan.config))
+    reserved = Reservation(output, dead_letters, plan.run_id, plan.config.name, folder_mode(plan.config))
+    with reserved, ended_by_signal(lambda: _given_up(reserved)):
+        yield reserved
+
+
+def _given_up(reserved: Reservation) -> str:
+    """Removes the temporary files of a run that is stopped; says what became of its output."""
+    commit.refuse_further(_PUBLISHING_S)
+    became = reserved.abandon()
+    reserved.release()
+    return became
 
 
 def execute(

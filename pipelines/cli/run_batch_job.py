@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 _STEPS = ("prepare", "submit", "wait", "join")
+# What a command that is stopped has left for the next one.
+_NOTHING = "nothing was submitted; the same command begins anew"
+_PREPARED = "rows are prepared, and a job may be submitted: the same command looks for it and goes on"
 
 
 def execute(plan: Plan, arguments: Any, flags: list[str], started: float) -> int:
@@ -74,6 +77,7 @@ class JobRun:
         self._folder = folder_of(plan)
         self._report = JobReport(plan, self._folder, arguments, started)
         self._wanted = (arguments.step,) if arguments.step else _STEPS[: 2 if arguments.detach else 4]
+        self._left = _NOTHING
 
     def cancel(self) -> int:
         """Asks the service to end the job."""
@@ -103,8 +107,13 @@ class JobRun:
         # Known before anything is paid.
         run_batch.check_places(self._plan, registry.batch_sink(self._plan))
         self._make_folder()
-        with self._held():
+        with self._held() as held, ended_by_signal(lambda: self._given_up(held)):
             return self._steps()
+
+    def _given_up(self, held: lock.Lock) -> str:
+        """Lets the folder go for the command that comes next; says what is left for it."""
+        held.release()
+        return self._left
 
     def _say_notes(self) -> None:
         for note in self._plan.notes:
@@ -140,6 +149,7 @@ class JobRun:
             prepared = made
         elif "prepare" in self._wanted:
             self._err.print(f"{prepared.instances:,} instances are prepared already: {self._folder.path}")
+        self._left = _PREPARED
         is_all = self._wanted == ("prepare",)
         if is_all:
             line = f"{prepared.instances:,} instances are in {self._folder.instances}"
@@ -213,10 +223,12 @@ class JobRun:
         else:
             assert submitted is not None
             status = steps.look_at(self._config, submitted.resource, service)
+        self._left = steps.left_by(status)
         if "wait" in self._wanted:
-            resource = status.resource
-            with self._timed("wait"), ended_by_signal(lambda: _goes_on(resource)):
-                return steps.wait(self._config, resource, service, self._tell, self._note)
+            with self._timed("wait"):
+                status = steps.wait(self._config, status.resource, service, self._tell, self._note)
+            self._left = steps.left_by(status)
+            return status
         if "join" in self._wanted and not status.state.has_results:
             if status.state.is_final:
                 raise steps.JobEndedError(steps.why_ended(status))
@@ -232,6 +244,7 @@ class JobRun:
             from pipelines.flows import batch as batch_flow
             from pipelines.flows.batch_job import join as join_flow
         process_state.reset()
+        self._left = ""  # of the output, the reservation says what becomes of it
         plan = engine.joined_plan(replace(self._plan, run_id=uuid.uuid4().hex[:8]), prepared)
         # Of the rows' source: an earlier run is known by it, and not by how many instances there are.
         sink = registry.batch_sink(replace(self._plan, run_id=plan.run_id))
@@ -301,7 +314,7 @@ class JobRun:
         return run_batch.checked_options(plan, self._flags, self._err)
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _held(self) -> Iterator[lock.Lock]:
         """Holds the folder: one command at a time prepares, submits, waits and joins."""
         try:
             held = lock.acquire(self._folder.path, lock.Holder.this_process(self._plan.run_id, self._plan.config.name))
@@ -312,7 +325,7 @@ class JobRun:
         except OSError as error:
             raise ConfigError([f"model.folder: {self._folder.path} cannot be locked: {error}"]) from None
         try:
-            yield
+            yield held
         finally:
             held.release()
 
@@ -331,11 +344,3 @@ class JobRun:
 
     def _note(self, line: str) -> None:
         self._err.print(masked(line), highlight=False, soft_wrap=True)
-
-
-def _goes_on(resource: str) -> str:
-    """Says what becomes of a job when Ctrl-C or SIGTERM ends the command."""
-    return (
-        f"the job {resource} goes on: run the same command again to wait for it and to join its results, or with "
-        "--cancel to end it"
-    )

@@ -14,9 +14,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from inference.errors import ENDPOINT_METRICS
-from model.signals import ended_by_signal
 from pipelines.connectors.base import BatchSinkConnector
-from pipelines.connectors.files.publishing import commit, shards
+from pipelines.connectors.files.publishing import shards
 from pipelines.connectors.files.publishing.reservation import Reservation
 from pipelines.cost.prices import Prices
 from pipelines.engine import dataflow, runners
@@ -29,9 +28,6 @@ from pipelines.planning import model as models
 from pipelines.telemetry.latency import LATENCIES, stages_of
 from pipelines.telemetry.summary import Summary
 from pipelines.telemetry.tally import LiveProgress
-
-_PUBLISHING_S = 10.0
-"""How long a signal waits for publishing that has begun."""
 
 
 def run(
@@ -68,7 +64,6 @@ def run(
         begun = time.monotonic()
         try:
             with (
-                ended_by_signal(lambda: _given_up(reserved)),
                 LiveProgress(console, plan.nbytes),
                 models.loaded_ahead(plan.model, is_here(options)),
             ):
@@ -85,14 +80,6 @@ def _with_cost(summary: Summary, result: Any, prices: Prices | None) -> Summary:
     """Returns the summary of a job of Dataflow with its id and cost."""
     cost = None if prices is None else dataflow.job_cost(result, prices)
     return replace(summary, job=str(result.job_id()), cost=cost)
-
-
-def _given_up(reserved: Reservation) -> str:
-    """Removes the temporary files of a run that is stopped; says what became of its output."""
-    commit.refuse_further(_PUBLISHING_S)
-    became = reserved.abandon()
-    reserved.release()
-    return became
 
 
 def _summary(

@@ -12,7 +12,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from inference.job.result_lines import ResultForm
 from inference.job.service import JobStatus
-from model.signals import ended_by_signal
 from pipelines import storage
 from pipelines.connectors.batch_job import results
 from pipelines.connectors.batch_job.folder import JobFolder, Prepared
@@ -44,11 +43,7 @@ def prepare(plan: Plan, options: PipelineOptions, folder: JobFolder, request: Re
     folder.clear_prepared()
     folder.make_parts(plan.run_id)
     limit = batch_flow.limit_of(plan)
-    with (
-        said_once(),
-        runners.started(options) as ready,
-        ended_by_signal(lambda: "nothing was submitted; the same command begins anew"),
-    ):
+    with said_once(), runners.started(options) as ready:
         pipeline = make_pipeline(ready)
         prepare_flow.build(pipeline, plan, folder, limit, request)
         try:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cli import command as cli
 from pipelines.formats.base import Split
 from pipelines.formats.csv.reader import CsvReader
 from pipelines.rows.origin import Block, RejectedRow
@@ -108,6 +109,33 @@ def test_a_stopped_run_tidies_up(tmp_path: Path, large: Path, number: signal.Sig
         *("p-00000-of-00001.csv", ".p.manifest.json"),
         *("dead-00000-of-00001.jsonl", ".dead.manifest.json"),
     }
+
+
+def test_a_run_that_is_stopped_while_it_loads(tmp_path: Path, large: Path) -> None:
+    process = start("batch", "--config", prepare(tmp_path, large))
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    while "loading Beam and TensorFlow" not in said:
+        said = process.stderr.readline()
+        assert said
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.split() == ["stopped:", "nothing", "was", "published"]
+    assert_old_output(tmp_path)
+    assert not list((tmp_path / "out").glob(".*.lock"))
+
+
+def test_a_command_that_is_stopped_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped() -> int:
+        raise KeyboardInterrupt
+
+    try:
+        code = cli.guarded(stopped)
+    except KeyboardInterrupt:
+        pytest.fail("it ends with a traceback")
+    assert code == 130
+    assert capsys.readouterr().err.split() == ["stopped"]
 
 
 def test_killed_while_publishing(command: Command, tmp_path: Path) -> None:

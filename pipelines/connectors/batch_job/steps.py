@@ -179,6 +179,16 @@ def why_ended(status: JobStatus) -> str:
     )
 
 
+def left_by(status: JobStatus) -> str:
+    """Says what becomes of a job when Ctrl-C or SIGTERM ends the command."""
+    if status.state.is_final:
+        return f"the job {status.resource} has ended: run the same command again to join its results"
+    return (
+        f"the job {status.resource} goes on: run the same command again to wait for it and to join its results, or "
+        "with --cancel to end it"
+    )
+
+
 def address_of(path: str) -> str:
     """Returns a path as the service is told it."""
     if storage.is_remote(path):

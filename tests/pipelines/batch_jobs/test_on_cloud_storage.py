@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,3 +54,37 @@ def test_a_job_on_cloud_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not [name for name in names if "/sorted-" in name or "/unfinished/" in name]
     [line] = [line for line in refused.splitlines() if line.startswith("error: ")]
     assert "nobody" in line
+
+
+def test_a_command_that_is_stopped_leaves_the_folder_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever does what it says at its end is not refused until its lease is over."""
+    file = write_rows(tmp_path / "in.csv", "csv", births(30, 62))
+    with cloud_storage(tmp_path) as storage:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
+        with job_server(tmp_path, run_s=600) as server:
+            config = config_of(tmp_path, file, {**server.model(tmp_path), "folder": "gs://bucket/jobs"})
+            command = [sys.executable, "-m", "pipelines.batch", "--config", config]
+            process = processes.start(command, cwd=ROOT, env=storage.env, stderr=subprocess.PIPE, text=True)
+            assert process.stderr is not None
+            said = [process.stderr.readline()]
+            while "step wait" not in said[-1]:
+                said.append(process.stderr.readline())
+                assert said[-1], said
+            assert [name for name in storage.names("jobs/") if "/.lock-" in name]
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate()
+            assert process.returncode == 130
+            assert "goes on: run the same command again" in err
+            assert not [name for name in storage.names("jobs/") if "/.lock-" in name]
+            again = processes.run(
+                [*command, "--step", "wait", "--set=model.deadline_s=0.3"],
+                cwd=ROOT,
+                env=storage.env,
+                capture_output=True,
+                text=True,
+            )
+            assert again.returncode == 1
+            assert "did not end within 0.3 s" in again.stderr
+            assert len(server.jobs()) == 1

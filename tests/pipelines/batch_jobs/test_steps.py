@@ -268,6 +268,31 @@ def test_a_signal_while_waiting_leaves_the_job(command: Command, tmp_path: Path,
         assert job["state"] == "JOB_STATE_RUNNING"
 
 
+@pytest.mark.parametrize("when", ["loading Beam", "step prepare", "instances, ", "is submitted", "step join"])
+def test_a_signal_at_any_time_says_how_to_go_on(command: Command, tmp_path: Path, when: str) -> None:
+    file = write_rows(tmp_path / "in.csv", "csv", births(500, 40))
+    with job_server(tmp_path) as server:
+        config = config_of(tmp_path, file, server.model(tmp_path))
+        process = start("batch", "--config", config)
+        assert process.stderr is not None
+        said = ""
+        while when not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate()
+        assert process.returncode == 130, rest
+        assert "Traceback" not in said + rest
+        [stopped] = [line for line in rest.splitlines() if line.startswith("stopped: ")]
+        assert "the same command" in stopped or "nothing was published" in stopped
+        assert not [path for place in ("jobs", "out") for path in (tmp_path / place).rglob(".*") if path.is_file()]
+        result = command("batch", "--config", config, "--json")
+        assert result.code == 0, result
+        assert result.summary["rows_written"] == 500
+        assert len(server.jobs()) == 1
+
+
 @pytest.mark.parametrize(
     ("place", "parts", "said"),
     [
