@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model import terminal
 from model.version import add_version
@@ -16,15 +16,20 @@ from pipelines import storage
 from pipelines.cli import command
 from pipelines.config import home
 
+if TYPE_CHECKING:
+    from pipelines.planning.found_source import FoundSource
+
 _DESCRIPTION = """\
-Looks at a SavedModel and at data, and writes a config that fits both: the format by the file's name or its content,
-delimiter and encoding of text, each input of the model to the column that is named like it, an input that takes a
-vector to the columns that are left if there are as many, the key to a column that identifies rows. It says what it
-assumed. If an input is left without a column it says so and writes nothing, unless --force is given.
+Looks at a SavedModel and at files, or a table of BigQuery, and writes a config that fits both: of files the format by
+name or content, delimiter and encoding of text; each input of the model to the column that is named like it, an input
+that takes a vector to the columns that are left if there are as many, the key to a column that identifies rows. It says
+what it assumed. If an input is left without a column it says so and writes nothing, unless --force is given.
 
 exit codes: 0 the config is there, 2 something is wrong or left to decide
 
-example: python -m pipelines.init --model exports/mymodel --source 'data/*.parquet' --output configs/mine.json"""
+examples:
+  python -m pipelines.init --model exports/mymodel --source 'data/*.parquet' --output configs/mine.json
+  python -m pipelines.init --model exports/mymodel --source bigquery:my-project.births.all --output configs/mine.json"""
 
 _FORMATS = ("avro", "bytes", "csv", "json", "orc", "parquet", "text", "tfrecord")
 
@@ -40,9 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", required=True, metavar="PATH", help="folder of the SavedModel")
-    parser.add_argument("--source", required=True, metavar="FILE", help="a file, glob or folder of data")
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="SOURCE",
+        help="a file, glob or folder of data, or bigquery:<project>.<dataset>.<table>",
+    )
     parser.add_argument("--signature", help="which signature to call (serving_default, or the only one)")
-    parser.add_argument("--format", choices=_FORMATS, help="by default from the file's name and content")
+    parser.add_argument("--format", choices=_FORMATS, help="of files; by default from their name and content")
     parser.add_argument("--output", default="-", metavar="FILE", help="where to write the config (standard output)")
     parser.add_argument(
         "--force", action="store_true", help="replace a config that exists, and write one that lacks inputs"
@@ -59,13 +69,17 @@ def _init(arguments: Any) -> int:
     from model.errors import ModelError
     from model.signature import read_signature
     from pipelines.config.errors import ConfigError
-    from pipelines.connectors.files import source_files
-    from pipelines.formats import FormatError, detection
-    from pipelines.planning import fed_inputs, stores
-    from pipelines.planning.first_rows import first_rows
+    from pipelines.formats import detection
+    from pipelines.planning import fed_inputs, found_source
 
     output, model = home.expanded(arguments.output), home.expanded(arguments.model)
-    for option, path in (("--model", model), ("--source", home.expanded(arguments.source)), ("--output", output)):
+    is_table = arguments.source.startswith(found_source.TABLE)
+    if is_table and arguments.format:
+        raise ConfigError(["--format: is for files; a table's columns have their types: remove it"])
+    paths = {"--model": model, "--output": output}
+    if not is_table:
+        paths["--source"] = home.expanded(arguments.source)
+    for option, path in paths.items():
         try:
             storage.look_at_store(path)
         except OSError as error:
@@ -81,30 +95,17 @@ def _init(arguments: Any) -> int:
     problem = rows.problem(signature)
     if problem is not None:
         raise ConfigError([f"--signature: {problem}"])
-    source = source_files.find([home.expanded(arguments.source)])
-    found = source.files
-    if not found:
-        raise ConfigError([problem.replace("source.path:", "--source:") for problem in source.problems])
-    refusals = stores.unreadable(found, "--source")
-    if refusals:
-        raise ConfigError(refusals)
-    try:
-        detected = detection.look_at(found[0].path, arguments.format)
-        sample, columns = first_rows(found, lambda path: detection.sample(path, detected, signature), detected.format)
-    except (FormatError, OSError) as error:
-        format = arguments.format or detection.format_of(found[0].path) or ""
-        said = fed_inputs.hints(format, found[:1])
-        raise ConfigError(
-            [f"--source: {line.removeprefix('source.path: ')}" for line in said or [str(error)]]
-        ) from None
-    sample = detection.with_points(sample, detected)
-    config, notes, missing = propose(signature, sample, columns, detected.format, arguments)
+    if is_table:
+        found = found_source.of_table(arguments.source)
+    else:
+        found = found_source.of_files(arguments.source, arguments.format, signature)
+    config, notes, missing = propose(signature, found, arguments.model)
     if version is not None:
         config["model"]["version"] = version
         notes.append(f"assumed: of the versions in {model} the newest (model.version)")
-    notes = detection.complete(config, detected) + notes
+    notes = detection.complete(config, found.detected) + notes
     if missing:
-        missing += fed_inputs.hints(detected.format, found[:1])
+        missing += fed_inputs.hints(found.detected.format, found.files[:1])
         if not arguments.force:
             for note in notes:
                 terminal.print_line(note, stderr=True)
@@ -148,17 +149,13 @@ def _version_of(model: str) -> str | None:
     return "latest" if latest_version(entry.name for entry in os.scandir(model) if entry.is_dir()) else None
 
 
-def propose(
-    signature: Any, sample: Any, of_files: Any, format: str, arguments: Any
-) -> tuple[dict[str, Any], list[str], list[str]]:
+def propose(signature: Any, data: FoundSource, model: str) -> tuple[dict[str, Any], list[str], list[str]]:
     """Returns a config, what was assumed for it, and what it lacks, one line each.
 
     Args:
       signature: of the model.
-      sample: rows of the source.
-      of_files: the columns of its files, see `pipelines.planning.source_columns`.
-      format: of the files.
-      arguments: of the command line, parsed.
+      data: the source, as it was found.
+      model: path of the model.
     """
     import pyarrow as pa
 
@@ -167,6 +164,7 @@ def propose(
     from pipelines.planning import fed_inputs, source_columns
     from pipelines.planning.proposal import Proposal, propose_columns
 
+    sample, format = data.sample, data.detected.format
     schema = sample.schema
     if format == "tfrecord" and signature.examples_input:
         schema = schema.append(pa.field(signature.examples_input, pa.binary()))
@@ -185,10 +183,10 @@ def propose(
         missing += error.problems
     columns, key = found.columns, "path" if format == "bytes" else found.key
     notes = list(found.notes)
-    name = _name_of(arguments.model)
-    stem = re.sub(r"[^a-zA-Z0-9]+", "-", os.path.basename(arguments.source.rstrip("/")).split(".")[0]).strip("-")
+    name = _name_of(model)
+    stem = re.sub(r"[^a-zA-Z0-9]+", "-", data.name).strip("-")
     place = f"out/{name}-{stem}" if stem else f"out/{name}"
-    source: dict[str, Any] = {"type": "file", "format": format, "path": arguments.source, "key": key}
+    source: dict[str, Any] = {**data.config, "key": key}
     source.update({"columns": columns} if columns else {})
     output: dict[str, Any] = {"type": "file", "format": format, "path": place}
     if key is not None:
@@ -197,16 +195,17 @@ def propose(
         output["columns"] = ["*"]
         notes.append("no column identifies a row: all of them are written beside the outputs (output.columns)")
     else:
-        notes.append("no column identifies a row: keys are <file>:<offset>")
-    notes += source_columns.notes_on(of_files, format)
-    if binding is not None:
-        passed = sample.schema.names if "columns" in output else []
-        notes += source_columns.differences(of_files, binding, key, passed, format).notes
+        notes.append(f"no column identifies a row: keys are {data.default_keys}")
+    if data.columns is not None:
+        notes += source_columns.notes_on(data.columns, format)
+        if binding is not None:
+            passed = sample.schema.names if "columns" in output else []
+            notes += source_columns.differences(data.columns, binding, key, passed, format).notes
     config = {
         "$schema": "schema.json",
         "name": name,
         "source": {field: value for field, value in source.items() if value is not None},
-        "model": {"type": "saved_model", "path": arguments.model, "signature": signature.name},
+        "model": {"type": "saved_model", "path": model, "signature": signature.name},
         "batching": {"max_rows": 16384, "max_wait_ms": 50},
         "output": output,
         "dead_letters": {"path": f"{place}-dead_letters", "max_fraction": 0.01},

@@ -54,7 +54,8 @@ DELIMITERS = ",;\t|"
 _FILES_AT_ONCE = 32
 """Files that are given to a model at a time: decoded images are large."""
 
-_SAMPLE_ROWS = 1000
+SAMPLE_ROWS = 1000
+"""First rows that a proposal is made of."""
 _ROWS = 200
 """Rows by which a delimiter is found."""
 _MOST_ODD = 0.1
@@ -151,7 +152,7 @@ def sample(path: str, found: Detected, signature: Signature) -> pa.RecordBatch:
     reads = found.format
     if reads == "tfrecord":
         try:
-            batch = reader_class(reads).sample(path, found.options, _SAMPLE_ROWS)
+            batch = reader_class(reads).sample(path, found.options, SAMPLE_ROWS)
             wanted = set(content.fed(signature, "tfrecord_raw"))
             parses = signature.examples_input is not None
             if parses or len(signature.inputs) > 1 or not wanted or wanted <= set(batch.schema.names):
@@ -162,7 +163,7 @@ def sample(path: str, found: Detected, signature: Signature) -> pa.RecordBatch:
         if "record" not in found.options:
             found.notes.append("assumed: the model takes whole records (source.record)")
         reads, found.options["record"] = "tfrecord_raw", "raw"
-    batch = reader_class(reads).sample(path, found.options, _SAMPLE_ROWS)
+    batch = reader_class(reads).sample(path, found.options, SAMPLE_ROWS)
     names = {column: name for name, column in content.fed(signature, reads).items()}
     return batch.rename_columns([names.get(name, name) for name in batch.schema.names])
 

@@ -149,7 +149,7 @@ def _only(
         # As many as the model takes, but one of them is likely to be none of its inputs.
         return False
     _take(spec, columns, left, found)
-    order = "in the order of the file" if ordered else "in the order of their names"
+    order = "in the order of the source" if ordered else "in the order of their names"
     out = f", without {_names(aside)}, which by its name is no input" if columns is without and aside else ""
     found.notes.append(
         f"assumed: input '{spec.name}' is the {len(columns)} columns that are left with such values, {order}: "
@@ -169,13 +169,17 @@ def _fits_lists(spec: TensorSpec, values: pa.Array) -> bool:
     type = arrow_type(spec.dtype)
     if type is None:
         return False
+    is_empty = not len(values)
     values = values.drop_null()
     if not is_list(values.type):
         if not pa.types.is_string(values.type) or not len(values):
             return False
         return bool(pc.all(pc.match_substring_regex(values, r"^\s*\[")).as_py())
-    if describe(leaf_of(values.type), type) is None or not len(values):
+    if describe(leaf_of(values.type), type) is None:
         return False
+    if not len(values):
+        # Of no row, the type alone has to tell.
+        return is_empty
     sizes = shapes.row_sizes(spec)
     if spec.shape is None or spec.kind != "dense" or is_list(values.type.value_type):
         return True
@@ -188,7 +192,11 @@ def _fits_lists(spec: TensorSpec, values: pa.Array) -> bool:
 def _fits_values(spec: TensorSpec, values: pa.Array) -> bool:
     """Whether each value of a column of a sample is one that an input takes."""
     type = arrow_type(spec.dtype)
-    if type is None or is_list(values.type) or values.null_count == len(values) or describe(values.type, type) is None:
+    if type is None or is_list(values.type) or describe(values.type, type) is None:
+        return False
+    if not len(values):
+        return not pa.types.is_null(values.type) and is_text(values.type) == is_text(type)
+    if values.null_count == len(values):
         return False
     if is_text(type):
         return is_text(values.type)

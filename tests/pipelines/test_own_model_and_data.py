@@ -187,7 +187,7 @@ ROW_IDS = "id,a,b,c,d,target\nq1,1,2,3,4,0\nq2,5,6,7,8,1\n"
 PROPOSED: dict[str, tuple[str, str, str, Any, list[str]]] = {
     "as many columns of numbers as the input has values": (
         "in.csv", f"{IRIS},species\n1,2,3,4,a\n5,6,7,8,b\n", "vector",
-        {"features": IRIS.split(",")}, ["the 4 columns", "in the order of the file", IRIS.replace(",", ", ")],
+        {"features": IRIS.split(",")}, ["the 4 columns", "in the order of the source", IRIS.replace(",", ", ")],
     ),
     "one more, which is named like a label": (
         "in.csv", ROW_IDS, "vector", {"features": [*"abcd"]}, ["without target", "'id' identifies a row"],

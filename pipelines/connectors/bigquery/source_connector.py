@@ -68,10 +68,19 @@ class BigQuerySourceConnector(BoundedSourceConnector):
         return ReadBigQuery(self._source, plan.read.columns.names, job, plan.extent or Extent(0, 0))
 
     def sample(self, plan: Plan, rows: int) -> Iterator[tuple[str, Block | RejectedRow]]:
-        source, columns = self._source, plan.read.columns.names
+        for block in self.first_rows(plan.read.columns.names, rows):
+            yield str(self._source.table), block
+
+    def first_rows(self, columns: list[str], rows: int) -> Iterator[Block]:
+        """Yields the first rows of a table; none of a view or query, whose rows cost what the query costs.
+
+        Args:
+          columns: the columns to read, fields of structs by their dotted names.
+          rows: how many, about.
+        """
+        source = self._source
         table = self._rest("source.table", self._table) if source.table else None
         if table is None or table.table_type not in queries.READABLE_TABLES:
-            # Its rows cost what the query costs.
             return
         session = self._storage(1, columns)
         with read_api.connected() as transport:
@@ -79,7 +88,7 @@ class BigQuerySourceConnector(BoundedSourceConnector):
                 for answer in read_api.read(transport, stream):
                     batch = flattened(answer.batch.slice(0, rows), columns)
                     rows -= batch.num_rows
-                    yield str(source.table), Block(BigQueryOrigin(f"{source.table}/0", answer.offset, batch), batch)
+                    yield Block(BigQueryOrigin(f"{source.table}/0", answer.offset, batch), batch)
                     if rows <= 0:
                         return
 

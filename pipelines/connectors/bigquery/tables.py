@@ -148,7 +148,10 @@ def source_client(source: BigQuerySource) -> Any:
         if "Project was not passed" not in str(error):
             raise
         raise ConfigError(
-            ["source.project: the credentials name no project that reads and pays; set source.project"]
+            [
+                "source.project: the credentials name no project that reads and pays; name one in a config with "
+                "source.project, or in the environment variable GOOGLE_CLOUD_PROJECT"
+            ]
         ) from None
 
 
