@@ -13,7 +13,9 @@ from pipelines.cli.beam_flags import beam_flags, has_other_processes, is_set, is
 
 if TYPE_CHECKING:
     from pipelines.config.run import RunConfig
+    from pipelines.connectors.base import BatchSinkConnector
     from pipelines.connectors.files.publishing.reservation import Reservation
+    from pipelines.plan import Plan
     from pipelines.storage import FileInfo
 
 _DESCRIPTION = """\
@@ -72,7 +74,7 @@ def _replay(arguments: Any, flags: list[str], started: float) -> int:
         if not dead_letters:
             return _nothing(arguments, config, reserved.notes)
         if sink is not None and not dry_run:
-            sink.check()
+            _check(sink, plan)
             reserved.notes += _accounts_due(reserved)
         plan = replace(plan, files=tuple(dead_letters))
         held = None if dry_run else reserved
@@ -88,6 +90,20 @@ def _dead_letters(config: RunConfig) -> list[FileInfo]:
     prefix = config.dead_letters_path
     rolled = [found for path in rolling.published(prefix, "jsonl") for found in storage.match(path)]
     return [*shards.published(prefix, ("jsonl",)), *rolled]
+
+
+def _check(sink: BatchSinkConnector, plan: Plan) -> None:
+    """Raises ConfigError if a service would refuse the output, after the plan's notes: that the source is gone may be
+    why.
+    """
+    from pipelines.config.errors import ConfigError
+
+    try:
+        sink.check()
+    except ConfigError:
+        for note in plan.notes:
+            terminal.print_line(f"note: {note}", stderr=True)
+        raise
 
 
 def _accounts_due(reserved: Reservation) -> list[str]:

@@ -304,6 +304,22 @@ def test_killed_at_each_step_and_run_again(
 MEND = '--set=source.defaults={"is_male": "Unknown", ' + json.dumps(ledger.DEFAULTS)[1:]
 
 
+def failing(reasons: list[tuple[str, str]]) -> Any:
+    """Lets a load job fail for each reason, which is taken off the list: (reason, message)."""
+
+    def fail(method: str, path: str, body: bytes) -> Any:
+        if method != "PUT" or not reasons:
+            return None
+        reason, message = reasons.pop(0)
+        job = {"jobId": f"any-{len(reasons)}", "projectId": "test-project", "location": "US"}
+        error = {"reason": reason, "message": message}
+        status = {"state": "DONE", "errorResult": error, "errors": [error]}
+        load = {"destinationTable": {"projectId": "p", "datasetId": "d", "tableId": "t"}, "sourceFormat": "PARQUET"}
+        return 200, {"jobReference": job, "status": status, "configuration": {"jobType": "LOAD", "load": load}}
+
+    return fail
+
+
 def births_with_bad_ones() -> tuple[list[ledger.Row], list[ledger.Row], list[ledger.Row]]:
     """Good rows, rows that MEND mends, and rows that it does not."""
     mended = [{**row, "is_male": None} for row in ledger.births(4, 2, "m")]
@@ -417,6 +433,24 @@ def test_a_replay_is_completed_by_the_same_command(
     assert keys(emulator.rows(table)) == as_written(good, 2) + as_written(mended)
 
 
+def test_a_replay_that_is_refused_leaves_the_dead_letters(
+    command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path
+) -> None:
+    good, mended, bad = births_with_bad_ones()
+    config = config_for(tmp_path, table, good + mended + bad)
+    assert command("batch", "--config", config).code == 0
+    rest.refuse = failing([("invalid", "the shard is bad")])
+    result = command("replay", "--config", config, MEND)
+    assert result.code == 1, result
+    [line] = result.errors
+    assert "the shard is bad" in line
+    assert "nothing was published" in line
+    assert keys(emulator.rows(table)) == as_written(good)
+    assert attempts(tmp_path / "out" / "dead") == {row[ledger.KEY]: 1 for row in mended + bad}
+    assert command("replay", "--config", config, MEND).code == 0
+    assert keys(emulator.rows(table)) == as_written(good + mended)
+
+
 def test_a_replay_gives_the_account_that_a_stopped_run_owes(
     command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path
 ) -> None:
@@ -446,6 +480,29 @@ def test_a_replay_does_without_the_source(
     result = command("replay", *arguments, MEND)
     assert result.code == 0, result
     assert keys(emulator.rows(table)) == as_written(good + mended)
+
+
+def test_a_source_that_is_gone_is_told_where_the_table_has_other_types(
+    command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path
+) -> None:
+    """What is only written is presumed to be text. Nothing is lost: the replay follows when the source is back."""
+    rows = [{**row, "number": n, "is_male": row["is_male"] if n else None} for n, row in enumerate(ledger.births(5, 1))]
+    names = [*ledger.TEXTS, *ledger.NUMBERS, ledger.KEY, "number"]
+    content = pa.Table.from_pylist([{name: row[name] for name in names} for row in rows])
+    config = config_for(tmp_path, table, [], columns=[ledger.KEY, "number", "predictions"])
+    source = tmp_path / "in.parquet"
+    arguments = ["--config", config, "--set", "source.format=parquet", "--set", f"source.path={source}"]
+    pq.write_table(content, source)
+    assert command("batch", *arguments).code == 0
+    source.unlink()
+    result = command("replay", *arguments, MEND)
+    assert result.code == 2, result
+    assert "the source cannot be read any more; its columns are presumed" in result.err
+    [line] = result.errors
+    assert f"'number' is STRING, but in {DATASET}.{table} it is INT64" in line
+    pq.write_table(content, source)
+    assert command("replay", *arguments, MEND).code == 0
+    assert sorted(row["number"] for row in emulator.rows(table)) == [0, 1, 2, 3, 4]
 
 
 NOT_REPLAYED: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -503,18 +560,7 @@ def test_a_job_that_fails_loads_nothing_and_another_one_may(
     monkeypatch.setattr(load_job, "_AGAIN_AFTER_S", 0.0)
     failures = [("backendError", "try later"), ("invalid", "the shard is bad")]
     reasons = list(failures)
-
-    def fail(method: str, path: str, body: bytes) -> Any:
-        if method != "PUT" or not reasons:
-            return None
-        reason, message = reasons.pop(0)
-        job = {"jobId": f"any-{len(reasons)}", "projectId": "test-project", "location": "US"}
-        error = {"reason": reason, "message": message}
-        status = {"state": "DONE", "errorResult": error, "errors": [error]}
-        load = {"destinationTable": {"projectId": "p", "datasetId": "d", "tableId": "t"}, "sourceFormat": "PARQUET"}
-        return 200, {"jobReference": job, "status": status, "configuration": {"jobType": "LOAD", "load": load}}
-
-    rest.refuse = fail
+    rest.refuse = failing(reasons)
     rows = ledger.births(30, 1)
     config = config_for(tmp_path, table, rows, write="append")
     result = command("batch", "--config", config)

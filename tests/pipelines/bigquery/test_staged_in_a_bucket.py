@@ -66,9 +66,9 @@ def config_for(folder: Path, table: str, rows: list[ledger.Row]) -> str:
     return str(path)
 
 
-def start(config: str, hosts: dict[str, str]) -> subprocess.Popen[str]:
+def start(config: str, hosts: dict[str, str], module: str = "batch", *arguments: str) -> subprocess.Popen[str]:
     return processes.start(
-        [sys.executable, "-m", "pipelines.batch", "--config", config, "--json"],
+        [sys.executable, "-m", f"pipelines.{module}", "--config", config, "--json", *arguments],
         cwd=ROOT,
         env=hosts,
         stdout=subprocess.PIPE,
@@ -98,6 +98,26 @@ def test_the_job_loads_the_shards_from_the_bucket_and_they_are_removed(
     [loaded] = [uris for uris in (loads(*request) for request in rest.seen) if uris]
     assert all(uri.startswith(f"gs://bucket/{STAGE}staged") and uri.endswith(".parquet") for uri in loaded)
     assert [name for name in bucket.names(f"{STAGE}staged") if not name.endswith(".manifest.json")] == []
+
+
+def test_replayed_rows_are_loaded_from_the_bucket(
+    emulator: Emulator, bucket: StorageEmulator, rest: RestProxy, tmp_path: Path
+) -> None:
+    """The dead letters are in the bucket, too: beside the staged files, as by default."""
+    good, bad = ledger.births(20, 1), [{**row, "is_male": None} for row in ledger.births(3, 2, "x")]
+    config = config_for(tmp_path, "replayed", good + bad)
+    hosts = hosts_of(emulator, bucket, rest)
+    dead = '--set=dead_letters={"max_fraction": 1}'
+    mend = f"--set=source.defaults={json.dumps({**ledger.DEFAULTS, 'is_male': 'Unknown'})}"
+    for module, more, account in (("batch", [], (23, 20, 3)), ("replay", [mend], (3, 3, 0))):
+        process = start(config, hosts, module, dead, *more)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        summary = json.loads(out)
+        assert (summary["rows_read"], summary["rows_written"], summary["rows_dead_lettered"]) == account
+    assert keys(emulator, "replayed") == Counter(row[ledger.KEY] for row in good + bad)
+    assert len([uris for uris in (loads(*request) for request in rest.seen) if uris]) == 2
+    assert [name for name in bucket.names(f"{STAGE}replayed") if not name.endswith(".manifest.json")] == []
 
 
 @pytest.mark.parametrize("when", ["before the job", "after it"])
