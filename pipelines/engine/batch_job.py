@@ -11,7 +11,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from inference.job.result_lines import ResultForm
-from inference.job.service import JobStatus
+from inference.job.service import JobState, JobStatus
 from pipelines import storage
 from pipelines.connectors.batch_job import results
 from pipelines.connectors.batch_job.folder import JobFolder, Prepared
@@ -25,6 +25,9 @@ from pipelines.flows.batch_job import join as join_flow
 from pipelines.flows.batch_job import prepare as prepare_flow
 from pipelines.plan import Extent, Plan
 from pipelines.telemetry.tally import LiveProgress
+
+
+_OR_RESUBMIT = "or run the same command with --resubmit, which submits a new job over the same instances"
 
 
 def prepare(plan: Plan, options: PipelineOptions, folder: JobFolder, request: RequestMaker, console: Any) -> Prepared:
@@ -86,13 +89,27 @@ def make_join(
     if not found.results and status.succeeded != 0:
         raise JobEndedError(
             f"the job {status.resource} is {status.said}, and there are no files of results in {where}; put them back, "
-            "or run the same command with --resubmit, which submits a new job over the same instances"
+            f"{_OR_RESUBMIT}"
         )
+    gone = results.gone(found.results) if status.state is JobState.SUCCEEDED else []
+    if gone:
+        more = f" and {len(gone) - 1:,} more files of results are" if gone[1:] else " is"
+        raise JobEndedError(f"{gone[0]}{more} gone, of the job {status.resource}; put back what is gone, {_OR_RESUBMIT}")
+    return join_flow.Join(folder, prepared, results.pieces(found.results), form, _missing(found, where, prepared, status), status.model_version)
+
+
+def _missing(found: results.ResultFiles, where: str, prepared: Prepared, status: JobStatus) -> str:
+    """Says of a row that it has no result, and what the job tells of that."""
     said = results.what_went_wrong(found.errors) or list(status.partial_failures[:3])
-    missing = "the job gave no result for this row" + (
-        f"; it says of rows that failed: {'; '.join(said)}" if said else ""
-    )
-    return join_flow.Join(folder, prepared, results.pieces(found.results), form, missing[:500], status.model_version)
+    missing = "the job gave no result for this row"
+    if said:
+        missing += f"; it says of rows that failed: {'; '.join(said)}"
+    elif (status.succeeded or 0) >= prepared.instances:
+        missing += (
+            f", and says that it predicted all {prepared.instances:,}: look whether the files of results in {where} "
+            "are whole, put back what is lost, and run the same command again"
+        )
+    return missing[:500]
 
 
 def _require_rows(folder: JobFolder, prepared: Prepared) -> None:

@@ -15,6 +15,7 @@ from pipelines.formats.text_blocks import line_cuts
 from pipelines.storage import FileInfo
 
 _RESULTS = re.compile(r"prediction\.results-\d+-of-\d+|predictions_\d+\.jsonl")
+_OF_HOW_MANY = re.compile(r"(.*-)(\d+)-of-(\d+)")
 _ERRORS = re.compile(r"prediction\.errors_stats-\d+-of-\d+|errors_\d+\.jsonl")
 PIECE_BYTES = 32 << 20
 """Bytes of a result file that are sorted at a time."""
@@ -22,6 +23,7 @@ _BLOCK_BYTES = 4 << 20
 _MOST_LINE_BYTES = 256 << 20
 _MOST_ERROR_BYTES = 16 << 20
 _MOST_KINDS = 1_000
+_MOST_FILES = 100_000
 _SHOWN = 3
 
 
@@ -65,6 +67,20 @@ def find(folder: str) -> ResultFiles:
         tuple(file for file, name in named if _RESULTS.fullmatch(name)),
         tuple(file for file, name in named if _ERRORS.fullmatch(name)),
     )
+
+
+def gone(files: tuple[FileInfo, ...]) -> list[str]:
+    """Lists the files that are not there, though the names of others say that they were written."""
+    named = filter(None, (_OF_HOW_MANY.fullmatch(file.path) for file in files))
+    there: dict[tuple[str, int, str], set[int]] = {}
+    for begin, number, count in (each.groups() for each in named):
+        there.setdefault((begin, len(number), count), set()).add(int(number))
+    return [
+        f"{begin}{number:0{digits}}-of-{count}"
+        for (begin, digits, count), numbers in there.items()
+        if max(numbers) < int(count) <= _MOST_FILES
+        for number in sorted({*range(int(count))} - numbers)
+    ]
 
 
 def pieces(files: tuple[FileInfo, ...]) -> tuple[ResultPiece, ...]:

@@ -358,6 +358,7 @@ def test_resubmit_is_for_jobs_that_have_ended(command: Command, tmp_path: Path) 
         ("rows/*.rows+", "is not as it was written, and its rows"),
         ("rows/*.rows~", "is not as it was written (checksum of "),
         ("results-1/*/prediction.results*", "there are no files of results"),
+        ("results-1/*/prediction.results-00000-of-00002", "prediction.results-00000-of-00002 is gone, of the job "),
     ],
 )
 def test_files_of_a_job_that_are_gone(
@@ -384,6 +385,24 @@ def test_files_of_a_job_that_are_gone(
     assert "run the same command" in line
     assert "Traceback" not in result.err
     assert [path.read_bytes() for path in shards(tmp_path / "out" / "p")] == before
+
+
+def test_a_file_of_results_that_is_cut_short(command: Command, tmp_path: Path, config: str, server: JobServer) -> None:
+    """Rows whose results it had are dead letters that say what is to be done; then all are there."""
+    arguments = ["--config", config, "--set=dead_letters.max_fraction=0.01", "--json"]
+    assert command("batch", *arguments).code == 0
+    whole = {path: path.read_bytes() for path in (tmp_path / "jobs").glob("*/results-1/*/prediction.results*")}
+    for path, content in whole.items():
+        path.write_bytes(content[: len(content) // 2])
+    result = command("batch", *arguments)
+    assert result.code == 3, result
+    letters = books_of(tmp_path).dead_letters
+    assert len(letters) == result.summary["rows_dead_lettered"] > 100
+    assert {letter["error"] for letter in letters} == {"NoResultError"}
+    assert all("says that it predicted all 300: look whether" in letter["message"] for letter in letters)
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert command("batch", *arguments).summary["rows_written"] == 300
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut short", "changed"])
