@@ -143,6 +143,7 @@ def checked_options(plan: Plan, flags: list[str], err: Any) -> PipelineOptions:
             err.print(f"warning: {problem}")
         # Not before all is right that can be known without the cloud.
         if not dry_run and not problems:
+            dataflow.require_places(given)
             dataflow.check_update(given)
             for note in dataflow.region_notes(given, plan):
                 err.print(note)

@@ -112,11 +112,24 @@ def check_update(options: PipelineOptions) -> None:
         )
 
 
+def require_places(options: PipelineOptions) -> None:
+    """Makes sure that Beam finds the buckets to which it writes a job; where it does not, it tries for many minutes.
+
+    Raises:
+      ConfigError: a bucket is not there, or may not be looked at.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
+    for name in ("temp_location", "staging_location", "template_location"):
+        path = str(getattr(cloud, name))
+        if path.startswith("gs://"):
+            locations.of_bucket(path.removeprefix("gs://").partition("/")[0], f"--{name}", strict=True)
+
+
 def region_notes(options: PipelineOptions, plan: Plan) -> list[str]:
     """Lists the buckets of a job that are not in its region, one line each: traffic between regions is slow and costs.
 
     Raises:
-      ConfigError: a bucket is not there, or may not be looked at.
+      ConfigError: a bucket is not there, or Cloud Storage does not answer.
     """
     cloud = options.view_as(GoogleCloudOptions)
     region = str(cloud.region)

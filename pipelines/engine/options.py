@@ -229,7 +229,15 @@ def check_options(options: PipelineOptions) -> list[str]:
             problems.append(f"--{name}={value}: not a gs:// path in a bucket with a valid name")
     if not cloud.temp_location:
         problems.append("--temp_location: missing; DataflowRunner needs a gs:// path for temporary files")
+    template = cloud.template_location
+    if template and not _can_be_written(template):
+        problems.append(f"--template_location={template}: give a gs:// path, or a file in a local folder that exists")
     return problems
+
+
+def _can_be_written(template: str) -> bool:
+    """Tells whether Beam can write a template to a path; where it cannot, it tries for minutes."""
+    return template.startswith("gs://") if storage.is_remote(template) else Path(template).parent.is_dir()
 
 
 def _lost_on_the_way(options: PipelineOptions) -> list[str]:

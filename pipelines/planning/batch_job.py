@@ -140,7 +140,7 @@ def _far(config: BatchJobConfig) -> list[str]:
     bucket = config.folder.removeprefix("gs://").partition("/")[0]
     region = region_of(config.resource)
     place, parts = locations.of_bucket(bucket, "model.folder")
-    if place.lower() == region.lower():
+    if not place or place.lower() == region.lower():
         return []
     if locations.serves(place, parts, region):
         return [

@@ -27,6 +27,7 @@ from pipelines.formats.base import FormatError
 from tests.servers.bigquery_emulator import DATASET, Emulator, bigquery_emulator
 from tests.servers.grpc_proxy import LostError, Proxy, proxy_to
 from tests.servers.rest_proxy import RestProxy, refusal, rest_proxy_to
+from tests.servers.stand_in import stand_in
 from tests.support import ledger, outputs_model, processes
 from tests.support.commands import ROOT, Command
 
@@ -753,6 +754,17 @@ def test_a_bucket_that_is_far_or_missing_is_told(
     assert "europe-west1" in line
     with pytest.raises(ValueError, match="does not load from s3://"):
         BigQueryOutput(type="bigquery", table="p.d.t", staging="s3://far/staging/t")
+
+
+def test_a_bucket_whose_location_may_not_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rights to read and write objects do not contain that, and are all that a run needs."""
+    answer = b'{"error": {"code": 403, "message": "no storage.buckets.get for you"}}'
+    with stand_in(lambda seen: (403, answer)) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        assert locations.problems("gs://mine/staging/t", "p.d", "EU") == []
+        assert locations.serves(*locations.of_bucket("mine", "output.path"), "us-central1")
+        with pytest.raises(ConfigError, match=r"--temp_location: .* no storage\.buckets\.get for you"):
+            locations.of_bucket("mine", "--temp_location", strict=True)
 
 
 def test_a_stream_has_no_keys_of_batch_runs(command: Command, tmp_path: Path) -> None:

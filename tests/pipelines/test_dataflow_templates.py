@@ -161,6 +161,37 @@ def test_templates_that_are_refused(command: Command, name: str, arguments: tupl
     assert words in result.errors[0]
 
 
+_NOT_THERE = "there is no bucket not-there; check the name, or create it"
+_UNFIT = "give a gs:// path, or a file in a local folder that exists"
+
+
+@pytest.mark.parametrize(
+    ("option", "place", "words"),
+    [
+        ("--temp_location", "gs://not-there/tmp", _NOT_THERE),
+        ("--staging_location", "gs://not-there/staging", _NOT_THERE),
+        ("--template_location", "gs://not-there/templates/t", _NOT_THERE),
+        ("--template_location", "s3://bucket/templates/t", _UNFIT),
+        ("--template_location", "/not/there/t", _UNFIT),
+    ],
+)
+@pytest.mark.parametrize("command", ["batch", "stream"])
+def test_a_place_that_a_job_cannot_be_written_to(
+    storage: StorageEmulator, api: JobsApi, command: str, option: str, place: str, words: str
+) -> None:
+    """Beam would try to write there for many minutes."""
+    places = {"output.path": "gs://bucket/places/p", "dead_letters.path": "gs://bucket/places/d"}
+    values = STREAM if command == "stream" else {"source.path": "gs://bucket/in/*.csv", **places}
+    sets = [f"--set={json.dumps(values)}"]
+    before = len(api.jobs)
+    done = run(storage, command, *sets, *flags(api, option, place))
+    assert done.returncode == 2, done.stderr
+    [line] = errors(done)
+    assert option in line
+    assert words in line
+    assert len(api.jobs) == before
+
+
 def start_stream(storage: StorageEmulator, api: JobsApi, *more: str) -> subprocess.CompletedProcess[str]:
     sets = [f"--set={key}={json.dumps(value)}" for key, value in STREAM.items()]
     return run(storage, "stream", *sets, *flags(api, *more))

@@ -44,17 +44,18 @@ def problems(path: str, dataset: str, location: str) -> list[str]:
     ]
 
 
-def of_bucket(bucket: str, where: str) -> tuple[str, tuple[str, ...]]:
-    """Returns the location of a bucket, and the regions of one in two.
+def of_bucket(bucket: str, where: str, *, strict: bool = False) -> tuple[str, tuple[str, ...]]:
+    """Returns the location of a bucket, empty where the account may not ask for it, and the regions of one in two.
 
     Args:
       bucket: name of the bucket.
       where: the config's path, or the flag, that names it.
+      strict: whether an account that may not ask for it is refused.
 
     Raises:
       ConfigError: it is not there, or Cloud Storage does not answer, or not to us.
     """
-    found = asked(where, "Cloud Storage", _EMULATOR, lambda: _bucket(bucket))
+    found = asked(where, "Cloud Storage", _EMULATOR, lambda: _bucket(bucket, strict))
     if found is None:
         raise ConfigError([f"{where}: there is no bucket {bucket}; check the name, or create it"])
     return found
@@ -97,14 +98,22 @@ def is_near(bucket: str, parts: tuple[str, ...], dataset: str) -> bool:
     return dataset in within or (bucket in _MULTI and dataset.startswith(_MULTI[bucket]))
 
 
-def _bucket(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """Returns the location of a bucket, and the regions of one in two; None if there is none."""
-    from google.api_core.exceptions import NotFound
+def _bucket(name: str, strict: bool = False) -> tuple[str, tuple[str, ...]] | None:
+    """Returns the location of a bucket, and the regions of one in two; None if there is none.
+
+    The location is empty where the account may not ask for it, as rights to read and write objects do not contain that;
+    with `strict` such an account is an error.
+    """
+    from google.api_core.exceptions import Forbidden, NotFound
 
     try:
         with _client() as client:
             found = client.get_bucket(name, retry=None, timeout=7)
             return str(found.location or ""), tuple(found.data_locations or ())
+    except Forbidden:
+        if strict:
+            raise
+        return "", ()
     except NotFound:
         return None
 

@@ -299,6 +299,7 @@ def test_a_signal_at_any_time_says_how_to_go_on(command: Command, tmp_path: Path
         ("EUROPE-WEST1", (), "is in EUROPE-WEST1, and the model is in us-central1; give a bucket in us-central1"),
         ("US", (), "jobs of Vertex AI take buckets of one region only; give one in us-central1"),
         ("US-CENTRAL1", (), ""),
+        ("", (), ""),
     ],
 )
 def test_a_bucket_must_be_where_the_model_is(
