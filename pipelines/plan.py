@@ -34,12 +34,14 @@ class OutputColumn:
       origin: "key", "source", "model", or "version" for the model's.
       planned: of a source column, the type that the run was planned with; files whose column has another type give
         only the values that are the same in this one.
+      required: a row without a value in it cannot be written.
     """
 
     name: str
     type: pa.DataType
     origin: str
     planned: pa.DataType | None = None
+    required: bool = False
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,8 @@ class PartitionBy(Strict):
         bounds = [self.start, self.end, self.interval]
         if any(bound is not None for bound in bounds) and (self.unit or None in bounds):
             raise ValueError("give start, end and interval for a column of integers, or unit for one of times")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise ValueError(f"end: must be more than start, {self.start}")
         return self
 
     @property
@@ -185,6 +187,15 @@ class BigQueryOutput(StreamOutput):
                 f"BigQuery does not load from {scheme}://; give a gs:// prefix, or a local folder, whose files are "
                 "uploaded"
             )
+        return value
+
+    @field_validator("cluster_by")
+    @classmethod
+    def _has_each_once(cls, value: list[str] | None) -> list[str] | None:
+        low = [name.lower() for name in value or ()]
+        for name in value or ():
+            if low.count(name.lower()) > 1:
+                raise ValueError(f"'{name}' appears twice; leave one out")
         return value
 
     @property

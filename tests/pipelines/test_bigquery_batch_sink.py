@@ -120,6 +120,47 @@ def test_the_table_has_the_predictions_and_the_dead_letters_are_files(
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_row_that_lacks_a_required_value_is_a_dead_letter(
+    command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path, method: str
+) -> None:
+    """BigQuery would refuse all rows for it, after the whole run."""
+    columns = [(ledger.KEY, "STRING", "REQUIRED"), ("Alcohol_Use", "STRING", "REQUIRED")]
+    emulator.create(table, [*columns, ("predictions", "FLOAT64", "NULLABLE")])
+    rows = ledger.births(60, 1)
+    good = [row for row in rows if row["alcohol_use"] is not None]
+    output = {"write": "append", "method": method, "columns": [ledger.KEY, "alcohol_use", "predictions"]}
+    config = config_for(tmp_path, table, rows, **output)
+    result = command("batch", "--config", config, "--set=dead_letters.max_fraction=1", "--json")
+    assert result.code == 0, result
+    assert (result.summary["rows_written"], result.summary["rows_dead_lettered"]) == (len(good), len(rows) - len(good))
+    assert keys(emulator.rows(table)) == as_written(good)
+    dead = ledger.dead_letters(tmp_path / "out" / "dead")
+    assert {each["message"] for each in dead} == {
+        "column 'alcohol_use': a value is missing, and the column of the table is REQUIRED"
+    }
+    assert {each["key"] for each in dead} == {row[ledger.KEY] for row in rows if row["alcohol_use"] is None}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_list_that_lacks_a_value_is_a_dead_letter(
+    command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path, method: str
+) -> None:
+    lists: list[Any] = [[1, 2], [3, None], [], None, [None]]
+    rows = [{**row, "marks": marks} for row, marks in zip(ledger.births(5, 1), lists, strict=True)]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = config_for(tmp_path, table, [], method=method, columns=[ledger.KEY, "marks"])
+    changed = {"source.format": "json", "source.path": str(source), "dead_letters.max_fraction": 1}
+    result = command("batch", "--config", config, f"--set={json.dumps(changed)}")
+    assert result.code == 0, result
+    good = [rows[0], rows[2], rows[3]]
+    found = {row[ledger.KEY]: list(row["marks"] or ()) for row in emulator.rows(table)}
+    assert found == {row[ledger.KEY]: row["marks"] or [] for row in good}
+    messages = [each["message"] for each in ledger.dead_letters(tmp_path / "out" / "dead")]
+    assert messages == ["column 'marks': a value is missing in a list, which BigQuery does not take"] * 2
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_what_is_done_with_a_table_that_exists(
     command: Command, emulator: Emulator, rest: RestProxy, table: str, tmp_path: Path, method: str
 ) -> None:
@@ -651,6 +692,11 @@ WRONG: dict[str, tuple[list[tuple[str, str, str]] | None, dict[str, Any], list[s
     "partition": (COLUMNS, {"write": "append", "partition_by": {"column": "predictions"}}, ["output.partition_by"]),
     "no such cluster": (None, {"cluster_by": ["born"]}, ["output.cluster_by", "'born'", "output.columns"]),
     "other cluster": (COLUMNS, {"write": "append", "cluster_by": [ledger.KEY]}, ["output.cluster_by", "not clustered"]),
+    "cluster twice": (None, {"cluster_by": [ledger.KEY, ledger.KEY.upper()]}, ["output.cluster_by", "appears twice"]),
+    "range backwards": (
+        None, {"partition_by": {"column": "a", "start": 10, "end": 5, "interval": 1}},
+        ["output.partition_by", "end: must be more than start, 10"],
+    ),
     "truncate by stream": (None, {"write": "truncate", "method": "stream"}, ["output.write", "load job"]),
     "of streams": (None, {"event_time": "at"}, ["output.event_time", "streams"]),
     "range and unit": (
@@ -672,6 +718,16 @@ def test_mistakes_are_one_line_before_the_run(
     [line] = result.errors
     assert [word for word in wanted if word not in line] == []
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_date_has_no_hours() -> None:
+    output = BigQueryOutput(
+        type="bigquery",
+        table="p.d.t",
+        partition_by={"column": "born", "unit": "hour"},  # type: ignore[arg-type]
+    )
+    with pytest.raises(ConfigError, match=r"output\.partition_by\.unit: 'born' is DATE, .* give day, month or year"):
+        batch_table.check(output, pa.schema([("born", pa.date32())]))
 
 
 @pytest.mark.parametrize(

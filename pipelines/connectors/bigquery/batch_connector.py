@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 
@@ -30,12 +31,14 @@ class BigQueryBatchSinkConnector(BatchSinkConnector):
         self._plan = plan
         self._output = output.model_copy(update={"write": "append"}) if is_replay else output
         self._is_replay = is_replay
+        self._required: frozenset[str] = frozenset()
 
     def check(self) -> None:
-        batch_table.check(self._output, tables.table_schema(self.columns(), None))
+        self._required = batch_table.check(self._output, tables.table_schema(self.columns(), None))
 
     def columns(self) -> tuple[OutputColumn, ...]:
-        return tables.table_columns(self._plan)
+        found = tables.table_columns(self._plan)
+        return tuple(dataclasses.replace(each, required=each.name.lower() in self._required) for each in found)
 
     def writer(self) -> type[Writer]:
         return BigQueryParquetWriter

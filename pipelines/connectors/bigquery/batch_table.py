@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -28,12 +29,30 @@ _TIMES = ("DATE", "TIMESTAMP", "DATETIME")
 _CLUSTERED = ("INT64", "STRING", "BOOL", "DATE", "DATETIME", "TIMESTAMP", "NUMERIC")
 
 
-def check(output: BigQueryOutput, schema: pa.Schema) -> None:
+@dataclass
+class _Found:
+    """Tells what was found of the output's table.
+
+    Attributes:
+      location: of its dataset.
+      required: the columns that must have a value, in small letters.
+      problems: what is wrong, one line each.
+    """
+
+    location: str = ""
+    required: frozenset[str] = frozenset()
+    problems: list[str] = field(default_factory=list)
+
+
+def check(output: BigQueryOutput, schema: pa.Schema) -> frozenset[str]:
     """Looks at the table, its dataset, the caller's permissions and the bucket of the staging folder.
 
     Args:
       output: the output of the config.
       schema: of the rows to write; types are those of `table_type`.
+
+    Returns:
+      The columns that must have a value in a table that exists, in small letters.
 
     Raises:
       ConfigError: with every mistake found.
@@ -44,11 +63,13 @@ def check(output: BigQueryOutput, schema: pa.Schema) -> None:
     if output.method == "stream":
         require_both_emulators("output.table")
     target = Table.parse(output.table)
-    location, problems = asked("output.table", "BigQuery", REST_EMULATOR, lambda: _look(output, target, schema))
+    found = asked("output.table", "BigQuery", REST_EMULATOR, lambda: _look(output, target, schema))
+    problems = found.problems
     if not problems and output.method == "load" and storage.is_remote(output.staging_prefix):
-        problems = locations.problems(output.staging_prefix, f"{target.project}.{target.dataset}", location)
+        problems = locations.problems(output.staging_prefix, f"{target.project}.{target.dataset}", found.location)
     if problems:
         raise ConfigError(problems)
+    return found.required
 
 
 def _names(schema: pa.Schema) -> list[str]:
@@ -86,6 +107,10 @@ def _layout(output: BigQueryOutput, schema: pa.Schema) -> list[str]:
             problems.append(
                 f"output.partition_by.column: '{by.column}' is {found}, and {', '.join(wanted)} is needed; {fix}"
             )
+        elif found.type == "DATE" and by.unit == "hour":
+            problems.append(
+                f"output.partition_by.unit: '{by.column}' is DATE, which has no hours; give day, month or year"
+            )
     for name in output.cluster_by or ():
         found = columns.get(name)
         if found is None:
@@ -95,8 +120,7 @@ def _layout(output: BigQueryOutput, schema: pa.Schema) -> list[str]:
     return problems
 
 
-def _look(output: BigQueryOutput, target: Table, schema: pa.Schema) -> tuple[str, list[str]]:
-    """Returns the location of the dataset, and what is wrong, one line each."""
+def _look(output: BigQueryOutput, target: Table, schema: pa.Schema) -> _Found:
     from google.api_core.exceptions import Forbidden, NotFound
 
     once: dict[str, Any] = {"retry": None, "timeout": ANSWER_WITHIN_S}
@@ -105,7 +129,7 @@ def _look(output: BigQueryOutput, target: Table, schema: pa.Schema) -> tuple[str
         try:
             dataset = client.get_dataset(dataset_name, **once)
         except NotFound:
-            return "", [f"output.table: there is no dataset {dataset_name}; check the name, or create it"]
+            return _Found(problems=[f"output.table: there is no dataset {dataset_name}; check the name, or create it"])
         location = str(dataset.location or "")
         try:
             found = client.get_table(str(target), **once)
@@ -126,7 +150,8 @@ def _look(output: BigQueryOutput, target: Table, schema: pa.Schema) -> tuple[str
                     f"output.table: these credentials may not run jobs in project {target.project}; grant them the "
                     'role BigQuery Job User, or set output.method to "stream"'
                 )
-    return location, problems
+    there = columns_of(found) if found is not None else []
+    return _Found(location, frozenset(each.name.lower() for each in there if each.mode == "REQUIRED"), problems)
 
 
 def _existing(

@@ -19,8 +19,9 @@ class BigQueryParquetWriter(ParquetWriter):
     """Writes Parquet whose every value fits into its column of a table; a load job would fail as a whole otherwise."""
 
     def write(self, batch: pa.RecordBatch) -> None:
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            _require_dates(name, column)
+        for field, column in zip(batch.schema, batch.columns, strict=True):
+            _require_values(field, column)
+            _require_dates(field.name, column)
         if batch.num_rows == 1 and batch.nbytes > _MOST_ROW_BYTES:
             raise FormatError(f"a row of {batch.nbytes:,} bytes is more than BigQuery takes")
         if batch.num_rows > 1 and batch.nbytes > _MOST_ROW_BYTES:
@@ -31,6 +32,13 @@ class BigQueryParquetWriter(ParquetWriter):
             self.write(batch[middle:])
             return
         super().write(batch)
+
+
+def _require_values(field: pa.Field, column: pa.Array) -> None:
+    if column.null_count and not field.nullable:
+        raise FormatError(f"column '{field.name}': a value is missing, and the column of the table is REQUIRED")
+    if pa.types.is_list(column.type) and pc.list_flatten(column).null_count:
+        raise FormatError(f"column '{field.name}': a value is missing in a list, which BigQuery does not take")
 
 
 def _require_dates(name: str, column: pa.Array) -> None:

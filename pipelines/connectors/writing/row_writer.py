@@ -65,7 +65,7 @@ class RowWriter(ABC):
     @property
     def schema(self) -> pa.Schema:
         """Returns the schema of encoded rows."""
-        return pa.schema([(column.name, column.type) for column in self.columns])
+        return pa.schema([pa.field(each.name, each.type, nullable=not each.required) for each in self.columns])
 
     def open(self) -> None:  # noqa: B027  # optional
         """Connects, or makes ready, in the worker."""
