@@ -20,6 +20,7 @@ import pytest
 from model import secrets
 from tests.support import processes
 from tests.support.commands import ROOT, Command, Result, save
+from tests.support.pythons import skip_streams
 
 pytest.register_assert_rewrite("tests.support.ledger")
 # Few users have it installed, and TensorFlow uses it, where it is, to load what Keras 2 saved.
@@ -41,6 +42,7 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
     """Runs `pipelines.<module>` in this process: TensorFlow is imported once, not once a test."""
 
     def run(module: str, *arguments: str) -> Result:
+        skip_streams(module)
         capfd.readouterr()
         try:
             code = importlib.import_module(f"pipelines.{module}").main(list(arguments))

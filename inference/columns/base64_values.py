@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from inference.columns.nulls import kept_where
+
 Failures = dict[int, str]
 
 NAME = "b64"
@@ -25,7 +27,7 @@ def from_objects(values: pa.StructArray) -> tuple[pa.Array, Failures]:
     """Returns the bytes in objects, binary [values], null for a null; and a message for each that holds none."""
     texts = values.field(NAME)
     if values.null_count:
-        texts = pc.if_else(values.is_valid(), texts, None)
+        texts = kept_where(texts, values.is_valid())
     found, failures = from_text(texts)
     empty = pc.and_(values.is_valid(), texts.is_null()).to_numpy(zero_copy_only=False)
     for row in np.flatnonzero(empty).tolist():

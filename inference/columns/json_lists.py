@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from inference.columns.coercion import Failures, by_value, coerce, describe, is_list, is_text, shown
+from inference.columns.nulls import kept_where
 
 _LIST = r'^\s*\[(?:"(?:[^"\\\x00-\x1f]|\\.)*"|[^"{}\x00-\x08])*\]\s*$'
 """A cell that cannot reach beyond itself once it stands in an object of its own: braces are only in its strings."""
@@ -37,7 +38,7 @@ def parse_lists(values: pa.Array, type: pa.DataType, depth: int) -> tuple[pa.Arr
         wanted = pa.list_(wanted)
     whole = pc.fill_null(pc.match_substring_regex(values, _LIST), True).to_numpy(zero_copy_only=False)
     failures = {row: f"{shown(values[row])} is not a list in JSON" for row in np.flatnonzero(~whole).tolist()}
-    kept = pc.if_else(pa.array(whole), values, pa.scalar(None, values.type)) if failures else values
+    kept = kept_where(values, pa.array(whole)) if failures else values
     refusal = f"is not a list in JSON, {depth} deep, of" if depth > 1 else "is not a list in JSON of"
     parsed, wrong = by_value(kept, wanted, _parser(type, depth), refusal)
     ending = f" a {wanted}"

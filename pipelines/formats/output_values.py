@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inference.columns.coercion import is_bytes, is_list, is_text, leaf_of, list_lengths
+from inference.columns.nulls import kept_where
 from pipelines.formats.base import FormatError, encoding
 from pipelines.formats.readable import readable_array, readable_type
 
@@ -148,7 +149,9 @@ def text_of(array: pa.Array) -> pa.Array:
         return json_text(array)
     if pa.types.is_duration(type):
         counts = array.cast(pa.int64()).fill_null(0).to_numpy()
-        return _where_valid(array, pc.binary_join_element_wise(_signs(counts), "PT", _seconds(counts, type.unit), ""))
+        return kept_where(
+            pc.binary_join_element_wise(_signs(counts), "PT", _seconds(counts, type.unit), ""), array.is_valid()
+        )
     if pa.types.is_interval(type):
         return _interval_text(array)
     if is_bytes(type):
@@ -180,11 +183,7 @@ def _interval_text(array: pa.Array) -> pa.Array:
     months, days = (pa.array(parts[name]).cast(pa.string()) for name in ("months", "days"))
     time = np.ascontiguousarray(parts["nanoseconds"])
     text = pc.binary_join_element_wise("P", months, "M", days, "DT", _signs(time), _seconds(time, "ns"), "")
-    return _where_valid(array, text)
-
-
-def _where_valid(array: pa.Array, text: pa.Array) -> pa.Array:
-    return pc.if_else(array.is_valid(), text, pa.scalar(None, pa.string()))
+    return kept_where(text, array.is_valid())
 
 
 def json_text(array: pa.Array) -> pa.Array:
@@ -210,7 +209,7 @@ def json_text(array: pa.Array) -> pa.Array:
         pl.DataFrame(pl.from_arrow(pa.record_batch({"a": plain}))).write_ndjson(encoded)
     lines = encoded.getvalue().split(b"\n")[: len(plain)]
     texts = pa.array([line[len(b'{"a":') : -1] for line in lines], pa.binary()).cast(pa.string())
-    return _where_valid(plain, texts)
+    return kept_where(texts, plain.is_valid())
 
 
 def key_texts(array: pa.Array) -> list[str | None]:
@@ -254,4 +253,4 @@ def _csv_text(array: pa.Array) -> pa.Array:
         frame = pl.DataFrame(pl.from_arrow(pa.record_batch({"a": array})))
         frame.write_csv(encoded, include_header=False, quote_style="never")
     lines = encoded.getvalue().decode().split("\n")[: len(array)]
-    return _where_valid(array, pa.array(lines, pa.string()))
+    return kept_where(pa.array(lines, pa.string()), array.is_valid())

@@ -21,6 +21,7 @@ from tests.servers.dataflow import Job, JobsApi, jobs_api
 from tests.support.cloud_storage import StorageEmulator, cloud_storage
 from tests.support.commands import ROOT, Command
 from tests.support.dataflow_commands import errors, flags, launched, run
+from tests.support.pythons import needs_streams
 from tests.support.waiting import wait_until
 
 TEMPLATES = {name: json.loads((ROOT / "flex" / f"{name}.json").read_text()) for name in ("batch", "stream")}
@@ -118,6 +119,7 @@ def test_a_classic_template(storage: StorageEmulator, api: JobsApi) -> None:
     assert job.proto["type"] == 2
 
 
+@needs_streams
 def test_a_stream_from_a_flex_template(storage: StorageEmulator, api: JobsApi) -> None:
     parameters = ["--config=gs://bucket/configs/natality-stream.json", f"--set={json.dumps(STREAM)}"]
     done = launched(storage, api, "stream", *parameters, "--resource_hints=min_ram=16GB")

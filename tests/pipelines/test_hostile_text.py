@@ -21,6 +21,7 @@ import pytest
 
 from model.saved_model_proto import parse_saved_model
 from tests.support.commands import ROOT, save
+from tests.support.pythons import needs_streams
 
 EVIL = "[/red]\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\n:warning:[bold]"
 RICH = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[hl]|[0-9]*[AK])")
@@ -181,6 +182,7 @@ def test_batch_and_replay(run: Run, place: Path) -> None:
     assert run("pipelines.replay", "--config", f"{place}/config.json").code == 0
 
 
+@needs_streams
 def test_stream(run: Run, place: Path) -> None:
     """With rows on the console, which are JSON."""
     [source] = place.glob("*/*/in*.json")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import processes, runtime_models
 from tests.support.commands import ROOT, Command
+from tests.support.pythons import needs_streams
 
 tf = pytest.importorskip("tensorflow")
 
@@ -97,6 +98,7 @@ def test_a_library_of_operations_that_is_not_there(command: Command, tmp_path: P
     assert f"op_libraries: there is no file {tmp_path}/ops.so" in result.errors[-1]
 
 
+@needs_streams
 def test_a_run_imports_neither_tensorflow_nor_pandas(tmp_path: Path) -> None:
     """Batch with plain columns, with columns that become tf.Examples, and a stream, in one process."""
     places = ["--set", f"output.path={tmp_path}/p", "--set", f"dead_letters.path={tmp_path}/d"]

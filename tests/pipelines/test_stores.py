@@ -18,6 +18,7 @@ from tests.support.cloud_storage import cloud_storage
 from tests.support.commands import ROOT
 from tests.support.lacking_columns import write_without
 from tests.support.ledger import KEY, assert_balanced, births, write_config, write_rows
+from tests.support.pythons import needs_streams
 from tests.support.s3 import s3
 
 
@@ -344,6 +345,7 @@ assert stream.main(["--config", f"{root}/stream.json", "--json"]) == 0
 """
 
 
+@needs_streams
 def test_every_key_that_holds_a_path(bucket: Bucket, tmp_path: Path) -> None:
     """Of those that the runs above do not have: each is read from the store."""
     from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet

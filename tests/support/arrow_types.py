@@ -14,7 +14,7 @@ _DAY = datetime.date(2024, 2, 29)
 _NOON = datetime.datetime(2024, 2, 29, 12, 30, 15, 250_000)
 _PAST = datetime.datetime(1969, 7, 20, 20, 17, 40)
 _TIME = datetime.time(12, 30, 15)
-_UUIDS = [uuid.UUID(int=7 << 100 | number) for number in (1, 2)]
+_UUIDS = [uuid.UUID(int=7 << 100 | number).bytes for number in (1, 2)]
 
 
 def leaves() -> dict[str, pa.Array]:
@@ -46,7 +46,7 @@ def leaves() -> dict[str, pa.Array]:
         "date32": pa.array([_DAY, datetime.date(1, 1, 1), None], pa.date32()),
         "date64": pa.array([_DAY, datetime.date(1970, 1, 1), None], pa.date64()),
         "interval": pa.array([(14, -3, 1_500_000_000), (0, 0, -1), None], pa.month_day_nano_interval()),
-        "uuid": pa.array([*_UUIDS, None], pa.uuid()),
+        "uuid": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([*_UUIDS, None], pa.binary(16))),
         "json": pa.ExtensionArray.from_storage(pa.json_(), pa.array(['{"a":1}', "[]", None])),
         "bool8": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0, None], pa.int8())),
     }  # fmt: skip

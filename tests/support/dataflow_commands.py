@@ -9,6 +9,7 @@ from tests.servers.dataflow import JobsApi
 from tests.support import processes
 from tests.support.cloud_storage import StorageEmulator
 from tests.support.commands import ROOT
+from tests.support.pythons import skip_streams
 
 
 def flags(api: JobsApi, *more: str) -> list[str]:
@@ -17,6 +18,7 @@ def flags(api: JobsApi, *more: str) -> list[str]:
 
 
 def run(storage: StorageEmulator, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    skip_streams(command)
     return processes.run(
         [sys.executable, "-m", f"pipelines.{command}", *arguments],
         cwd=ROOT,

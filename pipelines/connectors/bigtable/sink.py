@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from inference.columns.nulls import kept_where
 from pipelines.config.bigtable import BigtableOutput
 from pipelines.connectors.bigtable.tables import make_transport, parts_of
 from pipelines.connectors.retry import wait_for_service
@@ -203,7 +204,7 @@ def cell_values(array: pa.Array, binary: bool) -> pa.Array:
 def _big_endian(array: pa.Array, type: str) -> pa.Array:
     content = array.fill_null(0).to_numpy(zero_copy_only=False).astype(type).tobytes()
     fixed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(8), len(array), [None, pa.py_buffer(content)])
-    return pc.if_else(array.is_valid(), fixed.cast(pa.binary()), None)
+    return kept_where(fixed.cast(pa.binary()), array.is_valid())
 
 
 def _checked(keys: pa.Array) -> tuple[dict[int, str], Positions]:

@@ -15,9 +15,9 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from inference.columns.coercion import is_bytes, is_list
+from inference.columns.nulls import kept_where
 from pipelines.formats.avro import container
 from pipelines.formats.avro.schema import resolve
 from pipelines.formats.base import FormatError, Writer, encoding
@@ -227,4 +227,4 @@ def _plain(array: pa.Array) -> pa.Array:
     little = np.frombuffer(array.buffers()[1], np.uint8).reshape(-1, width)[array.offset :][: len(array)]
     big = pa.py_buffer(np.ascontiguousarray(little[:, ::-1]).tobytes())
     fixed = pa.Array.from_buffers(pa.binary(width), len(array), [None, big]).cast(pa.large_binary())
-    return pc.if_else(array.is_valid(), fixed, pa.scalar(None, pa.large_binary()))
+    return kept_where(fixed, array.is_valid())

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from inference.columns.nulls import kept_where
+
 _BINARY = pa.large_binary()
 _NOTHING = pa.scalar(b"", _BINARY)
 
@@ -140,4 +142,4 @@ def _binary(ends: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> pa.Larg
 def _with_nulls(ends: npt.NDArray[np.int64], data: pa.Buffer, like: pa.Array) -> pa.LargeBinaryArray:
     data = data if data is not None else pa.py_buffer(b"")
     out = pa.Array.from_buffers(_BINARY, len(ends) - 1, [None, pa.py_buffer(np.ascontiguousarray(ends)), data])
-    return pc.if_else(like.is_valid(), out, pa.scalar(None, _BINARY)) if like.null_count else out
+    return kept_where(out, like.is_valid()) if like.null_count else out

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inference.columns.coercion import is_bytes
+from inference.columns.nulls import kept_where
 from pipelines.formats.base import FormatError, Writer
 from pipelines.formats.output_values import nested_type, refusal, text_type, to_output
 from pipelines.formats.protobuf.wire import by_row, concat, field, nested, raw, tag, varint, varints
@@ -185,7 +186,7 @@ def _numbers(array: pa.Array) -> pa.LargeBinaryArray:
     encoded = varints(values.cast(pa.int64()).to_numpy().view(np.uint64))
     if is_list:
         return by_row(encoded, array)
-    return pc.if_else(array.is_valid(), encoded, pa.scalar(None, pa.large_binary())) if array.null_count else encoded
+    return kept_where(encoded, array.is_valid()) if array.null_count else encoded
 
 
 def _flat_values(array: pa.Array) -> pa.Array:

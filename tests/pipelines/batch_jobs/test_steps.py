@@ -13,7 +13,6 @@ import pytest
 from tests.support.commands import Command, start
 from tests.support.job_server import JobServer, config_of, job_server
 from tests.support.ledger import births, books_of, shards, write_rows
-from tests.support.pythons import HAS_STREAMS
 from tests.support.waiting import wait_until
 
 
@@ -160,7 +159,6 @@ def test_a_template_is_one_step(command: Command, config: str, server: JobServer
     assert server.jobs() == []
 
 
-@pytest.mark.skipif(not HAS_STREAMS, reason="streams need Python 3.11")
 def test_streams_refuse_jobs(command: Command, config: str) -> None:
     model = json.loads(Path(config).read_text())["model"]
     stream = command("stream", f"--set=model={json.dumps(model)}", "--duration", "1")

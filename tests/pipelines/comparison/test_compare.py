@@ -21,6 +21,7 @@ from pipelines.comparison.session import ComparisonSession
 from pipelines.config.load import load_comparison
 from tests.support import processes
 from tests.support.commands import ROOT, save, start
+from tests.support.pythons import needs_streams
 from tests.support.waiting import wait_until
 
 ADDED_MS = 2_000
@@ -79,7 +80,7 @@ def batch(folder: Path) -> str:
         "job": {"model": {"type": "batch_job"}},
         "gone": {"model": {**grpc, "url": "127.0.0.1:1", "deadline_s": 1}, "max_load": 1},
     }
-    return comparison(folder, "ways", config=str(folder / "run.json"), ways=ways, sizes=[900], rounds=1, minutes=1)
+    return comparison(folder, "ways", config=str(folder / "run.json"), ways=ways, sizes=[900], rounds=1, minutes=20)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,7 @@ def test_the_same_command_goes_on(
     assert not (folder / "results" / "ways" / "work").exists()
 
 
+@needs_streams
 def test_streams(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ways = {
         "batches": {"model": {"type": "saved_model"}},
