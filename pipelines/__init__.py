@@ -3,9 +3,14 @@
 Importing a name imports what it needs (Beam, about 4 s).
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+# Not that of typing: every command imports this module first, and until it is there Ctrl-C shows a traceback.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from pipelines.io import DeadLetter, ReadRecordBatches, WriteRecordBatches
 
 __all__ = ["DeadLetter", "ReadRecordBatches", "WriteRecordBatches"]

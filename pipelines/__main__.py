@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from model import terminal
+from model import early_interrupt, terminal
 from model.version import PROJECT, add_version
 
 
@@ -44,6 +44,8 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that the command line names; returns its exit code."""
+    if argv is None:
+        early_interrupt.begin()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in COMMANDS:
         arguments = [_parser().parse_args(arguments).command]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from model import early_interrupt
+
+    early_interrupt.begin()
+
 import argparse
 import json
 import re

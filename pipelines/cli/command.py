@@ -1,7 +1,7 @@
 """Does what all command lines have in common: arguments, errors on one line, exit codes.
 
 Exit codes: 0 all rows accounted for; 1 something else went wrong; 2 the config or the command line is wrong;
-3 the run ended, but rows are missing or too many were dead-lettered.
+3 the run ended, but rows are missing or too many were dead-lettered; 130 it was interrupted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from model import terminal
+from model import early_interrupt, terminal
 from model.imports import without_unused
 from model.secrets import masked
 from model.version import add_version
@@ -112,9 +112,14 @@ def _guarded(main: Callable[[], int]) -> int:
     from pipelines.config.errors import ConfigError
 
     try:
+        early_interrupt.end()
         return main()
     except ConfigError as error:
         return fail(error.problems)
+    except KeyboardInterrupt:
+        # A terminal has shown ^C on this line.
+        terminal.print_text("\n" * sys.stderr.isatty() + "stopped", stderr=True)
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

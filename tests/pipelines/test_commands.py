@@ -40,6 +40,52 @@ def test_check_answers_soon() -> None:
     assert not imported & {"tensorflow", "apache_beam", "tfx_bsl", "polars"}
 
 
+def interrupted_at(module: str, imported: str, *arguments: str) -> tuple[int, str, str]:
+    """Runs a command that gets Ctrl-C when it imports a module."""
+    program = (
+        "import importlib.abc, os, runpy, signal, sys\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {imported!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"sys.argv = [{module!r}, *{arguments!r}]\n"
+        f"runpy.run_module('pipelines.{module}', run_name='__main__', alter_sys=True)\n"
+    )
+    done = processes.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "module", ["batch", "stream", "replay", "check", "init", "simulate", "compare", "recommend", "__main__"]
+)
+def test_ctrl_c_as_a_command_starts_is_one_line(module: str) -> None:
+    arguments = ["batch"] if module == "__main__" else []
+    ended = interrupted_at(module, "pipelines.cli.command", *arguments)
+    assert ended == (130, "", "\nstopped before anything was done\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [
+        ("batch", "pipelines.planning.planner"),
+        ("batch", "apache_beam"),
+        ("stream", "pipelines.planning.planner"),
+        ("stream", "apache_beam"),
+        ("replay", "pipelines.planning.planner"),
+        ("check", "pipelines.planning.planner"),
+        ("init", "model.signature"),
+    ],
+)
+def test_ctrl_c_before_a_run_begins_is_no_traceback(tmp_path: Path, module: str, imported: str) -> None:
+    paths = ["--set", f"output.path={tmp_path}/p", "--set", f"dead_letters.path={tmp_path}/d"]
+    arguments = ["--model", MODEL, "--source", "data/births-nc-2001.csv"] if module == "init" else paths
+    code, out, err = interrupted_at(module, imported, *arguments)
+    assert (code, out) == (130, "")
+    assert "stopped" in err.splitlines()
+    assert "Traceback" not in err
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("format", ledger.FORMATS_IN)
 def test_check_as_json(command: Command, tmp_path: Path, format: str) -> None:
     rows = births(30, 1)
