@@ -27,8 +27,9 @@ PACKAGED = ROOT / "model" / "trained" / "v1"
 WITHIN_S = 300.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[FlinkCluster]:
+    """One for each test: a task manager whose jobs had workers of its own may not tell a later stream's to end."""
     with flink_cluster() as made:
         yield made
 
@@ -111,7 +112,6 @@ def test_a_stream_outlasts_a_task_manager(cluster: FlinkCluster, broker: Broker,
 
 
 def test_workers_that_task_managers_start(cluster: FlinkCluster, tmp_path: Path) -> None:
-    """Comes last: where it ran before, the worker of a stream that was cancelled after it was twice not told to end."""
     flags = [*cluster.flags, *cluster.by_process]
     paths = ["--set", f"output.path={tmp_path}/out/p", "--set", f"dead_letters.path={tmp_path}/out/d"]
     summary: dict[str, Any] = json.loads(ended(start("batch", *flags, *paths, "--json")))
