@@ -61,23 +61,32 @@ def test_unknown_keys_hide_no_other_mistake(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("module", ["batch", "stream", "check"])
+def test_a_comparison_in_place_of_a_run_is_told_in_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    result = command(module, "--config", "configs/compare-batch.json")
+    assert result.code == 2
+    assert result.errors == [
+        "error: configs/compare-batch.json: a comparison's config, which python -m pipelines.compare takes; the run "
+        "that it is based on is configs/natality.json"
+    ]
+
+
 @pytest.mark.parametrize("module", ["batch", "stream", "check", "compare"])
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("compare-batch.json", "a comparison's config, which python -m pipelines.compare takes; the run that it is "
-         "based on is configs/natality.json"),
         ("prices.json", "a file of prices: give it with --prices"),
         ("schema.json", "a schema, which editors read: give a config"),
         ("compare-schema.json", "a schema, which editors read: give a config"),
         ("results.json", "results of a comparison: give them to python -m pipelines.recommend --results"),
     ],
-)  # fmt: skip
+)
 def test_a_file_of_another_kind_is_told_in_one_line(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, file: str, words: str
 ) -> None:
-    if module == "compare" and file == "compare-batch.json":
-        pytest.skip("it is what the command takes")
     path = f"configs/{file}"
     if file == "results.json":
         path = str(tmp_path / file)
