@@ -89,9 +89,11 @@ def require(path: str) -> None:
     """Makes sure that there is a file system for a path.
 
     Raises:
-      StoreError: its scheme is not known, or its package is not installed.
+      StoreError: its scheme is not known or has capital letters, or its package is not installed.
     """
     store, scheme = store_of(path), scheme_of(path)
+    if not path.startswith(scheme):
+        raise StoreError(f"{path}: write {scheme}:// in small letters")
     if store is None:
         if scheme not in _OTHERS:
             known = ", ".join(f"{each}://" for each in _STORES)

@@ -25,6 +25,8 @@ _OBJECTS = ("model_type", "model_attributes_type", "dict_type", "list_type", "ex
 
 
 _USER = re.compile(r"[^\s/'\"@]+@")
+_FORM = re.compile(r"\S*<\S*>")
+"""What a key's description shows of the form of its value, such as projects/<project>/topics/<name>."""
 
 
 def explain(details: Any, written: Any, root: type[Strict] = RunConfig) -> str:
@@ -69,6 +71,10 @@ def explain(details: Any, written: Any, root: type[Strict] = RunConfig) -> str:
         said = str(context.get("error", ""))
         said = said.replace(repr(given), shown or "its value") if isinstance(given, str) else said
         return f"{where}: {said}" if where else said
+    if kind == "string_pattern_mismatch":
+        form = _form_of(_class_at(location[:-1], variant_of, root), location[-1])
+        if form:
+            return f"{where}: {shown or 'its value'} does not have the form {form}"
     message = f"{where}: {details['msg'][0].lower()}{details['msg'][1:]}"
     return message if kind in _OBJECTS or not shown else f"{message}, not {shown}"[:400]
 
@@ -115,6 +121,13 @@ def _class_at(location: Sequence[Any], variant_of: type[Strict] | None, root: ty
         if found is None:
             return None
     return None if get_origin(found) is dict else found
+
+
+def _form_of(holder: Any, name: Any) -> str:
+    """The form of a key's value, as its description shows it; empty if it shows none."""
+    field = holder.model_fields.get(name) if holder is not None else None
+    found = _FORM.search(field.description or "") if field is not None else None
+    return found[0] if found else ""
 
 
 def _class_of(annotation: Any) -> Any:

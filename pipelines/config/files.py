@@ -170,7 +170,7 @@ class FileOutput(Strict):
 
     def describe(self) -> str:
         """Returns the output in words."""
-        return f"{self.path}-*.{self.format}"
+        return f"{self.path}-*.{'jsonl' if self.format == 'json' else self.format}"
 
 
 class DeadLetters(Strict):

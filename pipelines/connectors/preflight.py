@@ -52,10 +52,13 @@ def asked(where: str, service: str, variable: str, ask: Callable[[], _Answer]) -
 
 def _meaning(host: str, variable: str, error: Exception) -> str:
     kind = type(error).__name__
-    if kind == "DefaultCredentialsError":
+    if kind in ("DefaultCredentialsError", "MalformedError"):
+        said = first_line(error.args[0] if error.args else error)
+        # Google's own words, where there is nothing wrong, but nothing at all.
+        why = " were found" if "not found. To set up" in said else f": {said}"
         return (
-            "no Google credentials were found; run gcloud auth application-default login, set "
-            f"GOOGLE_APPLICATION_CREDENTIALS, or {variable} for an emulator"
+            f"no Google credentials{why}; run gcloud auth application-default login, set "
+            f"GOOGLE_APPLICATION_CREDENTIALS to a key file, or {variable} for an emulator"
         )
     if kind in ("ServiceUnavailable", "DeadlineExceeded", "ConnectionError", "TransportError", "RetryError", "Timeout"):
         return f"{host} cannot be reached; check the network, or {variable}"

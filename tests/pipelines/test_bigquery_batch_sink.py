@@ -682,6 +682,7 @@ def test_pending_rows_are_refused_or_lost_on_the_way(
 COLUMNS = [(ledger.KEY, "STRING", "NULLABLE"), ("predictions", "FLOAT64", "NULLABLE")]
 WRONG: dict[str, tuple[list[tuple[str, str, str]] | None, dict[str, Any], list[str]]] = {
     "dataset": (None, {"table": "test-project.none.t"}, ["output.table", "no dataset test-project.none", "create it"]),
+    "form": (None, {"table": "births.t"}, ["output.table: 'births.t'", "<project>.<dataset>.<table>"]),
     "no table": (None, {"create": False}, ["output.table", "there is no table", "output.create"]),
     "type": (
         [COLUMNS[0], ("predictions", "STRING", "NULLABLE")], {"write": "append"},

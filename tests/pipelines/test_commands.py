@@ -162,6 +162,13 @@ def test_what_init_cannot_do(
     assert all(word in result.errors[0] for word in words), result
 
 
+def test_check_names_files_as_a_run_does(command: Command, tmp_path: Path) -> None:
+    config = write_config(tmp_path, "csv", str(write_rows(tmp_path / "in.csv", "csv", births(3, 1))), "json")
+    assert f"output: {tmp_path / 'out' / 'p'}-*.jsonl" in command("check", "--config", config).out.replace("\n", "")
+    assert command("batch", "--config", config).code == 0
+    assert [path.name for path in (tmp_path / "out").glob("p-*")] == ["p-00000-of-00001.jsonl"]
+
+
 def test_the_summary_as_json(command: Command, tmp_path: Path) -> None:
     rows = births(50, 4)
     file = write_rows(tmp_path / "in.csv", "csv", [{**rows[0], "is_male": None}, *rows[1:]])

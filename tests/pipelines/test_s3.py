@@ -176,6 +176,7 @@ ON_S3 = (
         (["--config=s3://bucket/none.json"], "s3://bucket/none.json: no such file"),
         (["--config=s3://other/none.json"], "--config: s3://other/none.json: there is no bucket other; check"),
         (["--set=source.path=s3://"], "source.path: s3://: names no bucket; give s3://<bucket>/<name>"),
+        (["--set=source.path=S3://bucket/a"], "source.path: S3://bucket/a: write s3:// in small letters"),
         (["--set=source.path=ftp://host/a"], "source.path: ftp://host/a: there is no file system for ftp://; give"),
     ],
 )

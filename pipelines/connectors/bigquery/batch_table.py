@@ -81,13 +81,13 @@ def _names(schema: pa.Schema) -> list[str]:
         if low in seen:
             problems.append(
                 f"output.columns: '{seen[low]}' and '{name}' are one name for BigQuery, which does not tell capital "
-                "letters from small ones; leave one out, or rename it in the source"
+                "letters from small ones; leave one out, or rename it in the model or the source"
             )
         seen[low] = name
         if len(name) > _MOST_NAME or low.startswith(_RESERVED) or any(c in name for c in '!"$()*,./;?@[\\]^`{}~'):
             problems.append(
                 f"output.columns: BigQuery takes no column named '{name[:_MOST_NAME]}'; leave it out, or rename it in "
-                "the source (source.column_names of CSV files)"
+                "the model or the source (source.column_names of CSV files)"
             )
     return problems
 

@@ -59,7 +59,7 @@ class BigQuerySourceConnector(BoundedSourceConnector):
         if left_out:
             more = f" and {len(left_out) - _SHOWN:,} more" if len(left_out) > _SHOWN else ""
             notes.append(f"columns of types that cannot be read are left out: {', '.join(left_out[:_SHOWN])}{more}")
-        return SourceContents(self._selected(columns), extent, notes)
+        return SourceContents(self._selected(columns, left_out), extent, notes)
 
     def read(self, plan: Plan, dead_letters: DeadLetterPlace, limit: DeadLetterLimit) -> beam.PTransform:
         from pipelines.connectors.bigquery.source import ReadBigQuery
@@ -175,7 +175,7 @@ class BigQuerySourceConnector(BoundedSourceConnector):
             raise ConfigError([f"source.filter: {said}; give a condition of GoogleSQL, without WHERE"])
         raise ConfigError([f"source.table: {table} cannot be read: {said}"])
 
-    def _selected(self, columns: pa.Schema) -> pa.Schema:
+    def _selected(self, columns: pa.Schema, left_out: list[str]) -> pa.Schema:
         if self._source.select is None:
             return columns
         # The name of a struct stands for all of its fields.
@@ -183,11 +183,15 @@ class BigQuerySourceConnector(BoundedSourceConnector):
             [column for column in columns if column.name == name or column.name.startswith(f"{name}.")]
             for name in self._source.select
         ]
-        problems = [
-            f"source.select: no column '{name}' in the source{did_you_mean(name, columns.names)}"
-            for name, found in zip(self._source.select, chosen, strict=True)
-            if not found
-        ]
+        problems = []
+        for name, found in zip(self._source.select, chosen, strict=True):
+            unread = next((each for each in left_out if each.startswith((f"{name} (", f"{name}."))), None)
+            if not found and unread:
+                problems.append(
+                    f"source.select: column {unread} has a type that cannot be read; take out what you need in a query"
+                )
+            elif not found:
+                problems.append(f"source.select: no column '{name}' in the source{did_you_mean(name, columns.names)}")
         if problems:
             raise ConfigError(problems)
         return pa.schema({column.name: column for found in chosen for column in found}.values())

@@ -417,6 +417,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"table": "p.d.v", "snapshot_time": "2026-01-01T00:00:00Z"},
         "source.snapshot_time: p.d.v is a view; only tables can be read as they were",
     ),
+    "selected_column_of_no_type": (
+        {"tables": {BIRTHS: StoredTable(births(2).append_column("kids", pa.array([[{"age": 1}], []])), [2])}},
+        {"select": ["id", "kids"]},
+        "source.select: column kids (list<item: struct<age: int64>>) has a type that cannot be read; take out what",
+    ),
     "unknown_selected_column": ({}, {"columns": ["id", "plurallity"]}, "source.select: no column 'plurallity'"),
 }
 
@@ -458,6 +463,30 @@ def test_expired_credentials_are_refused_before_the_run(
     [error] = result.errors
     assert "refuses these credentials" in error
     assert not [line for line in key["private_key"].splitlines()[1:-1] if line in result.out + result.err]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no Google credentials: File {} was not found"),
+        ("not json", "no Google credentials: File {} is not a valid json file"),
+        ('{"a": 1}', "no Google credentials: The file {} does not have a valid type"),
+        ('{"type": "service_account"}', "no Google credentials: Failed to load service account credentials from {}"),
+    ],
+    ids=["no file", "no JSON", "no type", "no fields"],
+)
+def test_credentials_that_are_none(
+    command: Command, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, said: str
+) -> None:
+    file = tmp_path / "credentials.json"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    result = command("batch", *sets(tmp_path, model, {"table": BIRTHS, "project": "p"}))
+    assert result.code == 2, result
+    [error] = result.errors
+    assert said.format(file) in error
+    assert "set GOOGLE_APPLICATION_CREDENTIALS to a key file" in error
 
 
 TYPES: dict[str, tuple[pa.DataType, list[Any]]] = {
