@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.benchmarks import scaling
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -66,3 +69,28 @@ def test_what_contributing_names_is_in_the_code() -> None:
     assert {
         name for name in names if not re.search(rf"^(class {name}\b|{name}\b.*=|    {name},?$)", code, re.MULTILINE)
     } <= {"UnboundedSource", "ModelHandler"}
+
+
+def test_the_tables_of_scaling_are_those_that_are_computed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scaling"])
+    scaling.main()
+    document = " ".join((ROOT / "docs" / "scaling.md").read_text("utf-8").split())
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line]
+    assert len(lines) > 8
+    assert [line for line in lines if line not in document] == []
+
+
+@pytest.mark.parametrize(
+    "contestant",
+    [
+        "this project", "this project on 10,000,000 rows", "pyarrow + C API, no engine (limit)",
+        "Spark predict_batch_udf", "Ray Data map_batches", "stock Beam, default runner",
+    ],
+)  # fmt: skip
+def test_the_rates_of_the_readme_are_those_of_the_benchmarks(contestant: str) -> None:
+    results = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    found = re.search(rf"^\| {re.escape(contestant)} \| [\d,]+ \| [\d.]+ \| ([\d,]+) \|", results, re.MULTILINE)
+    assert found is not None
+    assert f"{round(int(found[1].replace(',', '')), -3):,}" in (ROOT / "README.md").read_text("utf-8")
