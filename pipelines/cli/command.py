@@ -123,9 +123,6 @@ def _guarded(main: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except KeyboardInterrupt:
-        terminal.print_text("\nstopped", stderr=True)
-        return INTERRUPTED
     except Exception as error:  # a mistake of ours: its message may hold names and values, as any other may
         terminal.print_text(masked(traceback.format_exc()), stderr=True)
         terminal.print_error(masked(f"{type(error).__name__}: {error}"))

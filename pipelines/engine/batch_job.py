@@ -26,7 +26,6 @@ from pipelines.flows.batch_job import prepare as prepare_flow
 from pipelines.plan import Extent, Plan
 from pipelines.telemetry.tally import LiveProgress
 
-
 _OR_RESUBMIT = "or run the same command with --resubmit, which submits a new job over the same instances"
 
 
@@ -94,8 +93,17 @@ def make_join(
     gone = results.gone(found.results) if status.state is JobState.SUCCEEDED else []
     if gone:
         more = f" and {len(gone) - 1:,} more files of results are" if gone[1:] else " is"
-        raise JobEndedError(f"{gone[0]}{more} gone, of the job {status.resource}; put back what is gone, {_OR_RESUBMIT}")
-    return join_flow.Join(folder, prepared, results.pieces(found.results), form, _missing(found, where, prepared, status), status.model_version)
+        raise JobEndedError(
+            f"{gone[0]}{more} gone, of the job {status.resource}; put back what is gone, {_OR_RESUBMIT}"
+        )
+    return join_flow.Join(
+        folder,
+        prepared,
+        results.pieces(found.results),
+        form,
+        _missing(found, where, prepared, status),
+        status.model_version,
+    )
 
 
 def _missing(found: results.ResultFiles, where: str, prepared: Prepared, status: JobStatus) -> str:

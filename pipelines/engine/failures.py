@@ -29,6 +29,9 @@ _OF_OTHERS = ("", "apache_beam.runners.portability.local_job_service")
 _TRACEBACK = "Traceback (most recent call last):\n"
 _RAISED_AGAIN = "\n\nDuring handling of the above exception, another exception occurred:\n\n"
 _STEP = "[while running "
+_STEP_NAME = re.compile(re.escape(_STEP) + "'([^']+)'")
+_RPC = re.compile(r'status = StatusCode\.(\w+)\s+details = "(.*)"')
+"""What a service has said, in the text of an error of gRPC, whose first line says nothing."""
 
 
 class RunFailedError(Exception):
@@ -89,6 +92,10 @@ def failed(error: Exception, consequence: str = "nothing was published") -> RunF
     for kind in (DeliveryRefusedError, PublishError, StoredRowsError):
         if f"{kind.__name__}:" in text:
             return RunFailedError(f"{_said(text, kind)}; {consequence}", "")
+    if refused := _RPC.search(text):
+        where = _STEP_NAME.search(text)
+        place = f" (in step {where[1]})" if where else ""
+        return RunFailedError(f"{refused[1]}: {refused[2][:500]}{place}; {consequence}", "")
     lines = [line.strip() for line in (of_step or text).splitlines() if line.strip() and not line.startswith(" ")]
     if len(lines) > 1 and lines[0].startswith("Dataflow pipeline failed"):
         lines = lines[1:] if lines[1:] != ["None"] else ["the job failed, and Dataflow does not say why: see its log"]

@@ -441,6 +441,21 @@ def test_what_cannot_be_read_is_said_on_one_line_before_the_run(
     assert said in error
 
 
+def test_a_session_that_is_refused_in_the_run_is_told_on_one_line(
+    command: Command, service: StandIn, model: str, tmp_path: Path
+) -> None:
+    """Before a run of a query no session is opened: its rows are not there yet."""
+    service.tables |= {BIRTHS: StoredTable(births(5), [5])}
+    service.query = BIRTHS
+    service.refused = (CODE.PERMISSION_DENIED, "no bigquery.readsessions.create for you")
+    result = command("batch", *sets(tmp_path, model, {"query": "SELECT 1", "project": "p"}))
+    assert result.code == 1, result
+    [error] = result.errors
+    assert "error: PERMISSION_DENIED: no bigquery.readsessions.create for you (in step Source/Session" in error
+    assert "nothing was published" in error
+    assert "Traceback" not in result.err
+
+
 def test_expired_credentials_are_refused_before_the_run(
     command: Command, service: StandIn, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
