@@ -22,7 +22,7 @@ _DESCRIPTION = """\
 Checks a config: that it is valid, that the source can be read and the output written, which column feeds which
 input of the model and how, and what the output will look like. Shows the first rows, what the model would get of them,
 and which of the first thousand would become dead letters. Runs nothing; with --model, the model is loaded (or its
-server asked) and predicts these rows.
+server called) and predicts these rows.
 
 exit codes: 0 the config is right, 2 it is not"""
 

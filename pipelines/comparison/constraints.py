@@ -31,9 +31,9 @@ CONSTRAINTS = {
         {"batch_job": "a managed service predicts the rows"},
     ),
     "other-clients-need-the-model": Constraint(
-        "other programs ask the same model, one record at a time",
+        "other programs call the same model, one record at a time",
         {
-            "direct": "the model is in the workers, where no other program can ask it",
+            "direct": "the model is in the workers, where no other program can call it",
             "batch_job": "a job answers no other program",
         },
     ),

@@ -93,7 +93,7 @@ def _summary(
     startup_seconds: float,
 ) -> Summary:
     """The account as it was published, once everything that was published has been seen to be there."""
-    asked = counters(result, ENDPOINT_METRICS)
+    calls = counters(result, ENDPOINT_METRICS)
     outcome = reserved.outcome()
     account = outcome.manifest
     read = account.rows_read if account else 0
@@ -120,9 +120,9 @@ def _summary(
         dead_letters=shards.pattern(config.dead_letters_path, dead_letters, "jsonl") if dead_letters else "",
         dead_letter_fraction=fraction,
         max_fraction=config.dead_letters.max_fraction,
-        requests=asked.get("requests"),
-        requests_repeated=asked.get("requests_repeated"),
-        bytes_sent=asked.get("bytes_sent"),
+        requests=calls.get("requests"),
+        requests_repeated=calls.get("requests_repeated"),
+        bytes_sent=calls.get("bytes_sent"),
         lost=outcome.problems or None,
         notes=account.notes if account else (),
         stage_latency_ms=stages if "model" in stages else None,

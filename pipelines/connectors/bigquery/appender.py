@@ -116,7 +116,7 @@ class Appender:
         try:
             if self._connection is None:
                 self._connection = self._connected()
-            answer = self._connection.ask(self._request(encoded))
+            answer = self._connection.send(self._request(encoded))
         except WriteApiError as error:
             self._disconnect()
             return error.code, str(error), {}

@@ -159,7 +159,7 @@ class _PendingAppender:
             is_new = self._connection is None
             if self._connection is None:
                 self._connection = AppendStream(self._transport, self._stream)
-            answer = self._connection.ask(self._request(batch, is_new))
+            answer = self._connection.send(self._request(batch, is_new))
             code = write_api.code_of(answer.error.code)
             if code not in (_CODE.OK, _CODE.ALREADY_EXISTS):
                 rows = [f"row {each.index}: {each.message}" for each in answer.row_errors[:3]]

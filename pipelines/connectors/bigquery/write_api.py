@@ -149,7 +149,7 @@ class AppendStream:
         self._call = transport.append_rows(iter(self._requests.get, None), metadata=routing)
         threading.Thread(target=self._read, name="bigquery answers", daemon=True).start()
 
-    def ask(self, request: Any) -> Any:
+    def send(self, request: Any) -> Any:
         """Returns the AppendRowsResponse to an AppendRowsRequest.
 
         Raises:

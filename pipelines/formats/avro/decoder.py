@@ -38,8 +38,8 @@ class Decoder:
         self.header, self.spec, self.name = header, spec, name
         self.record = resolve(header.schema, name)
         names = list(self.record.children)
-        asked = set(spec.columns.names)
-        self.wanted = [n for n in names if n in asked] or names[:1]
+        wanted = set(spec.columns.names)
+        self.wanted = [n for n in names if n in wanted] or names[:1]
         self.begin = container.header_bytes(self.record.simple, "null", _MARK) if self.record.columnar else b""
         self.rows = Rows(self.record)
         self.kept = 0

@@ -69,8 +69,8 @@ class AvroMessageReader(MessageReader):
         self.schema = spec.options["schema"]
         self.record = _resolved(self.schema)
         names = list(self.record.children)
-        asked = set(spec.columns.names)
-        self._wanted = [name for name in names if name in asked] or names[:1]
+        wanted = set(spec.columns.names)
+        self._wanted = [name for name in names if name in wanted] or names[:1]
         self._layout = Layout(self.record.simple, self.record.columnar)
         self._begin = container.header_bytes(self.record.simple, "null", _MARK) if self.record.columnar else b""
         self._framing = self._framing_of()

@@ -94,7 +94,7 @@ class _Process:
         """Its number."""
         return self._process.pid
 
-    def ask(self, request: dict[str, Any], read: ReadBytes) -> tuple[dict[str, Any], pa.Buffer]:
+    def exchange(self, request: dict[str, Any], read: ReadBytes) -> tuple[dict[str, Any], pa.Buffer]:
         """Sends a request and returns the answer.
 
         Raises:
@@ -307,7 +307,7 @@ class OrcFile:
             "memory": MEMORY_BYTES + 64 * nbytes,
         }
         file = {"file": self._number, "path": self._path, "size": self._size}
-        return process.ask({**file, "rows": BATCH_ROWS, "bytes": BATCH_BYTES, **limits, **request}, self._bytes_at)
+        return process.exchange({**file, "rows": BATCH_ROWS, "bytes": BATCH_BYTES, **limits, **request}, self._bytes_at)
 
     def _bytes_at(self, offset: int, count: int) -> bytes:
         if self._content is not None:

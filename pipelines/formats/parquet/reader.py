@@ -238,7 +238,7 @@ def _batches(
     content: bytes | None,
     group: int,
     names: list[str],
-    asked: frozenset[str],
+    as_dictionaries: frozenset[str],
     limit: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a row group in batches of bounded size. Raises READ_ERRORS."""
@@ -249,7 +249,7 @@ def _batches(
         file,
         group,
         names,
-        asked,
+        as_dictionaries,
         lambda dictionaries: _open(name, content, dictionaries, file.metadata),
         None if content is not None or is_remote(name) else lambda start, end: read_range(name, start, end),
     )
@@ -257,7 +257,7 @@ def _batches(
     stored, decoded = stored_bytes(metadata), 0
     with ExitStack() as stack:
         if plan.dictionaries:
-            file = stack.enter_context(_open(name, content, asked | plan.dictionaries, file.metadata))
+            file = stack.enter_context(_open(name, content, as_dictionaries | plan.dictionaries, file.metadata))
         times = None
         if int96 := int96_columns(file.metadata, names):
             fine = stack.enter_context(_open(name, content, metadata=file.metadata, fine=True))

@@ -89,7 +89,7 @@ def stored_bytes(group: pq.RowGroupMetaData) -> int:
 
 
 def reading_plan(
-    file: pq.ParquetFile, group: int, names: list[str], asked: frozenset[str], open: Open, read: Read | None
+    file: pq.ParquetFile, group: int, names: list[str], as_dictionaries: frozenset[str], open: Open, read: Read | None
 ) -> ReadingPlan:
     """Decides how to read a row group.
 
@@ -97,7 +97,7 @@ def reading_plan(
       file: the open file.
       group: number of the row group.
       names: columns wanted.
-      asked: those of them that are read as dictionaries anyway.
+      as_dictionaries: those of them that are read as dictionaries anyway.
       open: opens the file once more.
       read: reads a range of its bytes; None where each range is a request of its own.
 
@@ -108,7 +108,7 @@ def reading_plan(
     columns = _columns(file, metadata, frozenset(names))
     rows = max(metadata.num_rows, 1)
     _refuse_bombs(columns, stored_bytes(metadata))
-    longest = _longest_values(columns, rows, group, asked, open, read)
+    longest = _longest_values(columns, rows, group, as_dictionaries, open, read)
     fixed, wide = 0, []
     for column in columns:
         if column.width:
@@ -173,7 +173,7 @@ def _refuse_bombs(columns: list[_Column], stored: int) -> None:
 
 
 def _longest_values(
-    columns: list[_Column], rows: int, group: int, asked: frozenset[str], open: Open, read: Read | None
+    columns: list[_Column], rows: int, group: int, as_dictionaries: frozenset[str], open: Open, read: Read | None
 ) -> dict[str, int]:
     """Bytes of the longest entry of the dictionary of each column where that may matter, by path."""
     at_once = min(rows, BATCH_ROWS)
@@ -181,7 +181,7 @@ def _longest_values(
         column
         for column in columns
         if column.repeats
-        and column.top not in asked
+        and column.top not in as_dictionaries
         and column.unpacked * column.values // rows * at_once > BATCH_BYTES
     ]
     known = {column.path: _looked_up(column, read) for column in unclear}

@@ -60,8 +60,8 @@ class ProtobufReader(MessageReader):
         super().__init__(spec)
         self._type = MessageType(spec.options["descriptor"], spec.options["message"])
         names = self._type.schema.names
-        asked = set(self.spec.columns.names)
-        self._wanted = [name for name in names if name in asked] or names[:1]
+        wanted = set(self.spec.columns.names)
+        self._wanted = [name for name in names if name in wanted] or names[:1]
         self.block_bytes = min(MessageReader.block_bytes, self._type.costs.max_bytes)
 
     def __reduce__(self) -> tuple[type[ProtobufReader], tuple[ReadSpec]]:

@@ -170,7 +170,7 @@ def _tfx_decoder(schema: bytes | None) -> Any:
 
 
 def _feature_schema(features: list[pa.Field], first: list[bytes]) -> bytes:
-    """The features wanted, of the kinds that most of the first records have, or else those asked for."""
+    """The features wanted, of the kinds that most of the first records have, or else those of the schema."""
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     known = _majority(_parsed(first[:SAMPLED_RECORDS]))
@@ -190,27 +190,27 @@ def _kind(type: pa.DataType) -> int:
     return 2 if pa.types.is_integer(type) or pa.types.is_boolean(type) else 1
 
 
-def _list(lists: pa.Array, asked: pa.DataType) -> pa.Array:
+def _list(lists: pa.Array, wanted: pa.DataType) -> pa.Array:
     mask = lists.is_null() if lists.null_count else None
     offsets = lists.offsets.cast(pa.int32())
-    return pa.ListArray.from_arrays(offsets, _values(lists.values, asked), mask=mask)
+    return pa.ListArray.from_arrays(offsets, _values(lists.values, wanted), mask=mask)
 
 
-def _scalar(lists: pa.Array, lengths: Positions, asked: pa.DataType) -> pa.Array:
-    values = _values(lists.flatten(), asked)
+def _scalar(lists: pa.Array, lengths: Positions, wanted: pa.DataType) -> pa.Array:
+    values = _values(lists.flatten(), wanted)
     if len(values) == len(lists):
         return values
     return values.take(pa.array(np.cumsum(lengths) - 1, mask=lengths == 0))
 
 
-def _values(values: pa.Array, asked: pa.DataType) -> pa.Array:
-    asked = asked.value_type if pa.types.is_dictionary(asked) else asked
+def _values(values: pa.Array, wanted: pa.DataType) -> pa.Array:
+    wanted = wanted.value_type if pa.types.is_dictionary(wanted) else wanted
     if pa.types.is_large_binary(values.type):
-        if pa.types.is_string(asked) or pa.types.is_large_string(asked):
+        if pa.types.is_string(wanted) or pa.types.is_large_string(wanted):
             # Text that is not UTF-8 is found afterwards, row by row.
             return pc.cast(values, options=pc.CastOptions(pa.string(), allow_invalid_utf8=True))
         return values.cast(pa.binary())
-    return values.cast(asked) if (values.type, asked) == (pa.float32(), pa.float64()) else values
+    return values.cast(wanted) if (values.type, wanted) == (pa.float32(), pa.float64()) else values
 
 
 def _bad_text(batch: pa.RecordBatch) -> dict[int, str]:
