@@ -187,6 +187,7 @@ def flink_cluster(job_port: int = 0, rest_port: int = 0, pool_port: int = 0, slo
       slots: of each task manager.
     """
     tools.needs("Flink", "java")
+    tools.require_free(filter(None, (job_port, rest_port, pool_port)))
     jars = tools.jars("flink", POM, "150 MB")
     rpc, *free = tools.free_ports(4)
     job_port, rest_port, pool_port = (

@@ -16,7 +16,7 @@ import socket
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,17 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def require_free(ports: Iterable[int]) -> None:
+    """Ends the program with a line that names a port of 127.0.0.1 that is in use."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                sys.exit(f"error: port {port} of this machine is in use; end what uses it, and run this again")
 
 
 def built(name: str, source: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -25,6 +26,15 @@ from tests.support.waiting import wait_until
 
 PACKAGED = ROOT / "model" / "trained" / "v1"
 WITHIN_S = 300.0
+
+
+def test_a_port_that_is_in_use_is_named() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SystemExit, match=f"port {port} of this machine is in use"), flink_cluster(pool_port=port):
+            pass
 
 
 @pytest.fixture
