@@ -200,11 +200,13 @@ class JobFolder:
 
     def prepared(self) -> Prepared | None:
         """Returns what was prepared; None if that is not complete. Raises ConfigError."""
-        return self._read("prepared.json", Prepared)
+        # Without it, rows would be prepared again, and have other keys than the results of a job that was submitted.
+        anew = f"remove {self.path} to begin anew, with a job of its own"
+        return self._read("prepared.json", Prepared, anew)
 
     def submitted(self) -> Submitted | None:
         """Returns the job that was submitted; None if none was. Raises ConfigError."""
-        return self._read("job.json", Submitted)
+        return self._read("job.json", Submitted, "remove it: the same command finds the job by its name")
 
     def write_prepared(self, prepared: Prepared) -> None:
         """Notes that all is prepared."""
@@ -242,14 +244,14 @@ class JobFolder:
         for folder in (self.instances, self.rows, self.dead_letters, self.unfinished):
             _clear(folder)
 
-    def _read(self, name: str, kind: type[RecordT]) -> RecordT | None:
+    def _read(self, name: str, kind: type[RecordT], mend: str) -> RecordT | None:
         path = self.path + name
         try:
             content = storage.read_small(path, _MOST_BYTES)
             return None if content is None else kind.model_validate_json(content)
         except (OSError, ValueError, ValidationError) as error:
             reason = "it is not a record of this project" if isinstance(error, ValidationError) else str(error)
-            raise ConfigError([f"model.folder: {path} cannot be used: {reason}; remove it to begin anew"]) from None
+            raise ConfigError([f"model.folder: {path} cannot be used: {reason}; {mend}"]) from None
 
     def _write(self, name: str, record: _Record) -> None:
         storage.write_whole(self.path + name, record.model_dump_json().encode())

@@ -435,6 +435,26 @@ def test_dead_letters_that_are_not_as_they_were(
     assert command("batch", "--config", config).code == 0
 
 
+@pytest.mark.parametrize(("record", "jobs"), [("job.json", 1), ("prepared.json", 2)])
+def test_a_record_that_is_damaged(
+    command: Command, tmp_path: Path, config: str, server: JobServer, record: str, jobs: int
+) -> None:
+    """Who does what the line says gets all rows; a job is paid for again only where the line says so."""
+    assert command("batch", "--config", config).code == 0
+    [path] = (tmp_path / "jobs").glob(f"*/{record}")
+    path.write_text('{"ru')
+    result = command("batch", "--config", config)
+    assert result.code == 2, result
+    [line] = result.errors
+    assert ("with a job of its own" in line) is (jobs == 2)
+    removed = Path(line.partition("; remove ")[2].partition(" to begin")[0]) if jobs == 2 else path
+    shutil.rmtree(removed) if removed.is_dir() else removed.unlink()
+    again = command("batch", "--config", config, "--json")
+    assert again.code == 0, again
+    assert again.summary["rows_written"] == 300
+    assert len(server.jobs()) == jobs
+
+
 @pytest.mark.parametrize("options", [["--step", "wait", "--detach"], ["--cancel", "--resubmit"]])
 def test_options_that_exclude_each_other(command: Command, config: str, options: list[str]) -> None:
     result = command("batch", "--config", config, *options)
