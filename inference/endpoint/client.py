@@ -110,7 +110,7 @@ class Client:
     """Asks an endpoint; used by all threads of a process at once.
 
     Args:
-      endpoint: whom to ask.
+      endpoint: the server.
       clock: seconds, monotonic.
       sleep: waits that many seconds.
 
@@ -188,7 +188,7 @@ class Client:
         return self._named(lambda: self.retries.call(send, 1, deadline))
 
     def counts(self) -> dict[str, int]:
-        """Returns requests, and bytes of those that ask for predictions, since the last time this was asked."""
+        """Returns requests, and bytes of those that ask for predictions, since the last call of this."""
         with self._lock:
             found = {**self.retries.counts(), "bytes_sent": self._bytes_sent}
             new = {name: count - self._counts.get(name, 0) for name, count in found.items()}

@@ -41,8 +41,8 @@ class EndpointHandler(Columnar, RemoteModelHandler[pa.RecordBatch, pa.RecordBatc
     | any failure of 32 requests, before any request has succeeded | EndpointConfigError |
 
     Args:
-      endpoint: the server, the model on it, and how to ask.
-      signature: what the model takes and gives; None to ask the server, where the protocol can.
+      endpoint: the server, the model on it, and how to call it.
+      signature: what the model takes and gives; None to have the server tell, where the protocol can.
       columns: model input -> column, for inputs whose column has another name; or a list of columns, of which a vector
         is gathered.
       defaults: model input (or column) -> value of rows that miss it.

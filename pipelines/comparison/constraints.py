@@ -1,4 +1,4 @@
-"""Lists what may be asked of a way beside its cost, and which kinds of ways it rules out."""
+"""Lists what may be demanded of a way beside its cost, and which kinds of ways it rules out."""
 
 from __future__ import annotations
 

@@ -14,24 +14,24 @@ ANSWER_WITHIN_S = 8.0
 _Answer = TypeVar("_Answer")
 
 
-def asked(where: str, service: str, variable: str, ask: Callable[[], _Answer]) -> _Answer:
+def answer_of(where: str, service: str, variable: str, call: Callable[[], _Answer]) -> _Answer:
     """Returns what a service answers; looking for credentials and hosts, its client can take minutes.
 
     Args:
-      where: the path in the config of what is asked about.
+      where: the path in the config of what the call is about.
       service: its name, as a person would write it.
       variable: the environment variable with the address of an emulator.
-      ask: asks.
+      call: calls the service.
 
     Raises:
-      ConfigError: it does not answer, or not to us; what `ask` raised of that class.
+      ConfigError: it does not answer, or not to us; what `call` raised of that class.
     """
     os.environ.setdefault("GCE_METADATA_TIMEOUT", "1")
     found: list[Any] = []
 
     def run() -> None:
         try:
-            found.append((ask(), None))
+            found.append((call(), None))
         except Exception as error:  # of gRPC, of HTTP, of the client, of its credentials
             found.append((None, error))
 

@@ -108,7 +108,8 @@ def test_a_column_of_every_type_that_parquet_has(run: Run, tmp_path: Path, outpu
     if output == "tfrecord":
         arrays = {name: array for name, array in arrays.items() if "<" not in name}
     names = {f"c{number}": array for number, array in enumerate(arrays.values())}
-    keys = pa.array([uuid.UUID(int=number) for number in range(ROWS)], pa.uuid())
+    stored = pa.array([uuid.UUID(int=number).bytes for number in range(ROWS)], pa.binary(16))
+    keys = pa.ExtensionArray.from_storage(pa.uuid(), stored)
     numbers = pa.array([1.0, 2.0, None])
     pq.write_table(pa.table({"id": keys, "n": numbers, **names}), tmp_path / "in" / "a.parquet")
     rows, dead_letters, result = run("parquet", output, key="id", defaults={"n": 0}, written=["id", *names, "twice"])
@@ -329,11 +330,12 @@ def test_a_row_without_a_key_is_written(run: Run, tmp_path: Path, type: pa.DataT
     assert [row["id"] for row in rows] == [keys[0].as_py(), missing, keys[2].as_py()]
 
 
+UUIDS = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([uuid.UUID(int=n).bytes for n in (1, 2)], pa.binary(16)))
 KEYS: dict[str, tuple[pa.Array, str]] = {
     "bytes": (pa.array([b"a", b"b"]), "b"),
     "list": (pa.array([["a"], ["b"]]), '["b"]'),
     "time": (pa.array([NOON.replace(hour=1), NOON]), "2024-01-02T12:00:00.000000"),
-    "uuid": (pa.array([uuid.UUID(int=1), uuid.UUID(int=2)], pa.uuid()), "00000000-0000-0000-0000-000000000002"),
+    "uuid": (UUIDS, "00000000-0000-0000-0000-000000000002"),
     "null": (pa.array([1, None]), "{file}:1"),
 }
 

@@ -61,7 +61,7 @@ def killed_at(step: int) -> None:
         (storage, ("write_whole", "rename")),
         (requests.Session, ("request",)),
         (write_api, ("make_pending_stream", "finalize_stream", "commit_stream")),
-        (write_api.AppendStream, ("ask",)),
+        (write_api.AppendStream, ("send",)),
         (manifest, ("write",)),
         (commit, ("discard",)),
     ):

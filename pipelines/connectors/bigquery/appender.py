@@ -66,7 +66,7 @@ class Appender:
             if not count:
                 continue
             if rows.nbytes <= _MOST_BYTES:
-                whole, found = self._ask(rows)
+                whole, found = self._append(rows)
             else:
                 whole, found = f"a row of {rows.nbytes:,} bytes is more than BigQuery takes", {}
             if found:
@@ -88,7 +88,7 @@ class Appender:
             self._transport.close()
             self._transport = None
 
-    def _ask(self, rows: pa.RecordBatch) -> tuple[str, dict[int, str]]:
+    def _append(self, rows: pa.RecordBatch) -> tuple[str, dict[int, str]]:
         """Why a request is refused, or rows in it are; nothing if all of it is written."""
         encoded = rows.serialize().to_pybytes()
 

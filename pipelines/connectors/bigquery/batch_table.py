@@ -21,7 +21,7 @@ from pipelines.connectors.bigquery.tables import (
     mismatches,
     require_both_emulators,
 )
-from pipelines.connectors.preflight import ANSWER_WITHIN_S, asked
+from pipelines.connectors.preflight import ANSWER_WITHIN_S, answer_of
 
 _MOST_NAME = 300
 _RESERVED = ("_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier")
@@ -63,7 +63,7 @@ def check(output: BigQueryOutput, schema: pa.Schema) -> frozenset[str]:
     if output.method == "stream":
         require_both_emulators("output.table")
     target = Table.parse(output.table)
-    found = asked("output.table", "BigQuery", REST_EMULATOR, lambda: _look(output, target, schema))
+    found = answer_of("output.table", "BigQuery", REST_EMULATOR, lambda: _look(output, target, schema))
     problems = found.problems
     if not problems and output.method == "load" and storage.is_remote(output.staging_prefix):
         problems = locations.problems(output.staging_prefix, f"{target.project}.{target.dataset}", found.location)

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from pipelines.config.errors import ConfigError
-from pipelines.connectors.preflight import asked
+from pipelines.connectors.preflight import answer_of
 
 _EMULATOR = "STORAGE_EMULATOR_HOST"
 _DUAL = {
@@ -32,7 +32,7 @@ def problems(path: str, dataset: str, location: str) -> list[str]:
       ConfigError: Cloud Storage does not answer, or not to us.
     """
     bucket = path.removeprefix("gs://").partition("/")[0]
-    found = asked("output.staging", "Cloud Storage", _EMULATOR, lambda: _bucket(bucket))
+    found = answer_of("output.staging", "Cloud Storage", _EMULATOR, lambda: _bucket(bucket))
     if found is None:
         return [f"output.staging: there is no bucket {bucket}; check the name, or create it in {location}"]
     place, parts = found
@@ -55,7 +55,7 @@ def of_bucket(bucket: str, where: str, *, strict: bool = False) -> tuple[str, tu
     Raises:
       ConfigError: it is not there, or Cloud Storage does not answer, or not to us.
     """
-    found = asked(where, "Cloud Storage", _EMULATOR, lambda: _bucket(bucket, strict))
+    found = answer_of(where, "Cloud Storage", _EMULATOR, lambda: _bucket(bucket, strict))
     if found is None:
         raise ConfigError([f"{where}: there is no bucket {bucket}; check the name, or create it"])
     return found

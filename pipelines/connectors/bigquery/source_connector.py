@@ -21,7 +21,7 @@ from pipelines.connectors.bigquery.tables import (
     source_client,
 )
 from pipelines.connectors.bigquery.transport import told
-from pipelines.connectors.preflight import ANSWER_WITHIN_S, asked
+from pipelines.connectors.preflight import ANSWER_WITHIN_S, answer_of
 from pipelines.dead_letters.limit import DeadLetterLimit
 from pipelines.dead_letters.place import DeadLetterPlace
 from pipelines.formats.bigquery_rows import BigQueryOrigin, flattened, leaves
@@ -121,12 +121,12 @@ class BigQuerySourceConnector(BoundedSourceConnector):
         source = self._source
         where = "source.query" if source.query else "source.table"
 
-        def ask() -> queries.DryRun:
+        def dry_run() -> queries.DryRun:
             with source_client(source) as client:
                 sql = queries.sql_of(source, [name.split(".")[0] for name in source.select or ()])
                 return queries.dry_run(client, source, sql, ANSWER_WITHIN_S)
 
-        found = self._rest(where, ask)
+        found = self._rest(where, dry_run)
         bounded = f", of {source.max_bytes_billed:,} that may be billed" if source.max_bytes_billed else ""
         what = "the query" if source.query else "the query of the view"
         return (
@@ -135,11 +135,13 @@ class BigQuerySourceConnector(BoundedSourceConnector):
             f"{what} reads at most {found.nbytes:,} bytes, by a dry run{bounded}",
         )
 
-    def _rest(self, where: str, ask: Callable[[], _T]) -> _T:
-        return asked(where, "BigQuery", REST_EMULATOR, ask)
+    def _rest(self, where: str, call: Callable[[], _T]) -> _T:
+        return answer_of(where, "BigQuery", REST_EMULATOR, call)
 
     def _storage(self, most_streams: int, columns: list[str]) -> read_api.ReadSession:
-        return asked("source.table", "BigQuery storage", GRPC_EMULATOR, lambda: self._session(most_streams, columns))
+        return answer_of(
+            "source.table", "BigQuery storage", GRPC_EMULATOR, lambda: self._session(most_streams, columns)
+        )
 
     def _session(self, most_streams: int, columns: list[str]) -> read_api.ReadSession:
         import grpc

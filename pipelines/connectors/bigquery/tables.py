@@ -13,7 +13,7 @@ import pyarrow as pa
 from inference.columns.bound import did_you_mean
 from inference.columns.coercion import is_list
 from pipelines.config.errors import ConfigError
-from pipelines.connectors.preflight import ANSWER_WITHIN_S, asked
+from pipelines.connectors.preflight import ANSWER_WITHIN_S, answer_of
 from pipelines.formats.bigquery_types import standard_name, type_name
 
 if TYPE_CHECKING:
@@ -178,15 +178,15 @@ def ready_table(table: Table, schema: pa.Schema, where: str, create: bool) -> No
       ConfigError: with every mistake found.
     """
     require_both_emulators(f"{where}.table")
-    there = _ask(where, lambda: _columns(table, schema if create else None, where))
+    there = _answer_of(where, lambda: _columns(table, schema if create else None, where))
     problems = mismatches(table, there, schema, where)
     if problems:
         raise ConfigError(problems)
-    asked(f"{where}.table", "BigQuery storage", GRPC_EMULATOR, lambda: _knock(table))
+    answer_of(f"{where}.table", "BigQuery storage", GRPC_EMULATOR, lambda: _knock(table))
 
 
-def _ask(where: str, ask: Callable[[], _Answer]) -> _Answer:
-    return asked(f"{where}.table", "BigQuery", REST_EMULATOR, ask)
+def _answer_of(where: str, call: Callable[[], _Answer]) -> _Answer:
+    return answer_of(f"{where}.table", "BigQuery", REST_EMULATOR, call)
 
 
 def _columns(table: Table, wanted: pa.Schema | None, where: str) -> list[Column]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from inference.columns.bound import did_you_mean
 from pipelines.config.errors import ConfigError
-from pipelines.connectors.preflight import ANSWER_WITHIN_S, asked
+from pipelines.connectors.preflight import ANSWER_WITHIN_S, answer_of
 from pipelines.plan import KEY
 
 if TYPE_CHECKING:
@@ -88,9 +88,9 @@ def ready_table(output: BigtableOutput) -> None:
     """Sees to it that a table and its family are there.
 
     Raises:
-      ConfigError: one of them is not, or Bigtable cannot be asked.
+      ConfigError: one of them is not, or Bigtable cannot be called.
     """
-    asked("output.table", "Bigtable", EMULATOR, lambda: _look(output))
+    answer_of("output.table", "Bigtable", EMULATOR, lambda: _look(output))
 
 
 def _look(output: BigtableOutput) -> None:

@@ -75,7 +75,7 @@ def partitions_of(where: str, cluster: Cluster, topics: Sequence[str]) -> list[P
 
     Args:
       where: the part of the config that names the cluster.
-      cluster: whom to ask.
+      cluster: the brokers to call.
       topics: which.
 
     Raises:
@@ -122,8 +122,8 @@ def largest_message(cluster: Cluster, topic: str) -> int:
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
         client = AdminClient(cluster.settings())
-        [asked] = client.describe_configs([resource]).values()
-        found = int(asked.result(_LIMIT_WITHIN_S)["max.message.bytes"].value)
+        [described] = client.describe_configs([resource]).values()
+        found = int(described.result(_LIMIT_WITHIN_S)["max.message.bytes"].value)
     except (KafkaException, TimeoutError, KeyError):
         return _USUALLY_LARGEST
     # What the client takes for a setting.
@@ -183,7 +183,7 @@ def begin(where: str, cluster: Cluster, group: str, partitions: Sequence[Partiti
 
     Args:
       where: the part of the config that names the group.
-      cluster: whom to ask.
+      cluster: the brokers to call.
       group: of consumers.
       partitions: what it reads.
       start: "earliest", "latest", or milliseconds since the epoch.
@@ -218,10 +218,10 @@ def begin(where: str, cluster: Cluster, group: str, partitions: Sequence[Partiti
 def _begin(consumer: Any, partitions: Sequence[Partition], start: str | int) -> None:
     from confluent_kafka import KafkaException, TopicPartition
 
-    asked = [TopicPartition(topic, number) for topic, number in partitions]
+    wanted = [TopicPartition(topic, number) for topic, number in partitions]
 
     def has_begun() -> bool:
-        return any(each.offset >= 0 for each in consumer.committed(asked, timeout=_ASK_FOR_S))
+        return any(each.offset >= 0 for each in consumer.committed(wanted, timeout=_ASK_FOR_S))
 
     if has_begun() or start == "earliest":
         return

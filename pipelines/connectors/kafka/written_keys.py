@@ -22,7 +22,7 @@ def written_keys(
 
     Args:
       where: the part of the config that names the topic.
-      cluster: whom to ask.
+      cluster: the brokers to call.
       partitions: all of the topic.
       seconds: how far to look back.
 

@@ -21,13 +21,13 @@ def make_client(kind: str = "SubscriberClient") -> Any:
     return getattr(pubsub_v1, kind)()
 
 
-def asked(where: str, name: str, ask: Callable[[], _Answer]) -> _Answer:
+def looked_up(where: str, name: str, look_up: Callable[[], _Answer]) -> _Answer:
     """Returns what Pub/Sub answers.
 
     Args:
       where: the place in the config, for mistakes.
-      name: of what is asked about.
-      ask: asks.
+      name: of what is looked up.
+      look_up: calls Pub/Sub.
 
     Raises:
       ConfigError: there is no such thing, or Pub/Sub does not answer, or not to us.
@@ -35,13 +35,13 @@ def asked(where: str, name: str, ask: Callable[[], _Answer]) -> _Answer:
 
     def found() -> _Answer:
         try:
-            return ask()
+            return look_up()
         except Exception as error:
             if type(error).__name__ != "NotFound":
                 raise
             raise ConfigError([f"{where}: there is no {name}; check the project and the name, or create it"]) from None
 
-    return preflight.asked(where, "Pub/Sub", "PUBSUB_EMULATOR_HOST", found)
+    return preflight.answer_of(where, "Pub/Sub", "PUBSUB_EMULATOR_HOST", found)
 
 
 def check_topic(where: str, name: str) -> None:
@@ -52,7 +52,7 @@ def check_topic(where: str, name: str) -> None:
       name: projects/<project>/topics/<name>.
 
     Raises:
-      ConfigError: it is not, or Pub/Sub cannot be asked.
+      ConfigError: it is not, or Pub/Sub cannot be called.
     """
 
     def look() -> None:
@@ -64,4 +64,4 @@ def check_topic(where: str, name: str) -> None:
                 if type(error).__name__ != "PermissionDenied":
                     raise
 
-    asked(where, name, look)
+    looked_up(where, name, look)

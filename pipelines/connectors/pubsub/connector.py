@@ -12,7 +12,7 @@ from pipelines.config.pubsub import PubSubOutput, PubSubSource
 from pipelines.connectors.base import SinkConnector, SourceConnector
 from pipelines.connectors.preflight import ANSWER_WITHIN_S
 from pipelines.connectors.pubsub import client as pubsub
-from pipelines.connectors.pubsub.client import asked, make_client
+from pipelines.connectors.pubsub.client import looked_up, make_client
 from pipelines.connectors.streaming.acknowledged_connector import AcknowledgedConnector
 from pipelines.plan import KEY
 
@@ -83,7 +83,7 @@ def _check(name: str) -> None:
                 if type(error).__name__ != "PermissionDenied":
                     raise
 
-    asked("source.subscription", name, look)
+    looked_up("source.subscription", name, look)
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _temporary(topic: str) -> Iterator[str]:
         with make_client() as client, suppress(Exception):
             client.delete_subscription(subscription=name, retry=None, timeout=ANSWER_WITHIN_S)
 
-    asked("source.topic", topic, make)
+    looked_up("source.topic", topic, make)
     try:
         yield name
     finally:

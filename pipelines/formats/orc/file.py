@@ -275,13 +275,13 @@ class OrcFile:
                 yield batch
                 # Only one batch is held at a time.
                 del batch, stream, body
-                head, body = self._ask(process, {"do": "next"}, nbytes)
+                head, body = self._exchange(process, {"do": "next"}, nbytes)
         except _Ended as error:
             raise ReaderEnded(str(error)) from None
         finally:
             if process.is_alive and head["more"]:
                 with suppress(Exception):
-                    self._ask(process, {"do": "stop"}, 0)
+                    self._exchange(process, {"do": "stop"}, 0)
             _give(process)
 
     def _start(self, request: dict[str, Any], nbytes: int) -> tuple[_Process, dict[str, Any], pa.Buffer]:
@@ -290,7 +290,7 @@ class OrcFile:
         while True:
             is_fresh = process.is_fresh
             try:
-                return process, *self._ask(process, request, nbytes)
+                return process, *self._exchange(process, request, nbytes)
             except _Ended as error:
                 # An earlier file, or somebody else, may have ended a process that was used before.
                 if is_fresh or error.took_too_long:
@@ -300,7 +300,7 @@ class OrcFile:
                 _give(process)
                 raise
 
-    def _ask(self, process: _Process, request: dict[str, Any], nbytes: int) -> tuple[dict[str, Any], pa.Buffer]:
+    def _exchange(self, process: _Process, request: dict[str, Any], nbytes: int) -> tuple[dict[str, Any], pa.Buffer]:
         limits = {
             "cpu_s": CPU_S + (nbytes >> 20),
             "within_s": WITHIN_S + (nbytes >> 20),

@@ -131,6 +131,9 @@ def test_every_type_is_written_as_the_plan_says_and_comes_back_the_same(format: 
     if format == "tfrecord":
         # Of which a list of nulls has no value either.
         types = {name: type for name, type in types.items() if "<null>" not in name}
+    if format == "parquet" and pa.__version__.startswith("23."):
+        # It reads durations within maps as the numbers that Parquet has for them.
+        types = {name: type for name, type in types.items() if not name.startswith("map<duration")}
     names = {name: f"c{number}" for number, name in enumerate(types)}
     rows = [0, 2] if format == "tfrecord" else [0, 1, 2]
     arrays = [to_output(readable_array(ARRAYS[name]), type).take(pa.array(rows)) for name, type in types.items()]
