@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import pyarrow as pa
 
+from pipelines.connectors.bigquery.answers import read_rows_of
 from pipelines.connectors.bigquery.silence import Patience
 from pipelines.connectors.bigquery.transport import connected_to, told
 
@@ -184,19 +185,18 @@ def read(transport: Any, stream: Stream) -> Generator[StreamRows, None, None]:
 
     schema = pa.ipc.read_schema(pa.py_buffer(stream.schema))
     routing = [("x-goog-request-params", f"read_stream={stream.name}")]
+    read_rows = read_rows_of(transport)
     offset = failures = 0
     while True:
         request = types.ReadRowsRequest(read_stream=stream.name, offset=offset)
-        call = transport.read_rows(request, metadata=routing)
+        call = read_rows(request, metadata=routing)
         answers = Patience(call, _LONGEST_SILENCE_S)
         try:
             for answer in answers:
-                # Not through the library's wrappers, which copy the bytes.
-                message = types.ReadRowsResponse.pb(answer)
-                encoded = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
-                batch = pa.ipc.read_record_batch(encoded, schema)
-                progress = message.stats.progress
-                yield StreamRows(batch, offset, progress.at_response_start, progress.at_response_end)
+                if answer.rows is None:
+                    continue
+                batch = pa.ipc.read_record_batch(answer.rows, schema)
+                yield StreamRows(batch, offset, answer.begin, answer.end)
                 offset += batch.num_rows
                 failures = 0
             return

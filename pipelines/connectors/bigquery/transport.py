@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import grpc
+import grpc.experimental
 
 from pipelines.connectors.bigquery.tables import GRPC_EMULATOR
 
@@ -15,6 +16,8 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.keepalive_time_ms", 60_000),
+    # A stream is read in the thread that works on it, not by way of another.
+    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
 ]
 
 

@@ -276,7 +276,7 @@ def test_who_may_describe_a_table_and_not_read_it_is_told(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (DefaultCredentialsError("none"), "no Google credentials were found"),
+        (DefaultCredentialsError("none"), "no Google credentials: none"),
         (OSError("Project was not passed and could not be determined"), "GOOGLE_CLOUD_PROJECT"),
     ],
 )
