@@ -148,11 +148,11 @@ class JobRun:
                 return made
             prepared = made
         elif "prepare" in self._wanted:
-            self._err.print(f"{prepared.instances:,} instances are prepared already: {self._folder.path}")
+            self._err.print(f"prepared already: {prepared.amount}, in {self._folder.path}")
         self._left = _PREPARED
         is_all = self._wanted == ("prepare",)
         if is_all:
-            line = f"{prepared.instances:,} instances are in {self._folder.instances}"
+            line = f"prepared: {prepared.amount}, in {self._folder.instances}"
             self._report.step("prepare", prepared, line=line)
         code = self._too_many(prepared)
         if is_all or code != command.OK:
@@ -190,8 +190,8 @@ class JobRun:
             except failures.RunFailedError as error:
                 return command.run_failed(error)
         self._err.print(
-            f"{prepared.instances:,} instances, {prepared.instance_bytes / 1e6:,.1f} MB, in {self._folder.instances}; "
-            f"{prepared.rows_dead_lettered:,} rows dead-lettered"
+            f"{prepared.amount}, {prepared.instance_bytes / 1e6:,.1f} MB, in {self._folder.instances}; "
+            f"{prepared.rows_dead_lettered:,} row{'s' * (prepared.rows_dead_lettered != 1)} dead-lettered"
         )
         return prepared
 

@@ -108,6 +108,11 @@ class Prepared(_Record):
         """Returns how many rows were refused."""
         return sum(each.rows for each in self.dead_letters)
 
+    @property
+    def amount(self) -> str:
+        """Returns how many instances there are, in words."""
+        return f"{self.instances:,} instance{'s' * (self.instances != 1)}"
+
 
 class Submitted(_Record):
     """Says which job was submitted last.

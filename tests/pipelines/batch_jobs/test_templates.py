@@ -77,7 +77,7 @@ def test_prepare_and_join_on_dataflow(
     for attempt in range(2):
         done = launch("prepare", template=True)
         assert done.returncode == 0, done.stderr
-        assert ("are prepared already" in done.stderr) is bool(attempt)
+        assert ("prepared already: " in done.stderr) is bool(attempt)
         job = ended(storage, api, "prepare")
         assert job.state == 3, job.message
         prepared = [name for name in storage.names("jobs/") if "/instances/" in name]
