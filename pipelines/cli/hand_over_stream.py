@@ -60,15 +60,15 @@ def _hand_over(run: StreamRun, description: str, flags: list[str]) -> int:
 
         dataflow.set_defaults(given, flags, plan)
     problems = options.check_options(given)
-    if options.is_remote_runner(given) and not dry_run and not problems:
-        dataflow.require_places(given)
-        dataflow.check_update(given)
     unreachable = options.unreachable_paths(plan) if options.is_on_other_machines(given) else []
     for problem in unreachable if dry_run else []:
         err.print(f"warning: {problem}")
     problems += [] if dry_run else unreachable
     if problems:
         raise ConfigError(problems)
+    if options.is_remote_runner(given) and not dry_run:
+        dataflow.require_places(given)
+        dataflow.check_update(given)
     reader = row_reader_class(plan.config.source.reads)(plan.read)
     # Dataflow drops repeats itself: its workers do not share their memories.
     whole = dataclasses.replace(plan, config=plan.config.model_copy(update={"dedupe": None}))
