@@ -89,9 +89,7 @@ class _JobTemplate(JobRun):
             from pipelines.flows.batch import limit_of
             from pipelines.flows.batch_job import prepare
         if prepared is not None:
-            self._err.print(
-                f"prepared already: {prepared.amount}, in {self._folder.path}; the job does nothing"
-            )
+            self._err.print(f"prepared already: {prepared.amount}, in {self._folder.path}; the job does nothing")
             self._folder.write_request(self._request.make(self._folder, prepared))
             # A launcher takes a command that writes no template for one that has failed.
             return _handed_over(options, lambda pipeline: pipeline | "Nothing" >> beam.Create([]), self._out)
