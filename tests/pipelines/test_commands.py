@@ -11,6 +11,7 @@ import pytest
 from tests.support import ledger, processes
 from tests.support.commands import ROOT, Command
 from tests.support.ledger import KEY, MODEL, assert_balanced, births, books_of, write_config, write_rows
+from tests.support.pythons import skip_streams
 
 
 def started(*arguments: str) -> tuple[str, set[str]]:
@@ -77,6 +78,7 @@ def test_ctrl_c_as_a_command_starts_is_one_line(module: str) -> None:
     ],
 )
 def test_ctrl_c_before_a_run_begins_is_no_traceback(tmp_path: Path, module: str, imported: str) -> None:
+    skip_streams(module)
     paths = ["--set", f"output.path={tmp_path}/p", "--set", f"dead_letters.path={tmp_path}/d"]
     arguments = ["--model", MODEL, "--source", "data/births-nc-2001.csv"] if module == "init" else paths
     code, out, err = interrupted_at(module, imported, *arguments)
