@@ -13,7 +13,7 @@ from model.imports import uncollected
 from model.secrets import masked
 
 _SAVED: list[int] = []
-"""Where standard error leads while it is swallowed, the outermost first."""
+"""Holds the file descriptors that standard error had before it was swallowed, the outermost first."""
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from model.quiet import give_back_stderr
 
 _AFTER_SIGNAL = 128
 _WORDS: list[Callable[[], str]] = []
-"""Of the blocks of `ended_by_signal` that run, the outermost first."""
+"""Holds the words of the blocks of `ended_by_signal` that run, the outermost first."""
 
 
 @contextmanager

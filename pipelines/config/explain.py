@@ -26,7 +26,7 @@ _OBJECTS = ("model_type", "model_attributes_type", "dict_type", "list_type", "ex
 
 _USER = re.compile(r"[^\s/'\"@]+@")
 _FORM = re.compile(r"\S*<\S*>")
-"""What a key's description shows of the form of its value, such as projects/<project>/topics/<name>."""
+"""Finds the form of a value in a key's description, such as projects/<project>/topics/<name>."""
 
 
 def explain(details: Any, written: Any, root: type[Strict] = RunConfig) -> str:

@@ -31,7 +31,7 @@ _RAISED_AGAIN = "\n\nDuring handling of the above exception, another exception o
 _STEP = "[while running "
 _STEP_NAME = re.compile(re.escape(_STEP) + "'([^']+)'")
 _RPC = re.compile(r'status = StatusCode\.(\w+)\s+details = "(.*)"')
-"""What a service has said, in the text of an error of gRPC, whose first line says nothing."""
+"""Finds what a service has said in the text of an error of gRPC, whose first line says nothing."""
 
 
 class RunFailedError(Exception):
@@ -118,6 +118,6 @@ def _traceback_of_step(text: str) -> str:
 
 
 def _said(text: str, error: type[Exception]) -> str:
-    """What an error of ours says, in the text that Beam makes of it; on one line."""
+    """Finds what an error of ours says in the text that Beam makes of it; on one line."""
     said = text.split(error.__name__ + ":", 1)[-1].split(_STEP)[0].strip()
     return said.splitlines()[0] if said else ""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipelines.connectors.bigquery.source_connector import BigQuerySourceConnector
 
 TABLE = "bigquery:"
-"""What --source begins with where it names a table."""
+"""Begins the --source that names a table."""
 _SAMPLE_BYTES = 64 << 20
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.formats.protobuf.wire import read_varint
+
 _METHOD = "/google.cloud.bigquery.storage.v1.BigQueryRead/ReadRows"
 _RECORD_BATCH = 4
 """Number of ReadRowsResponse.arrow_record_batch."""
@@ -72,34 +74,24 @@ def _copied(content: memoryview) -> pa.Buffer:
 def _found(message: bytes, number: int, begin: int, end: int) -> tuple[int, int, int] | None:
     """Finds the first field of a number in a part of a message: the places of its tag, its content and its end."""
     place = begin
-    while place < end:
-        tag_begin = place
-        tag, place = _varint(message, place, end)
-        kind = tag & 7
-        if kind == _BYTES:
-            size, place = _varint(message, place, end)
-            if place + size > end:
-                raise ValueError("the message ends in a field")
-            if tag >> 3 == number:
-                return tag_begin, place, place + size
-            place += size
-        elif kind == _VARINT:
-            _, place = _varint(message, place, end)
-        elif kind in (_FIXED64, _FIXED32):
-            place += 8 if kind == _FIXED64 else 4
-        else:
-            raise ValueError(f"protobuf has no wire type {kind} that is in use")
+    try:
+        while place < end:
+            tag_begin = place
+            tag, place = read_varint(message, place)
+            kind = tag & 7
+            if kind == _BYTES:
+                size, place = read_varint(message, place)
+                if tag >> 3 == number and place + size <= end:
+                    return tag_begin, place, place + size
+                place += size
+            elif kind == _VARINT:
+                _, place = read_varint(message, place)
+            elif kind in (_FIXED64, _FIXED32):
+                place += 8 if kind == _FIXED64 else 4
+            else:
+                raise ValueError(f"protobuf has no wire type {kind} that is in use")
+    except IndexError:
+        place = end + 1
+    if place > end:
+        raise ValueError("the message ends in a field")
     return None
-
-
-def _varint(message: bytes, place: int, end: int) -> tuple[int, int]:
-    """Returns the number at a place, and the place behind it."""
-    value = shift = 0
-    while place < end and shift < 64:
-        byte = message[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-        shift += 7
-    raise ValueError("a number of the message does not end")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.formats.base import FormatError
 from pipelines.formats.limits import DECODED_BYTES, MAX_DEPTH, MAX_EMPTY_ROW_BYTES, MAX_TYPES
+from pipelines.formats.protobuf.wire import read_varint
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -61,15 +62,15 @@ class Costs:
                 fields = self._known[name][0]
                 while at < end:
                     steps -= 1
-                    tag, at = _varint(body, at)
+                    tag, at = read_varint(body, at)
                     field = fields.get(tag >> 3)
                     if (wire := tag & 7) == _VARINT:
-                        _, at = _varint(body, at)
+                        _, at = read_varint(body, at)
                         memory += 0 if field is None or field.enum_type is None else _name_bytes(field)
                     elif wire in (_FIXED64, _FIXED32):
                         at += 8 if wire == _FIXED64 else 4
                     elif wire == _DELIMITED:
-                        length, at = _varint(body, at)
+                        length, at = read_varint(body, at)
                         if field is not None and field.message_type is not None:
                             memory += self._known[field.message_type.full_name][1]
                             pending.append((field.message_type.full_name, at, min(at + length, end)))
@@ -154,17 +155,3 @@ def _width(type: Descriptor, outer: frozenset[str]) -> int:
 
 def _name_bytes(field: FieldDescriptor) -> int:
     return 8 + max((len(value.name) for value in field.enum_type.values), default=0)
-
-
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    """A number of `body` at `at`, and the offset after it. Raises IndexError."""
-    value = shift = 0
-    while True:
-        byte = body[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise IndexError

@@ -31,6 +31,20 @@ def varint(value: int) -> bytes:
     return bytes(groups)
 
 
+def read_varint(body: bytes, at: int) -> tuple[int, int]:
+    """Decodes the number of `body` at `at`; returns it, and the offset after it. Raises IndexError if it has no end."""
+    value = shift = 0
+    while True:
+        byte = body[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise IndexError
+
+
 def field(number: int, content: bytes) -> bytes:
     """Returns a length-delimited field."""
     return tag(number) + varint(len(content)) + content

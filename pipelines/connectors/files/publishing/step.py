@@ -123,26 +123,26 @@ class Publish(beam.DoFn):  # type: ignore[misc]
             output = [self._empty_shard(*self._empty)]
         dead_letters = sorted((shard for shard in written if shard.kind == DEAD_LETTERS), key=lambda shard: shard.path)
         lost = _lost(target.output, target.run, output)
-        parts = [self._output_part(account, output)]
+        order = _filled(target.order, output)
+        parts = [self._output_part(account, output, order)]
         if target.dead_letters is not None:
             prefix = target.dead_letters
             lost += _lost(prefix, target.run, dead_letters)
             parts.append(self._part(account, prefix, prefix, dead_letters, "jsonl", target.replaced))
         if lost:
             raise UnbalancedError("; ".join(lost[:5]))
-        order = _filled(target.order, output)
         commit.publish(Commit(run=target.run, name=target.name, order=order, parts=tuple(parts)))
 
-    def _output_part(self, account: Account, written: Sequence[ShardWritten]) -> PrefixCommit:
+    def _output_part(
+        self, account: Account, written: Sequence[ShardWritten], order: DeliveryOrder | None
+    ) -> PrefixCommit:
         """Returns what happens to the output: its shards get names, or a service takes them over."""
         target = self._target
-        if target.order is None or not written:
+        if order is None:
             return self._part(account, target.output, target.shards, written, self._writer.extension, ())
         # Nobody waits to give the account of an unattended run.
         reported = bool(target.unattended)
-        delivered = Delivered(
-            what=target.order.what, fingerprint=target.order.fingerprint, rows=0, is_reported=reported
-        )
+        delivered = Delivered(what=order.what, fingerprint=order.fingerprint, rows=0, is_reported=reported)
         constants = [shard.constants for shard in written]
         part = self._part(account, target.output, target.shards, (), self._writer.extension, ())
         assert part.manifest is not None
