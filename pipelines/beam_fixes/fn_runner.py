@@ -13,7 +13,7 @@ without this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -25,7 +25,7 @@ from apache_beam.utils import thread_pool_executor
 
 def mend() -> None:
     """Replaces the two mistaken pieces, in this process and for good. May be called again."""
-    fn_runner.ParallelBundleManager = _WholeBundleManager
+    fn_runner.ParallelBundleManager = WholeBundleManager
     fn_runner.consolidate_monitoring_infos = _added_up
 
 
@@ -33,7 +33,18 @@ def _added_up(infos: Iterable[Any]) -> list[Any]:
     return list(monitoring_infos.consolidate(infos))
 
 
-class _WholeBundleManager(fn_runner.ParallelBundleManager):  # type: ignore[misc]  # Beam's classes are untyped
+def merged(results: Sequence[tuple[Any, list[Any]]]) -> tuple[Any, list[Any]]:
+    """Returns the result of a bundle from those of its parts: metrics, what was put off, and splits."""
+    bundles = [response.process_bundle for response, _ in results]
+    whole = beam_fn_api_pb2.ProcessBundleResponse(
+        monitoring_infos=_added_up(chain.from_iterable(bundle.monitoring_infos for bundle in bundles)),
+        residual_roots=chain.from_iterable(bundle.residual_roots for bundle in bundles),
+    )
+    splits = list(chain.from_iterable(split for _, split in results))
+    return beam_fn_api_pb2.InstructionResponse(process_bundle=whole), splits
+
+
+class WholeBundleManager(fn_runner.ParallelBundleManager):  # type: ignore[misc]  # Beam's classes are untyped
     """Runs a bundle on all workers, a part on each; its result has what each of them put off."""
 
     def process_bundle(
@@ -63,10 +74,4 @@ class _WholeBundleManager(fn_runner.ParallelBundleManager):  # type: ignore[misc
 
         with thread_pool_executor.shared_unbounded_instance() as executor:
             results = list(executor.map(execute, range(workers)))
-        bundles = [response.process_bundle for response, _ in results]
-        whole = beam_fn_api_pb2.ProcessBundleResponse(
-            monitoring_infos=_added_up(chain.from_iterable(bundle.monitoring_infos for bundle in bundles)),
-            residual_roots=chain.from_iterable(bundle.residual_roots for bundle in bundles),
-        )
-        splits = list(chain.from_iterable(split for _, split in results))
-        return beam_fn_api_pb2.InstructionResponse(process_bundle=whole), splits
+        return merged(results)

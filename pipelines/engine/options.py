@@ -30,6 +30,7 @@ from inference.columns.bound import did_you_mean
 from model import packaged
 from model.hosts import is_loopback
 from pipelines import storage
+from pipelines.beam_fixes import option_parsers
 from pipelines.beam_fixes.prism_outlet import is_prism
 from pipelines.config.batch_job import BatchJobConfig
 from pipelines.config.errors import ConfigError
@@ -71,6 +72,7 @@ _KEPT_WORKER_MS = 20_000
 
 def options_from(flags: Sequence[str]) -> PipelineOptions:
     """Beam's options from the command line, with our defaults. Raises ConfigError for an unknown one."""
+    option_parsers.keep_texts()
     _refuse_unknown(flags)
     options = _parsed(flags)
     runner = _runner(options)

@@ -34,6 +34,7 @@ from apache_beam.utils import thread_pool_executor
 from inference.log_throttle import first_line
 from model import terminal
 from pipelines import process_state
+from pipelines.beam_fixes import thread_workers
 from pipelines.beam_fixes.prism_outlet import is_prism
 from pipelines.config.errors import ConfigError
 from pipelines.engine import job_server, processes
@@ -64,6 +65,8 @@ def started(options: PipelineOptions) -> Iterator[PipelineOptions]:
     portable = ready.view_as(PortableOptions)
     # Beam says that it is for answers only, but it also ends the watching of a job that runs (Prism) for longer.
     portable.job_server_timeout = _YEAR_S
+    if not ready.view_as(StandardOptions).streaming:
+        thread_workers.use(ready)
     with contextlib.ExitStack() as stack:
         if portable.job_endpoint:
             job_server.check(portable.job_endpoint)
