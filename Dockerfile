@@ -1,6 +1,8 @@
-# One image for Dataflow: it starts jobs as a Flex template, and its workers run them. Build it from a clean checkout:
+# One image: it starts jobs on Dataflow as a Flex template, and it is the workers' there and on Flink. Build it from a
+# clean checkout:
 #   docker build -t IMAGE .
-# Both sides have what requirements.lock says, and this project as a wheel: nothing is installed when a job starts.
+# All have this project as a wheel and what it needs, in the versions of requirements.lock: nothing is installed when a
+# job starts.
 # BEAM is the version of apache-beam that requirements.lock has for this Python.
 ARG BEAM=2.77.0
 ARG PYTHON=3.11
@@ -24,12 +26,12 @@ COPY --from=worker /opt/apache/beam /opt/apache/beam
 COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
 WORKDIR /template
 COPY requirements.lock ./
-# As `make setup` does: uv from the lock file, and all else by uv.
+# uv from the lock file, and by uv all that the wheel needs: what only tests need stays out.
 RUN awk '/^[^ #]/ { chosen = /^uv==/ } chosen' requirements.lock \
-        | pip install --no-cache-dir --require-hashes -r /dev/stdin \
-    && uv pip install --system --no-cache --require-hashes -r requirements.lock
+        | pip install --no-cache-dir --require-hashes -r /dev/stdin
 COPY --from=wheel /wheels /wheels
-RUN uv pip install --system --no-cache --no-deps /wheels/*.whl
+RUN uv pip install --system --no-cache --constraint requirements.lock "$(echo /wheels/*.whl)[aws]"
+COPY examples/flink/worker.py /usr/local/bin/
 COPY flex/launch.py ./
 ENV FLEX_TEMPLATE_PYTHON_PY_FILE=/template/launch.py
 # The user is root, as in Beam's own images: the folders that Dataflow mounts for a worker belong to it.

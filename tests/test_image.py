@@ -1,4 +1,4 @@
-"""The Dockerfile copies what is there and what a worker needs; no Docker is needed, and none builds it here."""
+"""The Dockerfile copies what is there and what a worker needs; `python -m tests.servers.image` builds and runs it."""
 
 from __future__ import annotations
 
@@ -101,11 +101,14 @@ def test_nothing_secret_is_asked_for(parsed: list[tuple[str, str]]) -> None:
     assert [word for word in ("password", "token", "secret", "credential", "index-url", "ssh") if word in text] == []
 
 
-def test_it_installs_as_make_setup_does(parsed: list[tuple[str, str]]) -> None:
-    """The one way to install the lock file that is run here."""
+def test_it_installs_what_the_wheel_needs_in_locked_versions(parsed: list[tuple[str, str]]) -> None:
+    """uv holds what it downloads against the hashes of a constraint, and the lock file has one for each package."""
     makefile = (ROOT / "Makefile").read_text()
     runs = " ".join(value for name, value in parsed if name == "RUN")
     [chosen] = re.findall(r"awk '(.+?)' requirements.lock", makefile)
     assert f"awk '{chosen}' requirements.lock" in runs
-    assert "--require-hashes -r requirements.lock" in makefile
-    assert "--require-hashes -r requirements.lock" in runs
+    assert "--require-hashes -r /dev/stdin" in runs
+    assert "uv pip install --system --no-cache --constraint requirements.lock" in runs
+    packages = re.findall(r"^\S.*==.*\n(    --hash)?", (ROOT / "requirements.lock").read_text(), re.M)
+    assert packages
+    assert all(packages)
