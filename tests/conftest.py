@@ -9,7 +9,9 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 import importlib
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from tests.support.commands import ROOT, Command, Result, save
 from tests.support.pythons import skip_streams
 
 pytest.register_assert_rewrite("tests.support.ledger")
+# Where the tests run in the background of a shell's script, Ctrl-C is ignored; tests send it to this process too.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Few users have it installed, and TensorFlow uses it, where it is, to load what Keras 2 saved.
 sys.modules["tf_keras"] = None  # type: ignore[assignment]
 # Machines under load are slow, and a failure must come back when the test is run again.

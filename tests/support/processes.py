@@ -26,8 +26,9 @@ if sys.platform == "linux":
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != int(sys.argv[1]):
         sys.exit(1)
-# Python ignores both, and a program would inherit that; Popen restores them before it starts one.
-for name in ("SIGPIPE", "SIGXFSZ"):
+# Python ignores the first two, and a program would inherit that; Popen restores them before it starts one. The others
+# are ignored where the tests run in the background of a shell's script, or under nohup.
+for name in ("SIGPIPE", "SIGXFSZ", "SIGHUP", "SIGINT"):
     signal.signal(getattr(signal, name), signal.SIG_DFL)
 try:
     os.execvp(sys.argv[2], sys.argv[2:])
