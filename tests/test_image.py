@@ -107,6 +107,7 @@ def test_it_installs_what_the_wheel_needs_in_locked_versions(parsed: list[tuple[
     runs = " ".join(value for name, value in parsed if name == "RUN")
     [chosen] = re.findall(r"awk '(.+?)' requirements.lock", makefile)
     assert f"awk '{chosen}' requirements.lock" in runs
+    assert "--require-hashes -r requirements.lock" in makefile
     assert "--require-hashes -r /dev/stdin" in runs
     assert "uv pip install --system --no-cache --constraint requirements.lock" in runs
     packages = re.findall(r"^\S.*==.*\n(    --hash)?", (ROOT / "requirements.lock").read_text(), re.M)

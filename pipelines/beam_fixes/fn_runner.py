@@ -33,19 +33,14 @@ def _added_up(infos: Iterable[Any]) -> list[Any]:
     return list(monitoring_infos.consolidate(infos))
 
 
-def merged(results: Sequence[tuple[Any, list[Any]]]) -> tuple[Any, list[Any]]:
-    """Returns the result of a bundle from those of its parts: metrics, what was put off, and splits."""
-    bundles = [response.process_bundle for response, _ in results]
-    whole = beam_fn_api_pb2.ProcessBundleResponse(
-        monitoring_infos=_added_up(chain.from_iterable(bundle.monitoring_infos for bundle in bundles)),
-        residual_roots=chain.from_iterable(bundle.residual_roots for bundle in bundles),
-    )
-    splits = list(chain.from_iterable(split for _, split in results))
-    return beam_fn_api_pb2.InstructionResponse(process_bundle=whole), splits
-
-
 class WholeBundleManager(fn_runner.ParallelBundleManager):  # type: ignore[misc]  # Beam's classes are untyped
     """Runs a bundle on all workers, a part on each; its result has what each of them put off."""
+
+    def parts(self, inputs: Mapping[str, Any]) -> list[dict[str, Sequence[bytes]]]:
+        """Returns what to send to each worker: the elements of each input, dealt out."""
+        workers = self._num_workers
+        parted = {name: buffer.partition(workers) for name, buffer in inputs.items()}
+        return [{name: parts[worker] for name, parts in parted.items()} for worker in range(workers)]
 
     def process_bundle(
         self,
@@ -55,16 +50,12 @@ class WholeBundleManager(fn_runner.ParallelBundleManager):  # type: ignore[misc]
         expected_output_timers: Any,
         dry_run: bool = False,
     ) -> tuple[Any, list[Any]]:
-        workers = self._num_workers
-        parted = {name: buffer.partition(workers) for name, buffer in inputs.items()}
-
-        def execute(worker: int) -> tuple[Any, list[Any]]:
+        def execute(worker: int, part: dict[str, Sequence[bytes]]) -> tuple[Any, list[Any]]:
             manager = fn_runner.BundleManager(
                 self.bundle_context_manager,
                 self._progress_frequency,
                 cache_token_generator=self._cache_token_generator,
             )
-            part = {name: parts[worker] for name, parts in parted.items()}
             # As in Beam, timers are all fired on the first worker.
             timers = {} if worker else fired_timers
             done: tuple[Any, list[Any]] = manager.process_bundle(
@@ -72,6 +63,13 @@ class WholeBundleManager(fn_runner.ParallelBundleManager):  # type: ignore[misc]
             )
             return done
 
+        parts = self.parts(inputs)
         with thread_pool_executor.shared_unbounded_instance() as executor:
-            results = list(executor.map(execute, range(workers)))
-        return merged(results)
+            results = list(executor.map(execute, range(len(parts)), parts))
+        bundles = [response.process_bundle for response, _ in results]
+        whole = beam_fn_api_pb2.ProcessBundleResponse(
+            monitoring_infos=_added_up(chain.from_iterable(bundle.monitoring_infos for bundle in bundles)),
+            residual_roots=chain.from_iterable(bundle.residual_roots for bundle in bundles),
+        )
+        splits = list(chain.from_iterable(split for _, split in results))
+        return beam_fn_api_pb2.InstructionResponse(process_bundle=whole), splits

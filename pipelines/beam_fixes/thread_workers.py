@@ -9,7 +9,7 @@ when it has done its last ones.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -18,9 +18,8 @@ from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner, worker_handlers
 from apache_beam.runners.worker import data_plane
-from apache_beam.utils import thread_pool_executor
 
-from pipelines.beam_fixes.fn_runner import WholeBundleManager, merged
+from pipelines.beam_fixes.fn_runner import WholeBundleManager
 
 _SHARES_A_WORKER = 64
 """Into how many shares the elements of a bundle are divided at most, for each worker."""
@@ -42,7 +41,9 @@ class _Shares:
 
     def __init__(self, elements: Iterator[tuple[str, bytes]]) -> None:
         self._left = list(elements)[::-1]
-        self.count = len(self._left)
+
+    def __len__(self) -> int:
+        return len(self._left)
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         while True:
@@ -82,6 +83,8 @@ class _ThreadWorker(worker_handlers.EmbeddedWorkerHandler):  # type: ignore[misc
         try:
             return super().push(request)
         except Exception:
+            if self.channel.shares is not None:
+                self.channel.shares.stop()
             # As a worker behind gRPC answers, so that a failure reads the same whatever the workers are.
             failed = beam_fn_api_pb2.InstructionResponse(
                 instruction_id=request.instruction_id, error=traceback.format_exc()
@@ -92,41 +95,15 @@ class _ThreadWorker(worker_handlers.EmbeddedWorkerHandler):  # type: ignore[misc
 class _SharingBundleManager(WholeBundleManager):
     """Runs a bundle on all workers that it has elements for; each takes some until none are left, or one has failed."""
 
-    def process_bundle(
-        self,
-        inputs: Mapping[str, Any],
-        expected_outputs: Any,
-        fired_timers: Any,
-        expected_output_timers: Any,
-        dry_run: bool = False,
-    ) -> tuple[Any, list[Any]]:
+    def parts(self, inputs: Mapping[str, Any]) -> list[dict[str, Sequence[bytes]]]:
         handlers = self.bundle_context_manager.worker_handlers
         if not all(isinstance(handler, _ThreadWorker) for handler in handlers):
             # Of another pipeline of this process, whose workers are processes or behind gRPC.
-            return super().process_bundle(inputs, expected_outputs, fired_timers, expected_output_timers, dry_run)
+            return super().parts(inputs)
         parted = {name: buffer.partition(_SHARES_A_WORKER * len(handlers)) for name, buffer in inputs.items()}
         shares = _Shares((name, data) for name, parts in parted.items() for data in chain.from_iterable(parts) if data)
         for handler in handlers:
             handler.channel.shares = shares
-
-        def execute(worker: int) -> tuple[Any, list[Any]]:
-            manager = fn_runner.BundleManager(
-                self.bundle_context_manager,
-                self._progress_frequency,
-                cache_token_generator=self._cache_token_generator,
-            )
-            # As in Beam, timers are all fired on the first worker.
-            timers = {} if worker else fired_timers
-            try:
-                done: tuple[Any, list[Any]] = manager.process_bundle(
-                    dict.fromkeys(inputs, ()), expected_outputs, timers, expected_output_timers, dry_run
-                )
-            except BaseException:
-                shares.stop()
-                raise
-            return done
-
         # A worker without elements would only take the others' time to start its part.
-        busy = max(1, min(len(handlers), shares.count))
-        with thread_pool_executor.shared_unbounded_instance() as executor:
-            return merged(list(executor.map(execute, range(busy))))
+        busy = max(1, min(len(handlers), len(shares)))
+        return [dict.fromkeys(inputs, ())] * busy

@@ -112,7 +112,7 @@ def _run(command: Sequence[str], env: dict[str, str] | None = None) -> str:
 def check(name: str, root: Path, cluster: FlinkCluster, folder: Path) -> None:
     """Predicts the packaged births in the image: in its own process, by its launcher, and by workers on the cluster."""
     here = _predict(root, folder, "here")
-    _buildah("run", name, "--", f"/{LAUNCHER}", *BATCH[2:3], BATCH[3], *_paths("launched"))
+    _buildah("run", name, "--", f"/{LAUNCHER}", *BATCH[2:4], *_paths("launched"))
     if _rows(root, "launched") != here:
         sys.exit("error: the launcher's command predicted other rows than the command")
     print(f"{len(here) - 1:,} rows by the launcher's command: as in the command", flush=True)
